@@ -1,0 +1,385 @@
+// The reference backend: every operation in plain loops, one thread, for any scalar (float, double, std::complex<double>).
+// It is the oracle that the fast backends are tested against, and says what each operation means.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <type_traits>
+
+#include "fathom/backend/epilogue.hpp"
+#include "fathom/backend/operations.hpp"
+#include "fathom/core/bf16.hpp"
+#include "fathom/core/matrix.hpp"
+#include "fathom/core/storage.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom::reference {
+
+/// Where an operation runs: here, alone.
+template <class T>
+struct context {
+  using scalar = T;
+  [[nodiscard]] static constexpr int rank() { return 0; }
+  [[nodiscard]] static constexpr int size() { return 1; }
+  static void barrier() {}
+
+  /// Calls f(0), ..., f(count - 1).
+  template <class F>
+  void tasks(index count, const F& f) const {
+    for (index i = 0; i < count; ++i) f(i);
+  }
+};
+
+template <class T>
+[[nodiscard]] inline auto real(const T& x) {
+  if constexpr (std::is_floating_point_v<T>)
+    return x;
+  else
+    return x.real();
+}
+
+template <class T>
+using in = matrix<const std::type_identity_t<T>>;
+template <class T>
+using out = matrix<std::type_identity_t<T>>;
+
+/// y [M, N] = epilogue(x [M, K] w [K, N])
+template <class T, class Epilogue>
+void matmul(const context<T>&, in<T> x, in<T> w, out<T> y, const Epilogue& epilogue) {
+  for (index i = 0; i < y.rows; ++i)
+    for (index j = 0; j < y.columns; ++j) {
+      T sum(0);
+      for (index k = 0; k < x.columns; ++k) sum += x(i, k) * w(k, j);
+      y(i, j) = epilogue(sum, i, j);
+    }
+}
+
+/// y [M, N] = epilogue(x [M, K] w [N, K]^T)
+template <class T, class Epilogue>
+void matmul_nt(const context<T>&, in<T> x, in<T> w, out<T> y, const Epilogue& epilogue) {
+  for (index i = 0; i < y.rows; ++i)
+    for (index j = 0; j < y.columns; ++j) {
+      T sum(0);
+      for (index k = 0; k < x.columns; ++k) sum += x(i, k) * w(j, k);
+      y(i, j) = epilogue(sum, i, j);
+    }
+}
+
+/// g [K, N] += x [M, K]^T y [M, N]
+template <class T>
+void matmul_tn(const context<T>&, in<T> x, in<T> y, out<T> g) {
+  for (index i = 0; i < g.rows; ++i)
+    for (index j = 0; j < g.columns; ++j) {
+      T sum(0);
+      for (index k = 0; k < x.rows; ++k) sum += x(k, i) * y(k, j);
+      g(i, j) += sum;
+    }
+}
+
+// Weights that are tensors are matrices; the other operations on them follow.
+template <class T, class Epilogue>
+void matmul(const context<T>& on, in<T> x, const auto& w, out<T> y, const Epilogue& epilogue)
+  requires requires { w.view(); }
+{
+  matmul(on, x, in<T>(w.view()), y, epilogue);
+}
+template <class T, class Epilogue>
+void matmul_nt(const context<T>& on, in<T> x, const auto& w, out<T> y, const Epilogue& epilogue)
+  requires requires { w.view(); }
+{
+  matmul_nt(on, x, in<T>(w.view()), y, epilogue);
+}
+
+/// g [N] += sum over the rows of y [M, N]
+template <class T>
+void column_sums(const context<T>&, in<T> y, std::type_identity_t<T>* g) {
+  for (index j = 0; j < y.columns; ++j) {
+    T sum(0);
+    for (index i = 0; i < y.rows; ++i) sum += y(i, j);
+    g[j] += sum;
+  }
+}
+
+/// y = x
+template <class T>
+void copy(const context<T>&, in<T> x, out<T> y) {
+  for (index i = 0; i < y.rows; ++i)
+    for (index j = 0; j < y.columns; ++j) y(i, j) = x(i, j);
+}
+
+/// y += x
+template <class T>
+void add(const context<T>&, in<T> x, out<T> y) {
+  for (index i = 0; i < y.rows; ++i)
+    for (index j = 0; j < y.columns; ++j) y(i, j) += x(i, j);
+}
+
+/// y = 0
+template <class T>
+void zero(const context<T>&, out<T> y) {
+  for (index i = 0; i < y.rows; ++i)
+    for (index j = 0; j < y.columns; ++j) y(i, j) = T(0);
+}
+
+/// y = GELU(x)
+template <class T>
+void gelu_forward(const context<T>&, in<T> x, out<T> y) {
+  for (index i = 0; i < y.rows; ++i)
+    for (index j = 0; j < y.columns; ++j) y(i, j) = gelu<T>(x(i, j)).value;
+}
+
+/// dx = dy GELU'(x)
+template <class T>
+void gelu_backward(const context<T>&, in<T> x, in<T> dy, out<T> dx) {
+  for (index i = 0; i < dx.rows; ++i)
+    for (index j = 0; j < dx.columns; ++j) dx(i, j) = dy(i, j) * gelu<T>(x(i, j)).derivative;
+}
+
+inline constexpr double layer_norm_eps = 1e-5;
+
+/// y = (x - mean) rstd gain + bias, row by row; keeps mean [rows] and rstd [rows] for backward
+/// (Ba, Kiros and Hinton, arXiv 1607.06450).
+template <class T>
+void layer_norm_forward(const context<T>&, in<T> x, const std::type_identity_t<T>* gain,
+                        const std::type_identity_t<T>* bias, out<T> y, std::type_identity_t<T>* mean,
+                        std::type_identity_t<T>* rstd) {
+  using std::sqrt;
+  const T n = static_cast<T>(static_cast<double>(x.columns));
+  for (index i = 0; i < x.rows; ++i) {
+    T sum(0), squares(0);
+    for (index j = 0; j < x.columns; ++j) sum += x(i, j);
+    mean[i] = sum / n;
+    for (index j = 0; j < x.columns; ++j) squares += (x(i, j) - mean[i]) * (x(i, j) - mean[i]);
+    rstd[i] = T(1) / sqrt(squares / n + static_cast<T>(layer_norm_eps));
+    for (index j = 0; j < x.columns; ++j) y(i, j) = (x(i, j) - mean[i]) * rstd[i] * gain[j] + bias[j];
+  }
+}
+
+/// dx += the gradient with respect to x; dgain [columns] and dbias [columns] are added to as well. With n = (x - mean) rstd
+/// and g = dy gain:  dx = rstd (g - mean(g) - n mean(g n)).
+template <class T>
+void layer_norm_backward(const context<T>&, in<T> x, const std::type_identity_t<T>* gain,
+                         const std::type_identity_t<T>* mean, const std::type_identity_t<T>* rstd, in<T> dy, out<T> dx,
+                         std::type_identity_t<T>* dgain, std::type_identity_t<T>* dbias) {
+  const T count = static_cast<T>(static_cast<double>(x.columns));
+  for (index i = 0; i < x.rows; ++i) {
+    T mean_g(0), mean_gn(0);
+    for (index j = 0; j < x.columns; ++j) {
+      const T n = (x(i, j) - mean[i]) * rstd[i];
+      mean_g += dy(i, j) * gain[j];
+      mean_gn += dy(i, j) * gain[j] * n;
+      dgain[j] += dy(i, j) * n;
+      dbias[j] += dy(i, j);
+    }
+    mean_g /= count;
+    mean_gn /= count;
+    for (index j = 0; j < x.columns; ++j) {
+      const T n = (x(i, j) - mean[i]) * rstd[i];
+      dx(i, j) += rstd[i] * (dy(i, j) * gain[j] - mean_g - n * mean_gn);
+    }
+  }
+}
+
+/// The score of query row `qi` and memory row `kr` in the head whose columns begin at `c`.
+template <class T>
+[[nodiscard]] T attention_score(const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k, index qi,
+                                index kr, index c) {
+  T dot(0);
+  for (index e = 0; e < s.head_width; ++e) dot += q(qi, c + e) * k(kr, c + e);
+  return dot / static_cast<T>(std::sqrt(static_cast<double>(s.head_width)));
+}
+
+/// out = softmax(q k^T / sqrt(head_width)) v over the visible prefix, per sequence and head; see attention_shape.
+template <class T>
+void attention_forward(const context<T>&, const attention_shape& s, in<T> q, in<T> k, in<T> v, out<T> o,
+                       std::type_identity_t<T>* lse) {
+  using std::exp, std::log;
+  for (index b = 0; b < s.sequences; ++b)
+    for (index h = 0; h < s.heads; ++h)
+      for (index t = 0; t < s.queries; ++t) {
+        const index i = b * s.queries + t, c = h * s.head_width, visible = s.visible(b, t);
+        auto largest = -std::numeric_limits<decltype(real(T()))>::infinity();
+        for (index r = 0; r < visible; ++r)
+          largest = std::max(largest, real(attention_score<T>(s, q, k, i, s.memory_row(b) + r, c)));
+        T total(0);
+        for (index e = 0; e < s.head_width; ++e) o(i, c + e) = T(0);
+        for (index r = 0; r < visible; ++r) {
+          const index row = s.memory_row(b) + r;
+          const T weight = exp(attention_score<T>(s, q, k, i, row, c) - largest);
+          total += weight;
+          for (index e = 0; e < s.head_width; ++e) o(i, c + e) += weight * v(row, c + e);
+        }
+        for (index e = 0; e < s.head_width; ++e) o(i, c + e) /= total;
+        if (lse) lse[i * s.heads + h] = largest + log(total);
+      }
+}
+
+/// dq, dk, dv = the gradients, given dout. They are overwritten. `delta` [sequences * queries, heads] is scratch: it
+/// receives the sum over a head's columns of dout out.
+template <class T>
+void attention_backward(const context<T>& on, const attention_shape& s, in<T> q, in<T> k, in<T> v, in<T> o,
+                        const std::type_identity_t<T>* lse, in<T> dout, std::type_identity_t<T>* delta, out<T> dq,
+                        out<T> dk, out<T> dv) {
+  using std::exp;
+  zero(on, dq);
+  zero(on, dk);
+  zero(on, dv);
+  const T scale = T(1) / static_cast<T>(std::sqrt(static_cast<double>(s.head_width)));
+  for (index b = 0; b < s.sequences; ++b)
+    for (index h = 0; h < s.heads; ++h)
+      for (index t = 0; t < s.queries; ++t) {
+        const index i = b * s.queries + t, c = h * s.head_width;
+        T sum(0);
+        for (index e = 0; e < s.head_width; ++e) sum += dout(i, c + e) * o(i, c + e);
+        delta[i * s.heads + h] = sum;
+        for (index r = 0; r < s.visible(b, t); ++r) {
+          const index row = s.memory_row(b) + r;
+          const T weight = exp(attention_score<T>(s, q, k, i, row, c) - lse[i * s.heads + h]);
+          T dweight(0);
+          for (index e = 0; e < s.head_width; ++e) dweight += dout(i, c + e) * v(row, c + e);
+          const T dscore = weight * (dweight - sum) * scale;
+          for (index e = 0; e < s.head_width; ++e) {
+            dq(i, c + e) += dscore * k(row, c + e);
+            dk(row, c + e) += dscore * q(i, c + e);
+            dv(row, c + e) += weight * dout(i, c + e);
+          }
+        }
+      }
+}
+
+/// weights [sequences * heads * queries, memory_rows]: the softmax itself, to look at; rows out of sight are 0.
+template <class T>
+void attention_weights(const context<T>&, const attention_shape& s, in<T> q, in<T> k, const std::type_identity_t<T>* lse,
+                       out<T> weights) {
+  using std::exp;
+  for (index b = 0; b < s.sequences; ++b)
+    for (index h = 0; h < s.heads; ++h)
+      for (index t = 0; t < s.queries; ++t) {
+        const index i = b * s.queries + t, to = (b * s.heads + h) * s.queries + t;
+        for (index r = 0; r < s.memory_rows; ++r)
+          weights(to, r) = r < s.visible(b, t)
+                               ? exp(attention_score<T>(s, q, k, i, s.memory_row(b) + r, h * s.head_width) -
+                                     lse[i * s.heads + h])
+                               : T(0);
+      }
+}
+
+/// Writes the rows of kv [sequences * tokens, columns] to their places in a cache's memory
+/// [sequences * capacity * rows_per_position, columns]: position p goes to row p * rows_per_position + slot.
+template <class T>
+void attention_append(const context<T>&, const extent& e, in<T> kv, out<T> memory, index rows_per_position, index slot) {
+  for (index s = 0; s < e.sequences; ++s)
+    for (index t = 0; t < e.tokens; ++t)
+      for (index j = 0; j < kv.columns; ++j)
+        memory(((e.first + s) * e.capacity + e.start(s) + t) * rows_per_position + slot, j) = kv(s * e.tokens + t, j);
+}
+
+/// x [rows, width] = wte[tokens] + wpe[positions]
+template <class T>
+void embedding_forward(const context<T>&, const extent& e, std::span<const token> tokens, const auto& wte,
+                       const auto& wpe, out<T> x) {
+  for (index i = 0; i < x.rows; ++i)
+    for (index j = 0; j < x.columns; ++j)
+      x(i, j) = wte.view()(tokens[static_cast<std::size_t>(i)], j) + wpe.view()(e.start(i / e.tokens) + i % e.tokens, j);
+}
+
+/// dwte[tokens] += dx, dwpe[positions] += dx
+template <class T>
+void embedding_backward(const context<T>&, const extent& e, std::span<const token> tokens, in<T> dx, auto& dwte,
+                        auto& dwpe) {
+  for (index i = 0; i < dx.rows; ++i)
+    for (index j = 0; j < dx.columns; ++j) {
+      dwte.view()(tokens[static_cast<std::size_t>(i)], j) += dx(i, j);
+      dwpe.view()(e.start(i / e.tokens) + i % e.tokens, j) += dx(i, j);
+    }
+}
+
+/// losses [rows] = -log softmax(logits)[target] in nats, 0 where the target is -1; keeps lse [rows] for backward.
+template <class T>
+void cross_entropy_forward(const context<T>&, in<T> logits, std::span<const token> targets,
+                           std::type_identity_t<T>* losses, std::type_identity_t<T>* lse) {
+  using std::exp, std::log;
+  for (index i = 0; i < logits.rows; ++i) {
+    auto largest = real(logits(i, 0));
+    for (index j = 1; j < logits.columns; ++j) largest = std::max(largest, real(logits(i, j)));
+    T total(0);
+    for (index j = 0; j < logits.columns; ++j) total += exp(logits(i, j) - largest);
+    lse[i] = largest + log(total);
+    const token target = targets[static_cast<std::size_t>(i)];
+    losses[i] = target < 0 ? T(0) : lse[i] - logits(i, target);
+  }
+}
+
+/// logits [rows, vocab] become their own gradient: scale (softmax(logits) - onehot(target)); 0 where the target is -1.
+template <class T>
+void cross_entropy_backward(const context<T>&, out<T> logits, std::span<const token> targets,
+                            const std::type_identity_t<T>* lse, std::type_identity_t<T> scale) {
+  using std::exp;
+  for (index i = 0; i < logits.rows; ++i) {
+    const token target = targets[static_cast<std::size_t>(i)];
+    for (index j = 0; j < logits.columns; ++j)
+      logits(i, j) = target < 0 ? T(0) : scale * (exp(logits(i, j) - lse[i]) - T(j == target ? 1.0 : 0.0));
+  }
+}
+
+/// One AdamW step on `count` numbers; see adamw_settings. Zeroes the gradients.
+template <class T>
+void adamw_update(const context<T>&, std::type_identity_t<T>* w, std::type_identity_t<T>* g, std::type_identity_t<T>* m,
+                  std::type_identity_t<T>* v, index count, const adamw_settings& s) {
+  using std::sqrt;
+  const T rate(s.rate), beta1(s.beta1), beta2(s.beta2), eps(s.eps), decay(s.decay), c1(s.correction1),
+      c2(s.correction2), scale(s.gradient_scale), one(1);
+  for (index i = 0; i < count; ++i) {
+    const T gradient = g[i] * scale;
+    m[i] = beta1 * m[i] + (one - beta1) * gradient;
+    v[i] = beta2 * v[i] + (one - beta2) * gradient * gradient;
+    w[i] -= rate * (decay * w[i] + (m[i] / c1) / (sqrt(v[i] / c2) + eps));
+    g[i] = T(0);
+  }
+}
+
+/// The sum of the squares of `count` numbers.
+template <class T>
+[[nodiscard]] double sum_of_squares(const context<T>&, const std::type_identity_t<T>* g, index count) {
+  double sum = 0;
+  for (index i = 0; i < count; ++i) sum += static_cast<double>(real(g[i] * g[i]));
+  return sum;
+}
+
+}  // namespace fathom::reference
+
+namespace fathom::backend {
+
+/// Plain loops over any scalar: complete, slow, and the measure of the other backends.
+template <class T>
+struct reference {
+  using scalar = T;
+  using context = fathom::reference::context<T>;
+
+  /// Runs f(context) as the one rank there is.
+  struct executor {
+    template <class F>
+    void run(const F& f) const {
+      f(context{});
+    }
+  };
+
+  /// The oracle decodes with the weights as they are, rounded to P.
+  template <class P>
+  struct packed : plain<T> {};
+  template <class P, class From, class To>
+  static void pack_tensor(const From& from, To& to) {
+    for (index i = 0; i < From::size; ++i) {
+      if constexpr (std::is_same_v<P, bf16> && std::is_floating_point_v<T>)
+        to.data()[i] = From::rank == 2 ? static_cast<T>(static_cast<float>(bf16(static_cast<float>(from.data()[i])))) : from.data()[i];
+      else
+        to.data()[i] = from.data()[i];
+    }
+  }
+};
+
+}  // namespace fathom::backend

@@ -1,0 +1,44 @@
+// Laying out many matrices in one block of memory, with the same code that measures how much they need.
+#pragma once
+
+#include <cstddef>
+
+#include "fathom/core/matrix.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom {
+
+/// Hands out aligned pieces of one block, one after the other. An arena without a block only measures: the pieces are
+/// null, and used() is what a block needs. A copy goes on from the same place, so that handing an arena on by value
+/// lends the rest of the block: what the callee takes is free again when it returns.
+class arena {
+ public:
+  constexpr arena() = default;
+  constexpr explicit arena(std::byte* block) : block_(block) {}
+
+  template <class T>
+  [[nodiscard]] constexpr T* take(index count) {
+    const std::size_t offset = used_;
+    used_ += (static_cast<std::size_t>(count) * sizeof(T) + alignment - 1) / alignment * alignment;
+    return block_ ? reinterpret_cast<T*>(block_ + offset) : nullptr;
+  }
+  template <class T>
+  [[nodiscard]] constexpr matrix<T> take(index rows, index columns) {
+    return {take<T>(rows * columns), rows, columns};
+  }
+  [[nodiscard]] constexpr std::size_t used() const { return used_; }
+
+ private:
+  std::byte* block_ = nullptr;
+  std::size_t used_ = 0;
+};
+
+/// The bytes that an Object(arena&, arguments...) takes.
+template <class Object, class... Arguments>
+[[nodiscard]] constexpr std::size_t bytes_of(const Arguments&... arguments) {
+  arena measure;
+  [[maybe_unused]] const Object object(measure, arguments...);
+  return measure.used();
+}
+
+}  // namespace fathom

@@ -1,0 +1,57 @@
+// How the library says that something is wrong: one exception type, one function that raises it.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+namespace fathom {
+
+#if defined(__cpp_exceptions)
+/// The one exception of the library. what() says what went wrong, where, and what was expected.
+class error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+#endif
+
+namespace detail {
+template <class Piece>
+void append(std::string& text, const Piece& piece) {
+  if constexpr (std::is_convertible_v<const Piece&, std::string_view>) {
+    text += std::string_view(piece);
+  } else if constexpr (std::is_same_v<Piece, char>) {
+    text += piece;
+  } else if constexpr (std::is_floating_point_v<Piece>) {
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%g", static_cast<double>(piece));
+    text += digits;
+  } else {
+    text += std::to_string(piece);
+  }
+}
+}  // namespace detail
+
+/// The pieces, strings and numbers, one after the other.
+template <class... Pieces>
+[[nodiscard]] std::string join(const Pieces&... pieces) {
+  std::string text;
+  (detail::append(text, pieces), ...);
+  return text;
+}
+
+/// Every error of the library passes here: throws fathom::error, or, in a build without exceptions, prints and aborts.
+template <class... Pieces>
+[[noreturn]] void fail(const Pieces&... pieces) {
+#if defined(__cpp_exceptions)
+  throw error(join(pieces...));
+#else
+  std::fprintf(stderr, "fathom: %s\n", join(pieces...).c_str());
+  std::abort();
+#endif
+}
+
+}  // namespace fathom

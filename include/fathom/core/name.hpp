@@ -1,0 +1,63 @@
+// Names of tensors: text as a template argument, and the path that a visitor builds on its way down.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <string_view>
+
+#include "fathom/core/types.hpp"
+
+namespace fathom {
+
+/// Text that can be a template argument: sublayer<"ln_1", ...>.
+template <std::size_t N>
+struct fixed_string {
+  char text[N]{};
+  consteval fixed_string(const char (&literal)[N]) { std::copy_n(literal, N, text); }  // NOLINT: implicit by design
+  [[nodiscard]] constexpr std::string_view view() const { return {text, N - 1}; }
+};
+
+/// The name of a tensor, built piece by piece: path{} / "h" / 3 / "attn" is "h.3.attn". A piece that begins with '/'
+/// starts again from the root: path / "/shortcut.attn" is "shortcut.attn". Holds its text itself: no heap.
+class path {
+ public:
+  constexpr path() = default;
+
+  [[nodiscard]] constexpr path operator/(std::string_view piece) const {
+    path longer = *this;
+    if (piece.starts_with('/')) {
+      longer.length_ = 0;
+      piece.remove_prefix(1);
+    }
+    if (longer.length_ > 0 && !piece.empty()) longer.push('.');
+    for (const char letter : piece) longer.push(letter);
+    return longer;
+  }
+  [[nodiscard]] constexpr path operator/(index number) const {
+    char digits[20]{};
+    std::size_t count = 0;
+    do digits[count++] = static_cast<char>('0' + number % 10);
+    while ((number /= 10) > 0);
+    std::reverse(digits, digits + count);
+    return *this / std::string_view(digits, count);
+  }
+
+  [[nodiscard]] constexpr std::string_view view() const { return {text_, length_}; }
+  constexpr operator std::string_view() const { return view(); }  // NOLINT: a path is its text
+
+ private:
+  static constexpr std::size_t capacity = 120;
+  constexpr void push(char letter) {
+    if (length_ < capacity) text_[length_++] = letter;
+  }
+  char text_[capacity]{};
+  std::size_t length_ = 0;
+};
+
+/// Stands in for a path where only the tensors matter: counting, stepping, packing.
+struct no_path {
+  constexpr no_path operator/(std::string_view) const { return {}; }
+  constexpr no_path operator/(index) const { return {}; }
+};
+
+}  // namespace fathom

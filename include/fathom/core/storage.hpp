@@ -1,0 +1,59 @@
+// What the parameters of a layer are made of. A layer writes its parameters down once, over a storage:
+//
+//   template <class S> struct parameters {
+//     typename S::template matrix<In, Out> weight;
+//     typename S::template vector<Out> bias;
+//   };
+//
+// and the storage decides what that is: numbers to train (plain), a backend's packed form to decode with, or nothing but
+// shapes to count at compile time.
+#pragma once
+
+#include <array>
+
+#include "fathom/core/tensor.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom {
+
+/// Row-major numbers: weights, gradients and moments.
+template <class T>
+struct plain {
+  using scalar = T;
+  template <index In, index Out>
+  using matrix = tensor<T, In, Out>;  // the weight of a linear map, y = x W
+  template <index N>
+  using vector = tensor<T, N>;  // biases, gains
+  template <index Rows, index Width>
+  using table = tensor<T, Rows, Width>;  // rows looked up by number: embeddings
+  template <index Rows, index Width>
+  using head = tensor<T, Rows, Width>;  // a table that logits are made with as well: y = x W^T
+};
+
+/// Shapes without numbers.
+struct shapes {
+  template <index... Extents>
+  struct shape_only {
+    static constexpr index rank = sizeof...(Extents);
+    static constexpr index size = (Extents * ... * 1);
+    static constexpr std::array<index, sizeof...(Extents)> shape{Extents...};
+  };
+  template <index In, index Out>
+  using matrix = shape_only<In, Out>;
+  template <index N>
+  using vector = shape_only<N>;
+  template <index Rows, index Width>
+  using table = shape_only<Rows, Width>;
+  template <index Rows, index Width>
+  using head = shape_only<Rows, Width>;
+};
+
+/// The distribution that a tensor's initial values come from (model.md, "Initialisation").
+enum class initial {
+  zero,
+  one,
+  normal,    // normal(0, 0.02)
+  residual,  // normal(0, 0.02 / sqrt(2 L)): a projection that writes to the residual stream
+};
+
+}  // namespace fathom

@@ -1,0 +1,152 @@
+// Weights to and from safetensors files.
+#pragma once
+
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "fathom/core/error.hpp"
+#include "fathom/core/storage.hpp"
+#include "fathom/io/config.hpp"
+#include "fathom/io/safetensors.hpp"
+
+namespace fathom {
+
+/// What load does about tensors of the model that the file does not have.
+enum class missing {
+  fails,  // an error
+  keep    // they keep the values that they have: a plain GPT-2 checkpoint into a model with shortcuts
+};
+
+struct load_options {
+  fathom::missing missing = fathom::missing::fails;
+};
+
+namespace io {
+
+/// The entry of the metadata that holds the config.
+inline constexpr const char* config_entry = "fathom.config";
+
+/// The config of a model as JSON text; empty when its architecture was not made from a config.
+template <class Model>
+[[nodiscard]] std::string config_text() {
+  if constexpr (requires { Model::architecture::configuration; })
+    return to_json(Model::architecture::configuration).dump();
+  else
+    return {};
+}
+
+/// The tensors of some parameters, under `prefix` + their names, in the order of memory. They point into `weights`.
+template <class Parameters>
+void list_tensors(const Parameters& weights, const std::string& prefix,
+                  std::vector<std::pair<std::string, stored_tensor>>& list) {
+  using model = typename Parameters::model;
+  model::visit(
+      [&](std::string_view name, initial, const auto& tensor) {
+        using T = typename std::remove_cvref_t<decltype(tensor)>::value_type;
+        static_assert(!type_name<T>.empty(), "weights of this scalar type have no form in a file");
+        list.emplace_back(prefix + std::string(name), stored_tensor{std::string(type_name<T>),
+                                                                    {tensor.shape.begin(), tensor.shape.end()},
+                                                                    std::as_bytes(tensor.span())});
+      },
+      weights);
+}
+
+/// Buffers of old GPT-2 checkpoints that are not weights.
+[[nodiscard]] inline bool is_ignored(std::string_view name) {
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+}
+
+/// Reads tensors under `prefix` + their names into `weights`. `accept(name)` says whether a tensor of the file that the
+/// model does not have is in order. All of it is checked before the first number is written.
+template <class Parameters, class Accept>
+void read_tensors(const safetensors_file& file, const std::string& prefix, Parameters& weights,
+                  const load_options& options, const Accept& accept) {
+  using model = typename Parameters::model;
+  std::string problems;
+  std::set<std::string, std::less<>> used;
+
+  if (const auto entry = file.metadata().find(config_entry); entry != file.metadata().end()) {
+    if constexpr (requires { model::architecture::configuration; }) {
+      const auto found = nlohmann::json::parse(entry->second, nullptr, false);
+      auto expected = to_json(model::architecture::configuration);
+      if (found.is_discarded()) problems += join("\n  metadata ", config_entry, ": is not JSON");
+      if (options.missing == missing::keep && found.is_object() && found.contains("shortcut") && found["shortcut"].is_null())
+        expected.erase("shortcut");
+      if (found.is_object()) problems += differences(expected, found);
+    }
+  }
+
+  const auto find = [&](std::string_view name) -> const stored_tensor* {
+    const stored_tensor* result = nullptr;
+    for (const char* optional : {"", "transformer."}) {
+      const auto entry = file.tensors().find(join(prefix, optional, name));
+      if (entry == file.tensors().end()) continue;
+      if (result) problems += join("\n  ", name, ": is there twice, with and without the prefix \"transformer.\"");
+      result = &entry->second;
+      used.insert(entry->first);
+    }
+    return result;
+  };
+  model::visit(
+      [&](std::string_view name, initial, auto& tensor) {
+        stored_tensor expected{"F32, F64, BF16 or F16", {tensor.shape.begin(), tensor.shape.end()}, {}};
+        const stored_tensor* const found = find(name);
+        if (!found) {
+          if (options.missing == missing::fails)
+            problems += join("\n  ", prefix, name, ": missing; expected ", expected.describe());
+        } else if (found->shape != expected.shape || !is_floating_point(found->type)) {
+          problems += join("\n  ", prefix, name, ": expected ", expected.describe(), ", found ", found->describe());
+        }
+      },
+      weights);
+  if constexpr (model::tied) {  // a tied checkpoint may hold the output projection a second time
+    const stored_tensor* const table = find("wte.weight");
+    const stored_tensor* const projection = find("lm_head.weight");
+    if (table && projection &&
+        (table->type != projection->type || table->shape != projection->shape ||
+         !std::equal(table->bytes.begin(), table->bytes.end(), projection->bytes.begin())))
+      problems += join("\n  ", prefix, "lm_head.weight: differs from wte.weight, and the model's head is tied");
+  }
+  for (const auto& [name, tensor] : file.tensors())
+    if (!used.contains(name) && !is_ignored(name) && !accept(name))
+      problems += join("\n  ", name, ": not part of the model; found ", tensor.describe());
+  if (!problems.empty()) fail(file.path(), ": does not fit the model:", problems);
+
+  model::visit(
+      [&](std::string_view name, initial, auto& tensor) {
+        if (const stored_tensor* const found = find(name)) copy_numbers(*found, tensor.data());
+      },
+      weights);
+}
+
+/// Where a trainer's checkpoint keeps the moments of AdamW.
+inline constexpr const char* moments_prefix = "adamw.";
+
+}  // namespace io
+
+/// Writes weights to a safetensors file, under the names of model.md, with the config in the metadata. The file appears
+/// under its name when it is complete. Fails when it cannot be written.
+template <class Parameters>
+void save(const std::filesystem::path& path, const Parameters& weights) {
+  std::vector<std::pair<std::string, io::stored_tensor>> tensors;
+  io::list_tensors(weights, "", tensors);
+  std::map<std::string, std::string> metadata{{"format", "pt"}};
+  if (auto text = io::config_text<typename Parameters::model>(); !text.empty()) metadata[io::config_entry] = text;
+  io::write_safetensors(path, tensors, metadata);
+}
+
+/// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or a GPT-2 checkpoint of
+/// `transformers`. Types F32, F64, BF16 and F16 are converted. When the file does not fit the model, the error lists every
+/// tensor that is missing, unknown or of another shape or type, and the weights stay as they were.
+template <class Parameters>
+void load(const std::filesystem::path& path, Parameters& weights, const load_options& options = {}) {
+  io::read_tensors(io::safetensors_file(path), "", weights, options,
+                   [](std::string_view name) { return name.starts_with(io::moments_prefix); });
+}
+
+}  // namespace fathom

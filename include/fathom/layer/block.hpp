@@ -1,0 +1,92 @@
+// A block: stages one after the other.
+#pragma once
+
+#include <algorithm>
+
+#include "fathom/layer/stage.hpp"
+
+namespace fathom {
+
+/// A block of one stage is that stage; a block of more is the first, and then a block of the others. So a block is a
+/// stage itself.
+template <class... Stages>
+struct block;
+
+template <class Only>
+struct block<Only> : Only {
+  /// Calls f(stage type, tape) for every stage.
+  template <class F, class T>
+  static void each(const F& f, const T& t) {
+    f(Only{}, t);
+  }
+};
+
+template <class First, class... Rest>
+struct block<First, Rest...> {
+  using rest_type = block<Rest...>;
+  static constexpr index width = First::width;
+  static constexpr depth_set depths = depth_set::from_bits(First::depths.bits | rest_type::depths.bits);
+
+  template <class S>
+  struct parameters {
+    typename First::template parameters<S> first;
+    typename rest_type::template parameters<S> rest;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    First::visit(f, at, p.first...);
+    rest_type::visit(f, at, p.rest...);
+  }
+
+  template <class T>
+  struct tape {
+    typename First::template tape<T> first;
+    matrix<T> stream;  // [rows, E], the residual stream after the first stage
+    typename rest_type::template tape<T> rest;
+    constexpr tape(arena& a, const extent& e) : first(a, e), stream(a.take<T>(e.rows(), width)), rest(a, e) {}
+  };
+  template <class T>
+  struct cache {
+    typename First::template cache<T> first;
+    typename rest_type::template cache<T> rest;
+    constexpr cache(arena& a, index sequences, index capacity)
+        : first(a, sequences, capacity), rest(a, sequences, capacity) {}
+  };
+  template <class T>
+  [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
+    return std::max(First::template scratch_bytes<T>(e), rest_type::template scratch_bytes<T>(e));
+  }
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
+                      const tape<scalar<On>>& t) {
+    First::forward(on, p.first, e, hidden, x, t.stream, t.first);
+    rest_type::forward(on, p.rest, e, hidden, t.stream, y, t.rest);
+  }
+  template <class On, class P, class Hidden>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
+                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+    First::extend(on, p.first, e, hidden, x, t.stream, t.first, c.first);
+    rest_type::extend(on, p.rest, e, hidden, t.stream, y, t.rest, c.rest);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d,
+                       const tape<scalar<On>>& t, G& g, arena free) {
+    rest_type::backward(on, p.rest, e, hidden, t.stream, d, t.rest, g.rest, free);
+    First::backward(on, p.first, e, hidden, x, d, t.first, g.first, free);
+  }
+
+  [[nodiscard]] static constexpr double flops(index tokens) { return First::flops(tokens) + rest_type::flops(tokens); }
+  template <class F>
+  static void describe(const F& f, const path& at, index tokens) {
+    First::describe(f, at, tokens);
+    rest_type::describe(f, at, tokens);
+  }
+  template <class F, class T>
+  static void each(const F& f, const T& t) {
+    f(First{}, t.first);
+    rest_type::each(f, t.rest);
+  }
+};
+
+}  // namespace fathom

@@ -1,0 +1,146 @@
+// How one selected depth becomes features: the three feature maps of the shortcut (model.md, "Shortcut").
+//
+// Each reads X [rows, E] and writes F [rows, E]; F may be every D-th row of a larger matrix. backward adds to dX.
+#pragma once
+
+#include <string>
+
+#include "fathom/layer/layer.hpp"
+#include "fathom/layer/layer_norm.hpp"
+#include "fathom/layer/linear.hpp"
+
+namespace fathom {
+
+/// F = LN(X)
+template <index E>
+struct identity_features {
+  template <class S>
+  struct parameters {
+    typename layer_norm<E>::template parameters<S> ln;
+  };
+  template <class V, class Path, class... P>
+  static constexpr void visit(const V& f, const Path& at, P&... p) {
+    layer_norm<E>::visit(f, at / "ln", p.ln...);
+  }
+  template <class T>
+  struct tape {
+    typename layer_norm<E>::template tape<T> ln;
+    constexpr tape(arena& a, const extent& e) : ln(a, e) {}
+  };
+  template <class T>
+  using scratch = nothing;
+
+  template <class On, class P>
+  static void forward(const On& on, const P& p, input<On> x, output<On> features, const tape<scalar<On>>& t) {
+    layer_norm<E>::forward(on, p.ln, x, features, t.ln);
+  }
+  template <class On, class P, class G>
+  static void backward(const On& on, const P& p, input<On> x, input<On> dfeatures, output<On> dx,
+                       const tape<scalar<On>>& t, G& g, const nothing&) {
+    layer_norm<E>::backward(on, p.ln, x, dfeatures, dx, t.ln, g.ln);
+  }
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
+  [[nodiscard]] static std::string describe() { return "LN"; }
+};
+
+/// F = LN(X) W + b
+template <index E>
+struct linear_features {
+  using projection = linear<E, E>;
+
+  template <class S>
+  struct parameters {
+    typename layer_norm<E>::template parameters<S> ln;
+    typename projection::template parameters<S> c_proj;
+  };
+  template <class V, class Path, class... P>
+  static constexpr void visit(const V& f, const Path& at, P&... p) {
+    layer_norm<E>::visit(f, at / "ln", p.ln...);
+    projection::visit(f, at / "c_proj", p.c_proj...);
+  }
+  template <class T>
+  struct tape {
+    typename layer_norm<E>::template tape<T> ln;
+    matrix<T> normed;  // [rows, E]
+    constexpr tape(arena& a, const extent& e) : ln(a, e), normed(a.take<T>(e.rows(), E)) {}
+  };
+  template <class T>
+  struct scratch {
+    matrix<T> dnormed;  // [rows, E]
+    constexpr scratch(arena& a, const extent& e) : dnormed(a.take<T>(e.rows(), E)) {}
+  };
+
+  template <class On, class P>
+  static void forward(const On& on, const P& p, input<On> x, output<On> features, const tape<scalar<On>>& t) {
+    layer_norm<E>::forward(on, p.ln, x, t.normed, t.ln);
+    projection::forward(on, p.c_proj, t.normed, features);
+  }
+  template <class On, class P, class G>
+  static void backward(const On& on, const P& p, input<On> x, input<On> dfeatures, output<On> dx,
+                       const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
+    projection::backward_parameters(on, t.normed, dfeatures, g.c_proj);
+    projection::backward_input(on, p.c_proj, dfeatures, s.dnormed);
+    layer_norm<E>::backward(on, p.ln, x, s.dnormed, dx, t.ln, g.ln);
+  }
+  [[nodiscard]] static constexpr double flops(index tokens) { return projection::flops(tokens); }
+  [[nodiscard]] static std::string describe() { return "LN, linear"; }
+};
+
+/// F = GELU(LN(X) W1 + b1) W2 + b2, hidden width F
+template <index E, index F>
+struct mlp_features {
+  using fc = linear<E, F>;
+  using projection = linear<F, E>;
+
+  template <class S>
+  struct parameters {
+    typename layer_norm<E>::template parameters<S> ln;
+    typename fc::template parameters<S> c_fc;
+    typename projection::template parameters<S> c_proj;
+  };
+  template <class V, class Path, class... P>
+  static constexpr void visit(const V& f, const Path& at, P&... p) {
+    layer_norm<E>::visit(f, at / "ln", p.ln...);
+    fc::visit(f, at / "c_fc", p.c_fc...);
+    projection::visit(f, at / "c_proj", p.c_proj...);
+  }
+  template <class T>
+  struct tape {
+    typename layer_norm<E>::template tape<T> ln;
+    matrix<T> normed;  // [rows, E]
+    matrix<T> before;  // [rows, F], what GELU was applied to
+    matrix<T> hidden;  // [rows, F], after GELU
+    constexpr tape(arena& a, const extent& e)
+        : ln(a, e),
+          normed(a.take<T>(e.rows(), E)),
+          before(a.take<T>(e.rows(), F)),
+          hidden(a.take<T>(e.rows(), F)) {}
+  };
+  template <class T>
+  struct scratch {
+    matrix<T> dbefore;  // [rows, F]
+    matrix<T> dnormed;  // [rows, E]
+    constexpr scratch(arena& a, const extent& e)
+        : dbefore(a.take<T>(e.rows(), F)), dnormed(a.take<T>(e.rows(), E)) {}
+  };
+
+  template <class On, class P>
+  static void forward(const On& on, const P& p, input<On> x, output<On> features, const tape<scalar<On>>& t) {
+    layer_norm<E>::forward(on, p.ln, x, t.normed, t.ln);
+    fc::forward_gelu(on, p.c_fc, t.normed, t.before, t.hidden);
+    projection::forward(on, p.c_proj, t.hidden, features);
+  }
+  template <class On, class P, class G>
+  static void backward(const On& on, const P& p, input<On> x, input<On> dfeatures, output<On> dx,
+                       const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
+    projection::backward_parameters(on, t.hidden, dfeatures, g.c_proj);
+    projection::backward_input(on, p.c_proj, dfeatures, s.dbefore, epilogue::gelu_gradient{t.before});
+    fc::backward_parameters(on, t.normed, s.dbefore, g.c_fc);
+    fc::backward_input(on, p.c_fc, s.dbefore, s.dnormed);
+    layer_norm<E>::backward(on, p.ln, x, s.dnormed, dx, t.ln, g.ln);
+  }
+  [[nodiscard]] static constexpr double flops(index tokens) { return fc::flops(tokens) + projection::flops(tokens); }
+  [[nodiscard]] static std::string describe() { return join("LN, MLP of hidden width ", F); }
+};
+
+}  // namespace fathom

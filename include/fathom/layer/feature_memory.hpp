@@ -1,0 +1,74 @@
+// The residual source of the paper: learned features of chosen depths, one concatenated memory (Verma and Pilanci,
+// arXiv 2409.10870).
+#pragma once
+
+#include <array>
+#include <utility>
+
+#include "fathom/layer/residual_source.hpp"
+
+namespace fathom {
+
+/// Row t * D + n of the memory [rows * D, E] is Feature(X_s)[t], s the n-th of the D selected depths; every depth has its
+/// own weights. Position-major: what a query may see, the features of all depths up to its own position, is a prefix.
+template <index E, depth_set Depths, class Feature>
+struct feature_memory {
+  static constexpr depth_set depths = Depths;
+  static constexpr index rows_per_token = Depths.count();
+  static constexpr std::size_t D = static_cast<std::size_t>(Depths.count());
+
+  template <class S>
+  struct parameters {
+    std::array<typename Feature::template parameters<S>, D> map;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    for (std::size_t n = 0; n < D; ++n) Feature::visit(f, at / depth(n), p.map[n]...);
+  }
+
+  template <class T>
+  struct tape {
+    std::array<typename Feature::template tape<T>, D> map;
+    constexpr tape(arena& a, const extent& e) : tape(a, e, std::make_index_sequence<D>()) {}
+
+   private:
+    template <std::size_t... N>
+    constexpr tape(arena& a, const extent& e, std::index_sequence<N...>)
+        : map{(static_cast<void>(N), typename Feature::template tape<T>(a, e))...} {}
+  };
+  template <class T>
+  using scratch = typename Feature::template scratch<T>;
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P& p, const extent&, const Hidden& hidden, output<On> memory,
+                      const tape<scalar<On>>& t) {
+    for (std::size_t n = 0; n < D; ++n)
+      Feature::forward(on, p.map[n], hidden.state(depth(n)), rows_of(memory, n), t.map[n]);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P& p, const extent&, const Hidden& hidden, output<On> dmemory,
+                       const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
+    for (std::size_t n = 0; n < D; ++n)
+      Feature::backward(on, p.map[n], hidden.state(depth(n)), rows_of(dmemory, n), hidden.gradient(depth(n)), t.map[n],
+                        g.map[n], s);
+  }
+
+  [[nodiscard]] static constexpr double flops(index tokens) {
+    return static_cast<double>(D) * Feature::flops(tokens);
+  }
+  [[nodiscard]] static std::string describe() {
+    std::string list;
+    for (std::size_t n = 0; n < D; ++n) list += join(n ? "," : "", depth(n));
+    return join("features of depths {", list, "}: ", Feature::describe());
+  }
+
+ private:
+  static constexpr int depth(std::size_t n) { return Depths[static_cast<int>(n)]; }
+  /// The rows of the n-th depth, [rows, E], interleaved with the others'.
+  template <class T>
+  static matrix<T> rows_of(const matrix<T>& memory, std::size_t n) {
+    return memory.every(rows_per_token, static_cast<index>(n));
+  }
+};
+
+}  // namespace fathom

@@ -1,0 +1,63 @@
+// What a layer is. Layers are empty types: static functions over views, written once over the primitive operations of
+// backend/operations.hpp, and so running on every backend. They hold no state and never allocate. A new layer is one
+// file beside this one, or in a user's own program.
+//
+// A layer that a block can hold (self_attention, mlp, ... ; see stage.hpp) has these members. `on` is the execution
+// context; T its scalar; e the extent of the pass; x [e.rows(), E] what the layer reads; y [e.rows(), E] where it adds to
+// the residual stream.
+//
+//   template <class S> struct parameters;         its tensors, over a storage (core/storage.hpp)
+//   static constexpr void visit(f, at, p...);     calls f(at / "weight", initial::..., p.weight...) for each tensor of
+//                                                 any number of parameters of this layer, in lockstep
+//   template <class T> struct tape;               tape(arena&, extent): what forward keeps for backward
+//   template <class T> struct scratch;            scratch(arena&, extent): what backward needs for itself
+//   template <class T> struct cache;              cache(arena&, sequences, capacity): what it remembers of earlier tokens
+//                                                 while decoding; only where it looks at earlier tokens
+//
+//   static void forward(on, p, e, x, residual, y, tape);       y = residual + layer(x)
+//   static void backward(on, p, e, x, dy, dx, tape, g, scratch);   dx = gradient with respect to x; g += that of p
+//   static void extend(on, p, e, x, residual, y, tape, cache);  forward for the tokens that follow what the cache holds;
+//                                                              a layer that looks at no other token has none
+//
+//   static constexpr double flops(index tokens);  floating-point operations of forward for a sequence of that many tokens
+//   static std::string describe();                a line for the summary
+//
+// A layer that also attends to a residual source (residual_source.hpp) takes its rows, `memory`, after x, and their
+// gradient, `dmemory`, after dx.
+#pragma once
+
+#include <string>
+
+#include "fathom/core/arena.hpp"
+#include "fathom/core/error.hpp"
+#include "fathom/core/matrix.hpp"
+#include "fathom/core/name.hpp"
+#include "fathom/core/storage.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom {
+
+/// The numbers that a context computes with, and the views that a layer takes and fills.
+template <class On>
+using scalar = typename On::scalar;
+template <class On>
+using input = matrix<const scalar<On>>;
+template <class On>
+using output = matrix<scalar<On>>;
+
+/// How many numbers the parameters of a layer, a source, a stage or a model are.
+template <class Layer>
+[[nodiscard]] constexpr index parameter_count_of() {
+  constexpr typename Layer::template parameters<shapes> tensors{};
+  index count = 0;
+  Layer::visit([&](const auto&, initial, const auto& tensor) { count += tensor.size; }, no_path{}, tensors);
+  return count;
+}
+
+/// Holds nothing: the tape, scratch or cache of a layer that needs none.
+struct nothing {
+  template <class... Arguments>
+  constexpr explicit nothing(Arguments&&...) {}
+};
+
+}  // namespace fathom

@@ -1,0 +1,48 @@
+// Layer normalisation.
+#pragma once
+
+#include "fathom/core/storage.hpp"
+#include "fathom/layer/layer.hpp"
+
+namespace fathom {
+
+/// y = (x - mean(x)) / sqrt(variance(x) + 1e-5) * weight + bias, for each row (Ba, Kiros and Hinton, arXiv 1607.06450).
+/// x, y [rows, E]; weight, bias [E]
+template <index E>
+struct layer_norm {
+  static constexpr index width = E;
+
+  template <class S>
+  struct parameters {
+    typename S::template vector<E> weight;
+    typename S::template vector<E> bias;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    f(at / "weight", initial::one, p.weight...);
+    f(at / "bias", initial::zero, p.bias...);
+  }
+
+  template <class T>
+  struct tape {
+    T* mean;  // [rows]
+    T* rstd;  // [rows], 1 / standard deviation
+    constexpr tape(arena& a, const extent& e) : mean(a.take<T>(e.rows())), rstd(a.take<T>(e.rows())) {}
+  };
+
+  template <class On, class P>
+  static void forward(const On& on, const P& p, input<On> x, output<On> y, const tape<scalar<On>>& t) {
+    layer_norm_forward(on, x, p.weight.data(), p.bias.data(), y, t.mean, t.rstd);
+  }
+  /// dx += the gradient with respect to x
+  template <class On, class P, class G>
+  static void backward(const On& on, const P& p, input<On> x, input<On> dy, output<On> dx, const tape<scalar<On>>& t,
+                       G& g) {
+    layer_norm_backward(on, x, p.weight.data(), t.mean, t.rstd, dy, dx, g.weight.data(), g.bias.data());
+  }
+
+  /// Counted as matrix products are, the convention of the field: element-wise work is not.
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
+};
+
+}  // namespace fathom

@@ -1,0 +1,61 @@
+// The linear map.
+#pragma once
+
+#include <string>
+
+#include "fathom/backend/epilogue.hpp"
+#include "fathom/core/error.hpp"
+#include "fathom/core/storage.hpp"
+#include "fathom/layer/layer.hpp"
+
+namespace fathom {
+
+/// y = x W + b.   x [rows, In], W [In, Out] (the GPT-2 `Conv1D` convention), b [Out], y [rows, Out]
+template <index In, index Out, initial Weights = initial::normal>
+struct linear {
+  template <class S>
+  struct parameters {
+    typename S::template matrix<In, Out> weight;
+    typename S::template vector<Out> bias;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    f(at / "weight", Weights, p.weight...);
+    f(at / "bias", initial::zero, p.bias...);
+  }
+
+  /// y = x W + b; y may be every n-th row of a larger matrix
+  template <class On, class P>
+  static void forward(const On& on, const P& p, input<On> x, output<On> y) {
+    matmul(on, x, p.weight, y, epilogue::bias{p.bias.data()});
+  }
+  /// y = residual + x W + b
+  template <class On, class P>
+  static void forward_add(const On& on, const P& p, input<On> x, input<On> residual, output<On> y) {
+    matmul(on, x, p.weight, y, epilogue::bias_add{p.bias.data(), residual});
+  }
+  /// y = GELU(x W + b); the argument of GELU goes to `before`
+  template <class On, class P>
+  static void forward_gelu(const On& on, const P& p, input<On> x, output<On> before, output<On> y) {
+    matmul(on, x, p.weight, y, epilogue::bias_gelu{p.bias.data(), before});
+  }
+
+  /// g += the gradients of W and b
+  template <class On, class G>
+  static void backward_parameters(const On& on, input<On> x, input<On> dy, G& g) {
+    matmul_tn(on, x, dy, g.weight.view());
+    column_sums(on, dy, g.bias.data());
+  }
+  /// dx = epilogue(dy W^T)
+  template <class On, class P, class Epilogue = epilogue::none>
+  static void backward_input(const On& on, const P& p, input<On> dy, output<On> dx, const Epilogue& e = {}) {
+    matmul_nt(on, dy, p.weight, dx, e);
+  }
+
+  [[nodiscard]] static constexpr double flops(index rows) {
+    return 2.0 * static_cast<double>(In) * static_cast<double>(Out) * static_cast<double>(rows);
+  }
+  [[nodiscard]] static std::string describe() { return join("linear ", In, " to ", Out); }
+};
+
+}  // namespace fathom

@@ -1,0 +1,73 @@
+// From the last hidden state to logits.
+#pragma once
+
+#include "fathom/layer/layer.hpp"
+#include "fathom/layer/layer_norm.hpp"
+
+namespace fathom {
+
+/// logits = LN_f(x) W^T.   x [rows, E], W [V, E], logits [rows, V]. Tied, W is the token embedding, which the caller hands
+/// over as `wte`; untied, it is lm_head.weight.
+template <index V, index E, bool Tied>
+struct output_head {
+  template <class S>
+  struct parameters {
+    typename layer_norm<E>::template parameters<S> ln_f;
+    typename S::template head<V, E> lm_head;
+  };
+  template <class S>
+    requires Tied
+  struct parameters<S> {
+    typename layer_norm<E>::template parameters<S> ln_f;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    layer_norm<E>::visit(f, at / "ln_f", p.ln_f...);
+    if constexpr (!Tied) f(at / "lm_head" / "weight", initial::normal, p.lm_head...);
+  }
+
+  template <class T>
+  struct tape {
+    typename layer_norm<E>::template tape<T> ln_f;
+    matrix<T> normed;  // [rows, E]
+    constexpr tape(arena& a, const extent& e) : ln_f(a, e), normed(a.take<T>(e.rows(), E)) {}
+  };
+  template <class T>
+  struct scratch {
+    matrix<T> dnormed;  // [rows, E]
+    constexpr scratch(arena& a, const extent& e) : dnormed(a.take<T>(e.rows(), E)) {}
+  };
+
+  template <class On, class P, class W>
+  static void forward(const On& on, const P& p, const W& wte, input<On> x, output<On> logits,
+                      const tape<scalar<On>>& t) {
+    const matrix<scalar<On>> normed = t.normed.rows_from(0, x.rows);
+    layer_norm<E>::forward(on, p.ln_f, x, normed, t.ln_f);
+    matmul_nt(on, normed, table(p, wte), logits, epilogue::none{});
+  }
+  /// dx = the gradient with respect to x
+  template <class On, class P, class W, class G, class GW>
+  static void backward(const On& on, const P& p, const W& wte, input<On> x, input<On> dlogits, output<On> dx,
+                       const tape<scalar<On>>& t, G& g, GW& gwte, const scratch<scalar<On>>& s) {
+    matmul_tn(on, dlogits, t.normed, table(g, gwte).view());
+    matmul(on, dlogits, table(p, wte), s.dnormed, epilogue::none{});
+    zero(on, dx);
+    layer_norm<E>::backward(on, p.ln_f, x, s.dnormed, dx, t.ln_f, g.ln_f);
+  }
+
+  [[nodiscard]] static constexpr double flops(index tokens) {
+    return 2.0 * static_cast<double>(V) * static_cast<double>(E) * static_cast<double>(tokens);
+  }
+  [[nodiscard]] static std::string describe() { return join("LN, logits of ", V, " tokens", Tied ? ", tied to wte" : ""); }
+
+ private:
+  template <class P, class W>
+  static auto& table(P& p, W& wte) {
+    if constexpr (Tied)
+      return wte;
+    else
+      return p.lm_head;
+  }
+};
+
+}  // namespace fathom

@@ -1,0 +1,195 @@
+// The steps that a block is made of. A stage takes the residual stream in and gives it out, both [rows, E], and may look
+// back at earlier depths through a residual source.
+//
+//   static constexpr index width;                E
+//   static constexpr depth_set depths;           the depths that it looks back at
+//   template <class S> struct parameters;  visit(f, at, p...);  template <class T> struct tape, cache;   as a layer's
+//   static constexpr std::size_t scratch_bytes<T>(extent);
+//   static void forward(on, p, e, hidden, x, y, tape);          y = the stream after the stage
+//   static void extend(on, p, e, hidden, x, y, tape, cache);    the same while decoding
+//   static void backward(on, p, e, hidden, x, d, tape, g, arena);   d: gradient with respect to y in, to x out
+//   static constexpr double flops(index tokens);
+//   static void describe(f, at, tokens);         calls f(path, text, parameters, flops) for each line of the summary
+#pragma once
+
+#include <string>
+
+#include "fathom/core/name.hpp"
+#include "fathom/layer/layer.hpp"
+#include "fathom/layer/residual_source.hpp"
+
+namespace fathom {
+
+/// y = x + Layer(Norm(x)), the pre-norm residual sublayer of GPT-2, with the names of its tensors. With a source, the
+/// layer also attends to the source's rows. A name that begins with '/' does not stand under the block's own.
+template <fixed_string NormName, class Norm, fixed_string LayerName, class Layer, fixed_string SourceName = "",
+          class Source = no_source>
+struct sublayer {
+  static constexpr index width = Norm::width;
+  static constexpr depth_set depths = Source::depths;
+  static constexpr bool has_source = Source::rows_per_token > 0;
+  static constexpr bool has_cache = requires { typename Layer::template cache<float>; };
+  using layer = Layer;
+
+  template <class S>
+  struct parameters {
+    typename Norm::template parameters<S> norm;
+    typename Layer::template parameters<S> layer;
+    [[no_unique_address]] typename Source::template parameters<S> source;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    Norm::visit(f, at / NormName.view(), p.norm...);
+    Source::visit(f, at / SourceName.view(), p.source...);
+    Layer::visit(f, at / LayerName.view(), p.layer...);
+  }
+
+  template <class T>
+  struct tape {
+    typename Norm::template tape<T> norm;
+    matrix<T> normed;  // [rows, E]
+    typename Source::template tape<T> source;
+    matrix<T> memory;  // [rows * rows_per_token, E], what the source yields
+    typename Layer::template tape<T> layer;
+    constexpr tape(arena& a, const extent& e)
+        : norm(a, e),
+          normed(a.take<T>(e.rows(), width)),
+          source(a, e),
+          memory(a.take<T>(e.rows() * Source::rows_per_token, width)),
+          layer(a, e) {}
+  };
+  template <class T>
+  struct scratch {
+    matrix<T> dnormed;  // [rows, E]
+    matrix<T> dmemory;  // [rows * rows_per_token, E]
+    typename Layer::template scratch<T> layer;
+    typename Source::template scratch<T> source;
+    constexpr scratch(arena& a, const extent& e)
+        : dnormed(a.take<T>(e.rows(), width)),
+          dmemory(a.take<T>(e.rows() * Source::rows_per_token, width)),
+          layer(a, e),
+          source(a, e) {}
+  };
+  template <class T>
+  struct cache_of {
+    using type = nothing;
+  };
+  template <class T>
+    requires has_cache
+  struct cache_of<T> {
+    using type = typename Layer::template cache<T>;
+  };
+  template <class T>
+  using cache = typename cache_of<T>::type;
+
+  template <class T>
+  [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
+    return bytes_of<scratch<T>>(e);
+  }
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
+                      const tape<scalar<On>>& t) {
+    Norm::forward(on, p.norm, x, t.normed, t.norm);
+    if constexpr (has_source) {
+      Source::forward(on, p.source, e, hidden, t.memory, t.source);
+      Layer::forward(on, p.layer, e, t.normed, t.memory, x, y, t.layer);
+    } else {
+      Layer::forward(on, p.layer, e, t.normed, x, y, t.layer);
+    }
+  }
+  template <class On, class P, class Hidden>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
+                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+    if constexpr (!has_cache) {
+      forward(on, p, e, hidden, x, y, t);
+    } else {
+      Norm::forward(on, p.norm, x, t.normed, t.norm);
+      if constexpr (has_source) {
+        Source::forward(on, p.source, e, hidden, t.memory, t.source);
+        Layer::extend(on, p.layer, e, t.normed, t.memory, x, y, t.layer, c);
+      } else {
+        Layer::extend(on, p.layer, e, t.normed, x, y, t.layer, c);
+      }
+    }
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d,
+                       const tape<scalar<On>>& t, G& g, arena free) {
+    const scratch<scalar<On>> s(free, e);
+    if constexpr (has_source) {
+      Layer::backward(on, p.layer, e, t.normed, t.memory, d, s.dnormed, s.dmemory, t.layer, g.layer, s.layer);
+      Source::backward(on, p.source, e, hidden, s.dmemory, t.source, g.source, s.source);
+    } else {
+      Layer::backward(on, p.layer, e, t.normed, d, s.dnormed, t.layer, g.layer, s.layer);
+    }
+    Norm::backward(on, p.norm, x, s.dnormed, d, t.norm, g.norm);
+  }
+
+  [[nodiscard]] static constexpr double flops(index tokens) {
+    return Norm::flops(tokens) + Source::flops(tokens) + Layer::flops(tokens);
+  }
+  template <class F>
+  static void describe(const F& f, const path& at, index tokens) {
+    if constexpr (has_source)
+      f(at / SourceName.view(), Source::describe(), parameter_count_of<Source>(), Source::flops(tokens));
+    f(at / LayerName.view(), Layer::describe(), parameter_count_of<Norm>() + parameter_count_of<Layer>(),
+      Norm::flops(tokens) + Layer::flops(tokens));
+  }
+};
+
+/// y = Source(hidden): the stream goes on from what the source makes of earlier depths. The source has one row a token.
+template <fixed_string Name, index E, class Source>
+struct read {
+  static constexpr index width = E;
+  static_assert(Source::rows_per_token == 1, "fathom::read: a source that replaces the stream has one row per token");
+  static constexpr depth_set depths = Source::depths;
+
+  template <class S>
+  using parameters = typename Source::template parameters<S>;
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    Source::visit(f, at / Name.view(), p...);
+  }
+  template <class T>
+  using tape = typename Source::template tape<T>;
+  template <class T>
+  using cache = nothing;
+  template <class T>
+  struct scratch {
+    matrix<T> dmemory;  // [rows, E]
+    typename Source::template scratch<T> source;
+    constexpr scratch(arena& a, const extent& e) : dmemory(a.take<T>(e.rows(), E)), source(a, e) {}
+  };
+  template <class T>
+  [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
+    return bytes_of<scratch<T>>(e);
+  }
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On>, output<On> y,
+                      const tape<scalar<On>>& t) {
+    Source::forward(on, p, e, hidden, y, t);
+  }
+  template <class On, class P, class Hidden>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On>, output<On> y,
+                     const tape<scalar<On>>& t, const nothing&) {
+    Source::forward(on, p, e, hidden, y, t);
+  }
+  /// The stream that came in was not read: its gradient is what the source sends to its depths.
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On>, output<On> d,
+                       const tape<scalar<On>>& t, G& g, arena free) {
+    const scratch<scalar<On>> s(free, e);
+    copy(on, d, s.dmemory);
+    zero(on, d);
+    Source::backward(on, p, e, hidden, s.dmemory, t, g, s.source);
+  }
+  [[nodiscard]] static constexpr double flops(index tokens) { return Source::flops(tokens); }
+  template <class F>
+  static void describe(const F& f, const path& at, index tokens) {
+    f(at / Name.view(), Source::describe(), parameter_count_of<Source>(), Source::flops(tokens));
+  }
+};
+
+}  // namespace fathom

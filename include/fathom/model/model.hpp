@@ -1,0 +1,22 @@
+// fathom::model<config, backend>: the type that a user owns.
+#pragma once
+
+#include "fathom/model/config.hpp"
+#include "fathom/model/gpt.hpp"
+#include "fathom/model/transformer.hpp"
+
+namespace fathom {
+
+namespace detail {
+template <config C, class Backend>
+struct model_of {
+  static constexpr config valid = checked<C>();
+  using type = transformer<gpt<valid>, Backend>;
+};
+}  // namespace detail
+
+/// The model of a config. Equal architectures are one type, however they were written down.
+template <config C, class Backend>
+using basic_model = typename detail::model_of<C, Backend>::type;
+
+}  // namespace fathom

@@ -1,0 +1,440 @@
+// The model: parameters, tape, cache; forward, backward, prefill, decode. Everything that an architecture (gpt.hpp, or a
+// user's own) and a backend become together.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <complex>
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <type_traits>
+
+#include "fathom/backend/epilogue.hpp"
+#include "fathom/core/arena.hpp"
+#include "fathom/core/error.hpp"
+#include "fathom/core/memory.hpp"
+#include "fathom/core/name.hpp"
+#include "fathom/core/storage.hpp"
+#include "fathom/core/types.hpp"
+#include "fathom/layer/cross_entropy.hpp"
+#include "fathom/layer/residual_source.hpp"
+#include "fathom/layer/stack.hpp"
+#include "fathom/model/batch.hpp"
+
+namespace fathom {
+
+/// An architecture says: vocab, context, width; embedding, body (a stack of blocks), head; whether the head is tied.
+template <class Architecture, class Backend>
+struct transformer {
+  using architecture = Architecture;
+  using backend = Backend;
+  using scalar = typename Backend::scalar;
+  using executor = typename Backend::executor;
+  using embedding = typename Architecture::embedding;
+  using body = typename Architecture::body;
+  using head = typename Architecture::head;
+
+  static constexpr index vocab = Architecture::vocab;      // V
+  static constexpr index context = Architecture::context;  // most tokens of a sequence
+  static constexpr index width = Architecture::width;      // E
+  static constexpr int depth = body::depth;                // L
+  static constexpr bool tied = Architecture::tied;
+
+  // ---- Parameters ----------------------------------------------------------------------------------------------------
+
+  /// All tensors of the model over a storage: one contiguous block.
+  template <class S>
+  struct layout {
+    typename embedding::template parameters<S> embed;
+    typename body::template parameters<S> blocks;
+    typename head::template parameters<S> out;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit_layout(const F& f, const Path& at, P&... p) {
+    embedding::visit(f, at, p.embed...);
+    body::visit(f, at, 0, p.blocks...);
+    head::visit(f, at, p.out...);
+  }
+
+  /// Weights, gradients and moments are values of this one type. fathom::make<net::parameters>() owns one.
+  struct parameters : layout<plain<scalar>> {
+    using model = transformer;
+  };
+  /// Read-only weights laid out for decoding with P = float, bf16 or int8 in the matrices: fathom::pack<P>(weights).
+  template <class P>
+  struct packed : layout<typename Backend::template packed<P>> {
+    using model = transformer;
+  };
+
+  /// Calls f(name, initial, tensor...) for every tensor, in the order of memory. With several parameters, of one or of
+  /// different storages, the tensors of one name come together. A tensor has data(), size, rank and shape.
+  template <class F, class... P>
+  static void visit(const F& f, P&... p) {
+    visit_layout(f, path{}, p...);
+  }
+  /// The same without names: f(initial, tensor...).
+  template <class F, class... P>
+  static constexpr void visit_tensors(const F& f, P&... p) {
+    visit_layout([&](const auto&, initial start, auto&... tensor) { f(start, tensor...); }, no_path{}, p...);
+  }
+
+  /// Numbers in all tensors.
+  static constexpr index parameter_count = [] {
+    constexpr layout<shapes> tensors{};
+    index count = 0;
+    visit_tensors([&](initial, const auto& tensor) { count += tensor.size; }, tensors);
+    return count;
+  }();
+  /// Bytes of weights packed as P.
+  template <class P>
+  static constexpr std::size_t weight_bytes = sizeof(packed<P>);
+
+  // ---- Costs ---------------------------------------------------------------------------------------------------------
+
+  /// Floating-point operations of forward for each token of a sequence of `tokens` tokens: those of matrix products and
+  /// attention, as is usual in the field.
+  [[nodiscard]] static constexpr double forward_flops_per_token(index tokens = context) {
+    return (body::flops(tokens) + head::flops(tokens)) / static_cast<double>(tokens);
+  }
+  /// Of forward and backward. Counted as 3 times forward: what backward computes a second time is not counted.
+  [[nodiscard]] static constexpr double training_flops_per_token(index tokens = context) {
+    return 3 * forward_flops_per_token(tokens);
+  }
+
+  // ---- Tape ----------------------------------------------------------------------------------------------------------
+
+ private:
+  using hidden = hidden_states<scalar, depth>;
+  static constexpr depth_set depths = body::depths;  // that any stage looks back at
+
+  /// Where everything lies that a training pass over one extent uses.
+  struct tape_views {
+    fathom::hidden_states<scalar, depth> states;
+    typename body::template tape<scalar> blocks;
+    typename head::template tape<scalar> out;
+    matrix<scalar> logits;  // [rows, V]; backward makes them their gradient
+    cross_entropy::tape<scalar> loss;
+    matrix<scalar> d;  // [rows, E], gradient of the residual stream
+    matrix<scalar> dhidden;  // [number of depths * rows, E], gradients that stages sent back
+    typename head::template scratch<scalar> out_scratch;
+    arena free;  // scratch of the stages, in turn
+
+    constexpr tape_views(arena& a, const extent& e)
+        : states(take_states(a, e)),
+          blocks(a, e),
+          out(a, e),
+          logits(a.take<scalar>(e.rows(), vocab)),
+          loss(a, e),
+          d(a.take<scalar>(e.rows(), width)),
+          dhidden(a.take<scalar>(depths.count() * e.rows(), width)),
+          out_scratch(a, e),
+          free(a) {
+      for (int n = 0; n < depths.count(); ++n)
+        states.gradients[static_cast<std::size_t>(depths[n])] = dhidden.data ? dhidden.row(n * e.rows()) : nullptr;
+      static_cast<void>(a.take<std::byte>(static_cast<index>(body::template scratch_bytes<scalar>(e))));
+    }
+
+   private:
+    static constexpr hidden take_states(arena& a, const extent& e) {
+      hidden h;
+      for (auto& state : h.states) state = a.take<scalar>(e.rows() * width);
+      h.rows = e.rows();
+      h.width = width;
+      return h;
+    }
+  };
+
+ public:
+  /// The memory of training: what forward leaves for backward, and what backward needs for itself. Made once for a
+  /// capacity, reused for every batch that fits.
+  class tape {
+   public:
+    /// For up to `sequences` sequences of up to `tokens` tokens.
+    explicit tape(index sequences, index tokens = context, executor where = {})
+        : memory_(bytes_for(sequences, tokens)), where_(where), views_(laid_out({sequences, tokens})) {}
+
+    /// The mean loss of the last forward over all counted targets, in nats. NaN when no target counted.
+    [[nodiscard]] auto loss() const {
+      if (counted_ < 0) fail("tape.loss: the last forward pass had no targets; it yields logits");
+      loss_type sum = 0;
+      for (index i = 0; i < extent_.rows(); ++i) sum += loss_type(views_.loss.losses[i]);
+      return sum / static_cast<loss_type>(static_cast<double>(counted_));
+    }
+    /// -log p of every target of the last forward, [sequences, tokens] in nats; 0 where the target is -1.
+    [[nodiscard]] std::span<const scalar> losses() const {
+      if (counted_ < 0) fail("tape.losses: the last forward pass had no targets; it yields logits");
+      return {views_.loss.losses, static_cast<std::size_t>(extent_.rows())};
+    }
+    /// The logits of the last forward, [sequences, tokens, vocab]. backward overwrites them.
+    [[nodiscard]] std::span<const scalar> logits() const {
+      if (state_ != state::forward) fail("tape.logits: no logits here; call forward first (backward overwrites them)");
+      return {views_.logits.data, static_cast<std::size_t>(extent_.rows() * vocab)};
+    }
+    /// How many targets the last forward counted.
+    [[nodiscard]] index counted() const { return std::max<index>(counted_, 0); }
+    [[nodiscard]] const extent& shape() const { return extent_; }
+
+    /// Calls f(stage type, tape of the stage) for every stage of every block, with what the last forward left there.
+    template <class F>
+    void each_stage(const F& f) const {
+      body::each(f, views_.blocks);
+    }
+    [[nodiscard]] const executor& where() const { return where_; }
+
+   private:
+    friend transformer;
+    enum class state { empty, forward, backward };
+    using loss_type = std::conditional_t<std::is_floating_point_v<scalar>, double, scalar>;
+
+    static std::size_t bytes_for(index sequences, index tokens) {
+      if (sequences <= 0 || tokens <= 0 || tokens > context)
+        fail("tape: a capacity of ", sequences, " sequences of ", tokens, " tokens; expected at least 1 of each and at most ",
+             context, " tokens, the model's context");
+      return tape_bytes(sequences, tokens);
+    }
+    tape_views laid_out(const extent& e) {
+      arena a(memory_.bytes().data());
+      return {a, e};
+    }
+    void begin(const batch& b) {
+      const extent e{b.sequences, b.tokens};
+      if (b.sequences <= 0 || b.tokens <= 0 || b.tokens > context || tape_bytes(e.sequences, e.tokens) > memory_.bytes().size())
+        fail("forward: a batch of ", b.sequences, " sequences of ", b.tokens,
+             " tokens; expected at least 1 of each, at most ", context, " tokens, the model's context, and no more in all "
+             "than the tape was made for");
+      const auto rows = static_cast<std::size_t>(e.rows());
+      if (b.inputs.size() != rows || (b.targets.size() != rows && !b.targets.empty()))
+        fail("forward: ", b.inputs.size(), " inputs and ", b.targets.size(), " targets; expected ", rows, " = ",
+             b.sequences, " * ", b.tokens, " inputs and as many targets, or none");
+      check_tokens(b.inputs, 0, vocab, "forward: inputs");
+      check_tokens(b.targets, -1, vocab, "forward: targets");
+      views_ = laid_out(e);
+      extent_ = e;
+      counted_ = b.targets.empty() ? -1 : b.counted();
+      state_ = state::forward;
+    }
+
+    buffer memory_;
+    executor where_;
+    extent extent_{};
+    tape_views views_;
+    index counted_ = -1;
+    state state_ = state::empty;
+  };
+
+  /// Bytes of a tape for `sequences` sequences of `tokens` tokens.
+  [[nodiscard]] static constexpr std::size_t tape_bytes(index sequences, index tokens = context) {
+    return bytes_of<tape_views>(extent{sequences, tokens});
+  }
+
+  // ---- Training ------------------------------------------------------------------------------------------------------
+
+  /// Runs the model over a batch. With targets, tape.loss() is then the loss; without, tape.logits() the logits.
+  /// Fails on a batch that does not fit the tape, and on tokens outside of the vocabulary.
+  static void forward(const parameters& p, const batch& b, tape& t) {
+    t.begin(b);
+    t.where_.run([&](const auto& on) {
+      const extent e = t.extent_;
+      const tape_views& v = t.views_;
+      embedding::forward(on, p.embed, e, b.inputs, matrix<scalar>(v.states.states[0], e.rows(), width));
+      body::forward(on, p.blocks, e, v.states, 0, v.blocks);
+      head::forward(on, p.out, p.embed.wte, v.states.state(depth), v.logits, v.out);
+      if (!b.targets.empty()) cross_entropy::forward(on, v.logits, b.targets, v.loss);
+    });
+  }
+
+  /// g += scale * the gradient of tape.loss(), for the batch of the last forward.
+  static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1) {
+    if (t.state_ != tape::state::forward || t.counted_ < 0 || b.sequences != t.extent_.sequences || b.tokens != t.extent_.tokens)
+      fail("backward: call forward with this batch and with targets first, once for every backward");
+    t.state_ = tape::state::backward;
+    if (t.counted_ == 0) return;
+    t.where_.run([&](const auto& on) {
+      const extent e = t.extent_;
+      const tape_views& v = t.views_;
+      const auto factor = static_cast<scalar>(scale / static_cast<double>(t.counted_));
+      cross_entropy::backward(on, v.logits, b.targets, factor, v.loss);
+      head::backward(on, p.out, p.embed.wte, v.states.state(depth), v.logits, v.d, v.out, g.out, g.embed.wte, v.out_scratch);
+      zero(on, v.dhidden);
+      body::backward(on, p.blocks, e, v.states, 0, v.d, v.blocks, g.blocks, v.free);
+      embedding::backward(on, e, b.inputs, v.d, g.embed);
+    });
+  }
+
+  // ---- Decoding ------------------------------------------------------------------------------------------------------
+
+ private:
+  /// The tokens that a prompt is read in at a time.
+  static constexpr index prefill_block = std::min<index>(context, 64);
+
+  /// Where everything lies that decoding uses. Decoding keeps the states of the depths that are looked back at; the
+  /// others share two.
+  struct cache_views {
+    index* lengths;  // [sequences], tokens held
+    typename body::template cache<scalar> blocks;
+    fathom::hidden_states<scalar, depth> states;  // for rows_at_once(sequences) rows
+    matrix<scalar> logits;                        // [sequences, V]
+    typename head::template tape<scalar> out;
+    arena free;  // activations of one block at a time
+
+    constexpr cache_views(arena& a, index sequences, index capacity)
+        : lengths(a.take<index>(sequences)),
+          blocks(a, sequences, capacity),
+          states(take_states(a, rows_at_once(sequences))),
+          logits(a.take<scalar>(sequences, vocab)),
+          out(a, extent{sequences, 1}),
+          free(a) {
+      static_cast<void>(a.take<std::byte>(
+          static_cast<index>(body::template block_tape_bytes<scalar>(extent{1, rows_at_once(sequences)}))));
+    }
+    static constexpr index rows_at_once(index sequences) { return std::max(sequences, prefill_block); }
+
+   private:
+    static constexpr hidden take_states(arena& a, index rows) {
+      hidden h;
+      scalar* const even = a.take<scalar>(rows * width);
+      scalar* const odd = a.take<scalar>(rows * width);
+      for (int s = 0; s <= depth; ++s)
+        h.states[static_cast<std::size_t>(s)] =
+            depths.contains(s) ? a.take<scalar>(rows * width) : (s % 2 == 0 ? even : odd);
+      h.rows = rows;
+      h.width = width;
+      return h;
+    }
+  };
+
+ public:
+  /// What decoding remembers: keys and values of all tokens so far, of one or several sequences, up to a capacity; and
+  /// the memory that it works in. Nothing is allocated after it is made.
+  class cache {
+   public:
+    /// For `sequences` sequences of up to `capacity` tokens each.
+    explicit cache(index sequences = 1, index capacity = context, executor where = {})
+        : own_(bytes_for(sequences, capacity)),
+          where_(where),
+          sequences_(sequences),
+          capacity_(capacity),
+          views_(laid_out(own_.bytes())) {}
+    /// The same in memory of the caller's: at least cache_bytes(sequences, capacity) bytes at an address that is a
+    /// multiple of fathom::alignment, which must outlive the cache.
+    cache(index sequences, index capacity, std::span<std::byte> memory, executor where = {})
+        : where_(where), sequences_(sequences), capacity_(capacity), views_(laid_out(checked(memory))) {
+      truncate(0);
+    }
+
+    [[nodiscard]] index sequences() const { return sequences_; }
+    [[nodiscard]] index capacity() const { return capacity_; }
+    /// Tokens held of a sequence.
+    [[nodiscard]] index length(index sequence = 0) const { return views_.lengths[at(sequence)]; }
+    /// Forgets what came after the first `length` tokens, in every sequence or in one.
+    void truncate(index length) {
+      if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
+      for (index s = 0; s < sequences_; ++s) views_.lengths[s] = std::min(views_.lengths[s], length);
+    }
+    void truncate(index length, index sequence) {
+      if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
+      views_.lengths[at(sequence)] = std::min(views_.lengths[at(sequence)], length);
+    }
+
+   private:
+    friend transformer;
+    index at(index sequence) const {
+      if (sequence < 0 || sequence >= sequences_)
+        fail("cache: sequence ", sequence, "; expected 0 to ", sequences_ - 1);
+      return sequence;
+    }
+    static std::size_t bytes_for(index sequences, index capacity) {
+      if (sequences <= 0 || capacity <= 0 || capacity > context)
+        fail("cache: ", sequences, " sequences of ", capacity, " tokens; expected at least 1 of each and at most ", context,
+             " tokens, the model's context");
+      return cache_bytes(sequences, capacity);
+    }
+    std::span<std::byte> checked(std::span<std::byte> memory) const {
+      const std::size_t needed = bytes_for(sequences_, capacity_);
+      if (memory.size() < needed || reinterpret_cast<std::uintptr_t>(memory.data()) % alignment != 0)
+        fail("cache: ", memory.size(), " bytes of memory; expected at least ", needed, " at a multiple of ", alignment);
+      return memory;
+    }
+    cache_views laid_out(std::span<std::byte> memory) const {
+      arena a(memory.data());
+      return {a, sequences_, capacity_};
+    }
+
+    buffer own_;
+    executor where_;
+    index sequences_, capacity_;
+    cache_views views_;
+  };
+
+  /// Bytes of a cache.
+  [[nodiscard]] static constexpr std::size_t cache_bytes(index sequences = 1, index capacity = context) {
+    return bytes_of<cache_views>(sequences, capacity);
+  }
+
+  /// Reads a prompt, in blocks, after what the sequence already holds. Returns the logits [vocab] that follow its last
+  /// token; they stay until the next call. Fails, with nothing changed, when the prompt is empty, does not fit or has a
+  /// token outside of the vocabulary. W is packed<P>, or parameters.
+  template <class W>
+  static std::span<const scalar> prefill(const W& weights, std::span<const token> prompt, cache& c, index sequence = 0) {
+    const index length = c.length(sequence), count = static_cast<index>(prompt.size());
+    if (count == 0) fail("prefill: an empty prompt; expected at least 1 token");
+    if (length + count > c.capacity())
+      fail("prefill: ", count, " tokens after the ", length, " that the cache holds; it has room for ", c.capacity());
+    check_tokens(prompt, 0, vocab, "prefill");
+    for (index done = 0; done < count; done += prefill_block) {
+      const index n = std::min(prefill_block, count - done);
+      run_tokens(weights, prompt.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)), c,
+                 {1, n, c.views_.lengths + sequence, c.capacity(), sequence}, done + n == count);
+      c.views_.lengths[sequence] += n;
+    }
+    return {c.views_.logits.row(sequence), static_cast<std::size_t>(vocab)};
+  }
+
+  /// Reads one further token of each sequence, and returns the logits that follow, [sequences, vocab]; they stay until the
+  /// next call. Fails, with nothing changed, when a sequence is full or a token outside of the vocabulary.
+  template <class W>
+  static std::span<const scalar> decode(const W& weights, std::span<const token> next, cache& c) {
+    if (static_cast<index>(next.size()) != c.sequences())
+      fail("decode: ", next.size(), " tokens; expected one for each of the cache's ", c.sequences(), " sequences");
+    for (index s = 0; s < c.sequences(); ++s)
+      if (c.length(s) >= c.capacity())
+        fail("decode: sequence ", s, " holds ", c.length(s), " tokens and the cache has room for ", c.capacity(),
+             "; truncate it, or generate with fathom::overflow::slide");
+    check_tokens(next, 0, vocab, "decode");
+    run_tokens(weights, next, c, {c.sequences(), 1, c.views_.lengths, c.capacity(), 0}, true);
+    for (index s = 0; s < c.sequences(); ++s) ++c.views_.lengths[s];
+    return {c.views_.logits.data, static_cast<std::size_t>(c.sequences() * vocab)};
+  }
+  template <class W>
+  static std::span<const scalar> decode(const W& weights, token next, cache& c) {
+    return decode(weights, std::span<const token>(&next, 1), c);
+  }
+
+ private:
+  /// The model over further tokens; logits of each sequence's last one.
+  template <class W>
+  static void run_tokens(const W& w, std::span<const token> tokens, cache& c, const extent& e, bool want_logits) {
+    c.where_.run([&](const auto& on) {
+      hidden states = c.views_.states;
+      states.rows = e.rows();
+      embedding::forward(on, w.embed, e, tokens, matrix<scalar>(states.states[0], e.rows(), width));
+      body::extend(on, w.blocks, e, states, 0, c.views_.blocks, c.views_.free);
+      if (!want_logits) return;
+      const matrix<const scalar> last = states.state(depth).every(e.tokens, e.tokens - 1);
+      head::forward(on, w.out, w.embed.wte, last, c.views_.logits.rows_from(e.first, e.sequences), c.views_.out);
+    });
+  }
+};
+
+/// Weights laid out for decoding, with P = float, bf16 or int8 in the matrices.
+template <class P, class Parameters>
+[[nodiscard]] auto pack(const Parameters& weights) {
+  using model = typename Parameters::model;
+  auto ready = make<typename model::template packed<P>>();
+  model::visit_tensors([](initial, const auto& from, auto& to) { model::backend::template pack_tensor<P>(from, to); },
+                       weights, *ready);
+  return ready;
+}
+
+}  // namespace fathom
