@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/model/model.hpp>
@@ -128,4 +129,10 @@ TEMPLATE_TEST_CASE("reference meets the golden values", "[golden]", gpt, gpt_unt
                    joint_identity, joint_mlp, replace_linear) {
   SECTION("in double") { meets_golden_values<TestType, fathom::backend::reference<double>>(1e-6); }
   SECTION("in float") { meets_golden_values<TestType, fathom::backend::reference<float>>(1e-4); }
+}
+
+TEMPLATE_TEST_CASE("cpu meets the golden values", "[golden]", gpt, gpt_untied, after_mlp, after_mlp_embedding,
+                   joint_identity, joint_mlp, replace_linear) {
+  SECTION("in double") { meets_golden_values<TestType, fathom::backend::cpu<double>>(1e-6); }
+  SECTION("in float") { meets_golden_values<TestType, fathom::backend::cpu<float>>(1e-4); }
 }

@@ -8,7 +8,7 @@ namespace fathom {
 
 /// bfloat16: the upper half of a float. Conversion from float rounds to nearest, ties to even; NaN stays NaN.
 struct bf16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits;
 
   bf16() = default;
   constexpr explicit bf16(float value) {
@@ -21,7 +21,7 @@ struct bf16 {
 
 /// IEEE 754 binary16, read only: checkpoints come in it.
 struct f16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits;
 
   constexpr explicit operator float() const {
     const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;

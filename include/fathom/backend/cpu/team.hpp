@@ -1,0 +1,114 @@
+// A team of threads that walks through the same layers together: rank, barrier, tasks, sums.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <thread>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "fathom/core/types.hpp"
+
+namespace fathom::cpu {
+
+/// What the ranks of a team share: a barrier that spins for a while and then gives its core away (a core may be busy
+/// with something else), and a place for partial sums.
+class meeting_point {
+ public:
+  explicit meeting_point(int size) : size_(size) {}
+
+  void wait() {
+    const unsigned turn = turn_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+      arrived_.store(0, std::memory_order_relaxed);
+      turn_.store(turn + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; turn_.load(std::memory_order_acquire) == turn; ++spins)
+      if (spins < 4000)
+        pause();
+      else
+        std::this_thread::yield();
+  }
+
+  static constexpr index most_partials = 64;
+  std::array<double, most_partials> partials{};
+
+ private:
+  static void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    asm volatile("yield");
+#endif
+  }
+  int size_;
+  alignas(alignment) std::atomic<int> arrived_{0};
+  alignas(alignment) std::atomic<unsigned> turn_{0};
+};
+
+/// Where an operation runs: as rank `rank()` of `size()` threads. Compute is the type of matrix products (float, double,
+/// bf16); `scalar` that of activations and weights.
+template <class Compute, class Scalar>
+class context {
+ public:
+  using scalar = Scalar;
+  using compute = Compute;
+
+  context(int rank, int size, meeting_point& meeting) : rank_(rank), size_(size), meeting_(&meeting) {}
+
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int size() const { return size_; }
+  /// Returns when all ranks have come here; what they wrote before is then seen by all.
+  void barrier() const {
+    if (size_ > 1) meeting_->wait();
+  }
+
+  /// Calls f(0), ..., f(count - 1), shared among the ranks, and waits for all. What a task computes must not depend on
+  /// which others its rank runs: then results do not depend on the number of threads.
+  template <class F>
+  void tasks(index count, const F& f) const {
+    const index last = count * (rank_ + 1) / size_;
+    for (index i = count * rank_ / size_; i < last; ++i) f(i);
+    barrier();
+  }
+  /// f(0) + ... + f(count - 1), in that order whatever the number of threads; count is at most 64. The same for all ranks.
+  template <class F>
+  [[nodiscard]] double sum(index count, const F& f) const {
+    tasks(count, [&](index i) { meeting_->partials[static_cast<std::size_t>(i)] = f(i); });
+    double total = 0;
+    for (index i = 0; i < count; ++i) total += meeting_->partials[static_cast<std::size_t>(i)];
+    barrier();  // before anybody writes the next partials
+    return total;
+  }
+
+ private:
+  int rank_, size_;
+  meeting_point* meeting_;
+};
+
+/// Runs f(context) on every thread of one parallel region. threads = 0: as many as OpenMP would use.
+template <class Context, class F>
+void run([[maybe_unused]] int threads, const F& f) {
+#if defined(_OPENMP)
+  if (threads <= 0) threads = omp_get_max_threads();
+  if (threads > 1) {
+    // OpenMP may give fewer threads than asked for, and says how many only inside of the region.
+    alignas(meeting_point) std::byte place[sizeof(meeting_point)];
+    meeting_point* meeting = nullptr;
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp single
+      meeting = new (place) meeting_point(omp_get_num_threads());
+      f(Context(omp_get_thread_num(), omp_get_num_threads(), *meeting));
+    }
+    return;
+  }
+#endif
+  meeting_point alone(1);
+  f(Context(0, 1, alone));
+}
+
+}  // namespace fathom::cpu
