@@ -89,7 +89,7 @@ double distance(const A& found, const B& expected) {
 
 template <class Model, class Backend>
 void meets_golden_values(double tolerance) {
-  using net = fathom::basic_model<Model::c, Backend>;
+  using net = fathom::model<Model::c, Backend>;
   const auto folder = std::filesystem::path(FATHOM_GOLDEN) / Model::name;
   INFO("golden model " << Model::name);
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string_view>
 
+#include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom {
@@ -29,8 +30,8 @@ class path {
       longer.length_ = 0;
       piece.remove_prefix(1);
     }
-    if (longer.length_ > 0 && !piece.empty()) longer.push('.');
-    for (const char letter : piece) longer.push(letter);
+    if (longer.length_ > 0 && !piece.empty()) longer.append(".");
+    longer.append(piece);
     return longer;
   }
   [[nodiscard]] constexpr path operator/(index number) const {
@@ -47,8 +48,10 @@ class path {
 
  private:
   static constexpr std::size_t capacity = 120;
-  constexpr void push(char letter) {
-    if (length_ < capacity) text_[length_++] = letter;
+  constexpr void append(std::string_view piece) {
+    if (piece.size() > capacity - length_) fail("a tensor's name longer than ", capacity, " letters: ", view(), piece);
+    std::copy_n(piece.data(), piece.size(), text_ + length_);
+    length_ += piece.size();
   }
   char text_[capacity]{};
   std::size_t length_ = 0;

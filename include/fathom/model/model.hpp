@@ -7,6 +7,11 @@
 
 namespace fathom {
 
+namespace backend {
+template <class Compute>
+struct cpu;  // backend/cpu.hpp
+}
+
 namespace detail {
 template <config C, class Backend>
 struct model_of {
@@ -15,8 +20,9 @@ struct model_of {
 };
 }  // namespace detail
 
-/// The model of a config. Equal architectures are one type, however they were written down.
-template <config C, class Backend>
-using basic_model = typename detail::model_of<C, Backend>::type;
+/// The model of a config: parameters, tape, cache; forward, backward, prefill, decode (model/transformer.hpp). Equal
+/// architectures are one type, however they were written down.
+template <config C, class Backend = backend::cpu<float>>
+using model = typename detail::model_of<C, Backend>::type;
 
 }  // namespace fathom

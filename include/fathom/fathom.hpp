@@ -1,0 +1,18 @@
+// fathom: transformer language models whose architecture is fixed at compile time, with layerwise attention shortcuts.
+// Everything for the CPU: define a model, train it, save it, load it, let it write. README.md shows how.
+#pragma once
+
+#include "fathom/backend/cpu.hpp"
+#include "fathom/backend/reference.hpp"
+#include "fathom/core/bf16.hpp"
+#include "fathom/core/error.hpp"
+#include "fathom/data/batches.hpp"
+#include "fathom/generate/generator.hpp"
+#include "fathom/io/weights.hpp"
+#include "fathom/model/attention_map.hpp"
+#include "fathom/model/initialize.hpp"
+#include "fathom/model/model.hpp"
+#include "fathom/model/summary.hpp"
+#include "fathom/train/adamw.hpp"
+#include "fathom/train/evaluate.hpp"
+#include "fathom/train/trainer.hpp"

@@ -1,0 +1,87 @@
+// From logits to a token.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+#include "fathom/core/error.hpp"
+#include "fathom/core/memory.hpp"
+#include "fathom/core/random.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom {
+
+struct sampling {
+  float temperature = 1;   // 0: greedy, the most likely token (the first of several)
+  index top_k = 0;         // only the k most likely tokens; 0: all
+  float top_p = 1;         // of those, only as many of the most likely as reach this probability (Holtzman et al., arXiv 1904.09751)
+  std::uint64_t seed = 0;
+};
+
+/// Draws tokens. Nothing is allocated after construction.
+class sampler {
+ public:
+  sampler(index vocab, const sampling& options)
+      : options_(options),
+        numbers_(options.seed, stream_of("sampler")),
+        memory_(static_cast<std::size_t>(vocab) * sizeof(candidate)),
+        candidates_(reinterpret_cast<candidate*>(memory_.bytes().data()), static_cast<std::size_t>(vocab)) {
+    if (!(options.temperature >= 0) || options.top_k < 0 || !(options.top_p > 0 && options.top_p <= 1))
+      fail("sampler: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p,
+           "; expected temperature and top_k of at least 0 and top_p above 0 and at most 1");
+  }
+
+  /// The next token. logits [vocab]. Fails when one is NaN or infinite, as broken weights make them; -infinity is a
+  /// token that is never drawn.
+  template <class T>
+  [[nodiscard]] token operator()(std::span<const T> logits) {
+    for (std::size_t i = 0; i < logits.size(); ++i)
+      if (!(logits[i] < std::numeric_limits<T>::infinity()))
+        fail("sampler: the logit of token ", i, " is ", logits[i], "; expected a finite number");
+    if (options_.temperature == 0)
+      return static_cast<token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    for (std::size_t i = 0; i < logits.size(); ++i) candidates_[i] = {static_cast<double>(logits[i]), static_cast<token>(i)};
+    auto kept = candidates_.first(logits.size());
+    // Likelier tokens first, and of equally likely ones the smaller: one order, so one result, on every machine.
+    const auto likelier = [](const candidate& a, const candidate& b) {
+      return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
+    };
+    const bool some = options_.top_k > 0 && options_.top_k < static_cast<index>(kept.size());
+    if (some) {
+      std::nth_element(kept.begin(), kept.begin() + options_.top_k, kept.end(), likelier);
+      kept = kept.first(static_cast<std::size_t>(options_.top_k));
+    }
+    if (some || options_.top_p < 1) std::sort(kept.begin(), kept.end(), likelier);
+
+    double largest = kept[0].weight;
+    for (const candidate& c : kept) largest = std::max(largest, c.weight);
+    double total = 0;
+    for (candidate& c : kept) total += c.weight = std::exp((c.weight - largest) / static_cast<double>(options_.temperature));
+    if (options_.top_p < 1) {
+      double reached = 0;
+      std::size_t count = 0;
+      while (count < kept.size() && reached < static_cast<double>(options_.top_p) * total) reached += kept[count++].weight;
+      kept = kept.first(std::max<std::size_t>(count, 1));
+      total = reached;
+    }
+    double at = numbers_.uniform() * total;
+    for (const candidate& c : kept)
+      if ((at -= c.weight) < 0) return c.id;
+    return kept.back().id;  // rounding may leave a little over
+  }
+
+ private:
+  struct candidate {
+    double weight;  // the logit, and then exp(logit / temperature)
+    token id;
+  };
+  sampling options_;
+  random numbers_;
+  buffer memory_;
+  std::span<candidate> candidates_;
+};
+
+}  // namespace fathom

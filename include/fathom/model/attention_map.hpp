@@ -1,0 +1,61 @@
+// What the last block attends to: the shortcut's attention weights for a given input.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fathom/core/arena.hpp"
+#include "fathom/core/error.hpp"
+#include "fathom/core/memory.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom {
+
+/// Attention weights, heads x queries x sources x keys. A source is a selected depth; with placement::joint the block's
+/// own context comes before them. For each head and query all weights add up to 1; keys after the query have weight 0.
+struct attention_weights_map {
+  index heads = 0;
+  index queries = 0;                 // tokens of the input
+  std::vector<std::string> sources;  // "context", "depth 2", ...
+  index keys = 0;                    // as many as queries
+  std::vector<token> tokens;         // the input
+  std::vector<float> weights;        // [heads, queries, sources, keys]
+
+  [[nodiscard]] float operator()(index head, index query, index source, index key) const {
+    return weights[static_cast<std::size_t>(((head * queries + query) * static_cast<index>(sources.size()) + source) * keys + key)];
+  }
+};
+
+/// The attention weights of a model's shortcut while it reads `tokens`. Fails when the tokens do not fit the model.
+template <class Model>
+[[nodiscard]] attention_weights_map attention_map(const typename Model::parameters& weights, std::span<const token> tokens) {
+  static_assert(!Model::body::depths.empty(), "fathom::attention_map: this model has no shortcut to look at");
+  using T = typename Model::scalar;
+  const index n = static_cast<index>(tokens.size());
+  typename Model::tape tape(1, n);
+  Model::forward(weights, {tokens, {}, 1, n}, tape);
+
+  attention_weights_map map;
+  tape.each_stage([&]<class Stage>(Stage, const auto& stage_tape) {
+    if constexpr (requires { Stage::layer::memory_rows_per_token; }) {
+      using layer = typename Stage::layer;
+      constexpr index rows = layer::memory_rows_per_token;
+      map = {.heads = layer::heads, .queries = n, .sources = {}, .keys = n, .tokens = {tokens.begin(), tokens.end()}, .weights = {}};
+      if (rows > Stage::depths.count()) map.sources.push_back("context");
+      for (int d = 0; d < Stage::depths.count(); ++d) map.sources.push_back(join("depth ", Stage::depths[d]));
+      // The model's columns are position-major, key j of source s in column j * rows + s; the map's are source-major.
+      const buffer memory(static_cast<std::size_t>(layer::heads * n * n * rows) * sizeof(T) + alignment);
+      arena a(memory.bytes().data());
+      const matrix<T> w = a.take<T>(layer::heads * n, n * rows);
+      tape.where().run([&](const auto& on) { layer::weights(on, tape.shape(), stage_tape.layer, w); });
+      map.weights.reserve(static_cast<std::size_t>(layer::heads * n * n * rows));
+      for (index i = 0; i < layer::heads * n; ++i)
+        for (index s = 0; s < rows; ++s)
+          for (index j = 0; j < n; ++j) map.weights.push_back(static_cast<float>(w(i, j * rows + s)));
+    }
+  });
+  return map;
+}
+
+}  // namespace fathom
