@@ -30,7 +30,7 @@ namespace fathom {
 
 /// The shape of an attention over a visible prefix. Each position of a sequence owns `rows_per_position` consecutive rows
 /// of memory (keys and values), and the query at position p sees exactly the rows [0, (p + 1) * rows_per_position): so
-/// one softmax runs over all depths of all positions up to its own, and there is no mask (model.md, "Shortcut").
+/// one softmax runs over all depths of all positions up to its own, and there is no mask (../README.md, "Shortcut").
 ///
 ///   q, out [sequences * queries, heads * head_width]
 ///   k, v   [sequences * memory_rows, heads * head_width], row r of a sequence belongs to position r / rows_per_position

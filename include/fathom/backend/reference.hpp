@@ -331,8 +331,10 @@ template <class T>
 void adamw_update(const context<T>&, std::type_identity_t<T>* w, std::type_identity_t<T>* g, std::type_identity_t<T>* m,
                   std::type_identity_t<T>* v, index count, const adamw_settings& s) {
   using std::sqrt;
-  const T rate(s.rate), beta1(s.beta1), beta2(s.beta2), eps(s.eps), decay(s.decay), c1(s.correction1),
-      c2(s.correction2), scale(s.gradient_scale), one(1);
+  const auto number = [](double x) { return static_cast<T>(x); };
+  const T rate = number(s.rate), beta1 = number(s.beta1), beta2 = number(s.beta2), eps = number(s.eps),
+          decay = number(s.decay), c1 = number(s.correction1), c2 = number(s.correction2),
+          scale = number(s.gradient_scale), one(1);
   for (index i = 0; i < count; ++i) {
     const T gradient = g[i] * scale;
     m[i] = beta1 * m[i] + (one - beta1) * gradient;

@@ -48,7 +48,7 @@ struct shapes {
   using head = shape_only<Rows, Width>;
 };
 
-/// The distribution that a tensor's initial values come from (model.md, "Initialisation").
+/// The distribution that a tensor's initial values come from (../README.md, "Initialisation").
 enum class initial {
   zero,
   one,

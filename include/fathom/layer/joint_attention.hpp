@@ -14,11 +14,13 @@ namespace fathom {
 /// Every position owns D + 1 rows of keys and values, its own context first: the visible set is a prefix here too.
 template <index E, index H, index D>
 struct joint_attention {
+  static constexpr index width = E;
+  static constexpr index source_rows = D;  // rows of memory for each token
   using qkv = linear<E, 3 * E>;
   using key_value = linear<E, 2 * E>;
   using projection = linear<E, E, initial::residual>;
   static constexpr index heads = H;
-  static constexpr index memory_rows_per_token = D + 1;
+  static constexpr index key_rows = D + 1;  // rows of keys and values for each token, its own context's first
 
   template <class S>
   struct parameters {

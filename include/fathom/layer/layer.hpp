@@ -6,6 +6,7 @@
 // context; T its scalar; e the extent of the pass; x [e.rows(), E] what the layer reads; y [e.rows(), E] where it adds to
 // the residual stream.
 //
+//   static constexpr index width;                 E
 //   template <class S> struct parameters;         its tensors, over a storage (core/storage.hpp)
 //   static constexpr void visit(f, at, p...);     calls f(at / "weight", initial::..., p.weight...) for each tensor of
 //                                                 any number of parameters of this layer, in lockstep
@@ -22,8 +23,9 @@
 //   static constexpr double flops(index tokens);  floating-point operations of forward for a sequence of that many tokens
 //   static std::string describe();                a line for the summary
 //
-// A layer that also attends to a residual source (residual_source.hpp) takes its rows, `memory`, after x, and their
-// gradient, `dmemory`, after dx.
+// A layer that also attends to a residual source (residual_source.hpp) says how many rows for each token, in
+// `source_rows`; it takes those rows, `memory` [e.rows() * source_rows, E], after x, and their gradient, `dmemory`, after
+// dx.
 #pragma once
 
 #include <string>

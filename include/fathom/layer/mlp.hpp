@@ -9,6 +9,7 @@ namespace fathom {
 /// y = residual + GELU(x W1 + b1) W2 + b2.   x, y [rows, E]; hidden width F
 template <index E, index F>
 struct mlp {
+  static constexpr index width = E;
   using fc = linear<E, F>;
   using projection = linear<F, E, initial::residual>;
 

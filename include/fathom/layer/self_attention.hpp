@@ -20,6 +20,7 @@ struct key_value_cache {
 /// query's own; then the output projection (Vaswani et al., arXiv 1706.03762).   x, y [rows, E]; H heads, d = E / H
 template <index E, index H>
 struct self_attention {
+  static constexpr index width = E;
   using qkv = linear<E, 3 * E>;
   using projection = linear<E, E, initial::residual>;
 

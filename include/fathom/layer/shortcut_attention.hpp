@@ -14,11 +14,13 @@ namespace fathom {
 ///   x, y [rows, E];  memory [rows * D, E], D rows for every position;  H heads, d = E / H
 template <index E, index H, index D, initial Output = initial::residual>
 struct shortcut_attention {
+  static constexpr index width = E;
+  static constexpr index source_rows = D;  // rows of memory for each token
   using query = linear<E, E>;
   using key_value = linear<E, 2 * E>;
   using projection = linear<E, E, Output>;
   static constexpr index heads = H;
-  static constexpr index memory_rows_per_token = D;  // rows of keys for each position: here, those of the source
+  static constexpr index key_rows = D;      // rows of keys and values for each token
 
   template <class S>
   struct parameters {

@@ -20,16 +20,32 @@ struct attention_weights_map {
   std::vector<std::string> sources;  // "context", "depth 2", ...
   index keys = 0;                    // as many as queries
   std::vector<token> tokens;         // the input
+  index vocab = 0;                   // different tokens that there are
   std::vector<float> weights;        // [heads, queries, sources, keys]
 
   [[nodiscard]] float operator()(index head, index query, index source, index key) const {
-    return weights[static_cast<std::size_t>(((head * queries + query) * static_cast<index>(sources.size()) + source) * keys + key)];
+    const index row = (head * queries + query) * static_cast<index>(sources.size()) + source;
+    return weights[static_cast<std::size_t>(row * keys + key)];
+  }
+  /// How much of a query's attention goes to a source, in one head: 0 to 1.
+  [[nodiscard]] double share(index head, index query, index source) const {
+    double sum = 0;
+    for (index key = 0; key < keys; ++key) sum += static_cast<double>((*this)(head, query, source, key));
+    return sum;
+  }
+  /// How much of all attention goes to a source, over all heads and queries: 0 to 1.
+  [[nodiscard]] double share(index source) const {
+    double sum = 0;
+    for (index head = 0; head < heads; ++head)
+      for (index query = 0; query < queries; ++query) sum += share(head, query, source);
+    return sum / static_cast<double>(heads * queries);
   }
 };
 
 /// The attention weights of a model's shortcut while it reads `tokens`. Fails when the tokens do not fit the model.
 template <class Model>
-[[nodiscard]] attention_weights_map attention_map(const typename Model::parameters& weights, std::span<const token> tokens) {
+[[nodiscard]] attention_weights_map attention_map(const typename Model::parameters& weights,
+                                                  std::span<const token> tokens) {
   static_assert(!Model::body::depths.empty(), "fathom::attention_map: this model has no shortcut to look at");
   using T = typename Model::scalar;
   const index n = static_cast<index>(tokens.size());
@@ -38,10 +54,16 @@ template <class Model>
 
   attention_weights_map map;
   tape.each_stage([&]<class Stage>(Stage, const auto& stage_tape) {
-    if constexpr (requires { Stage::layer::memory_rows_per_token; }) {
+    if constexpr (requires { Stage::layer::key_rows; }) {
       using layer = typename Stage::layer;
-      constexpr index rows = layer::memory_rows_per_token;
-      map = {.heads = layer::heads, .queries = n, .sources = {}, .keys = n, .tokens = {tokens.begin(), tokens.end()}, .weights = {}};
+      constexpr index rows = layer::key_rows;
+      map = {.heads = layer::heads,
+             .queries = n,
+             .sources = {},
+             .keys = n,
+             .tokens = {tokens.begin(), tokens.end()},
+             .vocab = Model::vocab,
+             .weights = {}};
       if (rows > Stage::depths.count()) map.sources.push_back("context");
       for (int d = 0; d < Stage::depths.count(); ++d) map.sources.push_back(join("depth ", Stage::depths[d]));
       // The model's columns are position-major, key j of source s in column j * rows + s; the map's are source-major.

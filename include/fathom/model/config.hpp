@@ -56,7 +56,7 @@ inline constexpr depth_set all_depths = [] {
   return set;
 }();
 
-/// How a selected depth becomes features (model.md, "Shortcut"):
+/// How a selected depth becomes features (../README.md, "Shortcut"):
 enum class feature_map {
   identity,  // LN(X)
   linear,    // LN(X) W + b

@@ -1,4 +1,4 @@
-// From a config to an architecture: the GPT-2 body, and the block with the shortcut at its end (model.md).
+// From a config to an architecture: the GPT-2 body, and the block with the shortcut at its end (../README.md).
 #pragma once
 
 #include <type_traits>

@@ -10,7 +10,7 @@
 
 namespace fathom {
 
-/// Fills weights with initial values (model/README.md, "Initialisation"): a function of the seed and of each tensor's name, so
+/// Fills weights with initial values (../README.md, "Initialisation"): a function of the seed and of each tensor's name, so
 /// that two models with one seed agree in every tensor that they share by name and shape.
 template <class Model>
 void initialize(typename Model::parameters& weights, std::uint64_t seed) {

@@ -1,0 +1,47 @@
+// What the machine can do at this moment: a burst of multiplications and additions from registers, on all threads. Clocks
+// and neighbours change from second to second, so speeds are told as fractions of a burst measured in the same run.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+
+#include <benchmark/benchmark.h>
+#include <fathom/backend/cpu.hpp>
+
+/// Floating-point operations per second of fused multiply-adds in float, the best of three short bursts.
+inline double fma_burst() {
+  using vec = fathom::cpu::vec<float>;
+  constexpr long rounds = 400'000;
+  constexpr std::size_t chains = 16;  // enough to keep every unit busy
+  double best = 0;
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    int threads = 1;
+    const auto start = std::chrono::steady_clock::now();
+    fathom::backend::cpu<float>::executor{}.run([&](const auto& on) {
+      if (on.rank() == 0) threads = on.size();
+      vec sums[chains];
+      for (auto& sum : sums) sum = vec(1.f);
+      vec factor(0.999f), term(1e-3f);
+      for (long i = 0; i < rounds; ++i) {
+        benchmark::DoNotOptimize(factor);  // or the compiler works out the end of the loop
+        fathom::cpu::unroll<chains>([&](auto c) __attribute__((always_inline)) { sums[c] = xsimd::fma(sums[c], factor, term); });
+      }
+      for (auto& sum : sums) benchmark::DoNotOptimize(sum);
+    });
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double flops = 2.0 * rounds * chains * static_cast<double>(fathom::cpu::lanes<float>) * threads;
+    best = std::max(best, flops / seconds);
+  }
+  return best;
+}
+
+/// Adds the counters of a bench to its row: FLOP/s, bytes/s (what the operation must read and write at least) and the
+/// fraction of the burst. Each is left out where it makes no sense (0).
+inline void count(benchmark::State& state, double flops, double bytes, double burst) {
+  using counter = benchmark::Counter;
+  if (flops > 0) {
+    state.counters["FLOP/s"] = counter(flops, counter::kIsIterationInvariantRate);
+    state.counters["of burst"] = counter(flops / burst, counter::kIsIterationInvariantRate);
+  }
+  if (bytes > 0) state.counters["bytes/s"] = counter(bytes, counter::kIsIterationInvariantRate, counter::kIs1024);
+}

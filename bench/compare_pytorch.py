@@ -1,0 +1,251 @@
+"""fathom beside PyTorch: the same models, batches and optimiser, fp32, the same number of threads, in turns.
+
+PyTorch's side is written as its users write it: nn.Module, scaled_dot_product_attention, AdamW(fused=True), a KV cache
+for decoding; eager, and, with --compile, torch.compile. A row gives the median over the rounds of both sides and their
+ratio (PyTorch's time over fathom's: above 1, fathom is faster).
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# vocab, context, width, depth, heads; sequences and tokens of a training batch; depths of the shortcut
+MODELS = {
+    "tiny": ((256, 128, 128, 6, 4), (16, 128), (2, 4)),
+    "small": ((512, 256, 256, 8, 8), (8, 256), (2, 4, 6)),
+    "medium": ((50257, 1024, 768, 12, 12), (2, 256), (4, 6, 8)),
+}
+
+
+def heads_first(x, heads):
+    """[B, T, E] to [B, H, T, d]"""
+    batch, tokens, width = x.shape
+    return x.view(batch, tokens, heads, width // heads).transpose(1, 2)
+
+
+def merged(x):
+    """[B, H, T, d] to [B, T, E]"""
+    batch, heads, tokens, width = x.shape
+    return x.transpose(1, 2).reshape(batch, tokens, heads * width)
+
+
+class Attention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.c_attn = nn.Linear(width, 3 * width)
+        self.c_proj = nn.Linear(width, width)
+
+    def forward(self, x, cache=None):
+        q, k, v = (heads_first(part, self.heads) for part in self.c_attn(x).chunk(3, dim=2))
+        if cache is None:
+            return self.c_proj(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
+        k, v = cache.append(k, v)
+        return self.c_proj(merged(F.scaled_dot_product_attention(q, k, v)))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Features(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.ln = nn.LayerNorm(width)
+        self.c_fc = nn.Linear(width, width)
+        self.c_proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        return self.c_proj(F.gelu(self.c_fc(self.ln(x)), approximate="tanh"))
+
+
+class Shortcut(nn.Module):
+    """Cross-attention over the features of several depths. The mask over the concatenated keys is made once."""
+
+    def __init__(self, width, heads, depths, context):
+        super().__init__()
+        self.heads, self.depths = heads, depths
+        self.ln = nn.LayerNorm(width)
+        self.features = nn.ModuleList(Features(width) for _ in depths)
+        self.c_q = nn.Linear(width, width)
+        self.c_kv = nn.Linear(width, 2 * width)
+        self.c_proj = nn.Linear(width, width)
+        causal = torch.ones(context, context).tril().bool()
+        self.register_buffer("mask", causal.repeat(1, len(depths)), persistent=False)
+        self.context = context
+
+    def forward(self, x, states, cache=None):
+        tokens = x.shape[1]
+        memory = torch.cat([f(states[s]) for f, s in zip(self.features, self.depths)], dim=1)  # depth-major
+        q = heads_first(self.c_q(self.ln(x)), self.heads)
+        k, v = (heads_first(part, self.heads) for part in self.c_kv(memory).chunk(2, dim=2))
+        if cache is None:
+            mask = self.mask[:tokens].view(tokens, len(self.depths), self.context)[:, :, :tokens].reshape(tokens, -1)
+            return self.c_proj(merged(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
+        k, v = cache.append(k, v)  # one token: everything held is visible
+        return self.c_proj(merged(F.scaled_dot_product_attention(q, k, v)))
+
+
+class Block(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn, self.mlp = Attention(width, heads), Mlp(width)
+
+    def forward(self, x, cache=None, cross=lambda x: x):
+        x = cross(x + self.attn(self.ln_1(x), cache))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Cache:
+    """Keys and values of one attention, in a buffer made once."""
+
+    def __init__(self, heads, rows, width):
+        self.k = torch.zeros(1, heads, rows, width)
+        self.v = torch.zeros(1, heads, rows, width)
+        self.length = 0
+
+    def append(self, k, v):
+        end = self.length + k.shape[2]
+        self.k[:, :, self.length : end] = k
+        self.v[:, :, self.length : end] = v
+        self.length = end
+        return self.k[:, :, :end], self.v[:, :, :end]
+
+
+class Gpt(nn.Module):
+    def __init__(self, vocab, context, width, depth, heads, depths=()):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(context, width)
+        self.h = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.ln_f = nn.LayerNorm(width)
+        self.shortcut = Shortcut(width, heads, depths, context) if depths else None
+        for p in self.parameters():
+            if p.dim() == 2:
+                nn.init.normal_(p, std=0.02)
+
+    def forward(self, ids, targets=None, caches=None, position=0):
+        x = self.wte(ids) + self.wpe(torch.arange(position, position + ids.shape[1]))
+        states = [x]
+        for i, block in enumerate(self.h):
+            cross = lambda x: x
+            if self.shortcut and i == len(self.h) - 1:
+                cross = lambda x: x + self.shortcut(x, states, caches[-1] if caches else None)
+            x = block(x, caches[i] if caches else None, cross)
+            states.append(x)
+        if targets is None:
+            return F.linear(self.ln_f(x[:, -1]), self.wte.weight)
+        logits = F.linear(self.ln_f(x), self.wte.weight)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def timed(f, seconds):
+    """Median time of f over at least `seconds`, after one call to warm up."""
+    f()
+    times, start = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - before)
+    return statistics.median(times)
+
+
+def training(name, shortcut, compiled):
+    sizes, (sequences, tokens), depths = MODELS[name]
+    model = Gpt(*sizes, depths if shortcut else ())
+    decayed = [p for p in model.parameters() if p.dim() == 2]
+    others = [p for p in model.parameters() if p.dim() != 2]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}],
+                                  lr=1e-3, betas=(0.9, 0.95), fused=True)
+    ids = torch.randint(sizes[0], (sequences, tokens + 1))
+    run = torch.compile(model) if compiled else model
+
+    def step():
+        loss = run(ids[:, :-1], ids[:, 1:])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def decoding(name, shortcut):
+    (vocab, context, width, depth, heads), _, depths = MODELS[name]
+    model = Gpt(vocab, context, width, depth, heads, depths if shortcut else ()).eval()
+    caches = [Cache(heads, context, width // heads) for _ in range(depth)]
+    if shortcut:
+        caches.append(Cache(heads, context * len(depths), width // heads))
+    start = context // 2
+    state = {"position": 0}
+
+    @torch.inference_mode()
+    def token():
+        if state["position"] < start or state["position"] == context:
+            for i, cache in enumerate(caches):
+                cache.length = start * (len(depths) if shortcut and i == depth else 1)
+            state["position"] = start
+        model(torch.ones(1, 1, dtype=torch.long), caches=caches, position=state["position"])
+        state["position"] += 1
+
+    return token
+
+
+def fathom(program, row, seconds):
+    """Median seconds of one row of bench_models."""
+    output = subprocess.run([program, f"--benchmark_filter=^{row}/real_time$", "--benchmark_format=json",
+                             "--benchmark_repetitions=3", f"--benchmark_min_time={seconds / 3}"],
+                            capture_output=True, check=True, text=True).stdout
+    result = json.loads(output)
+    median = next(b for b in result["benchmarks"] if b["name"].endswith("_median"))
+    return median["real_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[median["time_unit"]]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fathom", required=True, help="the program bench_models")
+    parser.add_argument("--models", nargs="+", default=["tiny", "small"], choices=list(MODELS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in a round")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile as well, and take the faster")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    torch.manual_seed(1)
+
+    with open("/proc/cpuinfo") as info:
+        cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.machine())
+    print(f"{cpu}, {options.threads} threads; PyTorch {torch.__version__}; medians of {options.rounds} rounds\n")
+    print("| work | PyTorch | fathom | ratio |\n| --- | --- | --- | --- |")
+    for name in options.models:
+        for shortcut in (False, True):
+            row = name + ("-shortcut" if shortcut else "")
+            kinds = {f"train/{row}": [training(name, shortcut, False)], f"decode/{row}/f32": [decoding(name, shortcut)]}
+            if options.compile:
+                kinds[f"train/{row}"].append(training(name, shortcut, True))
+            for work, peers in kinds.items():
+                ours, theirs = [], []
+                for _ in range(options.rounds):
+                    ours.append(fathom(options.fathom, work, options.seconds))
+                    theirs.append(min(timed(peer, options.seconds) for peer in peers))
+                a, b = statistics.median(theirs), statistics.median(ours)
+                print(f"| {work} | {1e3 * a:.3f} ms | {1e3 * b:.3f} ms | {a / b:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+// Token files: .bin and .npy, read and written; hostile ones above all.
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <fathom/data/tokens.hpp>
+
+#include "catch.hpp"
+#include "fails_with.hpp"
+#include "temporary_folder.hpp"
+
+namespace {
+
+using fathom::token;
+
+std::vector<token> vector(std::span<const token> tokens) { return {tokens.begin(), tokens.end()}; }
+
+/// All tokens of a file.
+std::vector<token> read(const std::filesystem::path& path, fathom::index vocab = 65536) {
+  const auto corpus = fathom::data::tokens(path, vocab, {.validation = 0});
+  return vector(corpus.all());
+}
+
+/// The bytes of numbers, one after the other.
+template <class Number>
+std::string bytes_of(const std::vector<Number>& numbers) {
+  return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(Number)};
+}
+
+/// Whatever is given as the header of a .npy file of version 1.0, and the data.
+std::string npy(const std::string& header, const std::string& data) {
+  const auto length = static_cast<std::uint16_t>(header.size());
+  return std::string("\x93NUMPY\x01\x00", 8) + bytes_of(std::vector{length}) + header + data;
+}
+
+/// The header that numpy writes for a type and a shape.
+std::string dictionary(const std::string& type, const std::string& shape, const std::string& fortran_order = "False") {
+  return "{'descr': '" + type + "', 'fortran_order': " + fortran_order + ", 'shape': " + shape + ", }      \n";
+}
+
+/// What numpy.save writes for numpy.array([1, 2, 65535], numpy.uint16).
+const std::string saved_by_numpy = std::string("\x93NUMPY\x01\x00v\x00", 10) +
+                                   "{'descr': '<u2', 'fortran_order': False, 'shape': (3,), }" + std::string(60, ' ') +
+                                   "\n" + std::string("\x01\x00\x02\x00\xff\xff", 6);
+
+}  // namespace
+
+TEST_CASE("tokens reads a .bin file", "[data]") {
+  const temporary_folder folder;
+  const auto path = folder.write("train.bin", std::string("\x00\x00\x01\x00\x00\x01\x50\xc4\xff\xff", 10));
+  CHECK(read(path) == std::vector<token>{0, 1, 256, 50256, 65535});
+
+  const auto corpus = fathom::data::tokens(path, 65536, {.validation = 0.2, .test = 0.2});
+  CHECK(corpus.vocab() == 65536);
+  CHECK(vector(corpus.train()) == std::vector<token>{0, 1, 256});
+  CHECK(vector(corpus.validation()) == std::vector<token>{50256});
+  CHECK(vector(corpus.test()) == std::vector<token>{65535});
+
+  CHECK(fails_with([&] { return read(path, 65535); }, path.string(), "token 65535 at position 4", "0 to 65534"));
+  CHECK(fails_with([&] { return read(path, 0); }, "vocabulary of 0"));
+  CHECK(fails_with([&] { return read(path, fathom::index{1} << 32); }, "vocabulary of 4294967296"));
+  CHECK(fails_with([&] { return read(folder.write("odd.bin", "abc")); }, "odd.bin: has 3 bytes"));
+  CHECK(fails_with([&] { return read(folder.write("empty.bin", "")); }, "empty.bin: has 0 bytes"));
+  CHECK(fails_with([&] { return read(folder.path() / "none.bin"); }, "none.bin", "No such file"));
+  CHECK(fails_with([&] { return read(folder.write("tokens.txt", "ab")); }, "tokens.txt", "expected", ".bin or .npy"));
+  CHECK(fails_with([&] { return fathom::data::tokens(folder.write("one.bin", "ab"), 65536); }, "one.bin: 1 tokens"));
+}
+
+TEST_CASE("tokens reads what numpy saves", "[data]") {
+  const temporary_folder folder;
+  CHECK(saved_by_numpy.size() == 128 + 6);
+  const auto path = folder.write("a.npy", saved_by_numpy);
+  CHECK(read(path) == std::vector<token>{1, 2, 65535});
+  CHECK(fails_with([&] { return read(path, 65535); }, "token 65535 at position 2"));
+}
+
+TEST_CASE("tokens reads every type of integer in a .npy file", "[data]") {
+  const temporary_folder folder;
+  const auto check = [&]<class Number>(const std::string& type, Number largest) {
+    INFO("type " << type);
+    const std::vector<Number> numbers{0, 1, 127, largest};
+    const auto path = folder.write("a.npy", npy(dictionary(type, "(4,)"), bytes_of(numbers)));
+    CHECK(read(path, fathom::index{1} << 31) == std::vector<token>{0, 1, 127, static_cast<token>(largest)});
+    CHECK(fails_with([&] { return read(path, 127); }, "token 127 at position 2"));
+
+    if constexpr (std::is_signed_v<Number>) {
+      const std::vector<Number> negative{5, -1};
+      folder.write("a.npy", npy(dictionary(type, "(2,)"), bytes_of(negative)));
+      CHECK(fails_with([&] { return read(path); }, "token -1 at position 1"));
+    }
+    // What does not fit into a token must not wrap around.
+    if constexpr (sizeof(Number) >= 4) {
+      const std::vector<Number> large{std::numeric_limits<Number>::max()};
+      if (sizeof(Number) == 8 || !std::is_signed_v<Number>) {
+        folder.write("a.npy", npy(dictionary(type, "(1,)"), bytes_of(large)));
+        CHECK(fails_with([&] { return read(path, fathom::index{1} << 31); }, "token " + std::to_string(large[0])));
+      }
+    }
+    if constexpr (sizeof(Number) == 8) {
+      const std::vector<Number> wraps{(Number{1} << 32) + 3};
+      folder.write("a.npy", npy(dictionary(type, "(1,)"), bytes_of(wraps)));
+      CHECK(fails_with([&] { return read(path); }, "token 4294967299 at position 0"));
+    }
+  };
+  check("|u1", std::uint8_t{255});
+  check("|i1", std::int8_t{127});
+  check("<u2", std::uint16_t{65535});
+  check("<i2", std::int16_t{32767});
+  check("<u4", std::uint32_t{2147483647});
+  check("<i4", std::int32_t{2147483647});
+  check("<u8", std::uint64_t{2147483647});
+  check("<i8", std::int64_t{2147483647});
+}
+
+TEST_CASE("tokens reads .npy files of any shape and version", "[data]") {
+  const temporary_folder folder;
+  const auto write = [&](const std::string& contents) { return folder.write("a.npy", contents); };
+  const std::string six("\x00\x01\x02\x03\x04\x05", 6);
+  const std::vector<token> expected{0, 1, 2, 3, 4, 5};
+  CHECK(read(write(npy(dictionary("|u1", "(2, 3)"), six))) == expected);
+  CHECK(read(write(npy(dictionary("|u1", "(1, 3, 2, 1)"), six))) == expected);
+  CHECK(read(write(npy(dictionary("|u1", "()"), "\x07"))) == std::vector<token>{7});  // an array without dimensions
+  CHECK(read(write(npy(dictionary("|u1", "(6,)", "True"), six))) == expected);        // the order says nothing here
+  CHECK(fails_with([&] { return read(write(npy(dictionary("|u1", "(2, 3)", "True"), six))); }, "a.npy", "Fortran"));
+
+  SECTION("versions 2.0 and 3.0 have four bytes of length") {
+    std::string header = dictionary("|u1", "(6,)") + std::string(70000, ' ');
+    for (const char version : {'\x02', '\x03'}) {
+      const std::string begin = std::string("\x93NUMPY") + version + '\0';
+      const auto length = bytes_of(std::vector{static_cast<std::uint32_t>(header.size())});
+      CHECK(read(write(begin + length + header + six)) == expected);
+      CHECK(fails_with([&] { return read(write(begin + "\xff\xff\xff\xff" + header + six)); }, "within its header"));
+      CHECK(fails_with([&] { return read(write(begin + length.substr(0, 3))); }, "within its header"));
+    }
+  }
+  SECTION("the header in other words") {
+    for (const char* header : {"{'shape': (6,), 'descr': '|u1', 'fortran_order': False}",
+                               "{\"fortran_order\":False,\"shape\":(2,3),\"descr\":\"|u1\"}",
+                               " {\n'descr'\t:\r'|u1' , 'fortran_order' : False , 'shape' : ( 2 , 3 , ) , } \n"})
+      CHECK(read(write(npy(header, six))) == expected);
+  }
+}
+
+TEST_CASE("tokens refuses a .npy file that is not well-formed", "[data]") {
+  const temporary_folder folder;
+  const auto refused = [&](const std::string& contents, const std::string& reason) {
+    const auto path = folder.write("a.npy", contents);
+    return fails_with([&] { return read(path); }, path.string(), reason);
+  };
+  const std::string two("\x01\x02", 2);
+
+  SECTION("magic, version, length") {
+    CHECK(refused("", "is not a .npy file"));
+    CHECK(refused("\x93NUMPY", "is not a .npy file"));
+    CHECK(refused("PK\x03\x04 a zip archive, .npz", "is not a .npy file"));
+    CHECK(refused("\x92" + saved_by_numpy.substr(1), "is not a .npy file"));
+    std::string version = saved_by_numpy;
+    version[6] = 4;
+    CHECK(refused(version, "version 4.0"));
+    version[6] = 1, version[7] = 1;
+    CHECK(refused(version, "version 1.1"));
+    std::string length = saved_by_numpy;
+    length[9] = '\xff';
+    CHECK(refused(length, "within its header"));
+  }
+  SECTION("what is not the dictionary") {
+    for (const char* header : {"",
+                               "{",
+                               "{}",
+                               "{,}",
+                               "[]",
+                               "None",
+                               "'descr'",
+                               "{'descr': '|u1'}",
+                               "{'descr': '|u1', 'shape': (2,)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2,)",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2,)}}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2,)} 1",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2,), 'descr': '|u1'}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2,), 'more': 1}",
+                               "{'descr': '|u1', 'fortran_order': False 'shape': (2,)}",
+                               "{'descr': '|u1',, 'fortran_order': False, 'shape': (2,)}",
+                               "{'descr': '|u1', 'fortran_order': 0, 'shape': (2,)}",
+                               "{'descr': '|u1', 'fortran_order': false, 'shape': (2,)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': 2}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (,)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (-2,)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2.0,)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (1, , 2)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (1 2)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2,",
+                               "{'descr': '|u1, 'fortran_order': False, 'shape': (2,)}",
+                               "{'descr': \"|u1', 'fortran_order': False, 'shape': (2,)}",
+                               "{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (2,)}",
+                               "{descr: '|u1'}"}) {
+      INFO("header " << header);
+      CHECK(refused(npy(header, two), "its header should be a dictionary"));
+    }
+  }
+  SECTION("types") {
+    CHECK(refused(npy(dictionary(">u2", "(1,)"), two), ">u2, which is big-endian"));
+    for (const char* type : {"<f4", "|b1", "|O", "<U1", "u2", "<u3", "", "<c8", "|u2"})
+      CHECK(refused(npy(dictionary(type, "(1,)"), two), "expected little-endian integers"));
+  }
+  SECTION("shapes that are not those of the data") {
+    CHECK(refused(npy(dictionary("|u1", "(3,)"), two), "announces 3 elements of 1 bytes, and 2 bytes follow"));
+    CHECK(refused(npy(dictionary("|u1", "(1,)"), two), "announces 1 elements"));
+    CHECK(refused(npy(dictionary("<u2", "(2,)"), two + "\x03"), "3 bytes follow"));
+    CHECK(refused(npy(dictionary("|u1", "(0,)"), ""), "has no tokens"));
+    CHECK(refused(npy(dictionary("|u1", "(0, 5)"), ""), "has no tokens"));
+    CHECK(refused(npy(dictionary("|u1", "(1000000000000000000,)"), two), "announces 1000000000000000000"));
+    CHECK(refused(npy(dictionary("<u8", "(2305843009213693952,)"), ""), "0 bytes follow"));  // 2^61 * 8 = 0 mod 2^64
+    CHECK(refused(npy(dictionary("|u1", "(4294967296, 4294967296)"), ""), "too large"));     // 2^64 = 0 mod 2^64
+    CHECK(refused(npy(dictionary("|u1", "(18446744073709551618,)"), two), "too large"));     // 2^64 + 2
+  }
+}
+
+TEST_CASE("tokens survives every damage to a .npy file", "[data]") {
+  const temporary_folder folder;
+  int well_formed = 0, refused = 0;
+  const auto attempt = [&](const std::string& contents) {
+    const auto path = folder.write("a.npy", contents);
+    try {
+      const auto tokens = read(path);
+      ++well_formed;
+      CHECK(tokens.size() * 2 <= contents.size());
+    } catch (const fathom::error&) {
+      ++refused;
+    }
+  };
+  for (std::size_t length = 0; length < saved_by_numpy.size(); ++length) attempt(saved_by_numpy.substr(0, length));
+  CHECK(well_formed == 0);  // nothing that was cut short is taken for whole
+  attempt(saved_by_numpy + "x");
+  CHECK(well_formed == 0);
+
+  refused = 0;
+  const std::string replacements("\0\x01\x7f\xff (){}[]',:0129-TF<|\n", 24);
+  for (std::size_t position = 0; position < saved_by_numpy.size(); ++position)
+    for (const char replacement : replacements) {
+      std::string damaged = saved_by_numpy;
+      damaged[position] = replacement;
+      attempt(damaged);
+    }
+  CHECK(refused > 1000);
+  CHECK(well_formed > 60);  // white space for white space, and the data
+}
+
+TEST_CASE("write_bin and write_npy write what others read", "[data]") {
+  const temporary_folder folder;
+  const std::vector<token> tokens{0, 1, 258, 65535};
+
+  fathom::data::write_bin(folder.path() / "a.bin", tokens);
+  CHECK(folder.read("a.bin") == std::string("\x00\x00\x01\x00\x02\x01\xff\xff", 8));
+  CHECK(read(folder.path() / "a.bin") == tokens);
+
+  fathom::data::write_npy(folder.path() / "a.npy", tokens);
+  const std::string npy = folder.read("a.npy");
+  const std::string expected = "{'descr': '<i4', 'fortran_order': False, 'shape': (4,), }";
+  CHECK(npy.substr(0, 10) == std::string("\x93NUMPY\x01\x00v\x00", 10));
+  CHECK(npy.substr(10, 118) == expected + std::string(117 - expected.size(), ' ') + "\n");
+  CHECK(npy.substr(128) == std::string("\0\0\0\0\x01\0\0\0\x02\x01\0\0\xff\xff\0\0", 16));
+  CHECK(read(folder.path() / "a.npy") == tokens);
+
+  SECTION("any number of tokens leaves the data aligned") {
+    for (const std::size_t count : {1u, 9u, 10u, 99999u, 100000u, 1000000u}) {
+      fathom::data::write_npy(folder.path() / "b.npy", std::vector<token>(count, 3));
+      CHECK((folder.read("b.npy").size() - 4 * count) % 64 == 0);
+      CHECK(read(folder.path() / "b.npy") == std::vector<token>(count, 3));
+    }
+  }
+  SECTION("a file that cannot be written stays as it was") {
+    CHECK(fails_with(
+        [&] {
+          fathom::data::write_bin(folder.path() / "a.bin", std::vector<token>{7, 65536});
+        },
+        "a.bin", "token 65536 at position 1"));
+    CHECK(fails_with([&] { fathom::data::write_bin(folder.path() / "a.bin", std::vector<token>{-1}); }, "token -1"));
+    CHECK(read(folder.path() / "a.bin") == tokens);
+    CHECK(fails_with([&] { fathom::data::write_npy(folder.path() / "none" / "a.npy", tokens); }, "cannot be written"));
+  }
+}
