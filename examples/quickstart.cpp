@@ -84,7 +84,8 @@ void run(options o) {
 
   const std::string sentence = "And God said, Let there be light: and there was light.";
   const std::vector<fathom::token> tokens(sentence.begin(), sentence.end());
-  fathom::viz::save_png(o.folder / "attention.png", fathom::attention_map<net>(*weights, tokens));
+  fathom::viz::save_png(o.folder / "attention.png", fathom::attention_map<net>(*weights, tokens),
+                        {.title = sentence});
 
   const std::string folder = o.folder.string();
   std::printf("\n\nweights        %s/tiny.safetensors\n"

@@ -49,6 +49,8 @@ template <class Model>
   static_assert(!Model::body::depths.empty(), "fathom::attention_map: this model has no shortcut to look at");
   using T = typename Model::scalar;
   const index n = static_cast<index>(tokens.size());
+  if (n == 0 || n > Model::context)
+    fail("attention_map: ", n, " tokens; expected 1 to ", Model::context, ", the model's context");
   typename Model::tape tape(1, n);
   Model::forward(weights, {tokens, {}, 1, n}, tape);
 

@@ -1,0 +1,39 @@
+// Draws what the last block attends to while it reads a line of text: attention.png.
+//
+//   attention_map WEIGHTS
+//
+// The weights are those that examples/quickstart.sh leaves, quickstart/tiny.safetensors.
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include <fathom/fathom.hpp>
+#include <fathom/viz.hpp>
+
+constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
+                              .shortcut = {.depths = {2, 4}}};
+using net = fathom::model<tiny>;
+
+int main(int argc, char** argv) try {
+  if (argc != 2) return std::fprintf(stderr, "usage: attention_map WEIGHTS\n"), 2;
+  auto weights = fathom::make<net::parameters>();
+  fathom::load(argv[1], *weights);
+
+  std::printf("A line of up to %td bytes: ", net::context);
+  std::fflush(stdout);
+  std::string line;
+  std::getline(std::cin, line);
+  std::vector<fathom::token> tokens;  // this model's tokens are bytes
+  for (const char byte : line) tokens.push_back(static_cast<unsigned char>(byte));
+
+  // The weights of the shortcut's attention: one softmax for each head and query, over the keys of both depths.
+  const auto map = fathom::attention_map<net>(*weights, tokens);
+  for (std::size_t source = 0; source < map.sources.size(); ++source)
+    std::printf("%s gets %.1f %% of the attention\n", map.sources[source].c_str(),
+                100 * map.share(static_cast<fathom::index>(source)));
+  fathom::viz::save_png("attention.png", map, {.title = line});
+  std::printf("attention.png: the mean over the heads; {.heads = fathom::viz::heads::all} draws each of them\n");
+} catch (const std::exception& e) {
+  return std::fprintf(stderr, "attention_map: %s\n", e.what()), 1;
+}

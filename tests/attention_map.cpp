@@ -1,0 +1,203 @@
+// What the last block attends to, against the golden models: their attention was computed by an independent PyTorch
+// implementation (golden/README.md), depth after depth, for joint after the block's own context.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <fathom/backend/cpu.hpp>
+#include <fathom/backend/reference.hpp>
+#include <fathom/io/weights.hpp>
+#include <fathom/model/attention_map.hpp>
+#include <fathom/model/model.hpp>
+
+#include "catch.hpp"
+#include "fails_with.hpp"
+
+namespace {
+
+using fathom::attention_weights_map;
+using fathom::config;
+using fathom::feature_map;
+using fathom::placement;
+using fathom::token;
+
+constexpr config base{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4};
+constexpr config with(config c, fathom::shortcut s) {
+  c.shortcut = s;
+  return c;
+}
+
+struct after_mlp {
+  static constexpr const char* name = "after_mlp";
+  static constexpr config c{
+      .vocab = 61, .context = 16, .width = 32, .depth = 5, .heads = 4, .shortcut = {.depths = {4, 2}}};
+  static std::vector<std::string> sources() { return {"depth 2", "depth 4"}; }
+};
+struct after_mlp_embedding {
+  static constexpr const char* name = "after_mlp_embedding";
+  static constexpr config c = with(base, {.depths = {0, 1, 3}, .hidden = 64});
+  static std::vector<std::string> sources() { return {"depth 0", "depth 1", "depth 3"}; }
+};
+struct replace_linear {
+  static constexpr const char* name = "replace_linear";
+  static constexpr config c = with(
+      base,
+      {.depths = fathom::all_depths, .features = feature_map::linear, .placement = placement::replace_self_attention});
+  static std::vector<std::string> sources() { return {"depth 1", "depth 2", "depth 3"}; }
+};
+struct joint_identity {
+  static constexpr const char* name = "joint_identity";
+  static constexpr config c =
+      with(base, {.depths = {1, 2}, .features = feature_map::identity, .placement = placement::joint});
+  static std::vector<std::string> sources() { return {"context", "depth 1", "depth 2"}; }
+};
+
+template <class Golden, class Backend>
+using net_of = fathom::model<Golden::c, Backend>;
+
+template <class Net>
+auto load(const char* name) {
+  auto weights = fathom::make<typename Net::parameters>();
+  fathom::load(std::filesystem::path(FATHOM_GOLDEN) / name / "weights.safetensors", *weights);
+  return weights;
+}
+
+struct expectation {
+  std::vector<token> inputs;     // [B, T]
+  std::vector<float> attention;  // [B, heads, T, sources * T]
+  fathom::index sequences, tokens;
+};
+
+expectation expected_of(const char* name) {
+  const fathom::io::safetensors_file file(std::filesystem::path(FATHOM_GOLDEN) / name / "expected.safetensors");
+  const auto& inputs = file.at("inputs");
+  const auto& attention = file.at("attention");
+  REQUIRE(inputs.type == "I32");
+  expectation e{std::vector<token>(static_cast<std::size_t>(inputs.size())),
+                std::vector<float>(static_cast<std::size_t>(attention.size())), inputs.shape[0], inputs.shape[1]};
+  std::memcpy(e.inputs.data(), inputs.bytes.data(), inputs.bytes.size());
+  fathom::io::copy_numbers(attention, e.attention.data());
+  return e;
+}
+
+/// Weights of each head and query add up to 1, none is negative, none lies after the query.
+void check_softmax(const attention_weights_map& map) {
+  const auto sources = static_cast<fathom::index>(map.sources.size());
+  double worst_sum = 0;
+  bool in_range = true, causal = true;
+  for (fathom::index head = 0; head < map.heads; ++head)
+    for (fathom::index query = 0; query < map.queries; ++query) {
+      double sum = 0;
+      for (fathom::index source = 0; source < sources; ++source)
+        for (fathom::index key = 0; key < map.keys; ++key) {
+          const float weight = map(head, query, source, key);
+          sum += static_cast<double>(weight);
+          in_range = in_range && weight >= 0 && weight <= 1;
+          causal = causal && (key <= query || weight == 0);
+        }
+      worst_sum = std::max(worst_sum, std::abs(sum - 1));
+    }
+  CHECK(worst_sum < 1e-5);
+  CHECK(in_range);
+  CHECK(causal);
+}
+
+template <class Golden, class Backend>
+void meets_golden_attention(double tolerance) {
+  using net = net_of<Golden, Backend>;
+  INFO("golden model " << Golden::name);
+  const auto weights = load<net>(Golden::name);
+  const expectation expected = expected_of(Golden::name);
+  const fathom::index n = expected.tokens;
+  for (fathom::index sequence = 0; sequence < expected.sequences; ++sequence) {
+    const std::vector<token> tokens(expected.inputs.begin() + sequence * n,
+                                    expected.inputs.begin() + (sequence + 1) * n);
+    const auto map = fathom::attention_map<net>(*weights, tokens);
+    CHECK(map.sources == Golden::sources());
+    CHECK(map.tokens == tokens);
+    CHECK(map.vocab == Golden::c.vocab);
+    REQUIRE(map.heads == Golden::c.heads);
+    REQUIRE(map.queries == n);
+    REQUIRE(map.keys == n);
+    const auto size = map.weights.size();
+    REQUIRE(size * static_cast<std::size_t>(expected.sequences) == expected.attention.size());
+    check_softmax(map);
+
+    // [heads, queries, sources * keys] on both sides. A NaN would be the largest of differences.
+    double difference = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+      const float e = expected.attention[static_cast<std::size_t>(sequence) * size + i];
+      const double d = std::abs(static_cast<double>(map.weights[i]) - static_cast<double>(e));
+      if (!(d <= difference)) difference = d;
+    }
+    CHECK(difference < tolerance);
+  }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("the attention map meets the golden attention", "[attention_map]", after_mlp, after_mlp_embedding,
+                   replace_linear, joint_identity) {
+  meets_golden_attention<TestType, fathom::backend::reference<double>>(1e-6);
+}
+
+TEMPLATE_TEST_CASE("the attention map of the cpu backend meets the golden attention", "[attention_map]",
+                   after_mlp_embedding, joint_identity) {
+  meets_golden_attention<TestType, fathom::backend::cpu<float>>(1e-4);
+}
+
+TEST_CASE("what a query attends to does not depend on later tokens", "[attention_map]") {
+  using net = net_of<joint_identity, fathom::backend::reference<double>>;
+  const auto weights = load<net>(joint_identity::name);
+  const std::vector<token> tokens{7, 60, 0, 3, 3, 41, 12, 9, 5, 22, 58, 1, 30, 7};
+  const auto whole = fathom::attention_map<net>(*weights, tokens);
+  for (const std::size_t length : {1u, 2u, 5u, 13u}) {
+    const auto part = fathom::attention_map<net>(*weights, std::span(tokens).first(length));
+    REQUIRE(part.queries == static_cast<fathom::index>(length));
+    REQUIRE(part.keys == static_cast<fathom::index>(length));
+    check_softmax(part);
+    double difference = 0;
+    for (fathom::index head = 0; head < part.heads; ++head)
+      for (fathom::index query = 0; query < part.queries; ++query)
+        for (fathom::index source = 0; source < 3; ++source)
+          for (fathom::index key = 0; key < part.keys; ++key)
+            difference = std::max(difference, std::abs(static_cast<double>(part(head, query, source, key)) -
+                                                       static_cast<double>(whole(head, query, source, key))));
+    CHECK(difference < 1e-7);
+  }
+}
+
+TEST_CASE("shares say how much attention a source gets", "[attention_map]") {
+  // 2 heads, 2 tokens, 2 sources, in sixteenths.
+  attention_weights_map map{.heads = 2,
+                            .queries = 2,
+                            .sources = {"context", "depth 1"},
+                            .keys = 2,
+                            .tokens = {1, 0},
+                            .vocab = 2,
+                            .weights = {4, 0, 12, 0, 1, 2, 5, 8, 16, 0, 0, 0, 3, 4, 9, 0}};
+  for (float& weight : map.weights) weight /= 16;
+  CHECK(map.share(0, 0, 0) == 0.25);
+  CHECK(map.share(0, 1, 0) == 3. / 16);
+  CHECK(map.share(0, 1, 1) == 13. / 16);
+  CHECK(map.share(1, 0, 1) == 0);
+  CHECK(map.share(1, 1, 0) == 7. / 16);
+  CHECK(map.share(0) == (4 + 3 + 16 + 7) / 64.);
+  CHECK(map.share(1) == (12 + 13 + 0 + 9) / 64.);
+}
+
+TEST_CASE("tokens that do not fit the model have no attention map", "[attention_map]") {
+  using net = net_of<joint_identity, fathom::backend::reference<double>>;
+  const auto weights = load<net>(joint_identity::name);
+  const auto map_of = [&](std::vector<token> tokens) {
+    return [&weights, tokens] { return fathom::attention_map<net>(*weights, tokens); };
+  };
+  CHECK(fails_with(map_of({}), "attention_map: 0 tokens", "1 to 16"));
+  CHECK(fails_with(map_of(std::vector<token>(17, 1)), "attention_map: 17 tokens", "1 to 16"));
+  CHECK(fails_with(map_of({1, 61}), "61"));
+  CHECK(fails_with(map_of({-1}), "-1"));
+}
