@@ -110,7 +110,7 @@ struct bias_gelu {
   template <class V>
   [[nodiscard]] V operator()(const V& v, index i, index j) const {
     const V z = v + load<V>(b + j);
-    if (before.data) store(&before(i, j), z);
+    if (before.data) epilogue::store(&before(i, j), z);  // qualified: xsimd's own `store` is for aligned memory
     return gelu<V>(z).value;
   }
 };

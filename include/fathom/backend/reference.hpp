@@ -362,8 +362,10 @@ struct reference {
   using scalar = T;
   using context = fathom::reference::context<T>;
 
-  /// Runs f(context) as the one rank there is.
+  /// Runs f(context) as the one rank there is, however many threads are asked for.
   struct executor {
+    int threads = 1;
+
     template <class F>
     void run(const F& f) const {
       f(context{});

@@ -22,14 +22,13 @@ struct aligned_delete {
 template <class T>
 using owned = std::unique_ptr<T, detail::aligned_delete>;
 
-/// A new T on the heap: aligned, every byte zero. For the parameter blocks, which are plain numbers.
+/// A new T on the heap: aligned, every number zero. For the parameter blocks, which are nothing but numbers.
 template <class T>
 [[nodiscard]] owned<T> make() {
-  static_assert(std::is_trivially_default_constructible_v<T> && std::is_trivially_destructible_v<T>,
-                "fathom::make: only for blocks of plain numbers");
+  static_assert(std::is_trivially_destructible_v<T>, "fathom::make: only for blocks of plain numbers");
   void* block = ::operator new(sizeof(T), std::align_val_t{alignment});
   std::memset(block, 0, sizeof(T));
-  return owned<T>(::new (block) T);  // default-initialised: keeps the zeros
+  return owned<T>(::new (block) T);  // default-initialised: keeps the zeros; std::complex writes its own
 }
 
 /// A run of zeroed bytes: what tapes and caches are laid out in.

@@ -35,14 +35,17 @@ class sampler {
   }
 
   /// The next token. logits [vocab]. Fails when one is NaN or infinite, as broken weights make them; -infinity is a
-  /// token that is never drawn.
+  /// token that is never drawn, and one token at least must be left.
   template <class T>
   [[nodiscard]] token operator()(std::span<const T> logits) {
+    if (logits.size() != candidates_.size())
+      fail("sampler: ", logits.size(), " logits; expected one for each of ", candidates_.size(), " tokens");
     for (std::size_t i = 0; i < logits.size(); ++i)
       if (!(logits[i] < std::numeric_limits<T>::infinity()))
         fail("sampler: the logit of token ", i, " is ", logits[i], "; expected a finite number");
-    if (options_.temperature == 0)
-      return static_cast<token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    const auto most_likely = std::max_element(logits.begin(), logits.end());
+    if (*most_likely == -std::numeric_limits<T>::infinity()) fail("sampler: every logit is -inf; expected a finite one");
+    if (options_.temperature == 0) return static_cast<token>(most_likely - logits.begin());
     for (std::size_t i = 0; i < logits.size(); ++i) candidates_[i] = {static_cast<double>(logits[i]), static_cast<token>(i)};
     auto kept = candidates_.first(logits.size());
     // Likelier tokens first, and of equally likely ones the smaller: one order, so one result, on every machine.
@@ -68,9 +71,13 @@ class sampler {
       total = reached;
     }
     double at = numbers_.uniform() * total;
-    for (const candidate& c : kept)
-      if ((at -= c.weight) < 0) return c.id;
-    return kept.back().id;  // rounding may leave a little over
+    token drawn = 0;  // rounding may leave a little over: then it is the last one that can be drawn
+    for (const candidate& c : kept) {
+      if (c.weight == 0) continue;
+      drawn = c.id;
+      if ((at -= c.weight) < 0) break;
+    }
+    return drawn;
   }
 
  private:

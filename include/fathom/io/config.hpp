@@ -1,8 +1,10 @@
 // A config as JSON: the keys of a model's config.json, and of the entry `fathom.config` that saved weights carry.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -24,6 +26,17 @@ template <class Value, class Names>
   for (const auto& [known, name] : names)
     if (known == value) return std::string(name);
   fail("a value outside of its enumeration");
+}
+
+/// Whether arrays and objects lie within one another more than `levels` deep.
+[[nodiscard]] inline bool is_deeper(const nlohmann::json& value, int levels) {
+  return value.is_structured() && (levels == 0 || std::any_of(value.begin(), value.end(), [&](const auto& inner) {
+                                     return is_deeper(inner, levels - 1);
+                                   }));
+}
+/// What a file says, for an error. A hostile file may nest it deeper than the stack is for dump().
+[[nodiscard]] inline std::string shown(const nlohmann::json& value) {
+  return is_deeper(value, 2) ? "something nested too deeply" : value.dump();
 }
 }  // namespace detail
 
@@ -59,7 +72,8 @@ template <class Value, class Names>
     if (value.is_object() && present && found[key].is_object())
       text += differences(value, found[key], prefix + key + ".");
     else if (!present || nlohmann::json(value) != found[key])
-      text += join("\n  config ", prefix, key, ": expected ", value.dump(), ", found ", present ? found[key].dump() : "nothing");
+      text += join("\n  config ", prefix, key, ": expected ", value.dump(), ", found ",
+                   present ? detail::shown(found[key]) : "nothing");
   }
   return text;
 }

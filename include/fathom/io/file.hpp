@@ -42,7 +42,8 @@ class mapped_file {
  public:
   /// Fails when the file cannot be read.
   explicit mapped_file(const std::filesystem::path& path) {
-    const detail::descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    // Not to wait, if it is a pipe, for somebody who writes into it. For files that changes nothing.
+    const detail::descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     struct stat status{};
     if (file.get() < 0 || ::fstat(file.get(), &status) != 0)
       fail(path.string(), ": cannot be opened: ", std::strerror(errno));

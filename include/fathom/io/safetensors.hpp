@@ -151,7 +151,9 @@ class safetensors_file {
     };
     const auto* first = reinterpret_cast<const char*>(text.data());
     auto header = nlohmann::json::parse(first, first + text.size(), watch, false);
-    if (header.is_discarded()) invalid("its header is not JSON");
+    // The parser takes a zero byte for the end of the text, and so would not see what comes after it.
+    if (header.is_discarded() || std::find(first, first + text.size(), '\0') != first + text.size())
+      invalid("its header is not JSON");
     if (!header.is_object()) invalid("its header is not a JSON object");
     if (!twice.empty()) invalid("its header has \"", twice, "\" twice");
     return header;

@@ -74,7 +74,7 @@ void read_tensors(const safetensors_file& file, const std::string& prefix, Param
     if constexpr (requires { model::architecture::configuration; }) {
       const auto found = nlohmann::json::parse(entry->second, nullptr, false);
       auto expected = to_json(model::architecture::configuration);
-      if (found.is_discarded()) problems += join("\n  metadata ", config_entry, ": is not JSON");
+      if (!found.is_object()) problems += join("\n  metadata ", config_entry, ": is not a JSON object");
       if (options.missing == missing::keep && found.is_object() && found.contains("shortcut") && found["shortcut"].is_null())
         expected.erase("shortcut");
       if (found.is_object()) problems += differences(expected, found);
@@ -129,7 +129,7 @@ inline constexpr const char* moments_prefix = "adamw.";
 
 }  // namespace io
 
-/// Writes weights to a safetensors file, under the names of model.md, with the config in the metadata. The file appears
+/// Writes weights to a safetensors file, under the names of ../README.md, with the config in the metadata. The file appears
 /// under its name when it is complete. Fails when it cannot be written.
 template <class Parameters>
 void save(const std::filesystem::path& path, const Parameters& weights) {

@@ -1,6 +1,7 @@
 // From the last hidden state to logits.
 #pragma once
 
+#include "fathom/backend/epilogue.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/layer_norm.hpp"
 

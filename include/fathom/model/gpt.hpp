@@ -35,13 +35,13 @@ inline constexpr bool hidden_is_not_negative = hidden >= 0;
 template <int hidden>
 inline constexpr bool shortcut_hidden_is_not_negative = hidden >= 0;
 template <int width, int heads>
-inline constexpr bool width_is_a_multiple_of_heads = heads <= 0 || width % heads == 0;
+inline constexpr bool width_is_a_multiple_of_heads = width <= 0 || heads <= 0 || width % heads == 0;
 template <long long depth>
 inline constexpr bool shortcut_depth_is_in_0_to_63 = depth >= 0 && depth <= 63;
 template <long long depth, bool twice>
 inline constexpr bool shortcut_depth_is_listed_once = !twice;
 template <int shortcut_depth, int blocks>
-inline constexpr bool shortcut_depth_is_below_blocks = shortcut_depth < blocks;
+inline constexpr bool shortcut_depth_is_below_blocks = blocks <= 0 || shortcut_depth < blocks;
 template <int blocks>
 inline constexpr bool all_depths_has_2_to_64_blocks = blocks >= 2 && blocks <= 64;
 template <bool zero_init, bool joint>

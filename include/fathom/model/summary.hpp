@@ -9,6 +9,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/name.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/layer/layer.hpp"
 
 namespace fathom {
 

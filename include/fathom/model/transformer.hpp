@@ -320,7 +320,7 @@ struct transformer {
     /// multiple of fathom::alignment, which must outlive the cache.
     cache(index sequences, index capacity, std::span<std::byte> memory, executor where = {})
         : where_(where), sequences_(sequences), capacity_(capacity), views_(laid_out(checked(memory))) {
-      truncate(0);
+      std::fill_n(views_.lengths, sequences_, index{0});  // whatever the memory held
     }
 
     [[nodiscard]] index sequences() const { return sequences_; }

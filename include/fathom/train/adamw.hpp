@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "fathom/backend/operations.hpp"
@@ -41,6 +42,12 @@ class adamw {
   /// Fails, with nothing changed, when that norm is not finite.
   double step(parameters& weights, parameters& gradients) { return step(weights, gradients, options_.rate); }
   double step(parameters& weights, parameters& gradients, double rate) {
+    const double norm = try_step(weights, gradients, rate);
+    if (!std::isfinite(norm)) fail("adamw.step: the norm of the gradients is ", norm, " at step ", steps_ + 1);
+    return norm;
+  }
+  /// The same, but does not fail: a norm that is not finite is returned like any other.
+  double try_step(parameters& weights, parameters& gradients, double rate) {
     double norm = 0;
     where_.run([&](const auto& on) {
       double squares = 0;
@@ -64,8 +71,7 @@ class adamw {
           },
           weights, gradients, *first_, *second_);
     });
-    if (!std::isfinite(norm)) fail("adamw.step: the norm of the gradients is ", norm, " at step ", steps_ + 1);
-    ++steps_;
+    if (std::isfinite(norm)) ++steps_;
     return norm;
   }
 
@@ -73,6 +79,12 @@ class adamw {
   [[nodiscard]] index steps() const { return steps_; }
   [[nodiscard]] const parameters& first_moment() const { return *first_; }
   [[nodiscard]] const parameters& second_moment() const { return *second_; }
+  /// Forgets all steps.
+  void reset() {
+    std::memset(static_cast<void*>(first_.get()), 0, sizeof(parameters));
+    std::memset(static_cast<void*>(second_.get()), 0, sizeof(parameters));
+    steps_ = 0;
+  }
   /// Goes on from there.
   void restore(owned<parameters> first, owned<parameters> second, index steps) {
     first_ = std::move(first);

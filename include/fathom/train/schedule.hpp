@@ -8,7 +8,8 @@
 
 namespace fathom {
 
-/// Linear warm-up, then half a cosine down to `lowest` at the last step (Loshchilov and Hutter, arXiv 1608.03983).
+/// Linear warm-up, then half a cosine down to `lowest`, which it reaches one step after the last (Loshchilov and Hutter,
+/// arXiv 1608.03983).
 struct warmup_cosine {
   double rate;
   double lowest;

@@ -6,10 +6,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <limits>
+#include <memory>
 #include <map>
 #include <span>
 #include <string>
@@ -97,6 +98,7 @@ class trainer {
   training_result fit(std::span<const token> train, std::span<const token> validation = {}) {
     check_tokens(train, 0, Model::vocab, "fit: training data");
     check_tokens(validation, 0, Model::vocab, "fit: validation data");
+    if (validation.size() == 1) fail("fit: validation data of 1 token; expected at least 2, so that one is predicted");
     const nlohmann::ordered_json identity = describe(train);
     data::windows windows(train, {.batch = options_.batch,
                                   .tokens = options_.tokens,
@@ -104,6 +106,9 @@ class trainer {
                                   .seed = options_.seed});
     index step = 0;
     std::vector<double> recent;  // losses of the last steps
+    // Nothing of an earlier run counts here but its weights.
+    std::memset(static_cast<void*>(gradients_.get()), 0, sizeof(parameters));
+    optimizer_.reset();
     if (options_.resume && !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint)) {
       const nlohmann::json state = restore(identity);
       step = state.at("step").get<index>();
@@ -126,14 +131,10 @@ class trainer {
     while (step < options_.steps && !stopped) {
       const auto start = clock::now();
       const double loss = forward_and_backward(windows, step);
-      if (!std::isfinite(loss)) diverged(step, "loss", loss);
-      double norm = 0;
+      if (!std::isfinite(loss)) diverged("the loss is ", loss, " at step ", step + 1);
       const double rate = schedule(step);
-      try {
-        norm = optimizer_.step(*weights_, *gradients_, rate);
-      } catch (const error&) {
-        diverged(step, "norm of the gradients", std::numeric_limits<double>::quiet_NaN());
-      }
+      const double norm = optimizer_.try_step(*weights_, *gradients_, rate);
+      if (!std::isfinite(norm)) diverged("the norm of the gradients is ", norm, " at step ", step + 1);
       busy += seconds_since(start);
       ++step;
       recent.push_back(loss);
@@ -153,7 +154,13 @@ class trainer {
       result.tokens_per_second = now.tokens_per_second;
       if (options_.observer && !options_.observer(now)) stopped = true;
       const bool due = options_.checkpoint_every > 0 && step % options_.checkpoint_every == 0;
-      if (!options_.checkpoint.empty() && (due || stopped || step == options_.steps)) save_checkpoint(identity, step, recent);
+      if (!options_.checkpoint.empty() && (due || stopped || step == options_.steps)) {
+        // A good checkpoint must not give way to weights that this step has spoilt.
+        Model::forward(*weights_, windows.at(step * options_.accumulate - 1), tape_);
+        const double after = static_cast<double>(tape_.loss());
+        if (!std::isfinite(after)) diverged("the loss is ", after, " after step ", step);
+        save_checkpoint(identity, step, recent);
+      }
     }
     result.steps = step;
     if (!recent.empty()) {
@@ -171,12 +178,15 @@ class trainer {
     if (o.tokens == 0) o.tokens = Model::context;
     if (o.lowest_rate < 0) o.lowest_rate = o.rate / 10;
     if (o.warmup < 0) o.warmup = std::min<index>(200, o.steps / 20);
-    if (o.batch < 1 || o.tokens < 1 || o.tokens > Model::context || o.accumulate < 1 || o.steps < 0 || !(o.rate >= 0) ||
-        o.evaluate_every < 0 || o.checkpoint_every < 0)
+    bool finite = true;
+    for (const float number : {o.rate, o.lowest_rate, o.decay, o.clip}) finite &= number >= 0 && std::isfinite(number);
+    if (o.batch < 1 || o.tokens < 1 || o.tokens > Model::context || o.accumulate < 1 || o.steps < 0 || !finite ||
+        o.evaluate_every < 0 || o.evaluate_batches < 0 || o.checkpoint_every < 0)
       fail("trainer: batch ", o.batch, ", tokens ", o.tokens, ", accumulate ", o.accumulate, ", steps ", o.steps, ", rate ",
-           o.rate, ", evaluate_every ", o.evaluate_every, ", checkpoint_every ", o.checkpoint_every,
+           o.rate, ", lowest_rate ", o.lowest_rate, ", decay ", o.decay, ", clip ", o.clip, ", evaluate_every ",
+           o.evaluate_every, ", evaluate_batches ", o.evaluate_batches, ", checkpoint_every ", o.checkpoint_every,
            "; expected batch and accumulate of at least 1, 1 to ", Model::context,
-           " tokens (the model's context) and nothing below 0");
+           " tokens (the model's context), and nothing below 0, infinite or NaN");
     return o;
   }
 
@@ -194,9 +204,9 @@ class trainer {
     return loss;
   }
 
-  [[noreturn]] void diverged(index step, const char* what, double value) const {
-    fail("training stopped: the ", what, " is ", value, " at step ", step + 1, " of ", options_.steps,
-         "; the last good checkpoint is ",
+  template <class... Pieces>
+  [[noreturn]] void diverged(const Pieces&... pieces) const {
+    fail("training stopped: ", pieces..., " of ", options_.steps, "; the last good checkpoint is ",
          last_checkpoint_ > 0 ? join(options_.checkpoint.string(), ", of step ", last_checkpoint_) : std::string("none"));
   }
 
@@ -242,6 +252,8 @@ class trainer {
       fail(file.path(), ": is not a trainer's checkpoint, so the run cannot be resumed from it");
     if (const std::string text = io::differences(identity, state); !text.empty())
       fail(file.path(), ": is the checkpoint of another run:", text);
+    if (std::cmp_greater(state["step"].get<std::uint64_t>(), options_.steps))
+      fail(file.path(), ": is of step ", state["step"].get<std::uint64_t>(), " of ", options_.steps);
     // All three are read into new memory first: a file that fits in one part but not in another changes nothing.
     auto weights = make<parameters>(), first = make<parameters>(), second = make<parameters>();
     const auto any = [](std::string_view) { return true; };

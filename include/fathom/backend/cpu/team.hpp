@@ -3,6 +3,8 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
+#include <new>
 #include <thread>
 
 #if defined(_OPENMP)
@@ -89,21 +91,30 @@ class context {
   meeting_point* meeting_;
 };
 
-/// Runs f(context) on every thread of one parallel region. threads = 0: as many as OpenMP would use.
+#if defined(_OPENMP)
+/// Runs f(context) on every thread of one parallel region. A function of its own, because clang has a function that holds
+/// a region call the OpenMP runtime, which then allocates, whether it gets to the region or not.
+template <class Context, class F>
+void run_in_parallel(int threads, const F& f) {
+  // OpenMP may give fewer threads than asked for, and says how many only inside of the region.
+  alignas(meeting_point) std::byte place[sizeof(meeting_point)];
+  meeting_point* meeting = nullptr;
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp single
+    meeting = new (place) meeting_point(omp_get_num_threads());
+    f(Context(omp_get_thread_num(), omp_get_num_threads(), *meeting));
+  }
+}
+#endif
+
+/// Runs f(context) on every thread of a team. threads = 0: as many as OpenMP would use.
 template <class Context, class F>
 void run([[maybe_unused]] int threads, const F& f) {
 #if defined(_OPENMP)
   if (threads <= 0) threads = omp_get_max_threads();
   if (threads > 1) {
-    // OpenMP may give fewer threads than asked for, and says how many only inside of the region.
-    alignas(meeting_point) std::byte place[sizeof(meeting_point)];
-    meeting_point* meeting = nullptr;
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp single
-      meeting = new (place) meeting_point(omp_get_num_threads());
-      f(Context(omp_get_thread_num(), omp_get_num_threads(), *meeting));
-    }
+    run_in_parallel<Context>(threads, f);
     return;
   }
 #endif

@@ -1,0 +1,70 @@
+# Compiles every file here as it is, which must work, and with each of its mistakes, which must fail with one error: the
+# sentence of the file, and with it the numbers that are wrong. A file says so in its first lines:
+#
+#   // says: <the sentence>
+#   // MISTAKE=<value of the macro>: <the numbers, as the compiler shows them>
+#
+#   cmake -DCOMPILER=g++ -DINCLUDE=include -P run.cmake
+if(NOT COMPILER)
+  message("skipped: this compiler is not installed")
+  return()
+endif()
+set(ENV{LC_ALL} C)  # errors in English
+set(failures 0)
+
+# Sets `result` and `output`.
+macro(compile)
+  execute_process(COMMAND ${COMPILER} -std=c++20 -fsyntax-only -I${INCLUDE} ${ARGN} ${file}
+                  RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+endmacro()
+function(complain text)
+  string(SUBSTRING "${output}" 0 4000 beginning)
+  message("${file}: ${text}\n${beginning}")
+  math(EXPR failures "${failures} + 1")
+  set(failures ${failures} PARENT_SCOPE)
+endfunction()
+
+set(checked 0)
+file(GLOB files ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
+foreach(file IN LISTS files)
+  file(READ ${file} text)
+  if(NOT text MATCHES "\n// says: ([^\n]+)\n")
+    message(FATAL_ERROR "${file}: has no line \"// says:\"")
+  endif()
+  set(sentence "${CMAKE_MATCH_1}")
+  string(REGEX MATCHALL "\n// MISTAKE=[^\n]+" mistakes "${text}")
+  if(NOT mistakes)
+    message(FATAL_ERROR "${file}: has no line \"// MISTAKE=\"")
+  endif()
+
+  compile()
+  if(NOT result EQUAL 0)
+    complain("does not compile without a mistake")
+  endif()
+  foreach(mistake IN LISTS mistakes)
+    string(REGEX MATCH "// (MISTAKE=[^:]*): (.*)" all "${mistake}")
+    set(macro "${CMAKE_MATCH_1}")
+    set(numbers "${CMAKE_MATCH_2}")
+    compile("-D${macro}")
+    string(REPLACE "error: " "" without_errors "${output}")
+    string(LENGTH "${output}" length)
+    string(LENGTH "${without_errors}" length_without)
+    math(EXPR errors "(${length} - ${length_without}) / 7")
+    string(FIND "${output}" "${sentence}" has_sentence)
+    string(FIND "${output}" "${numbers}" has_numbers)
+    if(result EQUAL 0)
+      complain("compiles with ${macro}")
+    elseif(NOT errors EQUAL 1)
+      complain("with ${macro} there are ${errors} errors; expected one")
+    elseif(has_sentence EQUAL -1)
+      complain("with ${macro} the error does not say \"${sentence}\"")
+    elseif(has_numbers EQUAL -1)
+      complain("with ${macro} the error does not show \"${numbers}\"")
+    endif()
+    math(EXPR checked "${checked} + 1")
+  endforeach()
+endforeach()
+if(failures)
+  message(FATAL_ERROR "${failures} of ${checked} mistakes are not reported as they should be")
+endif()
+message("${checked} mistakes, each reported in one sentence with its numbers")

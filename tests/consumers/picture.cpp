@@ -1,0 +1,4 @@
+// A consumer that draws.
+#include <fathom/viz.hpp>
+
+int main() {}

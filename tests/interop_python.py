@@ -1,0 +1,183 @@
+"""Files between fathom and Python: each reads what the other wrote. Run with the path of the program interop.
+
+Needs the packages safetensors and numpy; without them the test is skipped (exit status 77).
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy as np
+    import safetensors
+    import safetensors.numpy
+except ImportError as missing:
+    print(f"skipped: {missing}; pip install safetensors numpy")
+    sys.exit(77)
+
+PROGRAM = sys.argv[1]
+
+# The model of interop.cpp.
+CONFIG = {
+    "vocab": 13, "context": 6, "width": 8, "depth": 3, "heads": 2, "mlp_ratio": 4, "tied": False, "layer_norm_eps": 1e-5,
+    "shortcut": {"depths": [0, 2], "features": "mlp", "hidden": 5, "placement": "after_self_attention"},
+}
+V, T, E, H = 13, 6, 8, 5
+BLOCK = {
+    "ln_1.weight": (E,), "ln_1.bias": (E,), "ln_2.weight": (E,), "ln_2.bias": (E,),
+    "attn.c_attn.weight": (E, 3 * E), "attn.c_attn.bias": (3 * E,), "attn.c_proj.weight": (E, E), "attn.c_proj.bias": (E,),
+    "mlp.c_fc.weight": (E, 4 * E), "mlp.c_fc.bias": (4 * E,), "mlp.c_proj.weight": (4 * E, E), "mlp.c_proj.bias": (E,),
+}
+FEATURE = {
+    "ln.weight": (E,), "ln.bias": (E,), "c_fc.weight": (E, H), "c_fc.bias": (H,), "c_proj.weight": (H, E), "c_proj.bias": (E,),
+}
+SHAPES = {
+    "wte.weight": (V, E), "wpe.weight": (T, E), "ln_f.weight": (E,), "ln_f.bias": (E,), "lm_head.weight": (V, E),
+    "shortcut.ln.weight": (E,), "shortcut.ln.bias": (E,),
+    "shortcut.attn.c_q.weight": (E, E), "shortcut.attn.c_q.bias": (E,),
+    "shortcut.attn.c_kv.weight": (E, 2 * E), "shortcut.attn.c_kv.bias": (2 * E,),
+    "shortcut.attn.c_proj.weight": (E, E), "shortcut.attn.c_proj.bias": (E,),
+    **{f"h.{i}.{name}": shape for i in range(3) for name, shape in BLOCK.items()},
+    **{f"shortcut.features.{s}.{name}": shape for s in (0, 2) for name, shape in FEATURE.items()},
+}
+
+
+def interop(*arguments):
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True)
+
+
+def run(*arguments):
+    done = interop(*arguments)
+    assert done.returncode == 0, f"interop {arguments}: {done.stderr}"
+
+
+def refused(reason, *arguments):
+    done = interop(*arguments)
+    assert done.returncode == 1 and reason in done.stderr, f"interop {arguments}: {done.returncode}, {done.stderr}"
+
+
+def same(a, b, what):
+    """The same type, shape and bits."""
+    assert a.dtype == b.dtype and a.shape == b.shape, f"{what}: {a.dtype} {a.shape}, {b.dtype} {b.shape}"
+    assert a.tobytes() == b.tobytes(), what
+
+
+def value(name, shape, dtype):
+    """As value() in interop.cpp."""
+    count = int(np.prod(shape))
+    return (sum(name.encode()) + np.arange(count) / 1024).astype(dtype).reshape(shape)
+
+
+def python_reads_weights(folder):
+    for kind, dtype in ("float", np.float32), ("double", np.float64):
+        path = folder / f"{kind}.safetensors"
+        run("save", kind, path)
+        tensors = safetensors.numpy.load_file(path)
+        assert tensors.keys() == SHAPES.keys(), tensors.keys() ^ SHAPES.keys()
+        for name, shape in SHAPES.items():
+            same(tensors[name], value(name, shape, dtype), name)
+        with safetensors.safe_open(path, "np") as file:
+            metadata = file.metadata()
+        assert metadata["format"] == "pt"  # without it transformers does not take a file
+        assert json.loads(metadata["fathom.config"]) == CONFIG, metadata["fathom.config"]
+
+
+def fathom_reads_weights(folder):
+    numbers = np.random.default_rng(1)
+    path, back = folder / "python.safetensors", folder / "back.safetensors"
+
+    def check(tensors, metadata=None, prefix=""):
+        safetensors.numpy.save_file({prefix + name: tensor for name, tensor in tensors.items()}, path, metadata)
+        run("resave", path, back)
+        again = safetensors.numpy.load_file(back)
+        assert again.keys() == SHAPES.keys()
+        for name, tensor in tensors.items():
+            same(again[name], tensor.astype(np.float32), name)
+
+    single = {name: numbers.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+    double = {name: numbers.standard_normal(shape) for name, shape in SHAPES.items()}
+    # Any finite bits: numbers of every size, subnormals among them.
+    half = {}
+    for name, shape in SHAPES.items():
+        bits = numbers.integers(0, 0x7C00, shape) | (numbers.integers(0, 2, shape) << 15)
+        half[name] = bits.astype(np.uint16).view(np.float16)
+    mixed = {name: (single, double, half)[i % 3][name] for i, name in enumerate(reversed(SHAPES))}
+    for tensors in single, double, half, mixed:
+        check(tensors)
+    check(single, {"format": "pt"}, "transformer.")
+    check(half, {"fathom.config": json.dumps(CONFIG, indent=1)})
+
+    # What Python writes and does not fit is refused.
+    safetensors.numpy.save_file({**single, "wte.weight": single["wte.weight"].T.copy()}, path)
+    refused("wte.weight: expected F32, F64, BF16 or F16 [13, 8], found F32 [8, 13]", "resave", path, back)
+    safetensors.numpy.save_file({**single, "ln_f.bias": np.zeros(E, np.int64)}, path)
+    refused("ln_f.bias: expected F32, F64, BF16 or F16 [8], found I64 [8]", "resave", path, back)
+    safetensors.numpy.save_file(single, path, {"fathom.config": json.dumps({**CONFIG, "heads": 4})})
+    refused("config heads: expected 2, found 4", "resave", path, back)
+
+
+def fathom_reads_tokens(folder):
+    numbers = np.random.default_rng(2)
+    back = folder / "back.npy"
+
+    def check(array, vocab=1 << 31):
+        run("tokens", path, vocab, back)
+        same(np.load(back), array.astype(np.int32).reshape(-1), f"{array.dtype} {array.shape}")
+
+    path = folder / "tokens.npy"
+    for dtype in "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64":
+        largest = min(np.iinfo(dtype).max, 2**31 - 1)
+        for shape in (1000,), (50, 20), (2, 3, 4), (1,), ():
+            array = numbers.integers(0, largest, shape, dtype=dtype, endpoint=True)
+            np.save(path, array)
+            check(array)
+    array = numbers.integers(0, 50257, (3, 7), dtype=np.uint16)
+    for version in (1, 0), (2, 0), (3, 0):
+        with open(path, "wb") as file:
+            np.lib.format.write_array(file, array, version)
+        check(array)
+    np.save(path, array[:, ::2])  # not contiguous in memory; in the file it is
+    check(array[:, ::2])
+
+    np.save(path, np.asfortranarray(array))
+    refused("Fortran order", "tokens", path, 65536, back)
+    np.save(path, array.astype(">u2"))
+    refused("big-endian", "tokens", path, 65536, back)
+    np.save(path, array.astype(np.float32))
+    refused("<f4", "tokens", path, 65536, back)
+    np.save(path, np.array([1, 2, 50257]))
+    refused("token 50257 at position 2", "tokens", path, 50257, back)
+    np.save(path, np.array([{"a": 1}]), allow_pickle=True)
+    refused("|O", "tokens", path, 65536, back)
+    np.savez(folder / "archive.npz", array)
+    (folder / "archive.npz").rename(path)
+    refused("is not a .npy file", "tokens", path, 65536, back)
+
+    path = folder / "tokens.bin"
+    array = numbers.integers(0, 65536, 1000, dtype=np.uint16)
+    array.tofile(path)
+    check(array)
+
+
+def python_reads_tokens(folder):
+    numbers = np.random.default_rng(3)
+    source = folder / "source.npy"
+    for count in 1, 9, 10, 1000:
+        array = numbers.integers(0, 65536, count, dtype=np.int64)
+        np.save(source, array)
+        run("tokens", source, 65536, folder / "out.bin")
+        same(np.fromfile(folder / "out.bin", "<u2"), array.astype("<u2"), ".bin")
+        run("tokens", source, 65536, folder / "out.npy")
+        same(np.load(folder / "out.npy"), array.astype(np.int32), ".npy")
+        same(np.load(folder / "out.npy", mmap_mode="r"), array.astype(np.int32), ".npy, mapped")
+        with open(folder / "out.npy", "rb") as file:
+            assert np.lib.format.read_magic(file) == (1, 0)
+            assert np.lib.format.read_array_header_1_0(file)[1:] == (False, np.dtype("<i4"))
+
+
+for test in python_reads_weights, fathom_reads_weights, fathom_reads_tokens, python_reads_tokens:
+    with tempfile.TemporaryDirectory() as name:
+        test(pathlib.Path(name))
+    print(f"{test.__name__}: passed")
