@@ -157,7 +157,7 @@ TEST_CASE("tokens refuses a .npy file that is not well-formed", "[data]") {
     CHECK(refused("", "is not a .npy file"));
     CHECK(refused("\x93NUMPY", "is not a .npy file"));
     CHECK(refused("PK\x03\x04 a zip archive, .npz", "is not a .npy file"));
-    CHECK(refused("\x92" + saved_by_numpy.substr(1), "is not a .npy file"));
+    CHECK(refused(std::string("\x92").append(saved_by_numpy, 1), "is not a .npy file"));
     std::string version = saved_by_numpy;
     version[6] = 4;
     CHECK(refused(version, "version 4.0"));

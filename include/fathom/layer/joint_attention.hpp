@@ -65,6 +65,7 @@ struct joint_attention {
   template <class On, class P>
   static void forward(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
                       output<On> y, const tape<scalar<On>>& t) {
+    check_head_width<On, E / H>();
     project(on, p, x, memory, t);
     attention_forward(on, shape(e, e.tokens), queries(t.qkv), keys(t.kv), values(t.kv), t.out, t.lse);
     projection::forward_add(on, p.c_proj, t.out, residual, y);
@@ -88,6 +89,7 @@ struct joint_attention {
   template <class On, class P>
   static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
                      output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+    check_head_width<On, E / H>();
     project(on, p, x, memory, t);
     for (index n = 0; n <= D; ++n) attention_append(on, e, slot(t.kv, n), c.kv, D + 1, n);
     attention_forward(on, shape(e, e.capacity), queries(t.qkv), keys(c.kv), values(c.kv), t.out, nullptr);

@@ -57,6 +57,7 @@ struct self_attention {
   template <class On, class P>
   static void forward(const On& on, const P& p, const extent& e, input<On> x, input<On> residual,
                       output<On> y, const tape<scalar<On>>& t) {
+    check_head_width<On, E / H>();
     qkv::forward(on, p.c_attn, x, t.qkv);
     attention_forward(on, shape(e, e.tokens), third(t.qkv, 0), third(t.qkv, 1), third(t.qkv, 2), t.out, t.lse);
     projection::forward_add(on, p.c_proj, t.out, residual, y);
@@ -74,6 +75,7 @@ struct self_attention {
   template <class On, class P>
   static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> residual,
                      output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+    check_head_width<On, E / H>();
     qkv::forward(on, p.c_attn, x, t.qkv);
     attention_append(on, e, t.qkv.columns_from(E, 2 * E), c.kv, 1, 0);
     attention_forward(on, shape(e, e.capacity), third(t.qkv, 0), c.kv.columns_from(0, E), c.kv.columns_from(E, E), t.out,

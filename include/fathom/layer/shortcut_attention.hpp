@@ -65,6 +65,7 @@ struct shortcut_attention {
   template <class On, class P>
   static void forward(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
                       output<On> y, const tape<scalar<On>>& t) {
+    check_head_width<On, E / H>();
     query::forward(on, p.c_q, x, t.q);
     key_value::forward(on, p.c_kv, memory, t.kv);
     attention_forward(on, shape(e, e.tokens), t.q, keys(t.kv), values(t.kv), t.out, t.lse);
@@ -86,6 +87,7 @@ struct shortcut_attention {
   template <class On, class P>
   static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
                      output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+    check_head_width<On, E / H>();
     query::forward(on, p.c_q, x, t.q);
     key_value::forward(on, p.c_kv, memory, t.kv);
     for (index n = 0; n < D; ++n) attention_append(on, e, t.kv.every(D, n), c.kv, D, n);

@@ -24,7 +24,7 @@ namespace fathom::cpu {
 namespace detail {
 
 inline constexpr index block_keys = 128;
-inline constexpr index largest_head_width = 256;
+inline constexpr index largest_head_width = context<float, float>::largest_head_width;
 
 /// One block of up to tile_columns queries of one head, and what they see.
 template <class T>

@@ -58,6 +58,7 @@ class context {
  public:
   using scalar = Scalar;
   using compute = Compute;
+  static constexpr index largest_head_width = 256;  // of attention, which works on a task's stack
 
   context(int rank, int size, meeting_point& meeting) : rank_(rank), size_(size), meeting_(&meeting) {}
 

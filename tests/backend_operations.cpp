@@ -1,0 +1,678 @@
+// The operations of the cpu backend other than matrix products (backend_matmul.cpp), against the reference backend in
+// double, over many shapes.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <ostream>
+#include <type_traits>
+#include <vector>
+
+#include <fathom/core/memory.hpp>
+
+#include "backend_operands.hpp"
+
+namespace fathom::test {
+
+// ---- Rows, columns, elements -----------------------------------------------------------------------------------------
+
+namespace {
+struct matrix_shape {
+  index rows, columns;
+};
+constexpr matrix_shape matrix_shapes[] = {{1, 1},   {1, 600}, {2, 3},   {3, 2},    {7, 8},   {9, 7},    {15, 16},  {17, 15},
+                                          {31, 33}, {33, 31}, {32, 64}, {64, 63},  {47, 65}, {100, 1},  {65, 100}, {129, 47},
+                                          {5, 127}, {3, 129}, {513, 9}, {600, 33}, {8, 513}, {200, 200}};
+}  // namespace
+
+TEMPLATE_TEST_CASE("copy, add, zero, column_sums", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  random numbers(5, 0);
+  std::size_t turn = 0;
+  for (const auto& [rows, columns] : matrix_shapes) {
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    const framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers);
+    const framed<T> poisoned(rows, columns, layouts[turn / 3 % 3]);
+    const framed<T> before = framed<T>(poisoned).fill(numbers);
+    using results = std::array<framed<T>, 1>;
+
+    const results copied = on_any_number_of_threads<Backend>(
+        results{poisoned}, [&](const auto& on, results& y) { copy(on, x.view(), y[0].view()); });
+    check_equal("copy", copied[0], x.widened());
+
+    const results zeros = on_any_number_of_threads<Backend>(
+        results{poisoned}, [&](const auto& on, results& y) { zero(on, y[0].view()); });
+    check_equal("zero", zeros[0], x.widened().map([](double) { return 0.0; }));
+
+    const results sums = on_any_number_of_threads<Backend>(
+        results{before}, [&](const auto& on, results& y) { add(on, x.view(), y[0].view()); });
+    framed<double> expected = before.widened();
+    for (index i = 0; i < rows; ++i)  // one rounding: the sum in T is the only right answer
+      for (index j = 0; j < columns; ++j)
+        expected.view()(i, j) = static_cast<double>(static_cast<T>(before.view()(i, j) + x.view()(i, j)));
+    check_equal("add", sums[0], expected);
+
+    const framed<T> start = framed<T>(1, columns).fill(numbers);
+    const results by_column = on_any_number_of_threads<Backend>(
+        results{start}, [&](const auto& on, results& g) { column_sums(on, x.view(), g[0].data()); });
+    framed<double> total = start.widened(), magnitude = start.widened().map([](double v) { return std::abs(v); });
+    column_sums(oracle, x.widened().view(), total.data());
+    column_sums(oracle, x.widened().map([](double v) { return std::abs(v); }).view(), magnitude.data());
+    check_close("column_sums", by_column[0], total, [&](index, index j) {
+      return static_cast<double>(rows + 2) * eps<T> * magnitude.data()[j];
+    });
+  }
+}
+
+TEMPLATE_TEST_CASE("gelu_forward and gelu_backward", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  random numbers(6, 0);
+  std::size_t turn = 0;
+  for (const auto& [rows, columns] : matrix_shapes) {
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers, turn % 2 ? 1 : 6);
+    // What saturates, and what is next to nothing.
+    constexpr double special[] = {0, -0.0, 1e-8, -1e-8, 5, -5, 12, -12, 100, -100, 1e4, -1e4, 1e-30, -1e-30};
+    for (index j = 0; j < std::min<index>(columns, std::ssize(special)); ++j) x.view()(rows - 1, j) = static_cast<T>(special[j]);
+    const framed<T> dy = framed<T>(rows, columns, layouts[turn / 3 % 3]).fill(numbers);
+    const framed<T> poisoned(rows, columns, layouts[turn / 2 % 3]);
+    using results = std::array<framed<T>, 1>;
+    // Some 20 roundings. The slope x s (1 - s) ... has one more: 1 - s is off by eps where s is not yet 1, x < 7.2, and
+    // counts up to 90 times there.
+    const results y = on_any_number_of_threads<Backend>(
+        results{poisoned}, [&](const auto& on, results& r) { gelu_forward(on, x.view(), r[0].view()); });
+    check_close("gelu", y[0], x.widened().map(gelu_of), [&](index i, index j) {
+      return 20 * eps<T> * std::abs(static_cast<double>(x.view()(i, j)));
+    });
+    const results dx = on_any_number_of_threads<Backend>(results{poisoned}, [&](const auto& on, results& r) {
+      gelu_backward(on, x.view(), dy.view(), r[0].view());
+    });
+    framed<double> expected = x.widened().map(gelu_slope_of);
+    for (index i = 0; i < rows; ++i)
+      for (index j = 0; j < columns; ++j) expected.view()(i, j) *= static_cast<double>(dy.view()(i, j));
+    check_close("gelu's gradient", dx[0], expected, [&](index i, index j) {
+      return (20 + 90) * eps<T> * std::abs(static_cast<double>(dy.view()(i, j)));
+    });
+  }
+}
+
+TEMPLATE_TEST_CASE("layer_norm_forward and layer_norm_backward", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  random numbers(7, 0);
+  std::size_t turn = 0;
+  for (const auto& [rows, columns] : matrix_shapes) {
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers, 2);
+    x.map([](T v) { return v + T(3); });  // a mean to take away
+    for (index j = 0; j < columns && rows > 4; ++j) x.view()(2, j) = T(0.5);  // a row without any variance
+    const framed<T> gain = framed<T>(1, columns).fill(numbers), bias = framed<T>(1, columns).fill(numbers);
+    using results = std::array<framed<T>, 3>;
+    const results found = on_any_number_of_threads<Backend>(
+        results{framed<T>(rows, columns, layouts[turn / 3 % 3]), framed<T>(1, rows), framed<T>(1, rows)},
+        [&](const auto& on, results& r) {
+          layer_norm_forward(on, x.view(), gain.data(), bias.data(), r[0].view(), r[1].data(), r[2].data());
+        });
+    framed<double> y(rows, columns), mean(1, rows), rstd(1, rows);
+    layer_norm_forward(oracle, x.widened().view(), gain.widened().data(), bias.widened().data(), y.view(), mean.data(),
+                       rstd.data());
+
+    // x - mean is off by (columns + 2) eps times the row's largest magnitude X; that, times rstd, is the relative error of
+    // the standard deviation, and of the normalised values n, |n| <= sqrt(columns).
+    const double n = static_cast<double>(columns), root = std::sqrt(n), largest = x.largest();
+    const auto relative = [&](index i) { return (n + 8) * eps<T> * (1 + largest * rstd.data()[i]); };
+    check_close("mean", found[1], mean, [&](index, index) { return (n + 2) * eps<T> * largest; });
+    check_close("rstd", found[2], rstd, [&](index, index i) { return 2 * relative(i) * rstd.data()[i]; });
+    check_close("y", found[0], y, [&](index i, index j) {
+      return relative(i) * (1 + 2 * root) * std::abs(static_cast<double>(gain.data()[j])) +
+             4 * eps<T> * std::abs(static_cast<double>(bias.data()[j]));
+    });
+
+    // Backward, from the means and deviations of the forward pass as T has them.
+    const framed<T> dy = framed<T>(rows, columns, layouts[turn / 2 % 3]).fill(numbers);
+    const results before{framed<T>(rows, columns, layouts[turn / 4 % 3]).fill(numbers), framed<T>(1, columns).fill(numbers),
+                         framed<T>(1, columns).fill(numbers)};
+    const results gradients = on_any_number_of_threads<Backend>(before, [&](const auto& on, results& r) {
+      layer_norm_backward(on, x.view(), gain.data(), found[1].data(), found[2].data(), dy.view(), r[0].view(), r[1].data(),
+                          r[2].data());
+    });
+    framed<double> dx = before[0].widened(), dgain = before[1].widened(), dbias = before[2].widened();
+    layer_norm_backward(oracle, x.widened().view(), gain.widened().data(), found[1].widened().data(),
+                        found[2].widened().data(), dy.widened().view(), dx.view(), dgain.data(), dbias.data());
+    // With G the largest |dy gain| and A = X rstd >= |n|, the terms of dx / rstd are at most G, G and A A G.
+    const double g = dy.largest() * gain.largest(), d = dy.largest();
+    const auto a = [&](index i) { return 2 * largest * static_cast<double>(found[2].data()[i]); };
+    const double there = before[0].largest();
+    check_close("dx", gradients[0], dx, [&](index i, index) {
+      return (n + 8) * eps<T> * (static_cast<double>(found[2].data()[i]) * g * (2 + a(i) * a(i)) + there);
+    });
+    double total = 0;
+    for (index i = 0; i < rows; ++i) total += d * a(i);
+    const double m = static_cast<double>(rows);
+    check_close("dgain", gradients[1], dgain,
+                [&](index, index) { return (m + 4) * eps<T> * (total + before[1].largest()); });
+    check_close("dbias", gradients[2], dbias,
+                [&](index, index) { return (m + 2) * eps<T> * (m * d + before[2].largest()); });
+  }
+}
+
+TEMPLATE_TEST_CASE("cross_entropy_forward and cross_entropy_backward", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  random numbers(8, 0);
+  std::size_t turn = 0;
+  for (const auto& [rows, columns] : matrix_shapes)
+    for (const double size : {3.0, 1e4}) {
+      ++turn;
+      INFO("[" << rows << ", " << columns << "], logits of about " << size);
+      const framed<T> logits = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers, size);
+      std::vector<token> targets(static_cast<std::size_t>(rows));
+      for (std::size_t i = 0; i < targets.size(); ++i)
+        targets[i] = i % 4 == 3 ? -1 : static_cast<token>(numbers.below(columns));
+      using results = std::array<framed<T>, 2>;
+      const results found = on_any_number_of_threads<Backend>(
+          results{framed<T>(1, rows), framed<T>(1, rows)}, [&](const auto& on, results& r) {
+            cross_entropy_forward(on, logits.view(), targets, r[0].data(), r[1].data());
+          });
+      framed<double> losses(1, rows), lse(1, rows);
+      cross_entropy_forward(oracle, logits.widened().view(), targets, losses.data(), lse.data());
+      // The logarithm of a sum of `columns` exponentials, each off by eps times its argument at most, and a shift by the
+      // largest logit.
+      const double bound = (static_cast<double>(columns) + 8) * eps<T> + 4 * eps<T> * logits.largest();
+      const double gradient_bound = 0.25 * (8 + 2 * logits.largest()) * eps<T>;
+      check_close("lse", found[1], lse, [&](index, index) { return bound; });
+      check_close("losses", found[0], losses, [&](index, index) { return bound; });
+      for (std::size_t i = 0; i < targets.size(); ++i)
+        if (targets[i] < 0) CHECK(found[0].data()[i] == 0);
+
+      using gradient = std::array<framed<T>, 1>;
+      const T scale = T(0.25);
+      const gradient d = on_any_number_of_threads<Backend>(gradient{logits}, [&](const auto& on, gradient& r) {
+        cross_entropy_backward(on, r[0].view(), targets, found[1].data(), scale);
+      });
+      framed<double> expected = logits.widened();
+      cross_entropy_backward(oracle, expected.view(), targets, found[1].widened().data(), static_cast<double>(scale));
+      check_close("gradient", d[0], expected, [&](index, index) { return gradient_bound; });
+      for (index i = 0; i < rows; ++i)
+        if (targets[static_cast<std::size_t>(i)] < 0)
+          for (index j = 0; j < columns; ++j) REQUIRE(d[0].view()(i, j) == 0);
+    }
+}
+
+// ---- Attention -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct attention_case {
+  index sequences, queries, heads, head_width, rows_per_position;
+  std::vector<index> starts;  // positions of the first queries; none: all 0, and memory of just the queries' positions
+  index spare = 0;            // positions of memory beyond the furthest that is seen
+  index first = 0;            // sequences of memory before the first that is looked at
+  double size = 1;            // of queries and keys
+
+  [[nodiscard]] index positions() const {
+    return (starts.empty() ? 0 : *std::max_element(starts.begin(), starts.end())) + queries + spare;
+  }
+  [[nodiscard]] attention_shape shape() const {
+    return {sequences, queries, heads, head_width, rows_per_position, positions() * rows_per_position,
+            starts.empty() ? nullptr : starts.data(), first};
+  }
+  [[nodiscard]] index columns() const { return heads * head_width; }
+  [[nodiscard]] index query_rows() const { return sequences * queries; }
+  [[nodiscard]] index memory_rows() const { return (first + sequences) * positions() * rows_per_position; }
+};
+
+std::ostream& operator<<(std::ostream& out, const attention_case& c) {
+  out << c.sequences << " sequences of " << c.queries << " queries, " << c.heads << " heads of " << c.head_width << ", "
+      << c.rows_per_position << " rows a position, first " << c.first << ", spare " << c.spare << ", starts";
+  for (const index start : c.starts) out << " " << start;
+  return out;
+}
+
+/// Training: whole sequences from their beginning.
+std::vector<attention_case> training_cases() {
+  std::vector<attention_case> cases;
+  for (const index width : {1, 2, 3, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 47, 48, 63, 64, 65, 72, 80})
+    cases.push_back({2, 19, 2, width, 1 + width % 4, {}});
+  for (const index queries : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 65, 100, 130})
+    cases.push_back({1 + queries % 3, queries, 3, 10, 1 + queries % 4, {}});
+  cases.push_back({1, 300, 1, 20, 3, {}});  // 900 rows of memory
+  cases.push_back({1, 40, 1, 256, 2, {}});  // the widest heads there are
+  cases.push_back({2, 70, 2, 33, 2, {}, 0, 0, 3});  // scores of some ten: a sharp softmax
+  random numbers(9, 0);
+  for (int i = 0; i < 25; ++i)
+    cases.push_back({1 + numbers.below(3), 1 + numbers.below(70), 1 + numbers.below(4), 1 + numbers.below(80),
+                     1 + numbers.below(4), {}, 0, 0, i % 3 ? 1.0 : 2.0});
+  return cases;
+}
+
+/// Decoding: queries somewhere in a cache that has room for more.
+std::vector<attention_case> cached_cases() {
+  std::vector<attention_case> cases;
+  random numbers(10, 0);
+  for (const index queries : {1, 2, 3, 4, 5, 16, 17, 33, 64})
+    for (int i = 0; i < 6; ++i) {
+      attention_case c{1 + numbers.below(3), queries, 1 + numbers.below(3), 1 + numbers.below(80), 1 + numbers.below(4), {}};
+      for (index s = 0; s < c.sequences; ++s) c.starts.push_back(i == 5 ? 100 + numbers.below(200) : numbers.below(40));
+      c.spare = numbers.below(3) * 5;
+      c.first = numbers.below(3);
+      c.size = i % 3 ? 1.0 : 2.0;
+      cases.push_back(c);
+    }
+  return cases;
+}
+
+/// Operands of an attention. Memory that no query sees is NaN.
+template <class T>
+struct attention_operands {
+  attention_case c;
+  attention_shape s;
+  framed<T> q, k, v;
+  double sharpness;  // the largest sum of |q k| / sqrt(head_width): what rounding errors of scores are relative to
+
+  attention_operands(const attention_case& given, random& numbers, std::size_t turn)
+      : c(given),
+        s(c.shape()),
+        q(c.query_rows(), c.columns(), layouts[turn % 3]),
+        k(c.memory_rows(), c.columns(), layouts[turn / 2 % 3]),
+        v(c.memory_rows(), c.columns(), layouts[turn / 3 % 3]) {
+    q.fill(numbers, c.size);
+    for (index b = 0; b < s.sequences; ++b)
+      for (index r = 0; r < s.visible(b, s.queries - 1); ++r)
+        for (index j = 0; j < c.columns(); ++j) {
+          k.view()(s.memory_row(b) + r, j) = static_cast<T>(c.size * numbers.normal());
+          v.view()(s.memory_row(b) + r, j) = static_cast<T>(numbers.normal());
+        }
+    sharpness = 0;
+    for (index b = 0; b < s.sequences; ++b)
+      for (index t = 0; t < s.queries; ++t)
+        for (index h = 0; h < s.heads; ++h)
+          for (index r = 0; r < s.visible(b, t); ++r) {
+            double sum = 0;
+            for (index e = 0; e < s.head_width; ++e)
+              sum += std::abs(static_cast<double>(q.view()(b * s.queries + t, h * s.head_width + e)) *
+                              static_cast<double>(k.view()(s.memory_row(b) + r, h * s.head_width + e)));
+            sharpness = std::max(sharpness, sum / std::sqrt(static_cast<double>(s.head_width)));
+          }
+  }
+  /// The relative error of one weight, exp(score - largest) or exp(score - lse): that of its score, absolute, and of an
+  /// exponential of a number of at most twice its size.
+  [[nodiscard]] double weight_error() const { return eps<T> * (static_cast<double>(s.head_width + 6) * sharpness + 8); }
+  [[nodiscard]] double rows_seen() const {
+    index most = 0;
+    for (index b = 0; b < s.sequences; ++b) most = std::max(most, s.visible(b, s.queries - 1));
+    return static_cast<double>(most);
+  }
+};
+
+/// The largest number that is there, over memory that is NaN elsewhere.
+template <class T>
+double largest_seen(const framed<T>& m) {
+  double most = 0;
+  const auto v = m.view();
+  for (index i = 0; i < v.rows; ++i)
+    for (index j = 0; j < v.columns; ++j)
+      if (!std::isnan(v(i, j))) most = std::max(most, std::abs(static_cast<double>(v(i, j))));
+  return most;
+}
+
+template <class T>
+void check_attention_forward(const attention_case& c, random& numbers, std::size_t turn) {
+  using Backend = backend::cpu<T>;
+  INFO(c);
+  const attention_operands<T> a(c, numbers, turn);
+  framed<double> out(c.query_rows(), c.columns()), lse(c.query_rows(), c.heads);
+  attention_forward(oracle, a.s, a.q.widened().view(), a.k.widened().view(), a.v.widened().view(), out.view(), lse.data());
+
+  using results = std::vector<framed<T>>;
+  const framed<T> poisoned(c.query_rows(), c.columns(), layouts[turn / 4 % 3]);
+  const results found = on_any_number_of_threads<Backend>(
+      results{poisoned, framed<T>(c.query_rows(), c.heads)}, [&](const auto& on, results& r) {
+        attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), r[0].view(), r[1].data());
+      });
+  const double largest = largest_seen(a.v), sum_error = (a.rows_seen() + 4) * eps<T>, weight_error = a.weight_error();
+  // Weights are off by weight_error, their total by that and the error of a sum.
+  check_close("out", found[0], out, [&](index, index) { return 2 * (weight_error + sum_error) * largest; });
+  check_close("lse", found[1], lse,
+              [&](index i, index h) { return weight_error + sum_error + 4 * eps<T> * std::abs(lse.view()(i, h)); });
+
+  results alone{poisoned};
+  typename Backend::executor{2}.run([&](const auto& on) {
+    attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), alone[0].view(), nullptr);
+  });
+  CHECK(alone[0].same_bits(found[0]));  // without lse
+
+  const framed<T> given = framed<T>(c.query_rows(), c.heads).map([](T) { return 0; });
+  framed<T> lse_of_oracle = given;
+  for (index i = 0; i < c.query_rows(); ++i)
+    for (index h = 0; h < c.heads; ++h) lse_of_oracle.view()(i, h) = static_cast<T>(lse.view()(i, h));
+  const index weight_rows = c.query_rows() * c.heads;
+  const results weights = on_any_number_of_threads<Backend>(
+      results{framed<T>(weight_rows, a.s.memory_rows, layouts[turn % 3])}, [&](const auto& on, results& r) {
+        attention_weights(on, a.s, a.q.view(), a.k.view(), lse_of_oracle.data(), r[0].view());
+      });
+  framed<double> expected(weight_rows, a.s.memory_rows);
+  attention_weights(oracle, a.s, a.q.widened().view(), a.k.widened().view(), lse_of_oracle.widened().data(), expected.view());
+  check_close("weights", weights[0], expected,
+              [&](index i, index r) { return a.weight_error() * expected.view()(i, r) + std::numeric_limits<T>::min(); });
+}
+
+template <class T>
+void check_attention_backward(const attention_case& c, random& numbers, std::size_t turn) {
+  using Backend = backend::cpu<T>;
+  INFO(c);
+  const attention_operands<T> a(c, numbers, turn);
+  const framed<T> dout = framed<T>(c.query_rows(), c.columns(), layouts[turn / 5 % 3]).fill(numbers);
+  // The forward pass of the oracle, rounded to T: both backward passes begin with the same numbers.
+  framed<double> exact_out(c.query_rows(), c.columns()), exact_lse(c.query_rows(), c.heads);
+  const framed<double> q = a.q.widened(), k = a.k.widened(), v = a.v.widened();
+  attention_forward(oracle, a.s, q.view(), k.view(), v.view(), exact_out.view(), exact_lse.data());
+  framed<T> out(c.query_rows(), c.columns(), layouts[turn / 7 % 3]), lse(c.query_rows(), c.heads);
+  for (index i = 0; i < c.query_rows(); ++i) {
+    for (index j = 0; j < c.columns(); ++j) out.view()(i, j) = static_cast<T>(exact_out.view()(i, j));
+    for (index h = 0; h < c.heads; ++h) lse.view()(i, h) = static_cast<T>(exact_lse.view()(i, h));
+  }
+  framed<double> dq(c.query_rows(), c.columns()), dk(c.memory_rows(), c.columns()), dv(c.memory_rows(), c.columns());
+  framed<double> delta(c.query_rows(), c.heads);
+  attention_backward(oracle, a.s, q.view(), k.view(), v.view(), out.widened().view(), lse.widened().data(),
+                     dout.widened().view(), delta.data(), dq.view(), dk.view(), dv.view());
+
+  using results = std::array<framed<T>, 4>;
+  const results found = on_any_number_of_threads<Backend>(
+      results{framed<T>(c.query_rows(), c.columns(), layouts[turn / 2 % 3]),
+              framed<T>(c.memory_rows(), c.columns(), layouts[turn / 3 % 3]),
+              framed<T>(c.memory_rows(), c.columns(), layouts[turn / 4 % 3]), framed<T>(c.query_rows(), c.heads)},
+      [&](const auto& on, results& r) {
+        attention_backward(on, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), dout.view(), r[3].data(),
+                           r[0].view(), r[1].view(), r[2].view());
+      });
+
+  // A weight's gradient and delta are sums of head_width products, each at most d times the largest |dout| |v|: G. So the
+  // gradient of a score is weight * scale * 2 G, and its error that, times those of the weight and of the sums. The
+  // weights of a query add up to 1; those of a row of memory to at most the number of queries.
+  const double d = static_cast<double>(c.head_width), scale = 1 / std::sqrt(d), queries = static_cast<double>(c.queries);
+  const double largest_dout = dout.largest(), gradient = d * largest_dout * largest_seen(a.v);
+  const double error = a.weight_error() + 2 * (d + 4) * eps<T>;
+  const double sum_over_rows = (a.rows_seen() + 4) * eps<T>, sum_over_queries = (queries + 4) * eps<T>;
+  const auto check = [](const char* what, const framed<T>& f, const framed<double>& expected, double bound) {
+    check_close(what, f, expected, [&](index, index) { return bound; });
+  };
+  check("delta", found[3], delta, (d + 2) * eps<T> * gradient);
+  check("dq", found[0], dq, scale * 2 * gradient * largest_seen(a.k) * (error + sum_over_rows));
+  check("dk", found[1], dk, scale * 2 * gradient * a.q.largest() * queries * (error + sum_over_queries));
+  check("dv", found[2], dv, largest_dout * queries * (a.weight_error() + sum_over_queries));
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("attention_forward and attention_weights", "[backend]", float, double) {
+  random numbers(11, 0);
+  std::size_t turn = 0;
+  for (const attention_case& c : training_cases()) check_attention_forward<TestType>(c, numbers, ++turn);
+}
+
+TEMPLATE_TEST_CASE("attention_forward over a cache", "[backend]", float, double) {
+  random numbers(12, 0);
+  std::size_t turn = 0;
+  for (const attention_case& c : cached_cases()) check_attention_forward<TestType>(c, numbers, ++turn);
+}
+
+TEMPLATE_TEST_CASE("attention_backward", "[backend]", float, double) {
+  random numbers(13, 0);
+  std::size_t turn = 0;
+  for (const attention_case& c : training_cases()) check_attention_backward<TestType>(c, numbers, ++turn);
+}
+
+TEMPLATE_TEST_CASE("attention_append", "[backend]", float, double) {
+  using T = TestType;
+  random numbers(14, 0);
+  for (std::size_t turn = 0; turn < 30; ++turn) {
+    const index sequences = 1 + numbers.below(3), tokens = 1 + numbers.below(40), first = numbers.below(2);
+    const index rows_per_position = 1 + numbers.below(4), slot = numbers.below(rows_per_position), columns = 1 + numbers.below(70);
+    std::vector<index> starts;
+    for (index s = 0; s < sequences; ++s) starts.push_back(numbers.below(20));
+    const index capacity = 20 + tokens + numbers.below(5);
+    const extent e{sequences, tokens, starts.data(), capacity, first};
+    INFO(sequences << " sequences of " << tokens << " tokens, " << rows_per_position << " rows a position, slot " << slot);
+
+    const framed<T> kv = framed<T>(sequences * tokens, columns, layouts[turn % 3]).fill(numbers);
+    using results = std::array<framed<T>, 1>;
+    const results fresh{framed<T>((first + sequences + 1) * capacity * rows_per_position, columns, layouts[turn / 3 % 3])};
+    const results found = on_any_number_of_threads<backend::cpu<T>>(fresh, [&](const auto& on, results& r) {
+      attention_append(on, e, kv.view(), r[0].view(), rows_per_position, slot);
+    });
+    // The same with the oracle in T: rows that belong to other positions and slots keep their bits.
+    results expected = fresh;
+    const fathom::reference::context<T> plain;
+    attention_append(plain, e, kv.view(), expected[0].view(), rows_per_position, slot);
+    CHECK(found[0].same_bits(expected[0]));
+  }
+}
+
+// ---- Embedding -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Tokens of `sequences` x `tokens`, some of them often.
+std::vector<token> some_tokens(index count, index vocab, random& numbers) {
+  std::vector<token> tokens(static_cast<std::size_t>(count));
+  for (token& t : tokens) t = static_cast<token>(numbers.below(numbers.below(3) ? vocab : (vocab + 3) / 4));
+  return tokens;
+}
+
+template <class T, index V, index Context, index E>
+void check_embedding(random& numbers, std::size_t turn) {
+  using Backend = backend::cpu<T>;
+  auto wte = make<tensor<T, V, E>>();
+  auto wpe = make<tensor<T, Context, E>>();
+  for (T& x : wte->span()) x = static_cast<T>(numbers.normal());
+  for (T& x : wpe->span()) x = static_cast<T>(numbers.normal());
+
+  for (const bool decoding : {false, true}) {
+    const index sequences = 3, tokens = decoding ? 2 : Context;
+    std::vector<index> starts;
+    for (index s = 0; s < sequences && decoding; ++s) starts.push_back(numbers.below(Context - 1));
+    const extent e{sequences, tokens, decoding ? starts.data() : nullptr, Context, 0};
+    INFO("vocabulary " << V << ", context " << Context << ", width " << E << (decoding ? ", decoding" : ""));
+    const auto ids = some_tokens(e.rows(), V, numbers);
+    const auto position = [&](index i) { return e.start(i / tokens) + i % tokens; };
+
+    using results = std::array<framed<T>, 1>;
+    const results x = on_any_number_of_threads<Backend>(
+        results{framed<T>(e.rows(), E, layouts[turn % 3])},
+        [&](const auto& on, results& r) { embedding_forward(on, e, ids, *wte, *wpe, r[0].view()); });
+    framed<double> expected(e.rows(), E);
+    for (index i = 0; i < e.rows(); ++i)  // one rounding: the sum in T is the only right answer
+      for (index j = 0; j < E; ++j)
+        expected.view()(i, j) = static_cast<double>(
+            static_cast<T>(wte->view()(ids[static_cast<std::size_t>(i)], j) + wpe->view()(position(i), j)));
+    check_equal("x", x[0], expected);
+
+    const framed<T> dx = framed<T>(e.rows(), E, layouts[turn / 2 % 3]).fill(numbers);
+    using tables = std::array<framed<T>, 2>;
+    const tables before{framed<T>(V, E).fill(numbers), framed<T>(Context, E).fill(numbers)};
+    // Gradients are tensors; they are moved there and back.
+    const tables found = on_any_number_of_threads<Backend>(before, [&](const auto& on, tables& g) {
+      static tensor<T, V, E> dwte;
+      static tensor<T, Context, E> dwpe;
+      copy(on, g[0].view(), dwte.view());
+      copy(on, g[1].view(), dwpe.view());
+      embedding_backward(on, e, ids, dx.view(), dwte, dwpe);
+      copy(on, dwte.view(), g[0].view());
+      copy(on, dwpe.view(), g[1].view());
+    });
+    framed<double> dwte = before[0].widened(), dwpe = before[1].widened();
+    for (index i = 0; i < e.rows(); ++i)
+      for (index j = 0; j < E; ++j) {
+        dwte.view()(ids[static_cast<std::size_t>(i)], j) += static_cast<double>(dx.view()(i, j));
+        dwpe.view()(position(i), j) += static_cast<double>(dx.view()(i, j));
+      }
+    const double rows = static_cast<double>(e.rows());
+    const double bound = (rows + 1) * eps<T> * (before[0].largest() + before[1].largest() + rows * dx.largest());
+    check_close("dwte", found[0], dwte, [&](index, index) { return bound; });
+    check_close("dwpe", found[1], dwpe, [&](index, index) { return bound; });
+    for (token id = 0; id < V; ++id)  // what no token looked up stays as it was
+      if (std::find(ids.begin(), ids.end(), id) == ids.end())
+        for (index j = 0; j < E; ++j) REQUIRE(found[0].view()(id, j) == before[0].view()(id, j));
+  }
+}
+
+template <class P, index V, index Context, index E>
+void check_packed_embedding(random& numbers) {
+  using Backend = backend::cpu<float>;
+  using packed = Backend::packed<P>;
+  auto wte = make<tensor<float, V, E>>();
+  auto wpe = make<tensor<float, Context, E>>();
+  for (float& x : wte->span()) x = static_cast<float>(numbers.normal());
+  for (float& x : wpe->span()) x = static_cast<float>(numbers.normal());
+  auto head = make<typename packed::template head<V, E>>();
+  auto table = make<typename packed::template table<V, E>>();
+  auto positions = make<typename packed::template table<Context, E>>();
+  Backend::pack_tensor<P>(*wte, *head);
+  Backend::pack_tensor<P>(*wte, *table);
+  Backend::pack_tensor<P>(*wpe, *positions);
+
+  // A head is packed token by token; tables are bf16 where matrices are int8.
+  framed<float> as_head(E, V), as_table(V, E), as_positions(Context, E);
+  for (index i = 0; i < V; ++i)
+    for (index j = 0; j < E; ++j) as_head.view()(j, i) = as_table.view()(i, j) = wte->view()(i, j);
+  for (index i = 0; i < Context; ++i)
+    for (index j = 0; j < E; ++j) as_positions.view()(i, j) = wpe->view()(i, j);
+  using table_type = std::conditional_t<std::is_same_v<P, std::int8_t>, bf16, P>;
+  round_columns<P>(as_head);
+  round_columns<table_type>(as_table);
+  round_columns<table_type>(as_positions);
+
+  const extent e{2, Context};
+  const auto ids = some_tokens(e.rows(), V, numbers);
+  using results = std::array<framed<float>, 2>;
+  const results found = on_any_number_of_threads<Backend>(
+      results{framed<float>(e.rows(), E), framed<float>(e.rows(), E)}, [&](const auto& on, results& r) {
+        embedding_forward(on, e, ids, *head, *positions, r[0].view());
+        embedding_forward(on, e, ids, *table, *positions, r[1].view());
+      });
+  framed<double> from_head(e.rows(), E), from_table(e.rows(), E);
+  for (index i = 0; i < e.rows(); ++i)
+    for (index j = 0; j < E; ++j) {
+      const token id = ids[static_cast<std::size_t>(i)];
+      const double p = static_cast<double>(as_positions.view()(i % Context, j));
+      from_head.view()(i, j) = static_cast<double>(as_head.view()(j, id)) + p;
+      from_table.view()(i, j) = static_cast<double>(as_table.view()(id, j)) + p;
+    }
+  // Two numbers of at most 4 or so, one of them off by 3 eps as the step of int8 is.
+  const double bound = 4 * eps<float> * (as_head.largest() + as_positions.largest());
+  INFO("vocabulary " << V << ", context " << Context << ", width " << E << ", " << sizeof(P) << " bytes a number");
+  check_close("from a head", found[0], from_head, [&](index, index) { return bound; });
+  check_close("from a table", found[1], from_table, [&](index, index) { return bound; });
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("embedding_forward and embedding_backward", "[backend]", float, double) {
+  random numbers(15, 0);
+  check_embedding<TestType, 1, 2, 1>(numbers, 0);
+  check_embedding<TestType, 7, 9, 5>(numbers, 1);
+  check_embedding<TestType, 61, 33, 17>(numbers, 2);
+  check_embedding<TestType, 300, 40, 64>(numbers, 3);
+}
+
+TEMPLATE_TEST_CASE("embedding_forward from packed weights", "[backend]", float, bf16, std::int8_t) {
+  random numbers(16, 0);
+  check_packed_embedding<TestType, 1, 2, 1>(numbers);
+  check_packed_embedding<TestType, 61, 33, 17>(numbers);
+  check_packed_embedding<TestType, 100, 7, 64>(numbers);
+}
+
+// ---- The optimiser ---------------------------------------------------------------------------------------------------
+
+TEMPLATE_TEST_CASE("adamw_update", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  random numbers(17, 0);
+  for (const index count : {1, 2, 7, 8, 9, 16, 31, 33, 600, 4095, 4096, 4097, 10'000})
+    for (const int step : {1, 2, 1000})
+      for (const bool decayed : {false, true}) {
+        INFO(count << " numbers, step " << step << (decayed ? ", decayed" : ""));
+        const adamw_settings s{.rate = 0.01,
+                               .beta1 = 0.9,
+                               .beta2 = 0.95,
+                               .eps = 1e-8,
+                               .decay = decayed ? 0.1 : 0.0,
+                               .correction1 = 1 - std::pow(0.9, step),
+                               .correction2 = 1 - std::pow(0.95, step),
+                               .gradient_scale = decayed ? 0.3 : 1.0};
+        using results = std::array<framed<T>, 4>;
+        results before{framed<T>(1, count, layout::columns).fill(numbers), framed<T>(1, count, layout::columns).fill(numbers),
+                       framed<T>(1, count, layout::columns).fill(numbers, 0.1),
+                       framed<T>(1, count, layout::columns).fill(numbers).map([](T v) { return v * v; })};
+        before[1].data()[0] = 0;  // a gradient that is not there, with no history
+        before[2].data()[0] = 0;
+        before[3].data()[0] = 0;
+        const results after = on_any_number_of_threads<Backend>(before, [&](const auto& on, results& r) {
+          adamw_update(on, r[0].data(), r[1].data(), r[2].data(), r[3].data(), count, s);
+        });
+        results by_reference = before;
+        adamw_update(fathom::reference::context<T>(), by_reference[0].data(), by_reference[1].data(), by_reference[2].data(),
+                     by_reference[3].data(), count, s);
+        for (const results* found : std::initializer_list<const results*>{&after, &by_reference}) {
+          INFO((found == &after ? "cpu" : "reference"));
+          double worst = 0;
+          bool zeroed = true;
+          for (index i = 0; i < count; ++i) {
+            const auto at = [&](std::size_t n) { return static_cast<long double>(before[n].data()[i]); };
+            using wide = long double;
+            const wide g = at(1) * static_cast<wide>(s.gradient_scale);
+            const wide m = 0.9L * at(2) + 0.1L * g, v = 0.95L * at(3) + 0.05L * g * g;
+            const wide mhat = m / static_cast<wide>(s.correction1), vhat = v / static_cast<wide>(s.correction2);
+            const wide update = 0.01L * (mhat / (std::sqrt(vhat) + 1e-8L) + static_cast<wide>(s.decay) * at(0));
+            // Some ten roundings; m and v are sums, relative to their parts. sqrt(v) is exact to as much as v.
+            const wide size_m = 0.9L * std::abs(at(2)) + 0.1L * std::abs(g);
+            const wide size_update = 0.01L * (size_m / static_cast<wide>(s.correction1) / (std::sqrt(vhat) + 1e-8L) + at(0));
+            const auto compare = [&](std::size_t n, wide expected, wide size) {
+              const wide difference = std::abs(static_cast<wide>((*found)[n].data()[i]) - expected);
+              const double ratio = static_cast<double>(difference == 0 ? 0 : difference / (16 * eps<T> * std::abs(size)));
+              if (!(ratio <= worst)) worst = ratio;
+            };
+            compare(0, at(0) - update, std::abs(at(0)) + std::abs(size_update));
+            compare(2, m, size_m);
+            compare(3, v, v);
+            zeroed = zeroed && (*found)[1].data()[i] == 0;
+          }
+          CHECK(worst <= 1);
+          CHECK(zeroed);
+        }
+      }
+}
+
+TEMPLATE_TEST_CASE("sum_of_squares", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  random numbers(18, 0);
+  for (const index count : {1, 2, 7, 63, 64, 65, 100, 513, 4096, 5000, 300'000}) {
+    INFO(count << " numbers");
+    const framed<T> g = framed<T>(1, count, layout::columns).fill(numbers, 3);
+    long double expected = 0;
+    for (index i = 0; i < count; ++i) expected += static_cast<long double>(g.data()[i]) * static_cast<long double>(g.data()[i]);
+    double first = 0;
+    for (const int threads : {1, 2, 3})
+      typename Backend::executor{threads}.run([&](const auto& on) {
+        const double found = sum_of_squares(on, g.data(), count);
+        if (on.rank() != 0) return;
+        if (threads == 1) first = found;
+        CHECK(found == first);
+      });
+    // Sums of at most 4096 in T, and those in double.
+    const double bound = static_cast<double>(std::min<index>(count, 4096) + 2) * eps<T> * static_cast<double>(expected);
+    CHECK(std::abs(first - static_cast<double>(expected)) <= bound);
+    CHECK(std::abs(sum_of_squares(fathom::reference::context<T>(), g.data(), count) - static_cast<double>(expected)) <= bound);
+  }
+}
+
+}  // namespace fathom::test

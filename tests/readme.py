@@ -1,0 +1,62 @@
+"""Turns the C++ blocks of README.md into files that compile: the program as it is, the others inside functions that have
+what their text takes for granted.
+
+    readme.py README.md OUTPUT_FOLDER
+"""
+
+import pathlib
+import re
+import sys
+
+PREAMBLE = """// Made from README.md by tests/readme.py.
+#include <cstdio>
+#include <span>
+#include <string>
+#include <vector>
+#include <fathom/fathom.hpp>
+#include <fathom/data/text.hpp>
+#ifdef FATHOM_README_VIZ
+#include <fathom/viz.hpp>
+#endif
+constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
+                              .shortcut = {.depths = {2, 4}}};
+using net = fathom::model<tiny>;
+"""
+
+# For each block, a word that tells it from the others, and what stands before and after it.
+BLOCKS = {
+    "int main": ("", ""),
+    "optimizer.step": ("void by_hand(std::span<const fathom::token> tokens, std::span<const fathom::token> inputs) {\n",
+                       "static_cast<void>(logits);\n}\n"),
+    "fathom::pack": ("void decode(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> prompt, "
+                     "fathom::token next) {\n", "}\n"),
+    "oracle": ("", "static_assert(oracle::parameter_count > 0);\n"),
+    ".resume": ("void resume(const fathom::owned<net::parameters>& weights) {\n", "static_cast<void>(trainer);\n}\n"),
+    "save_png": ("#ifdef FATHOM_README_VIZ\n"
+                 "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens) {\n",
+                 "}\n#endif\n"),
+    "struct bottleneck": ("", ""),
+}
+
+
+def main():
+    readme, folder = pathlib.Path(sys.argv[1]).read_text(), pathlib.Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    found = re.findall(r"^```cpp\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+    snippets, program = PREAMBLE, None
+    for block in found:
+        words = [word for word in BLOCKS if word in block]
+        if len(words) != 1:
+            sys.exit(f"tests/readme.py: README.md has a C++ block that it does not know:\n{block}")
+        if words == ["int main"]:
+            program = block
+        else:
+            before, after = BLOCKS[words[0]]
+            snippets += f"\n{before}{block}{after}"
+    if len(found) != len(BLOCKS):
+        sys.exit(f"tests/readme.py: README.md has {len(found)} C++ blocks, expected {len(BLOCKS)}")
+    (folder / "readme_program.cpp").write_text("// Made from README.md by tests/readme.py.\n#include <cstdio>\n" + program)
+    (folder / "readme_snippets.cpp").write_text(snippets)
+
+
+main()
