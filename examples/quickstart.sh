@@ -25,6 +25,6 @@ fi
 echo "Building (about a minute)"
 log=quickstart/build.log
 { cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_BENCHES=OFF -B build/quickstart &&
-  cmake --build build/quickstart --target quickstart; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  cmake --build build/quickstart --target quickstart generate; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
 
 build/quickstart/examples/quickstart "$text" --folder quickstart "$@"

@@ -32,7 +32,8 @@ TEMPLATE_TEST_CASE("copy, add, zero, column_sums", "[backend]", float, double) {
   using Backend = backend::cpu<T>;
   random numbers(5, 0);
   std::size_t turn = 0;
-  for (const auto& [rows, columns] : matrix_shapes) {
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
     ++turn;
     INFO("[" << rows << ", " << columns << "]");
     const framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers);
@@ -73,7 +74,8 @@ TEMPLATE_TEST_CASE("gelu_forward and gelu_backward", "[backend]", float, double)
   using Backend = backend::cpu<T>;
   random numbers(6, 0);
   std::size_t turn = 0;
-  for (const auto& [rows, columns] : matrix_shapes) {
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
     ++turn;
     INFO("[" << rows << ", " << columns << "]");
     framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers, turn % 2 ? 1 : 6);
@@ -107,7 +109,8 @@ TEMPLATE_TEST_CASE("layer_norm_forward and layer_norm_backward", "[backend]", fl
   using Backend = backend::cpu<T>;
   random numbers(7, 0);
   std::size_t turn = 0;
-  for (const auto& [rows, columns] : matrix_shapes) {
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
     ++turn;
     INFO("[" << rows << ", " << columns << "]");
     framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers, 2);

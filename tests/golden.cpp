@@ -202,6 +202,9 @@ TEMPLATE_TEST_CASE("reference meets the golden values in float", "[golden]", gpt
 
 TEMPLATE_TEST_CASE("cpu meets the golden values", "[golden]", gpt, gpt_untied, after_mlp, after_mlp_embedding,
                    joint_identity, joint_mlp, replace_linear) {
-  SECTION("in double") { meets_golden_values<TestType, fathom::backend::cpu<double>>(1e-6); }
-  SECTION("in float") { meets_golden_values<TestType, fathom::backend::cpu<float>>(1e-4); }
+  meets_golden_values<TestType, fathom::backend::cpu<float>>(1e-4);
+}
+TEMPLATE_TEST_CASE("cpu meets the golden values in double", "[golden]", gpt_untied, after_mlp_embedding, replace_linear,
+                   joint_mlp) {
+  meets_golden_values<TestType, fathom::backend::cpu<double>>(1e-6, false);
 }

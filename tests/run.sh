@@ -5,9 +5,9 @@
 #   bash tests/run.sh PRESET ...      some of them: release, sanitizers, clang, portable
 #
 # release     everything, with g++ for this machine, warnings being errors; examples and benches are built as well
-# sanitizers  the tests again, with the address and undefined-behaviour sanitizers
-# clang       the tests of the numerical core, with clang++
-# portable    the same with g++ for any x86-64, without AVX
+# sanitizers  the tests again, with clang++ and its address and undefined-behaviour sanitizers
+# clang       the tests of the numerical core, with clang++ for this machine
+# portable    the same with g++, for any x86-64, without AVX
 #
 # Fails when a test fails, and when one is skipped that tests/expected_skips.txt does not list.
 set -euo pipefail
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 presets=("$@")
 if [ ${#presets[@]} -eq 0 ]; then presets=(release sanitizers clang portable); fi
 
-bash cmake/require-packages.sh g++ clang libomp-dev cmake ninja-build pkg-config libeigen3-dev libxsimd-dev \
+bash cmake/require-packages.sh g++ clang libclang-rt-dev libomp-dev cmake ninja-build pkg-config libeigen3-dev libxsimd-dev \
   nlohmann-json3-dev catch2 libbenchmark-dev libcli11-dev libcairo2-dev fonts-dejavu-core bible-kjv python3-venv
 # Other people's readers and writers of the files, for the tests that meet them.
 mkdir -p build

@@ -191,9 +191,9 @@ void attention_forward(const context<C, T>& on, const attention_shape& s, matrix
         vec<T> most = largest[half], sum_of_weights(T(0));
         for (index r = 0; r < keys; ++r) most = xsimd::max(most, vec<T>::load_aligned(block + r * N));
         // Every query sees the first key of all, so `most` is finite; exp(-infinity) is 0.
-        const vec<T> correction = xsimd::exp(largest[half] - most);
+        const vec<T> correction = exp_of_nonpositive<T>(largest[half] - most);
         for (index r = 0; r < keys; ++r) {
-          const vec<T> weight = xsimd::exp(vec<T>::load_aligned(block + r * N) - most);
+          const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(block + r * N) - most);
           weight.store_aligned(block + r * N);
           sum_of_weights += weight;
         }
@@ -278,7 +278,7 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
             const index at = r * N + static_cast<index>(half) * W;
             const auto offset = vec<T>::load_aligned(w.lse + half * static_cast<std::size_t>(W));
             const auto mean = vec<T>::load_aligned(w.delta + half * static_cast<std::size_t>(W));
-            const vec<T> weight = xsimd::exp(vec<T>::load_aligned(w.weights + at) - offset);
+            const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(w.weights + at) - offset);
             weight.store_aligned(w.weights + at);
             (weight * (vec<T>::load_aligned(w.dscores + at) - mean) * vec<T>(scale)).store_aligned(w.dscores + at);
           });

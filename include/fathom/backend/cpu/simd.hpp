@@ -48,6 +48,14 @@ template <class V>
     return hadd(v);  // its name in xsimd 8
 }
 
+/// e^x for x <= 0, and 0 for -infinity.
+template <class T>
+[[nodiscard]] inline vec<T> exp_of_nonpositive(vec<T> x) {
+  // On the way, xsimd makes doubles integers, some of them one by one in plain C++, where -infinity has no integer.
+  if constexpr (sizeof(T) == sizeof(double)) x = xsimd::select(x < vec<T>(-1000), vec<T>(-1000), x);
+  return xsimd::exp(x);
+}
+
 /// W numbers as the compiler's own vector, for what is said best in plain operators: shifts, conversions, shuffles.
 template <class T, index W>
 using native [[gnu::vector_size(W * sizeof(T))]] = T;
@@ -85,7 +93,7 @@ inline void transpose_square(const T* from, index from_stride, T* to, index to_s
   unroll<W>([&](auto i) __attribute__((always_inline)) { std::memcpy(to + static_cast<index>(i) * to_stride, &rows[i], sizeof rows[i]); });
 }
 
-/// to[j * to_stride + i] = factor * from[i * from_stride + j] for i in [0, rows), j in [0, columns); the columns of `to`
+/// to[j * to_stride + i] = from[i * from_stride + j] for i in [0, rows), j in [0, columns); the columns of `to`
 /// from `rows` up to `padded` become 0.
 template <class T>
 inline void transpose(const T* from, index from_stride, index rows, index columns, T* to, index to_stride, index padded) {
