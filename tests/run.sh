@@ -25,7 +25,7 @@ if ! build/venv/bin/python -c 'import numpy, safetensors' 2>/dev/null; then
     echo "not to be had: the tests that need them will be skipped" >&2
 fi
 
-core=(golden backend_operations layer_gradients model_properties custom_layer)
+core=(golden backend_matmul backend_operations model_decoding layer_gradients)
 skipped=0
 for preset in "${presets[@]}"; do
   log=build/$preset.log
