@@ -40,19 +40,20 @@ class numbers {
   matrix<float> view;
 };
 
-struct table {
-  matrix<float> data_;
-  [[nodiscard]] matrix<float> view() const { return data_; }
-};
-
 double burst = 0;
 
-/// Registers `name` on both backends. make() gives a callable f(on); flops and bytes are those of one call.
+/// Registers `name` on both backends. make(), or make(backend), gives a callable f(on); flops and bytes are those of one
+/// call.
 template <class Make>
 void operation(const std::string& name, double flops, double bytes, const Make& make) {
   const auto add = [&]<class Backend>(Backend, const char* backend) {
     benchmark::RegisterBenchmark((name + "/" + backend).c_str(), [=](benchmark::State& state) {
-      auto f = make();
+      auto f = [&] {
+        if constexpr (requires { make(Backend()); })
+          return make(Backend());
+        else
+          return make();
+      }();
       for (auto _ : state) typename Backend::executor{}.run([&](const auto& on) { f(on); });
       count(state, flops, bytes, burst);
     })->UseRealTime()->Unit(benchmark::kMicrosecond);
@@ -106,6 +107,52 @@ void attention(const std::string& name, index rows_per_position) {
   });
 }
 
+/// A product with weights packed as P, as in decoding: one row. On reference, with plain weights.
+template <class P>
+void packed_product(const std::string& type) {
+  operation("matmul packed as " + type + " 1x768x3072", 2.0 * E * F, static_cast<double>(sizeof(P)) * E * F,
+            []<class Backend>(Backend) {
+              using matrix_type = typename Backend::template packed<P>::template matrix<E, F>;
+              auto plain = fathom::make<fathom::tensor<float, E, F>>();
+              fathom::random draw(13, 0);
+              for (float& w : plain->span()) w = static_cast<float>(draw.normal());
+              std::shared_ptr<matrix_type> w = fathom::make<matrix_type>();
+              Backend::template pack_tensor<P>(*plain, *w);
+              return [w, x = std::make_shared<numbers>(1, E), y = std::make_shared<numbers>(1, F),
+                      b = std::make_shared<numbers>(1, F)](const auto& on) {
+                matmul(on, x->view, *w, y->view, epilogue::bias<float>{b->view.data});
+              };
+            });
+}
+
+void decoding() {
+  packed_product<float>("float");
+  packed_product<fathom::bf16>("bf16");
+  packed_product<std::int8_t>("int8");
+  // One query, and a cache that is full.
+  constexpr index context = 1024;
+  static constexpr index start = context - 1;
+  const fathom::attention_shape one{1, 1, H, E / H, 1, context, &start};
+  operation("attention_forward 1 query, 1024 keys, 12 heads of 64", 4.0 * E * context, 8.0 * E * context, [=] {
+    return [=, q = std::make_shared<numbers>(1, E), kv = std::make_shared<numbers>(context, 2 * E),
+            y = std::make_shared<numbers>(1, E)](const auto& on) {
+      attention_forward(on, one, q->view, kv->view.columns_from(0, E), kv->view.columns_from(E, E), y->view, nullptr);
+    };
+  });
+  operation("attention_append 2x256x1536", 0, 16.0 * M * E, [] {
+    return [kv = std::make_shared<numbers>(M, 2 * E), memory = std::make_shared<numbers>(M, 2 * E)](const auto& on) {
+      attention_append(on, fathom::extent{B, T, nullptr, T}, kv->view, memory->view, 1, 0);
+    };
+  });
+  const fathom::attention_shape map{1, T, H, E / H, D, T * D};
+  operation("attention_weights 1x256, 12 heads of 64, 3 depths", 1.0 * E * D * T * (T + 1), 4.0 * H * T * T * D, [=] {
+    return [=, q = std::make_shared<numbers>(T, E), k = std::make_shared<numbers>(T * D, E),
+            lse = std::make_shared<numbers>(T, H), w = std::make_shared<numbers>(H * T, T * D)](const auto& on) {
+      attention_weights(on, map, q->view, k->view, lse->view.data, w->view);
+    };
+  });
+}
+
 void register_all() {
   product("512x768x2304", M, E, 3 * E);
   product("512x768x768", M, E, E);
@@ -119,6 +166,8 @@ void register_all() {
   });
   attention("self 2x256, 12 heads of 64", 1);
   attention("shortcut 2x256, 12 heads of 64, 3 depths", D);
+
+  decoding();
 
   const double row_bytes = 4.0 * M * E;
   operation("layer_norm_forward 512x768", 0, 2 * row_bytes, [] {

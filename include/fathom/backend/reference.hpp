@@ -372,7 +372,7 @@ struct reference {
     }
   };
 
-  /// The oracle decodes with the weights as they are, rounded to P.
+  /// The oracle decodes with the weights as they are; for P = bf16, with matrices and tables rounded to it.
   template <class P>
   struct packed : plain<T> {};
   template <class P, class From, class To>
