@@ -1,4 +1,5 @@
-// Every layer on its own, forward and backward, at the widths of the three models.
+// Layers on their own, forward and backward, at the widths of the three models. What embedding and loss cost is one
+// operation each (operations.cpp).
 #include <string>
 
 #include <fathom/fathom.hpp>
@@ -10,19 +11,68 @@ namespace {
 
 double burst = 0;
 
+/// Layers that have no residual, in the form of those that have one.
+template <fathom::index E>
+struct linear : fathom::linear<E, E> {
+  using layer = fathom::linear<E, E>;
+  static constexpr fathom::index width = E;
+  template <class T>
+  using tape = fathom::nothing;
+  template <class T>
+  using scratch = fathom::nothing;
+  static void forward(const auto& on, const auto& p, const auto&, auto x, auto, auto y, const auto&) { layer::forward(on, p, x, y); }
+  static void backward(const auto& on, const auto& p, const auto&, auto x, auto dy, auto dx, const auto&, auto& g, const auto&) {
+    layer::backward_parameters(on, x, dy, g);
+    layer::backward_input(on, p, dy, dx);
+  }
+};
+template <fathom::index E>
+struct norm : fathom::layer_norm<E> {
+  using layer = fathom::layer_norm<E>;
+  static constexpr fathom::index width = E;
+  template <class T>
+  using scratch = fathom::nothing;
+  static void forward(const auto& on, const auto& p, const auto&, auto x, auto, auto y, const auto& t) {
+    layer::forward(on, p, x, y, t);
+  }
+  static void backward(const auto& on, const auto& p, const auto&, auto x, auto dy, auto dx, const auto& t, auto& g, const auto&) {
+    layer::backward(on, p, x, dy, dx, t, g);
+  }
+};
+template <class Feature, fathom::index E>
+struct features : Feature {
+  static constexpr fathom::index width = E;
+  static void forward(const auto& on, const auto& p, const auto&, auto x, auto, auto y, const auto& t) {
+    Feature::forward(on, p, x, y, t);
+  }
+  static void backward(const auto& on, const auto& p, const auto&, auto x, auto dy, auto dx, const auto& t, auto& g, const auto& s) {
+    Feature::backward(on, p, x, dy, dx, t, g, s);
+  }
+};
+
 template <class Layer>
 void layer(const std::string& name, fathom::index sequences, fathom::index tokens) {
   for (const bool backward : {false, true})
     benchmark::RegisterBenchmark((name + (backward ? "/backward" : "/forward")).c_str(), [=](benchmark::State& state) {
-      fathom::standalone<Layer, fathom::backend::cpu<float>> l(sequences, tokens);
+      using alone = fathom::standalone<Layer, fathom::backend::cpu<float>>;
+      alone l(sequences, tokens);
       l.forward();
       for (auto _ : state) backward ? l.backward() : l.forward();
-      count(state, static_cast<double>(sequences) * Layer::flops(tokens) * (backward ? 2 : 1), 0, burst);
+      count(state, static_cast<double>(sequences) * Layer::flops(tokens) * (backward ? 2 : 1),
+            // Weights, input, memory and output at least; backward also their gradients.
+            static_cast<double>((backward ? 2 : 1) * (sizeof(typename alone::parameters) +
+                                                      sizeof(float) * static_cast<std::size_t>(sequences * tokens * Layer::width *
+                                                                                               (2 + alone::source_rows)))),
+            burst);
     })->UseRealTime()->Unit(benchmark::kMicrosecond);
 }
 
 template <fathom::index E, fathom::index H, fathom::index D>
 void layers(const std::string& model, fathom::index sequences, fathom::index tokens) {
+  layer<norm<E>>(model + "/layer_norm", sequences, tokens);
+  layer<linear<E>>(model + "/linear", sequences, tokens);
+  layer<features<fathom::linear_features<E>, E>>(model + "/linear_features", sequences, tokens);
+  layer<features<fathom::mlp_features<E, E>, E>>(model + "/mlp_features", sequences, tokens);
   layer<fathom::self_attention<E, H>>(model + "/self_attention", sequences, tokens);
   layer<fathom::shortcut_attention<E, H, D>>(model + "/shortcut_attention", sequences, tokens);
   layer<fathom::joint_attention<E, H, D>>(model + "/joint_attention", sequences, tokens);

@@ -23,7 +23,7 @@ struct options {
   std::filesystem::path folder = "quickstart";
   double seconds = 150;
   fathom::index steps = 0;  // 0: as many as fit into the seconds
-  float rate = 2e-3f;
+  float rate = 3e-3f;
   std::uint64_t seed = 1;
 };
 
