@@ -10,6 +10,7 @@
 #include "fathom/backend/cpu/embedding.hpp"
 #include "fathom/backend/cpu/matmul.hpp"
 #include "fathom/backend/cpu/packed.hpp"
+#include "fathom/backend/cpu/packed_matmul.hpp"
 #include "fathom/backend/cpu/team.hpp"
 
 namespace fathom::backend {

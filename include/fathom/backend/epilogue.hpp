@@ -14,21 +14,33 @@
 
 namespace fathom {
 
+/// The logistic function s(u) = 1 / (1 + e^-u), and its slope s (1 - s). A backend has its own for its vectors, where
+/// that is faster.
+template <class V>
+struct logistic {
+  V value, slope;
+
+  [[gnu::always_inline]] explicit logistic(const V& u) {
+    using std::exp;  // or the SIMD type's own
+    value = V(1) / (V(1) + exp(-u));
+    slope = value * (V(1) - value);
+  }
+};
+
 /// GELU in its tanh form, "gelu_new" (Hendrycks and Gimpel, arXiv 1606.08415):
 ///   x (1 + tanh(u)) / 2 = x s(2u),   u = sqrt(2/pi) (x + 0.044715 x^3),   s the logistic function.
 template <class V>
 struct gelu {
   V value, derivative;
 
-  explicit gelu(const V& x) {
-    using std::exp;  // or the SIMD type's own
+  [[gnu::always_inline]] explicit gelu(const V& x) {
     constexpr double sqrt_2_over_pi = 0.79788456080286535588, cubic = 0.044715;
     const V square = x * x;
     const V u2 = constant(2 * sqrt_2_over_pi) * x * (constant(1) + constant(cubic) * square);
-    const V s = constant(1) / (constant(1) + exp(-u2));
-    const V slope = constant(2 * sqrt_2_over_pi) * (constant(1) + constant(3 * cubic) * square);  // of 2u
-    value = x * s;
-    derivative = s + x * s * (constant(1) - s) * slope;
+    const V slope_of_u2 = constant(2 * sqrt_2_over_pi) * (constant(1) + constant(3 * cubic) * square);
+    const logistic<V> s(u2);
+    value = x * s.value;
+    derivative = s.value + x * s.slope * slope_of_u2;
   }
 
  private:
@@ -60,7 +72,7 @@ inline void store(T* to, const V& value) {
 /// y = v
 struct none {
   template <class V>
-  [[nodiscard]] V operator()(const V& v, index, index) const {
+  [[nodiscard, gnu::always_inline]] V operator()(const V& v, index, index) const {
     return v;
   }
 };
@@ -70,7 +82,7 @@ template <class T>
 struct add {
   matrix<const T> residual;
   template <class V>
-  [[nodiscard]] V operator()(const V& v, index i, index j) const {
+  [[nodiscard, gnu::always_inline]] V operator()(const V& v, index i, index j) const {
     return v + load<V>(&residual(i, j));
   }
 };
@@ -82,7 +94,7 @@ template <class T>
 struct bias {
   const T* b;
   template <class V>
-  [[nodiscard]] V operator()(const V& v, index, index j) const {
+  [[nodiscard, gnu::always_inline]] V operator()(const V& v, index, index j) const {
     return v + load<V>(b + j);
   }
 };
@@ -95,7 +107,7 @@ struct bias_add {
   const T* b;
   matrix<const T> residual;
   template <class V>
-  [[nodiscard]] V operator()(const V& v, index i, index j) const {
+  [[nodiscard, gnu::always_inline]] V operator()(const V& v, index i, index j) const {
     return v + load<V>(b + j) + load<V>(&residual(i, j));
   }
 };
@@ -105,10 +117,11 @@ bias_add(const T*, matrix<R>) -> bias_add<T>;
 /// z = v + b, y = GELU(z); z is kept for backward in `before`, where that is given
 template <class T>
 struct bias_gelu {
+  static constexpr bool is_long = true;  // a kernel has it once, in a loop
   const T* b;
   matrix<T> before;
   template <class V>
-  [[nodiscard]] V operator()(const V& v, index i, index j) const {
+  [[nodiscard, gnu::always_inline]] V operator()(const V& v, index i, index j) const {
     const V z = v + load<V>(b + j);
     if (before.data) epilogue::store(&before(i, j), z);  // qualified: xsimd's own `store` is for aligned memory
     return gelu<V>(z).value;
@@ -120,9 +133,10 @@ bias_gelu(const T*, matrix<T>) -> bias_gelu<T>;
 /// y = v GELU'(z): the gradient that passes back through the activation
 template <class T>
 struct gelu_gradient {
+  static constexpr bool is_long = true;
   matrix<const T> before;
   template <class V>
-  [[nodiscard]] V operator()(const V& v, index i, index j) const {
+  [[nodiscard, gnu::always_inline]] V operator()(const V& v, index i, index j) const {
     return v * gelu<V>(load<V>(&before(i, j))).derivative;
   }
 };

@@ -265,8 +265,8 @@ struct transformer {
   // ---- Decoding ------------------------------------------------------------------------------------------------------
 
  private:
-  /// The tokens that a prompt is read in at a time.
-  static constexpr index prefill_block = std::min<index>(context, 64);
+  /// The tokens that a prompt is read in at a time: each time, all weights go through the caches once.
+  static constexpr index prefill_block = std::min<index>(context, 256);
 
   /// Where everything lies that decoding uses. Decoding keeps the states of the depths that are looked back at; the
   /// others share two.

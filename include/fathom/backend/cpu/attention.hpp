@@ -1,17 +1,18 @@
-// Attention over a visible prefix on the CPU (operations.hpp, attention_shape), fused: scores live in a block of
-// block_keys keys by tile_columns queries and never in memory (Rabe and Staats, arXiv 2112.05682; Dao et al.,
-// arXiv 2205.14135).
+// Attention over a visible prefix on the CPU (operations.hpp, attention_shape), fused: scores live in blocks of some
+// queries by some keys and never in memory (Rabe and Staats, arXiv 2112.05682; Dao et al., arXiv 2205.14135).
 //
-// Scores are kept transposed, keys by queries, so that the lanes of a vector are queries: keys and values are then read
-// where they lie, one row at a time, and a softmax over keys needs no sums across lanes. What is transposed is a block of
-// queries, once. A block's upper end is the prefix that its last query sees; within the block a query stops at its own.
+// A block of keys and values of one head is copied next to each other, as often read as there are queries that see it:
+// keys transposed, so that the lanes of a vector of scores are keys. Queries come in tiles of tile_rows rows. What a tile
+// computes ends with the last key that its last query sees, rounded up to whole vectors.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <type_traits>
 
+#include "fathom/backend/cpu/attention_decode.hpp"
 #include "fathom/backend/cpu/elementwise.hpp"
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/team.hpp"
@@ -26,136 +27,323 @@ namespace detail {
 inline constexpr index block_keys = 128;
 inline constexpr index largest_head_width = context<float, float>::largest_head_width;
 
-/// One block of up to tile_columns queries of one head, and what they see.
+[[nodiscard]] constexpr index round_up(index n, index unit) { return (n + unit - 1) / unit * unit; }
+
+/// The right operand of `multiply`, [depth, columns]: its rows `row` apart; the next tile_columns columns `panel` further on.
 template <class T>
-struct query_block {
-  static constexpr index N = tile_columns<T>;
-  const attention_shape& shape;
-  index sequence, head, first, count;  // queries [first, first + count) of the sequence
-
-  query_block(const attention_shape& s, index task)
-      : shape(s),
-        sequence(task / blocks(s) / s.heads),
-        head(task / blocks(s) % s.heads),
-        first(task % blocks(s) * N),
-        count(std::min(N, s.queries - first)) {}
-
-  /// Blocks of a sequence.
-  [[nodiscard]] static index blocks(const attention_shape& s) { return (s.queries + N - 1) / N; }
-  [[nodiscard]] index row(index query) const { return sequence * shape.queries + first + query; }
-  [[nodiscard]] index column() const { return head * shape.head_width; }
-  /// Rows of memory that the last query sees: all that the block has to do with.
-  [[nodiscard]] index visible() const { return shape.visible(sequence, first + count - 1); }
-  /// Rows that every query sees.
-  [[nodiscard]] index seen_by_all() const { return shape.visible(sequence, first); }
-
-  /// to [head_width, N] = factor * the block's rows of x, transposed; 0 for queries that are not there
-  void transpose_rows(const matrix<const T>& x, T factor, T* to) const {
-    transpose(x.row(row(0)) + column(), x.stride, count, shape.head_width, to, N, N);
-    for (index i = 0; i < shape.head_width * N; i += lanes<T>)
-      (vec<T>::load_aligned(to + i) * vec<T>(factor)).store_aligned(to + i);
-  }
+struct right_operand {
+  const T* data;
+  index row, panel = tile_columns<T>;
 };
+
+/// c [tile_rows, columns] = a [tile_rows, depth] b [depth, columns]; with `factors`, + c, its row i times factors[i] before.
+/// columns is a multiple of lanes<T>. Not inlined: one function for all shapes.
+template <order Order, class T>
+[[gnu::noinline]] void multiply(const T* a, index lda, const right_operand<T>& b, index depth, index columns, T* c, index ldc,
+                                const T* factors = nullptr) {
+  constexpr index W = lanes<T>;
+  constexpr std::size_t R = tile_rows;
+  const auto strip = [&](index first, auto vectors) __attribute__((always_inline)) {  // 1 or 2 vectors of columns
+    constexpr std::size_t V = vectors();
+    vec<T> sum[R][V];
+    T* const to = c + first;
+    if (factors)
+      unroll<R * V>([&](auto n) __attribute__((always_inline)) {
+        constexpr std::size_t i = n / V, v = n % V;
+        sum[i][v] = vec<T>(factors[i]) * vec<T>::load_aligned(to + static_cast<index>(i) * ldc + static_cast<index>(v) * W);
+      });
+    else
+      unroll<R * V>([&](auto n) __attribute__((always_inline)) { sum[n / V][n % V] = vec<T>(T(0)); });
+    const T* left = a;
+    const T* right = b.data + first / tile_columns<T> * b.panel;
+    for (index k = 0; k < depth; ++k, left += Order == order::rows ? 1 : lda, right += b.row) {
+      vec<T> row[V];
+      unroll<V>([&](auto v) __attribute__((always_inline)) { row[v] = vec<T>::load_aligned(right + static_cast<index>(v) * W); });
+      unroll<R>([&](auto i) __attribute__((always_inline)) {
+        const vec<T> factor(left[static_cast<index>(i) * (Order == order::rows ? lda : 1)]);
+        unroll<V>([&](auto v) __attribute__((always_inline)) { sum[i][v] = xsimd::fma(factor, row[v], sum[i][v]); });
+      });
+    }
+    unroll<R * V>([&](auto n) __attribute__((always_inline)) {
+      constexpr std::size_t i = n / V, v = n % V;
+      sum[i][v].store_aligned(to + static_cast<index>(i) * ldc + static_cast<index>(v) * W);
+    });
+  };
+  index first = 0;
+  for (; first + 2 * W <= columns; first += 2 * W) strip(first, std::integral_constant<std::size_t, 2>());
+  if (first < columns) strip(first, std::integral_constant<std::size_t, 1>());
+}
+
+/// One head of one sequence: where it lies, what its queries see, and the sizes of its blocks.
+template <class T>
+struct head_of {
+  static constexpr index W = lanes<T>;
+  // Scores are computed in whole vectors and tiles of keys; two vectors make a full strip.
+  static constexpr index step = std::max(W, tile_rows), strip = std::max(2 * W, tile_rows);
+  static constexpr index panel = 65536 / static_cast<index>(sizeof(T));
+  static constexpr index most_keys = std::max<index>(strip, 256), most_queries = 256;
+  static constexpr index numbers = std::max(panel, strip * largest_head_width);  // of a block of keys
+
+  const attention_shape& shape;
+  index sequence, head;
+  index column = head * shape.head_width, memory = shape.memory_row(sequence), first_row = sequence * shape.queries;
+  index width = shape.head_width, wide = round_up(width, W);  // `wide` in scratch, the rest 0
+  index keys = std::clamp(panel / wide / strip * strip, strip, most_keys);  // of a block
+  index scores = keys + W;  // from a row of scores to the next: rows that are a power of two apart compete for places in a cache
+
+  /// Rows of memory that a query sees.
+  [[nodiscard]] index visible(index query) const { return shape.visible(sequence, query); }
+  /// The first query that sees a row of memory.
+  [[nodiscard]] index first_to_see(index row) const {
+    return std::max<index>(0, row / shape.rows_per_position - (shape.starts ? shape.starts[sequence] : 0));
+  }
+
+  /// to [padded, wide] = factor * rows [count, width] of x, the rest 0
+  void copy_rows(const matrix<const T>& x, index row, index count, index padded, T factor, T* to) const {
+    const index whole = width / W * W;
+    const auto copy = [&](index i, auto rows) __attribute__((always_inline)) {  // several rows at once, to wait less for memory
+      const T* const from = x.row(row + i) + column;
+      for (index e = 0; e < whole; e += W)
+        unroll<rows()>([&](auto n) __attribute__((always_inline)) {
+          const index r = static_cast<index>(n);
+          (vec<T>::load_unaligned(from + r * x.stride + e) * vec<T>(factor)).store_aligned(to + (i + r) * wide + e);
+        });
+      if (whole < wide)
+        for (index r = 0; r < static_cast<index>(rows()); ++r)
+          for (index e = whole; e < wide; ++e) to[(i + r) * wide + e] = e < width ? from[r * x.stride + e] * factor : T(0);
+    };
+    index i = 0;
+    for (; i + 4 <= count; i += 4) copy(i, std::integral_constant<std::size_t, 4>());
+    for (; i < count; ++i) copy(i, std::integral_constant<std::size_t, 1>());
+    std::fill_n(to + count * wide, (padded - count) * wide, T(0));
+  }
+  /// to [panels, width, tile_columns] = rows [count] of x, transposed, 0 up to a whole step
+  void copy_columns(const matrix<const T>& x, index row, index count, T* to) const {
+    constexpr index N = tile_columns<T>;
+    for (index i = 0; i < round_up(count, step); i += N, to += width * N) {
+      const index there = std::clamp<index>(count - i, 0, N);
+      transpose(x.row(memory + row + i) + column, x.stride, there, width, to, N, std::min(N, round_up(count, step) - i));
+    }
+  }
+  [[nodiscard]] right_operand<T> columns(const T* panels) const { return {panels, tile_columns<T>, width * tile_columns<T>}; }
+  [[nodiscard]] right_operand<T> rows(const T* data) const { return {data, wide}; }
+};
+
+/// Lanes from `seen` on become `hidden`.
+template <class T>
+[[nodiscard]] inline vec<T> hide(const vec<T>& x, index seen, T hidden) {
+  alignas(alignment) static constexpr auto numbers = [] {
+    std::array<T, static_cast<std::size_t>(lanes<T>)> n{};
+    for (std::size_t i = 0; i < n.size(); ++i) n[i] = static_cast<T>(i);
+    return n;
+  }();
+  return xsimd::select(vec<T>::load_aligned(numbers.data()) < vec<T>(static_cast<T>(seen)), x, vec<T>(hidden));
+}
 
 /// What a task works in, on its stack: some hundred KiB, whatever the length of the sequences.
 template <class T>
 struct forward_scratch {
-  static constexpr index N = tile_columns<T>;
-  alignas(alignment) T queries[largest_head_width * N];  // [head_width, N], scaled
-  alignas(alignment) T sum[largest_head_width * N];      // [head_width, N], the weighted sum of values
-  alignas(alignment) T scores[block_keys * N];           // [keys, N], then weights
-  alignas(alignment) T rows[N * largest_head_width];     // [N, head_width], the result
-  alignas(alignment) T largest[N], total[N];
-};
-template <class T>
-struct backward_scratch {
-  static constexpr index N = tile_columns<T>;
-  alignas(alignment) T queries[largest_head_width * N];        // [head_width, N], scaled
-  alignas(alignment) T gradients[largest_head_width * N];      // [head_width, N], dout
-  alignas(alignment) T query_rows[N * largest_head_width];     // [N, head_width in whole tiles], padded with zeros
-  alignas(alignment) T gradient_rows[N * largest_head_width];  // [N, head_width in whole tiles], dout
-  alignas(alignment) T weights[block_keys * N];                // [keys, N]
-  alignas(alignment) T dscores[block_keys * N];                // [keys, N]
-  alignas(alignment) T sum[largest_head_width * N];            // [head_width, N], dq
-  alignas(alignment) T rows[N * largest_head_width];           // [N, head_width], dq
-  alignas(alignment) T lse[N], delta[N];
+  using head = head_of<T>;
+  static constexpr index group = 16384;  // numbers of a group of queries
+  alignas(alignment) T queries[group];                               // [queries, wide], scaled
+  alignas(alignment) T sums[group];                                  // [queries, wide]: of values, by weight
+  alignas(alignment) T totals[head::most_queries * lanes<T>];        // [queries, lanes]: of weights, lane by lane
+  alignas(alignment) T largest[head::most_queries];                  // score so far
+  alignas(alignment) T keys[head::numbers], values[head::numbers];   // [width, keys], [keys, wide]
+  alignas(alignment) T scores[tile_rows * (head::most_keys + lanes<T>)];  // [tile_rows, keys], then weights
+  T factors[tile_rows];
 };
 
-/// out [keys, N] = rows [keys] of x times right [head_width, N]: scores, or gradients of weights
+/// One more block of keys for the softmax of a tile of queries. scores [tile_rows, columns] become weights relative to the
+/// largest score so far; largest [tile_rows] and totals [tile_rows, lanes] are brought up to date, and factors [tile_rows]
+/// is what sums so far have to be multiplied with. Row i sees the first `seen + i * more` keys of the block.
 template <class T>
-inline void rows_times_block(const T* x, index stride, index keys, index head_width, const T* right, T* out) {
-  constexpr index N = tile_columns<T>;
-  for_tiles(keys, [&](index r, auto rows) {
-    tile<T, rows()> acc;
-    acc.clear();
-    acc.template add_product<order::rows>(x + r * stride, stride, right, N, head_width);
-    acc.store(out + r * N, N);
-  });
-}
-
-/// sum [head_width, N] += rows [keys] of x, transposed, times weights [keys, N]
-template <class T>
-inline void columns_times_block(const T* x, index stride, index keys, index head_width, const T* weights, T* sum) {
-  constexpr index N = tile_columns<T>;
-  for_tiles(head_width, [&](index first, auto rows) {
-    tile<T, rows()> acc;
-    acc.load(sum + first * N, N);
-    acc.template add_product<order::columns>(x + first, stride, weights, N, keys);
-    acc.store(sum + first * N, N);
-  });
-}
-
-/// Puts -infinity where a query does not see a key. scores [keys, N], the first key being row `from` of memory.
-template <class T>
-inline void hide_unseen(const query_block<T>& b, index from, index keys, T* scores) {
-  constexpr index N = tile_columns<T>;
-  for (index r = std::max<index>(0, b.seen_by_all() - from); r < keys; ++r)
-    for (index i = 0; i < N; ++i)
-      if (from + r >= b.shape.visible(b.sequence, b.first + std::min(i, b.count - 1)))
-        scores[r * N + i] = -std::numeric_limits<T>::infinity();
-}
-
-/// One query of one head against all that it sees, as decoding has it: keys are gone through once, a block at a time.
-template <class T>
-inline void attend_one(const attention_shape& s, index sequence, index query, index head, const matrix<const T>& q,
-                       const matrix<const T>& k, const matrix<const T>& v, const matrix<T>& o, T* lse) {
+[[gnu::always_inline]] inline void softmax(T* scores, index stride, index columns, index seen, index more, T* largest, T* totals,
+                                           T* factors) {
   constexpr index W = lanes<T>;
-  const index d = s.head_width, c = head * d, row = sequence * s.queries + query, visible = s.visible(sequence, query);
-  const T scale = T(1) / std::sqrt(static_cast<T>(d));
-  const T* const query_row = q.row(row) + c;
-  T* const out_row = o.row(row) + c;
-  T scores[block_keys];
-  T largest = -std::numeric_limits<T>::infinity(), total = 0;
-  alignas(alignment) T sum[largest_head_width] = {};
-  for (index from = 0; from < visible; from += block_keys) {
-    const index keys = std::min(block_keys, visible - from);
-    const T before = largest;
-    for (index r = 0; r < keys; ++r) {
-      const T* const key = k.row(s.memory_row(sequence) + from + r) + c;
-      vec<T> dots(T(0));
-      index e = 0;
-      for (; e + W <= d; e += W)
-        dots = xsimd::fma(vec<T>::load_unaligned(query_row + e), vec<T>::load_unaligned(key + e), dots);
-      T dot = horizontal_sum(dots);
-      for (; e < d; ++e) dot += query_row[e] * key[e];
-      scores[r] = dot * scale;
-      largest = std::max(largest, scores[r]);
-    }
-    const T correction = std::exp(before - largest);
-    total *= correction;
-    for (index e = 0; e < d; ++e) sum[e] *= correction;
-    for (index r = 0; r < keys; ++r) {
-      const T weight = std::exp(scores[r] - largest);
-      const T* const value = v.row(s.memory_row(sequence) + from + r) + c;
-      total += weight;
-      index e = 0;
-      for (; e + W <= d; e += W)
-        xsimd::fma(vec<T>(weight), vec<T>::load_unaligned(value + e), vec<T>::load_aligned(sum + e)).store_aligned(sum + e);
-      for (; e < d; ++e) sum[e] += weight * value[e];
+  constexpr std::size_t R = tile_rows;
+  vec<T> most[R], sum[R];
+  unroll<R>([&](auto i) __attribute__((always_inline)) {
+    most[i] = vec<T>(largest[i]);
+    sum[i] = vec<T>(T(0));
+  });
+  index j = 0;
+  for (; j + W <= std::min(seen, columns); j += W)
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      most[i] = xsimd::max(most[i], vec<T>::load_aligned(scores + static_cast<index>(i) * stride + j));
+    });
+  for (; j < columns; j += W)
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      T* const at = scores + static_cast<index>(i) * stride + j;
+      const index there = seen + static_cast<index>(i) * more - j;
+      const vec<T> score = hide(vec<T>::load_aligned(at), there, -std::numeric_limits<T>::infinity());
+      score.store_aligned(at);
+      most[i] = xsimd::max(most[i], score);
+    });
+  // Finite, because every query sees the first key of all.
+  unroll<R>([&](auto i) __attribute__((always_inline)) { most[i] = largest_lane<T>(most[i]); });
+  for (j = 0; j < columns; j += W)
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      T* const at = scores + static_cast<index>(i) * stride + j;
+      const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(at) - most[i]);
+      weight.store_aligned(at);
+      sum[i] += weight;
+    });
+  unroll<R>([&](auto i) __attribute__((always_inline)) {
+    T* const total = totals + static_cast<index>(i) * W;
+    const vec<T> factor = exp_of_nonpositive<T>(vec<T>(largest[i]) - most[i]);
+    xsimd::fma(vec<T>::load_aligned(total), factor, sum[i]).store_aligned(total);
+    largest[i] = most[i].get(0);
+    factors[i] = factor.get(0);
+  });
+}
+
+/// The queries [first, first + count) of a head.
+template <class T>
+[[gnu::noinline]] void attend(const head_of<T>& h, index first, index count, const matrix<const T>& q, const matrix<const T>& k,
+                              const matrix<const T>& v, const matrix<T>& o, T* lse) {
+  constexpr index W = lanes<T>;
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  forward_scratch<T> w;
+  const index padded = round_up(count, tile_rows), seen_by_last = h.visible(first + count - 1);
+  h.copy_rows(q, h.first_row + first, count, padded, T(1) / std::sqrt(static_cast<T>(h.width)), w.queries);
+  std::fill_n(w.largest, round_up(padded, W), -infinity);
+  std::fill_n(w.totals, round_up(padded, W) * W, T(0));
+
+  for (index from = 0; from < seen_by_last; from += h.keys) {
+    const index keys_there = std::min(h.keys, seen_by_last - from);
+    h.copy_columns(k, from, keys_there, w.keys);
+    h.copy_rows(v, h.memory + from, keys_there, keys_there, T(1), w.values);
+    for (index tile = std::max<index>(0, h.first_to_see(from) - first) / tile_rows * tile_rows; tile < padded; tile += tile_rows) {
+      const index keys = std::min(keys_there, h.visible(first + tile + tile_rows - 1) - from);
+      const index columns = round_up(keys, W);
+      multiply<order::rows>(w.queries + tile * h.wide, h.wide, h.columns(w.keys), h.width, columns, w.scores, h.scores);
+      softmax(w.scores, h.scores, columns, h.visible(first + tile) - from, h.shape.rows_per_position, w.largest + tile,
+              w.totals + tile * W, w.factors);
+      multiply<order::rows>(w.scores, h.scores, h.rows(w.values), keys, h.wide, w.sums + tile * h.wide, h.wide,
+                            from ? w.factors : nullptr);
     }
   }
-  for (index e = 0; e < d; ++e) out_row[e] = sum[e] / total;
-  if (lse) lse[row * s.heads + head] = largest + std::log(total);
+
+  for (index i = 0; i < count; i += W) {  // a vector of queries
+    alignas(alignment) T lanes_of_totals[W * W], inverse[W], logarithm[W];
+    transpose_square(w.totals + i * W, W, lanes_of_totals, W);
+    vec<T> total(T(0));
+    for (index j = 0; j < W; ++j) total += vec<T>::load_aligned(lanes_of_totals + j * W);
+    (vec<T>(T(1)) / total).store_aligned(inverse);
+    if (lse) (vec<T>::load_aligned(w.largest + i) + xsimd::log(total)).store_aligned(logarithm);
+    for (index r = 0; r < std::min(W, count - i); ++r) {
+      const index row = h.first_row + first + i + r;
+      const T* const sum = w.sums + (i + r) * h.wide;
+      T* const out = o.row(row) + h.column;
+      for (index e = 0; e < h.width; ++e) out[e] = sum[e] * inverse[r];
+      if (lse) lse[row * h.shape.heads + h.head] = logarithm[r];
+    }
+  }
+}
+
+template <class T>
+struct backward_scratch {
+  using head = head_of<T>;
+  static constexpr index queries = 64, block = std::max<index>(queries * 64, tile_rows * largest_head_width);
+  alignas(alignment) T query_rows[block], gradient_rows[block];                              // [queries, wide]: q, dout
+  alignas(alignment) T lse[queries], delta[queries];
+  alignas(alignment) T weights[queries * (head::most_keys + lanes<T>)], dscores[queries * (head::most_keys + lanes<T>)];  // [queries, keys]
+  alignas(alignment) T key_columns[head::numbers], value_columns[head::numbers];             // [width, keys]
+  alignas(alignment) T key_rows[head::numbers], dkeys[head::numbers], dvalues[head::numbers];  // [keys, wide]
+  alignas(alignment) T dqueries[tile_rows * round_up(largest_head_width, lanes<T>)];         // [tile_rows, wide]
+};
+
+/// All queries of a head, block of keys by block of keys.
+template <class T>
+[[gnu::noinline]] void attend_backward(const head_of<T>& h, const matrix<const T>& q, const matrix<const T>& k,
+                                       const matrix<const T>& v, const matrix<const T>& o, const T* lse,
+                                       const matrix<const T>& dout, T* delta, const matrix<T>& dq, const matrix<T>& dk,
+                                       const matrix<T>& dv) {
+  constexpr index W = lanes<T>;
+  backward_scratch<T> w;
+  const index queries = h.shape.queries, d = h.width, seen_by_last = h.visible(queries - 1);
+  const index block = std::min(w.queries, w.block / h.wide / tile_rows * tile_rows);
+  const T scale = T(1) / std::sqrt(static_cast<T>(d));
+  T ones[tile_rows];
+  std::fill_n(ones, tile_rows, T(1));
+
+  for (index i = 0; i < queries; ++i) {
+    const T *const g = dout.row(h.first_row + i) + h.column, *const out = o.row(h.first_row + i) + h.column;
+    vec<T> dots(T(0));
+    index e = 0;
+    for (; e + W <= d; e += W) dots = xsimd::fma(vec<T>::load_unaligned(g + e), vec<T>::load_unaligned(out + e), dots);
+    T dot = horizontal_sum(dots);
+    for (; e < d; ++e) dot += g[e] * out[e];
+    delta[(h.first_row + i) * h.shape.heads + h.head] = dot;
+  }
+
+  for (index from = 0; from < h.shape.memory_rows; from += h.keys) {
+    const index keys_there = std::clamp<index>(seen_by_last - from, 0, h.keys);
+    h.copy_columns(k, from, keys_there, w.key_columns);
+    h.copy_columns(v, from, keys_there, w.value_columns);
+    h.copy_rows(k, h.memory + from, keys_there, keys_there, T(1), w.key_rows);
+    std::fill_n(w.dkeys, h.keys * h.wide, T(0));
+    std::fill_n(w.dvalues, h.keys * h.wide, T(0));
+
+    for (index first = h.first_to_see(from) / tile_rows * tile_rows; first < queries; first += block) {
+      const index count = std::min(block, queries - first), padded = round_up(count, tile_rows), row = h.first_row + first;
+      h.copy_rows(q, row, count, padded, scale, w.query_rows);
+      h.copy_rows(dout, row, count, padded, T(1), w.gradient_rows);
+      for (index i = 0; i < padded; ++i) {  // a query that is not there: its weights are exp(-infinity) = 0
+        w.lse[i] = i < count ? lse[(row + i) * h.shape.heads + h.head] : std::numeric_limits<T>::infinity();
+        w.delta[i] = i < count ? delta[(row + i) * h.shape.heads + h.head] : T(0);
+      }
+      const auto keys_of = [&](index tile) { return std::min(keys_there, h.visible(first + tile + tile_rows - 1) - from); };
+      const auto columns_of = [&](index tile) { return round_up(keys_of(tile), h.step); };
+      for (index tile = 0; tile < padded; tile += tile_rows)
+        multiply<order::rows>(w.query_rows + tile * h.wide, h.wide, h.columns(w.key_columns), d, columns_of(tile),
+                              w.weights + tile * h.scores, h.scores);
+      for (index tile = 0; tile < padded; tile += tile_rows)
+        multiply<order::rows>(w.gradient_rows + tile * h.wide, h.wide, h.columns(w.value_columns), d, columns_of(tile),
+                              w.dscores + tile * h.scores, h.scores);
+      for (index i = 0; i < padded; i += 2) {  // two rows at once: enough to do
+        const index columns = columns_of(i / tile_rows * tile_rows), seen = h.visible(first + i) - from;
+        const auto differentiate = [&](index j, auto whole) __attribute__((always_inline)) {
+          unroll<2>([&](auto n) __attribute__((always_inline)) {
+            const index row_of = i + static_cast<index>(n), at = row_of * h.scores + j;
+            vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(w.weights + at) - vec<T>(w.lse[row_of]));
+            if constexpr (!whole()) weight = hide(weight, seen + static_cast<index>(n) * h.shape.rows_per_position - j, T(0));
+            weight.store_aligned(w.weights + at);
+            (weight * (vec<T>::load_aligned(w.dscores + at) - vec<T>(w.delta[row_of]))).store_aligned(w.dscores + at);
+          });
+        };
+        index j = 0;
+        for (; j + W <= std::min(seen, columns); j += W) differentiate(j, std::true_type());
+        for (; j < columns; j += W) differentiate(j, std::false_type());
+      }
+      for (index tile = 0; tile < padded; tile += tile_rows) {
+        multiply<order::rows>(w.dscores + tile * h.scores, h.scores, h.rows(w.key_rows), keys_of(tile), h.wide, w.dqueries, h.wide);
+        for (index i = 0; i < std::min(tile_rows, count - tile); ++i) {
+          T* const to = dq.row(row + tile + i) + h.column;
+          const T* const sum = w.dqueries + i * h.wide;
+          if (from)
+            for (index e = 0; e < d; ++e) to[e] += scale * sum[e];
+          else
+            for (index e = 0; e < d; ++e) to[e] = scale * sum[e];
+        }
+      }
+      const auto add_to_rows = [&](const T* left, const T* right, T* to) {
+        for (index r = 0; r < keys_there; r += tile_rows) {
+          const index unseen = std::max<index>(0, h.first_to_see(from + r) - first);
+          if (unseen < padded)
+            multiply<order::columns>(left + unseen * h.scores + r, h.scores, h.rows(right + unseen * h.wide), padded - unseen, h.wide,
+                                     to + r * h.wide, h.wide, ones);
+        }
+      };
+      add_to_rows(w.weights, w.gradient_rows, w.dvalues);
+      add_to_rows(w.dscores, w.query_rows, w.dkeys);
+    }
+    for (index r = 0; r < std::min(h.keys, h.shape.memory_rows - from); ++r) {
+      std::copy_n(w.dkeys + r * h.wide, d, dk.row(h.memory + from + r) + h.column);
+      std::copy_n(w.dvalues + r * h.wide, d, dv.row(h.memory + from + r) + h.column);
+    }
+  }
 }
 
 }  // namespace detail
@@ -165,64 +353,21 @@ template <class C, class T>
 void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                        matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse) {
-  constexpr index N = tile_columns<T>, W = lanes<T>;
   if (s.queries < 4) {  // too few to fill the lanes
-    on.tasks(s.sequences * s.queries * s.heads, [&](index task) {
-      detail::attend_one<T>(s, task / s.heads / s.queries, task / s.heads % s.queries, task % s.heads, q, k, v, o, lse);
-    });
+    detail::attend_few<context<C, T>, T>(on, s, q, k, v, o, lse);
     return;
   }
-  on.tasks(s.sequences * s.heads * detail::query_block<T>::blocks(s), [&](index task) {
-    const detail::query_block<T> b(s, task);
-    const index d = s.head_width;
-    detail::forward_scratch<T> w;
-    b.transpose_rows(q, T(1) / std::sqrt(static_cast<T>(d)), w.queries);
-    std::fill_n(w.sum, d * N, T(0));
-    vec<T> largest[2], total[2];
-    largest[0] = largest[1] = vec<T>(-std::numeric_limits<T>::infinity());
-    total[0] = total[1] = vec<T>(T(0));
-
-    for (index from = 0; from < b.visible(); from += detail::block_keys) {
-      const index keys = std::min(detail::block_keys, b.visible() - from), row = s.memory_row(b.sequence) + from;
-      detail::rows_times_block(k.row(row) + b.column(), k.stride, keys, d, w.queries, w.scores);
-      detail::hide_unseen(b, from, keys, w.scores);
-      for (int half = 0; half < 2; ++half) {
-        T* const block = w.scores + half * W;
-        vec<T> most = largest[half], sum_of_weights(T(0));
-        for (index r = 0; r < keys; ++r) most = xsimd::max(most, vec<T>::load_aligned(block + r * N));
-        // Every query sees the first key of all, so `most` is finite; exp(-infinity) is 0.
-        const vec<T> correction = exp_of_nonpositive<T>(largest[half] - most);
-        for (index r = 0; r < keys; ++r) {
-          const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(block + r * N) - most);
-          weight.store_aligned(block + r * N);
-          sum_of_weights += weight;
-        }
-        total[half] = total[half] * correction + sum_of_weights;
-        largest[half] = most;
-        for (index e = 0; e < d; ++e) {
-          T* const at = w.sum + e * N + half * W;
-          (vec<T>::load_aligned(at) * correction).store_aligned(at);
-        }
-      }
-      detail::columns_times_block(v.row(row) + b.column(), v.stride, keys, d, w.scores, w.sum);
-    }
-
-    for (int half = 0; half < 2; ++half) {
-      const vec<T> inverse = vec<T>(T(1)) / total[half];
-      for (index e = 0; e < d; ++e) {
-        T* const at = w.sum + e * N + half * W;
-        (vec<T>::load_aligned(at) * inverse).store_aligned(at);
-      }
-    }
-    transpose(w.sum, N, d, N, w.rows, d, d);
-    for (index i = 0; i < b.count; ++i) std::copy_n(w.rows + i * d, d, o.row(b.row(i)) + b.column());
-    if (lse) {
-      for (int half = 0; half < 2; ++half) {
-        largest[half].store_aligned(w.largest + half * W);
-        total[half].store_aligned(w.total + half * W);
-      }
-      for (index i = 0; i < b.count; ++i) lse[b.row(i) * s.heads + b.head] = w.largest[i] + std::log(w.total[i]);
-    }
+  // Queries go in groups, large ones, because a group copies the keys and values that it sees, but enough for all ranks.
+  // What comes out for a query does not depend on its group.
+  const index heads = s.sequences * s.heads, wide = detail::round_up(s.head_width, lanes<T>);
+  index group = std::min(detail::head_of<T>::most_queries, detail::forward_scratch<T>::group / wide);
+  while (group > 32 && heads * ((s.queries + group - 1) / group) < 4 * on.size()) group /= 2;
+  group = group / tile_rows * tile_rows;
+  const index groups = (s.queries + group - 1) / group;
+  on.tasks(heads * groups, [&](index task) {
+    // The first, the last, the second, the last but one...: later groups see more, and ranks get even shares.
+    const index head = task / groups, turn = task % groups, first = (turn % 2 ? groups - 1 - turn / 2 : turn / 2) * group;
+    detail::attend<T>({s, head / s.heads, head % s.heads}, first, std::min(group, s.queries - first), q, k, v, o, lse);
   });
 }
 
@@ -235,83 +380,8 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
                         matrix<const std::type_identity_t<T>> dout, std::type_identity_t<T>* delta,
                         matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
                         matrix<std::type_identity_t<T>> dv) {
-  constexpr index N = tile_columns<T>, W = lanes<T>;
-  const index d = s.head_width, wide = (d + N - 1) / N * N;  // head width in whole tiles
-  const T scale = T(1) / std::sqrt(static_cast<T>(d));
   on.tasks(s.sequences * s.heads, [&](index task) {
-    const index blocks = detail::query_block<T>::blocks(s);
-    detail::backward_scratch<T> w;
-    const index column = task % s.heads * d, memory = s.memory_row(task / s.heads);
-    for (index r = 0; r < s.memory_rows; ++r) {
-      std::fill_n(dk.row(memory + r) + column, d, T(0));
-      std::fill_n(dv.row(memory + r) + column, d, T(0));
-    }
-    for (index block = 0; block < blocks; ++block) {
-      const detail::query_block<T> b(s, task * blocks + block);
-      b.transpose_rows(q, scale, w.queries);
-      b.transpose_rows(dout, T(1), w.gradients);
-      std::fill_n(w.query_rows, N * wide, T(0));
-      std::fill_n(w.gradient_rows, N * wide, T(0));
-      for (index i = 0; i < N; ++i) {
-        if (i >= b.count) {  // a query that is not there: its weights are exp(-infinity) = 0
-          w.lse[i] = std::numeric_limits<T>::infinity();
-          w.delta[i] = 0;
-          continue;
-        }
-        const T *const g = dout.row(b.row(i)) + column, *const out = o.row(b.row(i)) + column;
-        std::copy_n(q.row(b.row(i)) + column, d, w.query_rows + i * wide);
-        std::copy_n(g, d, w.gradient_rows + i * wide);
-        T dot = 0;
-        for (index e = 0; e < d; ++e) dot += g[e] * out[e];
-        w.lse[i] = lse[b.row(i) * s.heads + b.head];
-        w.delta[i] = delta[b.row(i) * s.heads + b.head] = dot;
-      }
-      std::fill_n(w.sum, d * N, T(0));
-
-      for (index from = 0; from < b.visible(); from += detail::block_keys) {
-        const index keys = std::min(detail::block_keys, b.visible() - from), row = memory + from;
-        detail::rows_times_block(k.row(row) + column, k.stride, keys, d, w.queries, w.weights);
-        detail::hide_unseen(b, from, keys, w.weights);
-        detail::rows_times_block(v.row(row) + column, v.stride, keys, d, w.gradients, w.dscores);
-        for (index r = 0; r < keys; ++r)
-          unroll<2>([&](auto half) __attribute__((always_inline)) {
-            const index at = r * N + static_cast<index>(half) * W;
-            const auto offset = vec<T>::load_aligned(w.lse + half * static_cast<std::size_t>(W));
-            const auto mean = vec<T>::load_aligned(w.delta + half * static_cast<std::size_t>(W));
-            const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(w.weights + at) - offset);
-            weight.store_aligned(w.weights + at);
-            (weight * (vec<T>::load_aligned(w.dscores + at) - mean) * vec<T>(scale)).store_aligned(w.dscores + at);
-          });
-        detail::columns_times_block(k.row(row) + column, k.stride, keys, d, w.dscores, w.sum);
-        // dv += weights dout, dk += dscores q: rows are keys, and the sum runs over the block's queries
-        const auto add_rows = [&](const T* left, const T* right, const matrix<T>& to) {
-          for (index first = 0; first < d; first += N)
-            for_tiles(keys, [&](index r, auto rows) {
-              const bool whole = first + N <= d;
-              alignas(alignment) T edge[rows() * N];
-              T* const place = to.row(row + r) + column + first;
-              tile<T, rows()> acc;
-              if (whole)
-                acc.load(place, to.stride);
-              else
-                acc.clear();
-              acc.template add_product<order::rows>(left + r * N, N, right + first, wide, N);
-              if (whole) {
-                acc.store(place, to.stride);
-                return;
-              }
-              acc.store(edge, N);
-              for (index i = 0; i < rows(); ++i)
-                for (index e = 0; e < d - first; ++e) place[i * to.stride + e] += edge[i * N + e];
-            });
-        };
-        add_rows(w.weights, w.gradient_rows, dv);
-        add_rows(w.dscores, w.query_rows, dk);
-      }
-      // w.sum is dscores k; the scale is in dscores already
-      transpose(w.sum, N, d, N, w.rows, d, d);
-      for (index i = 0; i < b.count; ++i) std::copy_n(w.rows + i * d, d, dq.row(b.row(i)) + column);
-    }
+    detail::attend_backward<T>({s, task / s.heads, task % s.heads}, q, k, v, o, lse, dout, delta, dq, dk, dv);
   });
 }
 

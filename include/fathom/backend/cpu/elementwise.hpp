@@ -3,7 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
+#include <type_traits>
 
 #include "fathom/backend/cpu/simd.hpp"  // before Eigen: see there
 
@@ -25,6 +28,7 @@ template <class T>
 
 namespace detail {
 inline constexpr index rows_per_task = 32;
+inline constexpr index most_columns = 256;  // of a task that sums over rows
 
 /// Calls f(i) for every row, shared among the ranks.
 template <class On, class F>
@@ -35,12 +39,66 @@ void for_rows(const On& on, index rows, const F& f) {
   });
 }
 
-/// Calls f(first, count) for pieces of [0, columns), shared among the ranks: for sums over rows.
+/// Calls f(first, count) for pieces of [0, columns), shared among the ranks: for sums over rows. Long pieces read memory
+/// best, and every rank should have one; a column's sum does not depend on its piece.
 template <class On, class F>
 void for_columns(const On& on, index columns, const F& f) {
-  constexpr index piece = 64;
-  on.tasks((columns + piece - 1) / piece,
-           [&](index task) { f(task * piece, std::min(piece, columns - task * piece)); });
+  const index piece = std::clamp<index>(columns / (4 * on.size()), 64, most_columns) / 64 * 64;
+  on.tasks((columns + piece - 1) / piece, [&](index task) { f(task * piece, std::min(piece, columns - task * piece)); });
+}
+
+/// Calls f(V(), j) for the numbers [j, j + size of V) of [0, n): V a vector, and T itself at the end.
+template <class T, class F>
+[[gnu::always_inline]] inline void for_lanes(index n, const F& f) {
+  index j = 0;
+  for (; j + lanes<T> <= n; j += lanes<T>) f(vec<T>(), j);
+  for (; j < n; ++j) f(T(), j);
+}
+
+/// N sums over j in [0, n) of the N numbers that f(V(), j) gives as an array of V; four chains of additions each.
+template <class T, std::size_t N, class F>
+[[gnu::always_inline]] inline std::array<T, N> sums_of(index n, const F& f) {
+  constexpr index W = lanes<T>;
+  vec<T> sums[4][N];
+  unroll<4 * N>([&](auto i) __attribute__((always_inline)) { sums[i / N][i % N] = vec<T>(T(0)); });
+  const auto add_to = [&](vec<T>* to, index j) __attribute__((always_inline)) {
+    const std::array<vec<T>, N> terms = f(vec<T>(), j);
+    unroll<N>([&](auto i) __attribute__((always_inline)) { to[i] += terms[i]; });
+  };
+  index j = 0;
+  for (; j + 4 * W <= n; j += 4 * W)
+    unroll<4>([&](auto u) __attribute__((always_inline)) { add_to(sums[u], j + static_cast<index>(u) * W); });
+  for (; j + W <= n; j += W) add_to(sums[0], j);
+  std::array<T, N> totals;
+  for (std::size_t i = 0; i < N; ++i) totals[i] = horizontal_sum((sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]));
+  for (; j < n; ++j) {
+    const std::array<T, N> terms = f(T(), j);
+    for (std::size_t i = 0; i < N; ++i) totals[i] += terms[i];
+  }
+  return totals;
+}
+
+/// to[n][first + c] += the sum over i in [0, rows) of the n-th of the N numbers that f(V(), i, first + c) gives as an
+/// array of V, for columns c in [0, count), count <= most_columns. Four rows are read side by side.
+template <class T, std::size_t N, class F>
+[[gnu::always_inline]] inline void add_column_sums(index rows, index first, index count, const std::array<T*, N>& to, const F& f) {
+  alignas(alignment) T sums[N][most_columns] = {};
+  const auto add_rows = [&](index i, auto together) __attribute__((always_inline)) {
+    for_lanes<T>(count, [&]<class V>(V, index c) __attribute__((always_inline)) {
+      V parts[N];
+      unroll<N>([&](auto n) __attribute__((always_inline)) { parts[n] = epilogue::load<V>(sums[n] + c); });
+      unroll<together()>([&](auto r) __attribute__((always_inline)) {
+        const std::array<V, N> terms = f(V(), i + static_cast<index>(r), first + c);
+        unroll<N>([&](auto n) __attribute__((always_inline)) { parts[n] += terms[n]; });
+      });
+      unroll<N>([&](auto n) __attribute__((always_inline)) { epilogue::store(sums[n] + c, parts[n]); });
+    });
+  };
+  index i = 0;
+  for (; i + 4 <= rows; i += 4) add_rows(i, std::integral_constant<std::size_t, 4>());
+  for (; i < rows; ++i) add_rows(i, std::integral_constant<std::size_t, 1>());
+  for (std::size_t n = 0; n < N; ++n)
+    for (index c = 0; c < count; ++c) to[n][first + c] += sums[n][c];
 }
 }  // namespace detail
 
@@ -64,9 +122,10 @@ void zero(const context<C, T>& on, matrix<std::type_identity_t<T>> y) {
 template <class C, class T>
 void column_sums(const context<C, T>& on, matrix<const std::type_identity_t<T>> y, std::type_identity_t<T>* g) {
   detail::for_columns(on, y.columns, [&](index first, index count) {
-    T sums[64] = {};
-    for (index i = 0; i < y.rows; ++i) array(sums, count) += array(y.row(i) + first, count);
-    array(g + first, count) += array(sums, count);
+    const matrix<const T> from = y;
+    detail::add_column_sums<T, 1>(y.rows, first, count, {g}, [=]<class V>(V, index i, index j) __attribute__((always_inline)) {
+      return std::array{epilogue::load<V>(from.row(i) + j)};
+    });
   });
 }
 
@@ -102,12 +161,21 @@ void layer_norm_forward(const context<C, T>& on, matrix<const std::type_identity
                         const std::type_identity_t<T>* gain, const std::type_identity_t<T>* bias,
                         matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd) {
   const index n = x.columns;
-  const auto scale = array(gain, n), shift = array(bias, n);
   detail::for_rows(on, x.rows, [&](index i) {
-    const auto row = array(x.row(i), n);
-    const T m = row.sum() / static_cast<T>(n);
-    const T r = T(1) / std::sqrt((row - m).square().sum() / static_cast<T>(n) + static_cast<T>(layer_norm_eps));
-    array(y.row(i), n) = (row - m) * r * scale + shift;
+    const T *const row = x.row(i), *const scale = gain, *const shift = bias;
+    T* const to = y.row(i);
+    const T m = detail::sums_of<T, 1>(n, [=]<class V>(V, index j) __attribute__((always_inline)) {
+      return std::array{epilogue::load<V>(row + j)};
+    })[0] / static_cast<T>(n);
+    const T variance = detail::sums_of<T, 1>(n, [=]<class V>(V, index j) __attribute__((always_inline)) {
+      const V centred = epilogue::load<V>(row + j) - V(m);
+      return std::array{V(centred * centred)};
+    })[0] / static_cast<T>(n);
+    const T r = T(1) / std::sqrt(variance + static_cast<T>(layer_norm_eps));
+    detail::for_lanes<T>(n, [=]<class V>(V, index j) __attribute__((always_inline)) {
+      const V normed = (epilogue::load<V>(row + j) - V(m)) * V(r);
+      epilogue::store(to + j, V(normed * epilogue::load<V>(scale + j) + epilogue::load<V>(shift + j)));
+    });
     mean[i] = m;
     rstd[i] = r;
   });
@@ -121,24 +189,30 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
                          matrix<std::type_identity_t<T>> dx, std::type_identity_t<T>* dgain,
                          std::type_identity_t<T>* dbias) {
   const index n = x.columns;
-  const auto scale = array(gain, n);
+  // with g = dy gain and normed = (x - mean) rstd: dx += rstd (g - mean of g - normed (mean of g normed))
   detail::for_rows(on, x.rows, [&](index i) {
-    const auto row = array(x.row(i), n), d = array(dy.row(i), n);
+    const T *const row = x.row(i), *const d = dy.row(i), *const scale = gain;
+    T* const to = dx.row(i);
     const T m = mean[i], r = rstd[i];
-    const T mean_g = (d * scale).sum() / static_cast<T>(n);
-    const T mean_gn = (d * scale * (row - m)).sum() * r / static_cast<T>(n);
-    array(dx.row(i), n) += r * (d * scale - mean_g - (row - m) * (r * mean_gn));
+    const auto [sum_g, sum_gn] = detail::sums_of<T, 2>(n, [=]<class V>(V, index j) __attribute__((always_inline)) {
+      const V g = epilogue::load<V>(d + j) * epilogue::load<V>(scale + j);
+      return std::array{g, V(g * (epilogue::load<V>(row + j) - V(m)))};
+    });
+    const T mean_g = sum_g / static_cast<T>(n), factor = sum_gn * r * r / static_cast<T>(n);
+    detail::for_lanes<T>(n, [=]<class V>(V, index j) __attribute__((always_inline)) {
+      const V g = epilogue::load<V>(d + j) * epilogue::load<V>(scale + j);
+      const V centred = epilogue::load<V>(row + j) - V(m);
+      epilogue::store(to + j, V(epilogue::load<V>(to + j) + V(r) * (g - V(mean_g) - centred * V(factor))));
+    });
   });
   // The parameters' gradients are sums over rows: each task takes some columns through all of them.
   detail::for_columns(on, n, [&](index first, index count) {
-    T gains[64] = {}, biases[64] = {};
-    for (index i = 0; i < x.rows; ++i) {
-      const auto d = array(dy.row(i) + first, count);
-      array(gains, count) += d * (array(x.row(i) + first, count) - mean[i]) * rstd[i];
-      array(biases, count) += d;
-    }
-    array(dgain + first, count) += array(gains, count);
-    array(dbias + first, count) += array(biases, count);
+    const matrix<const T> rows = x, drows = dy;
+    const T *const m = mean, *const r = rstd;
+    detail::add_column_sums<T, 2>(x.rows, first, count, {dgain, dbias}, [=]<class V>(V, index i, index j) __attribute__((always_inline)) {
+      const V d = epilogue::load<V>(drows.row(i) + j);
+      return std::array{V(d * (epilogue::load<V>(rows.row(i) + j) - V(m[i])) * V(r[i])), d};
+    });
   });
 }
 
@@ -150,11 +224,11 @@ void adamw_update(const context<C, T>& on, std::type_identity_t<T>* w, std::type
   const T beta1 = static_cast<T>(s.beta1), beta2 = static_cast<T>(s.beta2), eps = static_cast<T>(s.eps);
   const T keep = static_cast<T>(1 - s.rate * s.decay), scale = static_cast<T>(s.gradient_scale);
   const T step = static_cast<T>(s.rate / s.correction1), root = static_cast<T>(1 / std::sqrt(s.correction2));
-  on.tasks((count + piece - 1) / piece, [&](index task) {
-    const index first = task * piece, n = std::min(piece, count - first);
-    index i = first;
-    const auto update = [&]<class V>(V) {
+  on.tasks((count + piece - 1) / piece, [=](index task) {
+    const index first = task * piece;
+    detail::for_lanes<T>(std::min(piece, count - first), [=]<class V>(V, index j) __attribute__((always_inline)) {
       using std::sqrt;
+      const index i = first + j;
       const V gradient = epilogue::load<V>(g + i) * V(scale);
       const V m1 = V(beta1) * epilogue::load<V>(m + i) + V(1 - beta1) * gradient;
       const V v1 = V(beta2) * epilogue::load<V>(v + i) + V(1 - beta2) * gradient * gradient;
@@ -162,9 +236,7 @@ void adamw_update(const context<C, T>& on, std::type_identity_t<T>* w, std::type
       epilogue::store(v + i, v1);
       epilogue::store(w + i, V(V(keep) * epilogue::load<V>(w + i) - V(step) * m1 / (sqrt(v1) * V(root) + V(eps))));
       epilogue::store(g + i, V(T(0)));
-    };
-    for (; i + lanes<T> <= first + n; i += lanes<T>) update(vec<T>());
-    for (; i < first + n; ++i) update(T());
+    });
   });
 }
 

@@ -1,14 +1,16 @@
 // Matrix products on the CPU.
 //
-// The right operand is brought into panels of tile_columns columns, [depth][tile_columns], so that the inner loop reads it
-// front to back; the left one is read where it lies. A panel is made by the task that uses it, on its stack. Every element
-// is summed up by one task in the order of k, whatever the shape of the tasks and the number of threads.
+// A task makes a block of the result: up to block_rows rows by up to block_panels panels of tile_columns columns. It goes
+// through the depth of the product in blocks. Of each, the left operand is brought into an order that the register tile
+// reads front to back (where it does not lie so already), then each panel of the right one, [words][tile_columns]; the
+// panel stays in the first-level cache while the tiles of all rows go over it. Every element is summed up by one task in
+// the order of k, whatever the shape of the tasks and the number of threads.
 #pragma once
 
 #include <algorithm>
 #include <type_traits>
 
-#include "fathom/backend/cpu/packed.hpp"
+#include "fathom/backend/cpu/operand.hpp"
 #include "fathom/backend/cpu/team.hpp"
 #include "fathom/backend/cpu/tile.hpp"
 #include "fathom/backend/epilogue.hpp"
@@ -25,102 +27,159 @@ using out = matrix<typename On::scalar>;
 
 namespace detail {
 
-inline constexpr index block_depth = 512;  // of a panel: at most 64 KiB, which the second-level cache holds with room
-inline constexpr index block_rows = 512;   // of the left operand, that one panel is made for
+inline constexpr index block_words = 256;   // of the depth: a panel is then 32 KiB at most
+inline constexpr index block_rows = 512;    // of the result
+inline constexpr index block_panels = 8;    // of the result's columns
 
-/// The operands of a product in compute type bf16 are rounded to it; products and sums stay in float.
-template <class Compute, class T>
-[[nodiscard]] inline T rounded(T x) {
-  if constexpr (std::is_same_v<Compute, bf16>)
-    return static_cast<float>(bf16(x));
+/// A tile of y [rows, columns] at (i, j) = epilogue(a b + sums), or, while the depth goes on, sums = a b + sums: a
+/// [tile_rows, words] in `Order`, b [words, tile_columns], sums [tile_rows, tile_columns].
+template <class Operand, order Order, class T, class Epilogue>
+[[gnu::noinline]] inline void tile_product(const T* a, index lda, const T* b, index words, bool is_first, bool is_last,
+                                           T* sums, const matrix<T>& y, index i, index j, index rows,
+                                           const Epilogue& epilogue) {
+  constexpr index N = tile_columns<T>, W = lanes<T>;
+  tile<T> acc;
+  if (is_first)
+    acc.clear();
   else
-    return x;
-}
-template <class Compute, class T>
-inline void round_all(T* values, index count) {
-  if constexpr (std::is_same_v<Compute, bf16>)
-    for (index i = 0; i < count; ++i) values[i] = rounded<Compute>(values[i]);
-}
-
-/// panel [depth][tile_columns] = w [depth, columns], padded with zeros
-template <class T>
-inline void make_panel(const T* w, index stride, index depth, index columns, T* panel) {
-  constexpr index N = tile_columns<T>;
-  for (index k = 0; k < depth; ++k, w += stride, panel += N) {
-    if (columns == N)
-      unroll<2>([&](auto j) __attribute__((always_inline)) {
-        vec<T>::load_unaligned(w + static_cast<index>(j) * lanes<T>).store_unaligned(panel + static_cast<index>(j) * lanes<T>);
-      });
-    else
-      for (index j = 0; j < N; ++j) panel[j] = j < columns ? w[j] : T(0);
-  }
-}
-
-/// y(i.., j..) = epilogue(tile), for the `rows` x `columns` numbers of the tile that are part of y.
-template <class T, index Rows, class Epilogue>
-[[gnu::always_inline]] inline void store_tile(const tile<T, Rows>& acc, const matrix<T>& y, index i, index j, index rows,
-                                              index columns, const Epilogue& epilogue) {
-  if (rows == Rows && columns == tile_columns<T>) {
-    unroll<Rows>([&](auto r) __attribute__((always_inline)) {
-      const index row = i + static_cast<index>(r);
-      T* const to = y.row(row) + j;
-      epilogue(acc.at[r][0], row, j).store_unaligned(to);
-      epilogue(acc.at[r][1], row, j + lanes<T>).store_unaligned(to + lanes<T>);
+    acc.load(sums, N);
+  for (index k = 0; k < words; ++k) {
+    const auto b0 = vec<T>::load_aligned(b), b1 = vec<T>::load_aligned(b + W);
+    unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
+      const vec<T> left(Order == order::rows ? a[static_cast<index>(r) * lda] : a[static_cast<index>(r)]);
+      acc.at[r][0] = Operand::multiply_add(left, b0, acc.at[r][0]);
+      acc.at[r][1] = Operand::multiply_add(left, b1, acc.at[r][1]);
     });
+    a += Order == order::rows ? 1 : lda;
+    b += N;
+  }
+  const auto store_row = [&](const vec<T>& sums0, const vec<T>& sums1, index row) __attribute__((always_inline)) {
+    T* const to = y.row(row) + j;
+    epilogue(sums0, row, j).store_unaligned(to);
+    epilogue(sums1, row, j + W).store_unaligned(to + W);
+  };
+  const bool whole = rows == tile_rows && j + N <= y.columns;
+  if constexpr (!requires { Epilogue::is_long; })
+    if (is_last && whole) {
+      unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
+        store_row(acc.at[r][0], acc.at[r][1], i + static_cast<index>(r));
+      });
+      return;
+    }
+  acc.store(sums, N);
+  if (!is_last) return;
+  if (whole) {
+    for (index r = 0; r < tile_rows; ++r)
+      store_row(vec<T>::load_aligned(sums + r * N), vec<T>::load_aligned(sums + r * N + W), i + r);
     return;
   }
-  T edge[Rows * tile_columns<T>];
-  acc.store(edge, tile_columns<T>);
   for (index r = 0; r < rows; ++r)
-    for (index c = 0; c < columns; ++c) y(i + r, j + c) = epilogue(edge[r * tile_columns<T> + c], i + r, j + c);
+    for (index c = 0; c < std::min(N, y.columns - j); ++c) y(i + r, j + c) = epilogue(sums[r * N + c], i + r, j + c);
 }
 
-/// The tile of rows [i, i + rows) that a product needs of x, columns [k, k + depth): where it lies, or, when rows are
-/// missing or must be rounded, a copy [depth][tile_rows] with zeros for the missing.
-template <class Compute, class T, class F>
-[[gnu::always_inline]] inline void with_left_operand(const matrix<const T>& x, index i, index rows, index k, index depth,
-                                                     T* copy, const F& f) {
-  if (rows == tile_rows && !std::is_same_v<Compute, bf16>) {
-    f(std::integral_constant<order, order::rows>(), x.row(i) + k, x.stride);
-    return;
+/// How a result [rows, columns] is divided among tasks: as large as they may be, but some for every rank of a team.
+struct blocking {
+  index rows = block_rows, panels = block_panels;  // of a block
+  index across;                                    // blocks side by side
+  index count;                                     // in all
+
+  blocking(index y_rows, index y_columns, index panel_columns) {
+    const index all_panels = (y_columns + panel_columns - 1) / panel_columns;
+    const auto tasks = [&] {
+      across = (all_panels + panels - 1) / panels;
+      return across * ((y_rows + rows - 1) / rows);
+    };
+    while ((count = tasks()) < 8 && (panels > 4 || rows > 64))
+      if (panels > 4)
+        panels /= 2;
+      else
+        rows /= 2;
+    while (count < 4 && (panels > 1 || rows > tile_rows)) {
+      if (rows > 32 || panels == 1)
+        rows /= 2;
+      else
+        panels /= 2;
+      count = tasks();
+    }
   }
-  for (index r = 0; r < tile_rows; ++r)
-    for (index d = 0; d < depth; ++d) copy[d * tile_rows + r] = r < rows ? rounded<Compute>(x(i + r, k + d)) : T(0);
-  f(std::integral_constant<order, order::columns>(), copy, tile_rows);
-}
+};
 
-/// y = epilogue(x w) with `panel_of(j, columns, k, depth, panel)` to make the panels of w.
-template <class Compute, class T, class Panel, class Epilogue, class On>
-void product(const On& on, const matrix<const T>& x, const matrix<T>& y, const Panel& panel_of, const Epilogue& epilogue) {
+/// y = epilogue(left right): `left_of(i, rows, k, words, copy, f)` calls f(order, a, lda) with the rows [i, i + rows) of
+/// the left operand, padded to whole tiles; `panel_of(j, columns, k, words, panel)` makes a panel of the right one. i, j
+/// count rows and columns of y; k and words count words of the depth.
+template <class Operand, order Order, class T, class Left, class Panel, class Epilogue, class On>
+void product(const On& on, index depth_words, const matrix<T>& y, const Left& left_of, const Panel& panel_of,
+             const Epilogue& epilogue) {
   constexpr index N = tile_columns<T>;
-  const index panels = (y.columns + N - 1) / N, row_blocks = (y.rows + block_rows - 1) / block_rows;
-  const index rows_of_block = ((y.rows + row_blocks - 1) / std::max<index>(row_blocks, 1) + tile_rows - 1) / tile_rows * tile_rows;
-  on.tasks(panels * row_blocks, [&](index task) {
-    const index j = task % panels * N, columns = std::min(N, y.columns - j);
-    const index first = task / panels * rows_of_block, last = std::min(y.rows, first + rows_of_block);
-    alignas(alignment) T panel[block_depth * N];
-    alignas(alignment) T left[block_depth * tile_rows];
-    alignas(alignment) T partial[block_rows + tile_rows][N];  // sums so far, between blocks of the depth
-    for (index k = 0; k < x.columns; k += block_depth) {
-      const index depth = std::min(block_depth, x.columns - k);
-      panel_of(j, columns, k, depth, panel);
-      for (index i = first; i < last; i += tile_rows) {
-        const index rows = std::min(tile_rows, last - i);
-        with_left_operand<Compute>(x, i, rows, k, depth, left, [&](auto order_of_a, const T* a, index lda) {
-          tile<T> acc;
-          if (k == 0)
-            acc.clear();
-          else
-            acc.load(partial[i - first], N);
-          acc.template add_product<order_of_a()>(a, lda, panel, N, depth);
-          if (k + depth < x.columns)
-            acc.store(partial[i - first], N);
-          else
-            store_tile(acc, y, i, j, rows, columns, epilogue);
-        });
+  const blocking blocks(y.rows, y.columns, N);
+  on.tasks(blocks.count, [&](index task) {
+    const index first = task / blocks.across * blocks.rows, last = std::min(y.rows, first + blocks.rows);
+    const index first_column = task % blocks.across * blocks.panels * N;
+    const index last_column = std::min(y.columns, first_column + blocks.panels * N);
+    alignas(alignment) T left[(block_words + 8) * (block_rows + tile_rows)];
+    alignas(alignment) T panel[block_words * N];
+    // Sums so far, a panel after the other, where the depth has several blocks.
+    alignas(alignment) T partial[block_panels * (block_rows + tile_rows) * N];
+    for (index k = 0; k < depth_words; k += block_words) {
+      const index words = std::min(block_words, depth_words - k);
+      const bool is_last = k + words == depth_words;
+      const auto a = left_of(first, last - first, k, words, left);
+      for (index j = first_column; j < last_column; j += N) {
+        panel_of(j, std::min(N, y.columns - j), k, words, panel);
+        T* sums = partial + (j - first_column) * (block_rows + tile_rows);
+        for (index i = first; i < last; i += tile_rows) {
+          const auto [from, lda] = a.tile(i - first);
+          tile_product<Operand, Order>(from, lda, panel, words, k == 0, is_last, sums, y, i, j,
+                                       std::min(tile_rows, last - i), epilogue);
+          if (depth_words > block_words) sums += tile_rows * N;
+        }
       }
     }
   });
+}
+
+/// Where the tiles of a left operand lie: `whole` rows at `data`, and what is left of them, padded, at `rest`.
+template <class T>
+struct left_rows {
+  const T* data;
+  index lda;
+  index whole;
+  const T* rest;
+  index rest_lda;
+  struct place {
+    const T* from;
+    index lda;
+  };
+  [[nodiscard]] place tile(index row) const {
+    return row < whole ? place{data + row * lda, lda} : place{rest, rest_lda};
+  }
+};
+/// The same for a left operand that is packed in tiles, [words][tile_rows]
+template <class T>
+struct left_tiles {
+  const T* data;
+  index tile_stride;
+  struct place {
+    const T* from;
+    index lda;
+  };
+  [[nodiscard]] place tile(index row) const { return {data + row / tile_rows * tile_stride, tile_rows}; }
+};
+
+/// The left operand of x w: rows of x, where they lie if the processor multiplies them as they are.
+template <class Operand, class T>
+[[nodiscard]] auto rows_of(const matrix<const T>& x) {
+  return [x](index i, index rows, index k, index words, T* copy) -> left_rows<T> {
+    constexpr index per_word = Operand::numbers_per_word;
+    const index whole = rows / tile_rows * tile_rows, depth = std::min(words * per_word, x.columns - k * per_word);
+    if constexpr (Operand::as_it_lies) {
+      if (whole < rows) Operand::pack_rows(x.row(i + whole) + k, x.stride, rows - whole, depth, copy, words);
+      return {x.row(i) + k, x.stride, whole, copy, words};
+    } else {
+      Operand::pack_rows(x.row(i) + k * per_word, x.stride, rows, depth, copy, words);
+      return {copy, words, rows, copy, words};
+    }
+  };
 }
 
 }  // namespace detail
@@ -129,95 +188,49 @@ void product(const On& on, const matrix<const T>& x, const matrix<T>& y, const P
 template <class C, class T, class Epilogue>
 void matmul(const context<C, T>& on, in<context<C, T>> x, in<context<C, T>> w, out<context<C, T>> y,
             const Epilogue& epilogue) {
-  detail::product<C, T>(on, x, y, [&](index j, index columns, index k, index depth, T* panel) {
-    detail::make_panel(w.row(k) + j, w.stride, depth, columns, panel);
-    detail::round_all<C>(panel, depth * tile_columns<T>);
-  }, epilogue);
+  using operand = detail::operand<C, T>;
+  constexpr index per_word = operand::numbers_per_word;
+  detail::product<operand, order::rows>(
+      on, operand::words(x.columns), y, detail::rows_of<operand>(x),
+      [&](index j, index columns, index k, index words, T* panel) {
+        operand::pack_columns(w.row(k * per_word) + j, w.stride, std::min(words * per_word, x.columns - k * per_word),
+                              columns, panel);
+      },
+      epilogue);
 }
 
 /// y [M, N] = epilogue(x [M, K] w [N, K]^T)
 template <class C, class T, class Epilogue>
 void matmul_nt(const context<C, T>& on, in<context<C, T>> x, in<context<C, T>> w, out<context<C, T>> y,
                const Epilogue& epilogue) {
-  detail::product<C, T>(on, x, y, [&](index j, index columns, index k, index depth, T* panel) {
-    transpose(w.row(j) + k, w.stride, columns, depth, panel, tile_columns<T>, tile_columns<T>);
-    detail::round_all<C>(panel, depth * tile_columns<T>);
-  }, epilogue);
+  using operand = detail::operand<C, T>;
+  constexpr index per_word = operand::numbers_per_word;
+  detail::product<operand, order::rows>(
+      on, operand::words(x.columns), y, detail::rows_of<operand>(x),
+      [&](index j, index columns, index k, index words, T* panel) {
+        operand::pack_transposed(w.row(j) + k * per_word, w.stride, columns,
+                                 std::min(words * per_word, x.columns - k * per_word), panel);
+      },
+      epilogue);
 }
 
 /// g [K, N] += x [M, K]^T y [M, N]
 template <class C, class T>
 void matmul_tn(const context<C, T>& on, in<context<C, T>> x, in<context<C, T>> y, out<context<C, T>> g) {
-  constexpr index N = tile_columns<T>, rows_of_block = 128;
-  const index panels = (g.columns + N - 1) / N, row_blocks = (g.rows + rows_of_block - 1) / rows_of_block;
-  on.tasks(panels * row_blocks, [&](index task) {
-    const index j = task % panels * N, columns = std::min(N, g.columns - j);
-    const index first = task / panels * rows_of_block, last = std::min(g.rows, first + rows_of_block);
-    constexpr index block_depth = 256;
-    alignas(alignment) T panel[block_depth * N];
-    alignas(alignment) T left[block_depth * tile_rows];
-    for (index k = 0; k < x.rows; k += block_depth) {
-      const index depth = std::min(block_depth, x.rows - k);
-      detail::make_panel(y.row(k) + j, y.stride, depth, columns, panel);
-      detail::round_all<C>(panel, depth * N);
-      for (index i = first; i < last; i += tile_rows) {
-        const index rows = std::min(tile_rows, last - i);
-        const T* a = x.row(k) + i;
-        index lda = x.stride;
-        if (rows < tile_rows || std::is_same_v<C, bf16>) {
-          for (index d = 0; d < depth; ++d)
-            for (index r = 0; r < tile_rows; ++r)
-              left[d * tile_rows + r] = r < rows ? detail::rounded<C>(x(k + d, i + r)) : T(0);
-          a = left;
-          lda = tile_rows;
-        }
-        tile<T> acc;
-        acc.clear();
-        acc.template add_product<order::columns>(a, lda, panel, N, depth);
-        detail::store_tile(acc, g, i, j, rows, columns, epilogue::add<T>{g});
-      }
-    }
-  });
-}
-
-/// y [M, N] = epilogue(x [M, K] w), w packed. One row, which is what decoding one sequence has, streams the weights
-/// through; more rows share them, tile by tile.
-template <class C, class T, class P, index In, index Out, class Epilogue>
-void matmul(const context<C, T>& on, in<context<C, T>> x, const packed_matrix<P, In, Out>& w, out<context<C, T>> y,
-            const Epilogue& epilogue) {
-  using panel_type = packed_panel<P, In>;
-  constexpr index N = tile_columns<T>;
-  on.tasks((Out + N - 1) / N, [&](index task) {
-    const panel_type& panel = w.panels[task];
-    const index j = task * N, columns = std::min(N, Out - j);
-    if (x.rows == 1) {
-      tile<T, 1> acc = row_panel_product(x.row(0), panel);
-      panel.scale(acc);
-      detail::store_tile(acc, y, 0, j, 1, columns, epilogue);
-      return;
-    }
-    alignas(alignment) T left[detail::block_depth * tile_rows];
-    for (index i = 0; i < x.rows; i += tile_rows) {
-      const index rows = std::min(tile_rows, x.rows - i);
-      tile<T> acc;
-      acc.clear();
-      for (index k = 0; k < In; k += detail::block_depth) {
-        const index depth = std::min(detail::block_depth, In - k);
-        detail::with_left_operand<T>(x, i, rows, k, depth, left, [&](auto order_of_a, const T* a, index lda) {
-          add_panel_product<order_of_a()>(acc, a, lda, panel, k, depth);
-        });
-      }
-      panel.scale(acc);
-      detail::store_tile(acc, y, i, j, rows, columns, epilogue);
-    }
-  });
-}
-
-/// Logits: y [M, V] = epilogue(x [M, E] w^T), w a packed table of V rows.
-template <class C, class T, class P, index V, index E, class Epilogue>
-void matmul_nt(const context<C, T>& on, in<context<C, T>> x, const packed_head<P, V, E>& w, out<context<C, T>> y,
-               const Epilogue& epilogue) {
-  matmul(on, x, w.transposed, y, epilogue);
+  using operand = detail::operand<C, T>;
+  constexpr index per_word = operand::numbers_per_word;
+  const auto depth = [&](index k, index words) { return std::min(words * per_word, x.rows - k * per_word); };
+  detail::product<operand, order::columns>(
+      on, operand::words(x.rows), g,
+      [&](index i, index rows, index k, index words, T* copy) -> detail::left_tiles<T> {
+        const index tile_stride = words * tile_rows + tile_columns<T>;  // not a multiple of a page: tiles share no cache sets
+        operand::pack_tiles(x.row(k * per_word) + i, x.stride, depth(k, words), rows, copy, tile_stride);
+        return {copy, tile_stride};
+      },
+      [&](index j, index columns, index k, index words, T* panel) {
+        operand::pack_columns(y.row(k * per_word) + j, y.stride, depth(k, words), columns, panel);
+      },
+      epilogue::add<T>{g});
 }
 
 // Weights that are tensors are matrices.

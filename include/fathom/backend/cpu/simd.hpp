@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 // GCC 12 takes the undefined operand of the AVX-512 intrinsics for a mistake (GCC bug 105593). Its warnings point into
@@ -19,6 +20,7 @@
 
 #include <xsimd/xsimd.hpp>
 
+#include "fathom/backend/epilogue.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/types.hpp"
 
@@ -48,14 +50,6 @@ template <class V>
     return hadd(v);  // its name in xsimd 8
 }
 
-/// e^x for x <= 0, and 0 for -infinity.
-template <class T>
-[[nodiscard]] inline vec<T> exp_of_nonpositive(vec<T> x) {
-  // On the way, xsimd makes doubles integers, some of them one by one in plain C++, where -infinity has no integer.
-  if constexpr (sizeof(T) == sizeof(double)) x = xsimd::select(x < vec<T>(-1000), vec<T>(-1000), x);
-  return xsimd::exp(x);
-}
-
 /// W numbers as the compiler's own vector, for what is said best in plain operators: shifts, conversions, shuffles.
 template <class T, index W>
 using native [[gnu::vector_size(W * sizeof(T))]] = T;
@@ -70,6 +64,50 @@ template <class T, class Native>
 [[nodiscard]] inline vec<T> as_vec(const Native& v) {
   static_assert(sizeof(Native) == sizeof(vec<T>));
   return std::bit_cast<vec<T>>(v);
+}
+
+/// The bits of a vector as the compiler's own vector of U.
+template <class U, class T>
+[[nodiscard]] inline auto bits_of(const vec<T>& v) {
+  static_assert(sizeof(U) == sizeof(T));
+  return std::bit_cast<native<U, lanes<T>>>(v);
+}
+
+/// The largest of all lanes, in every lane.
+template <class T>
+[[nodiscard]] inline vec<T> largest_lane(vec<T> v) {
+  const auto with_partner = [&]<std::size_t Distance, std::size_t... L>(std::index_sequence<L...>) __attribute__((always_inline)) {
+    const auto lanes_of_v = bits_of<T>(v);
+    v = xsimd::max(v, as_vec<T>(__builtin_shufflevector(lanes_of_v, lanes_of_v, static_cast<int>(L ^ Distance)...)));
+  };
+  constexpr std::size_t W = static_cast<std::size_t>(lanes<T>);
+  unroll<std::bit_width(W) - 1>([&](auto i) __attribute__((always_inline)) {
+    with_partner.template operator()<(std::size_t{1} << i)>(std::make_index_sequence<W>());
+  });
+  return v;
+}
+
+/// e^x for x <= 0, and 0 for -infinity. In float to within 2 eps of the result, and 0 where that is less than 1.3e-38:
+/// e^x = 2^n e^r with n = round(x / ln 2), and a polynomial for e^r, |r| <= ln(2)/2, that is off by 1.05e-7 at most
+/// (minimax, relative error, its first two coefficients 1).
+template <class T>
+[[nodiscard, gnu::always_inline]] inline vec<T> exp_of_nonpositive(const vec<T>& x) {
+  if constexpr (std::is_same_v<T, float>) {
+    const vec<T> to_integer(12582912.f);  // 1.5 * 2^23: what is added to it is rounded, to the last bits of the sum
+    const vec<T> sum = xsimd::fma(x, vec<T>(1.44269504f), to_integer), n = sum - to_integer;
+    // ln 2 in two parts, of which n times the first is exact.
+    const vec<T> r = xsimd::fma(n, vec<T>(2.12194440e-4f), xsimd::fma(n, vec<T>(-0.693359375f), x));
+    vec<T> power = xsimd::fma(r, vec<T>(0.00831250101f), vec<T>(0.0418903343f));
+    power = xsimd::fma(r, power, vec<T>(0.166671157f));
+    power = xsimd::fma(r, power, vec<T>(0.499992311f));
+    power = xsimd::fma(r, power, vec<T>(1.f));
+    power = xsimd::fma(r, power, vec<T>(1.f));
+    const auto scaled = bits_of<std::uint32_t, T>(power) + (bits_of<std::uint32_t, T>(sum) << 23);  // n into the exponent
+    return xsimd::select(x < vec<T>(-87.3f), vec<T>(0.f), as_vec<T>(scaled));
+  } else {
+    // On the way, xsimd makes doubles integers, some of them one by one in plain C++, where -infinity has no integer.
+    return xsimd::exp(xsimd::select(x < vec<T>(-1000), vec<T>(-1000), x));
+  }
 }
 
 /// Transposes a square of W x W numbers between memory: to[j * to_stride + i] = from[i * from_stride + j]. W = lanes<T>.
@@ -113,3 +151,21 @@ inline void transpose(const T* from, index from_stride, index rows, index column
 }
 
 }  // namespace fathom::cpu
+
+namespace fathom {
+
+/// The logistic function of vectors of floats, from e^-|u|, which cannot overflow. Off by 5 eps of the result at most.
+template <>
+struct logistic<cpu::vec<float>> {
+  cpu::vec<float> value, slope;
+
+  [[gnu::always_inline]] explicit logistic(const cpu::vec<float>& u) {
+    using V = cpu::vec<float>;
+    const V power = cpu::exp_of_nonpositive<float>(-xsimd::abs(u)), larger = V(1.f) / (V(1.f) + power);
+    const V smaller = power * larger;  // 1 - larger
+    value = xsimd::select(u < V(0.f), smaller, larger);
+    slope = smaller * larger;
+  }
+};
+
+}  // namespace fathom

@@ -21,10 +21,11 @@ class meeting_point {
  public:
   explicit meeting_point(int size) : size_(size) {}
 
-  void wait() {
+  [[gnu::noinline]] void wait() {
     const unsigned turn = turn_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
       arrived_.store(0, std::memory_order_relaxed);
+      for (int r = 0; r < size_ && r < most_ranks; ++r) claimed_[static_cast<std::size_t>(r)].count.store(0, std::memory_order_relaxed);
       turn_.store(turn + 1, std::memory_order_release);
       return;
     }
@@ -33,6 +34,12 @@ class meeting_point {
         pause();
       else
         std::this_thread::yield();
+  }
+
+  static constexpr int most_ranks = 64;
+  /// The next task of the share of rank `owner`, from 0. Every meeting begins anew.
+  [[nodiscard]] index claim(int owner) {
+    return claimed_[static_cast<std::size_t>(owner)].count.fetch_add(1, std::memory_order_relaxed);
   }
 
   static constexpr index most_partials = 64;
@@ -47,6 +54,10 @@ class meeting_point {
 #endif
   }
   int size_;
+  struct alignas(alignment) counter {
+    std::atomic<index> count{0};
+  };
+  std::array<counter, static_cast<std::size_t>(most_ranks)> claimed_;
   alignas(alignment) std::atomic<int> arrived_{0};
   alignas(alignment) std::atomic<unsigned> turn_{0};
 };
@@ -69,12 +80,29 @@ class context {
     if (size_ > 1) meeting_->wait();
   }
 
-  /// Calls f(0), ..., f(count - 1), shared among the ranks, and waits for all. What a task computes must not depend on
-  /// which others its rank runs: then results do not depend on the number of threads.
+  /// Calls f(first, last) with this rank's share of [0, count), and waits for all.
+  template <class F>
+  void share(index count, const F& f) const {
+    const index first = count * rank_ / size_, last = count * (rank_ + 1) / size_;
+    if (first < last) f(first, last);
+    barrier();
+  }
+  /// Calls f(0), ..., f(count - 1), shared among the ranks, and waits for all. A rank that has done its share takes tasks
+  /// from the others', whose core may be busy with something else. What a task computes must not depend on which others its
+  /// rank runs: then results do not depend on the number of threads.
   template <class F>
   void tasks(index count, const F& f) const {
-    const index last = count * (rank_ + 1) / size_;
-    for (index i = count * rank_ / size_; i < last; ++i) f(i);
+    if (size_ == 1 || size_ > meeting_point::most_ranks) {
+      share(count, [&](index first, index last) {
+        for (index i = first; i < last; ++i) f(i);
+      });
+      return;
+    }
+    for (int n = 0; n < size_; ++n) {
+      const int owner = (rank_ + n) % size_;
+      const index last = count * (owner + 1) / size_;
+      for (index i; (i = count * owner / size_ + meeting_->claim(owner)) < last;) f(i);
+    }
     barrier();
   }
   /// f(0) + ... + f(count - 1), in that order whatever the number of threads; count is at most 64. The same for all ranks.

@@ -1,0 +1,161 @@
+// How the operands of matrix products are kept while they are multiplied: numbers as they are, or, for the compute type
+// bf16 on a processor that multiplies pairs of bf16 (AVX512_BF16), two neighbours of the depth in one 32-bit word.
+//
+// A word holds `numbers_per_word` numbers of the depth k. Packing a tile or a panel rounds to the compute type and pads
+// with zeros.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "fathom/backend/cpu/simd.hpp"
+#include "fathom/backend/cpu/tile.hpp"
+#include "fathom/core/bf16.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom::cpu {
+
+/// Whether this program multiplies bf16 as they are: products of the compute type bf16 then take half the time. Elsewhere
+/// they are rounded to bf16 and multiplied as floats, which takes longer than float does.
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+inline constexpr bool has_bf16_products = true;
+#else
+inline constexpr bool has_bf16_products = false;
+#endif
+
+namespace detail {
+
+/// A word is a number. Compute = bf16 rounds it to bf16; products and sums are float.
+template <class Compute, class T>
+struct operand {
+  static constexpr index numbers_per_word = 1;
+  static constexpr bool as_it_lies = !std::is_same_v<Compute, bf16>;  // rows in memory are rows of words
+  [[nodiscard]] static constexpr index words(index depth) { return depth; }
+
+  [[gnu::always_inline]] static vec<T> multiply_add(const vec<T>& a, const vec<T>& b, const vec<T>& sum) {
+    return xsimd::fma(a, b, sum);
+  }
+  /// to [rows in whole tiles, words] = from [rows, depth]
+  static void pack_rows(const T* from, index stride, index rows, index depth, T* to, index words) {
+    for (index i = 0; i < rows; ++i, from += stride, to += words) {
+      std::copy_n(from, depth, to);
+      round_all(to, depth);
+    }
+    std::fill_n(to, (tile_rows - 1 - (rows - 1) % tile_rows) * words, T(0));
+  }
+  /// to [depth, tile_columns] = from [depth, columns]
+  static void pack_columns(const T* from, index stride, index depth, index columns, T* to) {
+    constexpr index N = tile_columns<T>, W = lanes<T>;
+    for (index k = 0; k < depth; ++k, from += stride, to += N) {
+      if (columns == N) {  // as two vectors: of a loop, g++ makes a call of memmove
+        vec<T>::load_unaligned(from).store_aligned(to);
+        vec<T>::load_unaligned(from + W).store_aligned(to + W);
+      } else {
+        for (index j = 0; j < N; ++j) to[j] = j < columns ? from[j] : T(0);
+      }
+      round_all(to, N);
+    }
+  }
+  /// to [tiles, depth, tile_rows] = from [depth, columns], tiles tile_stride apart
+  static void pack_tiles(const T* from, index stride, index depth, index columns, T* to, index tile_stride) {
+    for (index k = 0; k < depth; ++k, from += stride, to += tile_rows) {
+      T* tile = to;
+      index j = 0;
+      for (; j + tile_rows <= columns; j += tile_rows, tile += tile_stride) std::memcpy(tile, from + j, tile_rows * sizeof(T));
+      if (j < columns) {
+        std::fill_n(tile, tile_rows, T(0));
+        std::copy(from + j, from + columns, tile);
+      }
+      if constexpr (!as_it_lies)
+        for (; tile >= to; tile -= tile_stride) round_all(tile, tile_rows);
+    }
+  }
+  /// to [depth, tile_columns] = from [columns, depth], transposed
+  static void pack_transposed(const T* from, index stride, index columns, index depth, T* to) {
+    transpose(from, stride, columns, depth, to, tile_columns<T>, tile_columns<T>);
+    round_all(to, depth * tile_columns<T>);
+  }
+
+ private:
+  static void round_all(T* values, index count) {
+    if constexpr (std::is_same_v<Compute, bf16>)
+      for (index i = 0; i < count; ++i) values[i] = static_cast<float>(bf16(values[i]));
+  }
+};
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+/// A word is a pair of bf16: k even in its low half, k + 1 in its high half. vdpbf16ps adds both products to a float; it
+/// rounds to nearest, and takes subnormal numbers for 0. Words lie in memory as floats do, but are none.
+template <>
+struct operand<bf16, float> {
+  static constexpr index numbers_per_word = 2;
+  static constexpr bool as_it_lies = false;
+  [[nodiscard]] static constexpr index words(index depth) { return (depth + 1) / 2; }
+
+  [[gnu::always_inline]] static vec<float> multiply_add(const vec<float>& a, const vec<float>& b, const vec<float>& sum) {
+    return _mm512_dpbf16_ps(sum, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b));
+  }
+
+  /// to [rows in whole tiles, words] = from [rows, depth]
+  static void pack_rows(const float* from, index stride, index rows, index depth, float* to, index words) {
+    for (index i = 0; i < rows; ++i, from += stride, to += words) {
+      index k = 0;
+      for (; k + 32 <= depth; k += 32) store(to + k / 2, rounded(load(from + k + 16), load(from + k)));
+      for (; k < depth; k += 2) to[k / 2] = pair(from[k], k + 1 < depth ? from[k + 1] : 0.f);
+    }
+    std::fill_n(to, (tile_rows - 1 - (rows - 1) % tile_rows) * words, 0.f);
+  }
+  /// to [words, tile_columns] = pairs of rows of from [depth, columns]
+  static void pack_columns(const float* from, index stride, index depth, index columns, float* to) {
+    for (index k = 0; k < depth; k += 2, from += 2 * stride, to += tile_columns<float>)
+      for (index j = 0; j < tile_columns<float>; j += 16)
+        store(to + j, pairs_of_rows(from + j, k + 1 < depth ? from + j + stride : nullptr, columns - j));
+  }
+  /// to [tiles, words, tile_rows] = pairs of rows of from [depth, columns], tiles tile_stride apart
+  static void pack_tiles(const float* from, index stride, index depth, index columns, float* to, index tile_stride) {
+    static_assert(tile_rows == 8);
+    for (index k = 0; k < depth; k += 2, from += 2 * stride, to += tile_rows)
+      for (index j = 0; j < columns; j += 16) {
+        const __m512i pairs = pairs_of_rows(from + j, k + 1 < depth ? from + j + stride : nullptr, columns - j);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + j / 8 * tile_stride), _mm512_castsi512_si256(pairs));
+        if (j + 8 < columns)
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (j / 8 + 1) * tile_stride), _mm512_extracti64x4_epi64(pairs, 1));
+      }
+  }
+  /// to [words, tile_columns] = pairs of columns of from [columns, depth], transposed
+  static void pack_transposed(const float* from, index stride, index columns, index depth, float* to) {
+    constexpr index most = 2 * tile_columns<float>;
+    alignas(alignment) float words_of[tile_columns<float> * most / 2];
+    for (index k = 0; k < depth; k += most, from += most, to += most / 2 * tile_columns<float>) {
+      const index some = std::min(most, depth - k), count = words(some);
+      for (index j = 0; j < columns; j += tile_rows)
+        pack_rows(from + j * stride, stride, std::min(tile_rows, columns - j), some, words_of + j * count, count);
+      transpose(words_of, count, columns, count, to, tile_columns<float>, tile_columns<float>);
+    }
+  }
+
+ private:
+  static __m512 load(const float* from) { return _mm512_loadu_ps(from); }
+  static void store(float* to, __m512i words) { _mm512_storeu_si512(to, words); }
+  /// bf16 of `low` in the lower half, of `high` in the upper one
+  static __m512i rounded(__m512 high, __m512 low) { return std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)); }
+  /// Pairs of a number of `row` and the one below it in `next` (null: zeros), 16 of them, or `columns` and zeros.
+  static __m512i pairs_of_rows(const float* row, const float* next, index columns) {
+    const auto there = static_cast<__mmask16>(columns >= 16 ? 0xffff : columns <= 0 ? 0 : (1 << columns) - 1);
+    const __m512 low = _mm512_maskz_loadu_ps(there, row);
+    const __m512 high = next ? _mm512_maskz_loadu_ps(there, next) : _mm512_setzero_ps();
+    alignas(64) static constexpr std::uint16_t order_of[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                               8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return _mm512_permutexvar_epi16(_mm512_load_si512(order_of), rounded(high, low));
+  }
+  static float pair(float low, float high) {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bf16(low).bits) |
+                                static_cast<std::uint32_t>(bf16(high).bits) << 16);
+  }
+};
+#endif
+
+}  // namespace detail
+}  // namespace fathom::cpu
