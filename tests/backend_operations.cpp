@@ -2,6 +2,7 @@
 // double, over many shapes.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
@@ -67,6 +68,55 @@ TEMPLATE_TEST_CASE("copy, add, zero, column_sums", "[backend]", float, double) {
       return static_cast<double>(rows + 2) * eps<T> * magnitude.data()[j];
     });
   }
+}
+
+TEMPLATE_TEST_CASE("exp_of_nonpositive and logistic", "[backend]", float, double) {
+  using T = TestType;
+  using V = fathom::cpu::vec<T>;
+  constexpr std::size_t W = V::size;
+  constexpr double smallest = 1.3e-38;  // below it, floats are 0
+  double worst = 0, worst_value = 0, worst_slope = 0, largest_of_small = 0;
+  const auto check = [&](const std::array<T, W>& x) {
+    std::array<T, W> power, value, slope;
+    const V v = V::load_unaligned(x.data());
+    fathom::cpu::exp_of_nonpositive<T>(v).store_unaligned(power.data());
+    // Of both signs: lanes in turn.
+    std::array<T, W> u = x;
+    for (std::size_t i = 1; i < W; i += 2) u[i] = -u[i];
+    const logistic<V> s(V::load_unaligned(u.data()));
+    s.value.store_unaligned(value.data());
+    s.slope.store_unaligned(slope.data());
+    for (std::size_t i = 0; i < W; ++i) {
+      const double exact = std::exp(static_cast<double>(x[i]));
+      const auto error = [](T found, double expected) { return std::abs(static_cast<double>(found) / expected - 1) / eps<T>; };
+      if (exact < smallest) {
+        largest_of_small = std::max({largest_of_small, static_cast<double>(power[i]), static_cast<double>(slope[i])});
+        continue;
+      }
+      worst = std::max(worst, error(power[i], exact));
+      worst_value = std::max(worst_value, error(value[i], (u[i] < 0 ? exact : 1) / (1 + exact)));
+      if (std::is_same_v<T, float>) worst_slope = std::max(worst_slope, error(slope[i], exact / (1 + exact) / (1 + exact)));
+    }
+  };
+  // From -0 through all orders of magnitude to -120, every 200th float of them.
+  std::array<T, W> x;
+  std::uint32_t bits = 0;
+  while (bits < std::bit_cast<std::uint32_t>(120.f)) {
+    for (T& value : x) {
+      value = -static_cast<T>(std::bit_cast<float>(bits));
+      bits += bits % 3 + 199;
+    }
+    check(x);
+  }
+  CHECK(worst <= 2);
+  CHECK(worst_value <= 5);
+  CHECK(worst_slope <= 5);
+  CHECK(largest_of_small <= smallest);
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  for (const T far : {-infinity, std::numeric_limits<T>::lowest(), T(-1e30), T(-1e5)})
+    CHECK(fathom::cpu::exp_of_nonpositive<T>(V(far)).get(0) == 0);
+  CHECK(fathom::cpu::exp_of_nonpositive<T>(V(T(-0.0))).get(0) == 1);
+  CHECK(std::isnan(fathom::cpu::exp_of_nonpositive<T>(V(std::numeric_limits<T>::quiet_NaN())).get(0)));
 }
 
 TEMPLATE_TEST_CASE("gelu_forward and gelu_backward", "[backend]", float, double) {

@@ -25,7 +25,6 @@
 namespace fathom::test {
 namespace {
 
-// The context is longer than the blocks of 64 tokens that prompts are read in.
 constexpr index vocab = 31, context = 80;
 constexpr config small{.vocab = vocab, .context = context, .width = 20, .depth = 3, .heads = 2, .hidden = 24};
 constexpr config with(config c, shortcut s, bool tied = true) {
@@ -138,7 +137,7 @@ void check_decoding() {
     typename Model::cache cache;
     for (std::size_t i = 0; i < 80; ++i) expected.check(0, i, Model::decode(*ready, expected.tokens(0)[i], cache));
   }
-  SECTION("a prompt of several blocks, and on") {
+  SECTION("a prompt, and on") {
     typename Model::cache cache(1);
     expected.check(0, 69, Model::prefill(*ready, expected.tokens(0).first(70), cache));
     for (std::size_t i = 70; i < 80; ++i) expected.check(0, i, Model::decode(*ready, expected.tokens(0)[i], cache));
@@ -208,6 +207,20 @@ TEMPLATE_TEST_CASE("the reference backend decodes as it reads", "[model]", gpt_k
 TEMPLATE_TEST_CASE("the cpu backend decodes as it reads", "[model]", gpt_kind, after_kind, replace_kind, joint_kind,
                    one_block) {
   check_decoding<model<TestType::c, backend::cpu<float>>>();
+}
+
+TEST_CASE("prompts longer than the blocks of 256 tokens that they are read in", "[model]") {
+  constexpr config c{.vocab = vocab, .context = 600, .width = 12, .depth = 2, .heads = 2, .shortcut = {.depths = {0, 1}}};
+  using net = model<c>;
+  const auto weights = some_weights<net>();
+  const auto ready = pack<float>(*weights);
+  const forward_pass<net> expected(*weights, {some_tokens(600, 1)});
+  net::cache cache;
+  expected.check(0, 529, net::prefill(*ready, expected.tokens(0).first(530), cache));
+  for (std::size_t i = 530; i < 535; ++i) expected.check(0, i, net::decode(*ready, expected.tokens(0)[i], cache));
+  cache.truncate(100);
+  expected.check(0, 355, net::prefill(*ready, expected.tokens(0).subspan(100, 256), cache));
+  expected.check(0, 599, net::prefill(*ready, expected.tokens(0).subspan(356), cache));
 }
 
 TEST_CASE("what a cache refuses leaves it as it was", "[model]") {
