@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <numbers>
 #include <string>
+#include <type_traits>
 
 #include <CLI/CLI.hpp>
 #include <fathom/data/ngram.hpp>
@@ -16,7 +17,9 @@
 
 constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
                               .shortcut = {.depths = {2, 4}}};  // the last block attends to the outputs of blocks 2 and 4
-using net = fathom::model<tiny>;
+// Weights and sums are float; products take bf16 where the machine multiplies them at once.
+using compute = std::conditional_t<fathom::cpu::has_bf16_products, fathom::bf16, float>;
+using net = fathom::model<tiny, fathom::backend::cpu<compute>>;
 
 struct options {
   std::string text;
