@@ -8,13 +8,13 @@
 #include <benchmark/benchmark.h>
 #include <fathom/backend/cpu.hpp>
 
-/// Floating-point operations per second of fused multiply-adds in float, the best of ten bursts of some milliseconds.
-inline double fma_burst() {
+/// Floating-point operations per second of fused multiply-adds in float, the best of some bursts of some milliseconds.
+inline double fma_burst(int attempts = 10) {
   using vec = fathom::cpu::vec<float>;
   constexpr long rounds = 2'000'000;
   constexpr std::size_t chains = 16;  // enough to keep every unit busy
   double best = 0;
-  for (int attempt = 0; attempt < 10; ++attempt) {
+  for (int attempt = 0; attempt < attempts; ++attempt) {
     int threads = 1;
     const auto start = std::chrono::steady_clock::now();
     fathom::backend::cpu<float>::executor{}.run([&](const auto& on) {

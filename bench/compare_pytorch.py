@@ -1,8 +1,11 @@
-"""fathom beside PyTorch: the same models, batches and optimiser, fp32, the same number of threads, in turns.
+"""fathom beside PyTorch: the same models, batches and optimiser, the same number of threads, in turns.
 
-PyTorch's side is written as its users write it: nn.Module, scaled_dot_product_attention, AdamW(fused=True), a KV cache
-for decoding; eager, and, with --compile, torch.compile. A row gives the median over the rounds of both sides and their
-ratio (PyTorch's time over fathom's: above 1, fathom is faster).
+Training in fp32 against fp32, and with products in bf16 against bf16 autocast; decoding from a KV cache, batch 1; prefill of
+the whole context for the logits of its last token. PyTorch's side is written as its users write it: nn.Module,
+scaled_dot_product_attention, AdamW(fused=True); eager, and, with --compile, torch.compile, whose fastest variant counts. A
+row gives the median over the rounds and, in parentheses, the best round, of both sides, and the ratio of each (PyTorch's
+time over fathom's: above 1, fathom is faster). All works of a model are measured in each round, so that plain and shortcut
+stand beside each other too: what the shortcut costs is the last table.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import subprocess
 import time
 
 import torch
+import torch._dynamo
 from torch import nn
 from torch.nn import functional as F
 
@@ -153,29 +157,23 @@ class Gpt(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def timed(f, seconds):
-    """Median time of f over at least `seconds`, after one call to warm up."""
-    f()
-    times, start = [], time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - start < seconds:
-        before = time.perf_counter()
-        f()
-        times.append(time.perf_counter() - before)
-    return statistics.median(times)
+def built(name, shortcut):
+    sizes, _, depths = MODELS[name]
+    return Gpt(*sizes, depths if shortcut else ())
 
 
-def training(name, shortcut, compiled):
-    sizes, (sequences, tokens), depths = MODELS[name]
-    model = Gpt(*sizes, depths if shortcut else ())
+def training(model, name, bf16, run):
+    """A step of training: `run` is the model, or what torch.compile made of it."""
+    (vocab, *_), (sequences, tokens), _ = MODELS[name]
     decayed = [p for p in model.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if p.dim() != 2]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}],
                                   lr=1e-3, betas=(0.9, 0.95), fused=True)
-    ids = torch.randint(sizes[0], (sequences, tokens + 1))
-    run = torch.compile(model) if compiled else model
+    ids = torch.randint(vocab, (sequences, tokens + 1))
 
     def step():
-        loss = run(ids[:, :-1], ids[:, 1:])
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = run(ids[:, :-1], ids[:, 1:])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -184,9 +182,19 @@ def training(name, shortcut, compiled):
     return step
 
 
-def decoding(name, shortcut):
-    (vocab, context, width, depth, heads), _, depths = MODELS[name]
-    model = Gpt(vocab, context, width, depth, heads, depths if shortcut else ()).eval()
+def prefill(name, run):
+    (vocab, context, *_), _, _ = MODELS[name]
+    ids = torch.randint(vocab, (1, context))
+
+    @torch.inference_mode()
+    def read():
+        run(ids)
+
+    return read
+
+
+def decoding(model, name, shortcut):
+    (_, context, width, depth, heads), _, depths = MODELS[name]
     caches = [Cache(heads, context, width // heads) for _ in range(depth)]
     if shortcut:
         caches.append(Cache(heads, context * len(depths), width // heads))
@@ -205,20 +213,80 @@ def decoding(name, shortcut):
     return token
 
 
+def works_of(name, options):
+    """{row of bench_models: {how: a call of PyTorch's side}}; the first call of each compiles."""
+    works = {}
+    for shortcut in (False, True):
+        row = name + ("-shortcut" if shortcut else "")
+        model = built(name, shortcut)
+        kinds = {"eager": model}
+        if options.compile:
+            kinds["compile"] = torch.compile(model)
+        if "train" in options.rows:
+            for kind in options.types:
+                works[f"train/{row}" + ("/bf16" if kind == "bf16" else "")] = {
+                    how: training(model, name, kind == "bf16", run) for how, run in kinds.items()}
+        if "decode" in options.rows:
+            works[f"decode/{row}/f32"] = {"eager": decoding(model, name, shortcut)}
+        if "prefill" in options.rows:
+            fixed = built(name, shortcut).eval()  # freezing makes its weights constants
+            kinds = {"eager": fixed}
+            if options.compile:
+                kinds["compile"] = torch.compile(fixed)
+                kinds["compile, frozen"] = torch.compile(fixed, options={"freezing": True})
+            works[f"prefill/{row}"] = {how: prefill(name, run) for how, run in kinds.items()}
+    return works
+
+
+def timed(f, seconds):
+    """Mean time of f over at least `seconds`, after one call to warm up: what Google Benchmark gives for fathom."""
+    f()
+    calls, start = 0, time.perf_counter()
+    while calls < 1 or time.perf_counter() - start < seconds:
+        f()
+        calls += 1
+    return (time.perf_counter() - start) / calls
+
+
 def fathom(program, row, seconds):
-    """Median seconds of one row of bench_models."""
+    """Mean time of one row of bench_models over at least `seconds`, and its floating-point operations."""
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     output = subprocess.run([program, f"--benchmark_filter=^{row}/real_time$", "--benchmark_format=json",
-                             "--benchmark_repetitions=3", f"--benchmark_min_time={seconds / 3}"],
-                            capture_output=True, check=True, text=True).stdout
-    result = json.loads(output)
-    median = next(b for b in result["benchmarks"] if b["name"].endswith("_median"))
-    return median["real_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[median["time_unit"]]
+                             f"--benchmark_min_time={seconds}"], capture_output=True, check=True, text=True, env=environment).stdout
+    result = json.loads(output)["benchmarks"][0]
+    time_of_one = result["real_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[result["time_unit"]]
+    return time_of_one, result["FLOP/s"] * time_of_one
+
+
+def one_round(works, seconds, options):
+    """{row: (fathom's time, its operations, {how: PyTorch's time})}"""
+    return {row: (*fathom(options.fathom, row, seconds), {how: timed(f, seconds) for how, f in peers.items()})
+            for row, peers in works.items()}
+
+
+def measured(works, options):
+    """{row: (how PyTorch was fastest, its times, fathom's times, operations)}, a time for every round."""
+    for peers in works.values():
+        for f in peers.values():
+            f()
+    rounds = [one_round(works, options.seconds, options) for _ in range(options.rounds)]
+    results = {}
+    for row, peers in works.items():
+        how = min(peers, key=lambda peer: statistics.median(r[row][2][peer] for r in rounds))
+        results[row] = (how, [r[row][2][how] for r in rounds], [r[row][0] for r in rounds], rounds[0][row][1])
+    return results
+
+
+def milliseconds(times):
+    return f"{1e3 * statistics.median(times):.3f} ({1e3 * min(times):.3f})"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fathom", required=True, help="the program bench_models")
     parser.add_argument("--models", nargs="+", default=["tiny", "small"], choices=list(MODELS))
+    parser.add_argument("--rows", nargs="+", default=["train", "decode", "prefill"], choices=["train", "decode", "prefill"])
+    parser.add_argument("--types", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"], help="of products in training")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -227,24 +295,30 @@ def main():
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     torch.manual_seed(1)
+    torch.set_float32_matmul_precision("highest")  # fp32 against fp32
+    torch._dynamo.config.recompile_limit = 64  # all models are compiled from one class; by default the ninth would run eager
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
 
     with open("/proc/cpuinfo") as info:
         cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.machine())
-    print(f"{cpu}, {options.threads} threads; PyTorch {torch.__version__}; medians of {options.rounds} rounds\n")
-    print("| work | PyTorch | fathom | ratio |\n| --- | --- | --- | --- |")
+    mkl = ", MKL with the kernels it has for Intel's processors" if "LD_PRELOAD" in os.environ else ""
+    print(f"{cpu}, {options.threads} threads; PyTorch {torch.__version__}{mkl}; median (best) of {options.rounds} rounds\n")
+    print("| work | PyTorch, ms | how | fathom, ms | ratio | of the bests |\n| --- | --- | --- | --- | --- | --- |")
+    costs = []
     for name in options.models:
-        for shortcut in (False, True):
-            row = name + ("-shortcut" if shortcut else "")
-            kinds = {f"train/{row}": [training(name, shortcut, False)], f"decode/{row}/f32": [decoding(name, shortcut)]}
-            if options.compile:
-                kinds[f"train/{row}"].append(training(name, shortcut, True))
-            for work, peers in kinds.items():
-                ours, theirs = [], []
-                for _ in range(options.rounds):
-                    ours.append(fathom(options.fathom, work, options.seconds))
-                    theirs.append(min(timed(peer, options.seconds) for peer in peers))
-                a, b = statistics.median(theirs), statistics.median(ours)
-                print(f"| {work} | {1e3 * a:.3f} ms | {1e3 * b:.3f} ms | {a / b:.2f} |", flush=True)
+        results = measured(works_of(name, options), options)
+        for row, (how, theirs, ours, _) in results.items():
+            print(f"| {row} | {milliseconds(theirs)} | {how} | {milliseconds(ours)} "
+                  f"| {statistics.median(theirs) / statistics.median(ours):.2f} | {min(theirs) / min(ours):.2f} |", flush=True)
+        for row, (_, theirs, ours, operations) in results.items():
+            plain = results[row.replace("-shortcut", "")]
+            if row.startswith("train") and "-shortcut" in row:
+                cost = [statistics.median(b / a for a, b in zip(plain[side], results[row][side])) for side in (1, 2)]
+                costs.append(f"| {row} | {operations / plain[3]:.3f} | {cost[1]:.3f} | {cost[0]:.3f} |")
+        torch._dynamo.reset()
+    if costs:
+        print("\nThe shortcut over the plain model: floating-point operations, and time, the median of the rounds' ratios.\n")
+        print("| work | operations | fathom | PyTorch |\n| --- | --- | --- | --- |", *costs, sep="\n")
 
 
 if __name__ == "__main__":

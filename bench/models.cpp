@@ -1,7 +1,9 @@
-// A training step (forward, backward, AdamW) and decoding, batch 1, for the three models, plain and with the shortcut.
+// A training step (forward, backward, AdamW) with products in float and in bf16, decoding and prefill, batch 1, for the
+// three models, plain and with the shortcut.
 //
 //   bench_models [--benchmark_filter=train/tiny] ...
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,60 +23,98 @@ std::vector<fathom::token> random_tokens(fathom::index count, fathom::index voca
   return tokens;
 }
 
+/// The state of the row that runs now. Google Benchmark calls a row several times over, to find out how often to repeat it;
+/// the weights of a large model take seconds to draw, so they are drawn once. Rows have states of different types.
+template <class State>
+State& state_of(const std::string& row) {
+  static std::string held;
+  static std::shared_ptr<void> kept;
+  if (held != row) {
+    kept.reset();
+    kept = std::make_shared<State>();
+    held = row;
+  }
+  return *static_cast<State*>(kept.get());
+}
+
+/// forward, backward, AdamW with clipping
+template <class net>
+void training(const std::string& row, fathom::index sequences, fathom::index tokens) {
+  struct trained {
+    fathom::owned<typename net::parameters> weights = fathom::make<typename net::parameters>();
+    fathom::owned<typename net::parameters> gradients = fathom::make<typename net::parameters>();
+    fathom::adamw<net> optimizer;
+    trained() { fathom::initialize<net>(*weights, 1); }
+  };
+  benchmark::RegisterBenchmark(row.c_str(), [=](benchmark::State& state) {
+    trained& m = state_of<trained>(row);
+    typename net::tape tape(sequences, tokens);
+    const auto count_of = static_cast<std::size_t>(sequences * tokens);
+    const auto ids = random_tokens(sequences * tokens + 1, net::vocab);
+    const fathom::batch batch{std::span(ids).first(count_of), std::span(ids).last(count_of), sequences, tokens};
+    const auto step = [&] {
+      net::forward(*m.weights, batch, tape);
+      net::backward(*m.weights, batch, tape, *m.gradients);
+      m.optimizer.step(*m.weights, *m.gradients);
+    };
+    step();  // to warm up
+    for (auto _ : state) step();
+    count(state, net::training_flops_per_token(tokens) * static_cast<double>(count_of), 0, burst);
+    state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(count_of), benchmark::Counter::kIsIterationInvariantRate);
+  })->UseRealTime()->Unit(benchmark::kMillisecond);
+}
+
+/// Weights packed as P, and a cache.
+template <class net, class P>
+struct decoded {
+  fathom::owned<typename net::template packed<P>> weights = [] {
+    auto plain = fathom::make<typename net::parameters>();
+    fathom::initialize<net>(*plain, 1);
+    return fathom::pack<P>(*plain);
+  }();
+  typename net::cache cache{1};
+};
+
+/// One token after another, from half of the context on
+template <class net, class P>
+void decoding(const std::string& row) {
+  benchmark::RegisterBenchmark(row.c_str(), [=](benchmark::State& state) {
+    auto& m = state_of<decoded<net, P>>(row);
+    m.cache.truncate(0);
+    net::prefill(*m.weights, random_tokens(net::context / 2, net::vocab), m.cache);
+    for (auto _ : state) {
+      benchmark::DoNotOptimize(net::decode(*m.weights, 1, m.cache).data());
+      if (m.cache.length() == net::context) m.cache.truncate(net::context / 2);
+    }
+    count(state, net::forward_flops_per_token(net::context), static_cast<double>(net::template weight_bytes<P>), burst);
+  })->UseRealTime()->Unit(benchmark::kMicrosecond);
+}
+
+/// The whole context at once, for the logits of its last token
+template <class net>
+void prefilling(const std::string& row) {
+  benchmark::RegisterBenchmark(row.c_str(), [=](benchmark::State& state) {
+    auto& m = state_of<decoded<net, float>>(row);
+    const auto prompt = random_tokens(net::context, net::vocab);
+    const auto read = [&] {
+      m.cache.truncate(0);
+      benchmark::DoNotOptimize(net::prefill(*m.weights, prompt, m.cache).data());
+    };
+    read();  // to warm up
+    for (auto _ : state) read();
+    count(state, net::forward_flops_per_token(net::context) * static_cast<double>(net::context), 0, burst);
+  })->UseRealTime()->Unit(benchmark::kMillisecond);
+}
+
 template <fathom::config C>
 void model(const std::string& name, fathom::index sequences, fathom::index tokens) {
   using net = fathom::model<C>;
-  benchmark::RegisterBenchmark(("train/" + name).c_str(), [=](benchmark::State& state) {
-    auto weights = fathom::make<typename net::parameters>();
-    auto gradients = fathom::make<typename net::parameters>();
-    fathom::initialize<net>(*weights, 1);
-    typename net::tape tape(sequences, tokens);
-    fathom::adamw<net> optimizer;
-    const auto ids = random_tokens(sequences * tokens + 1, net::vocab);
-    const auto count_of = static_cast<std::size_t>(sequences * tokens);
-    const fathom::batch batch{std::span(ids).first(count_of), std::span(ids).last(count_of), sequences, tokens};
-    for (auto _ : state) {
-      net::forward(*weights, batch, tape);
-      net::backward(*weights, batch, tape, *gradients);
-      optimizer.step(*weights, *gradients);
-    }
-    count(state, net::training_flops_per_token(tokens) * static_cast<double>(sequences * tokens), 0, burst);
-    state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(sequences * tokens), benchmark::Counter::kIsIterationInvariantRate);
-  })->UseRealTime()->Unit(benchmark::kMillisecond);
-
-  const auto decode = [&]<class P>(P, const char* type) {
-    benchmark::RegisterBenchmark(("decode/" + name + "/" + type).c_str(), [=](benchmark::State& state) {
-      auto weights = fathom::make<typename net::parameters>();
-      fathom::initialize<net>(*weights, 1);
-      const auto ready = fathom::pack<P>(*weights);
-      weights.reset();
-      typename net::cache cache(1);
-      const auto prompt = random_tokens(net::context / 2, net::vocab);
-      net::prefill(*ready, prompt, cache);
-      for (auto _ : state) {
-        benchmark::DoNotOptimize(net::decode(*ready, 1, cache).data());
-        if (cache.length() == net::context) cache.truncate(net::context / 2);
-      }
-      count(state, net::forward_flops_per_token(net::context), static_cast<double>(net::template weight_bytes<P>), burst);
-    })->UseRealTime()->Unit(benchmark::kMicrosecond);
-  };
-  decode(float(), "f32");
-  decode(fathom::bf16(), "bf16");
-  decode(std::int8_t(), "int8");
-
-  benchmark::RegisterBenchmark(("prefill/" + name).c_str(), [=](benchmark::State& state) {
-    auto weights = fathom::make<typename net::parameters>();
-    fathom::initialize<net>(*weights, 1);
-    const auto ready = fathom::pack<float>(*weights);
-    weights.reset();
-    typename net::cache cache(1);
-    const auto prompt = random_tokens(net::context, net::vocab);
-    for (auto _ : state) {
-      cache.truncate(0);
-      benchmark::DoNotOptimize(net::prefill(*ready, prompt, cache).data());
-    }
-    count(state, net::forward_flops_per_token(net::context) * static_cast<double>(net::context), 0, burst);
-  })->UseRealTime()->Unit(benchmark::kMillisecond);
+  training<net>("train/" + name, sequences, tokens);
+  training<fathom::model<C, fathom::backend::cpu<fathom::bf16>>>("train/" + name + "/bf16", sequences, tokens);
+  decoding<net, float>("decode/" + name + "/f32");
+  decoding<net, fathom::bf16>("decode/" + name + "/bf16");
+  decoding<net, std::int8_t>("decode/" + name + "/int8");
+  prefilling<net>("prefill/" + name);
 }
 
 }  // namespace

@@ -233,7 +233,7 @@ void register_all() {
       cross_entropy_backward(on, x->view, *ids, l->view.data, 0.1f);
     };
   });
-  operation("adamw_update 8M", 0, 4.0 * 7 * parameters, [] {
+  operation("adamw_update 8M", 0, 4.0 * 8 * parameters, [] {
     struct state {
       numbers w{1, parameters}, g{1, parameters}, m{1, parameters}, v{1, parameters};
       state() {

@@ -1,0 +1,231 @@
+"""fathom beside llama.cpp (ggml): decoding and prefill, batch 1, of the same GPT-2 models with the same weights, in turns.
+
+Run by compare_ggml.sh. f32 is compared with F32, bf16 with the faster of F16 and BF16, int8 with Q8_0. llama.cpp gets its
+best settings: first every combination that may matter is tried (flash attention, type of the cache, threads, huge pages;
+for prefill OpenBLAS and how many tokens are computed at once), and the fastest plays in the rounds.
+
+Every round measures, one after the other: llama.cpp, fathom, and how fast memory can be read at that moment. A decoding round
+is the median token at the first 64 positions from half of the context on. Tables show medians of the rounds, and best rounds
+in parentheses; the ratio is the median of the rounds' ratios.
+"""
+
+import argparse
+import itertools
+import json
+import pathlib
+import statistics
+import struct
+
+import gguf
+import numpy as np
+
+from steps import THREADS, Program, digits, machine, step_seconds, stream
+
+PEER_TYPES = {"f32": ["F32"], "bf16": ["F16", "BF16"], "int8": ["Q8_0"]}
+TARGETS = {("decode", "tiny"): (5, 12, None), ("decode", "small"): (3, 3, None), ("decode", "medium"): (1.5, 1.5, 1.5),
+           ("prefill", "tiny"): (3, None, None), ("prefill", "small"): (3, None, None), ("prefill", "medium"): (3, None, None)}
+BLOCK = 512 << 20  # bytes that memory is read in
+# GPT-2's names in the two kinds of files. Linear maps are stored [in, out] there and [out, in] here.
+NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "ln_1": "attn_norm", "attn.c_attn": "attn_qkv",
+         "attn.c_proj": "attn_output", "ln_2": "ffn_norm", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
+
+
+def read_safetensors(path):
+    data = np.memmap(path, np.uint8, "r")
+    (size,) = struct.unpack("<Q", data[:8].tobytes())
+    header = json.loads(data[8:8 + size].tobytes())
+    config = json.loads(header.pop("__metadata__")["fathom.config"])
+    return config, {name: data[8 + size:].view("<f4")[t["data_offsets"][0] // 4:t["data_offsets"][1] // 4]
+                    .reshape(t["shape"]) for name, t in header.items()}
+
+
+def write_gguf(path, config, tensors, kind):
+    """As llama.cpp's own converter: matrices and the token table in `kind`, the rest in F32."""
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_vocab_size(config["vocab"])
+    writer.add_context_length(config["context"])
+    writer.add_embedding_length(config["width"])
+    writer.add_feed_forward_length(config.get("hidden") or 4 * config["width"])
+    writer.add_block_count(config["depth"])
+    writer.add_head_count(config["heads"])
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_file_type(getattr(gguf.LlamaFileType, "ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"))
+    writer.add_tokenizer_model("no_vocab")
+    for name, values in tensors.items():
+        place, what = name.rsplit(".", 1)
+        if place.startswith("h."):
+            _, block, place = place.split(".", 2)
+            new = f"blk.{block}.{NAMES[place]}.{what}"
+        else:
+            new = f"{NAMES[place]}.{what}"
+        if values.ndim == 2 and place not in ("wte", "wpe"):
+            values = np.ascontiguousarray(values.T)
+        if values.ndim == 2 and place != "wpe" and kind != "F32":
+            quantized = getattr(gguf.GGMLQuantizationType, kind)
+            writer.add_tensor(new, gguf.quants.quantize(values, quantized), raw_dtype=quantized)
+        else:
+            writer.add_tensor(new, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+class Bench:
+    def __init__(self, build, seconds):
+        self.build, self.seconds = pathlib.Path(build), seconds
+        self.files = self.build / "ggml"
+        self.files.mkdir(exist_ok=True)
+        self.memory = Program(self.build / "bench/bench_stream", introduces=False)
+
+    def fathom(self, model, kind):
+        return Program(self.build / f"bench/bench_steps_{model}", kind)
+
+    def prepare(self, model, kinds):
+        """Writes the model's files that are missing or older than the program that makes the weights, and checks them."""
+        program = self.fathom(model, "f32")
+        self.context = program.about["context"]
+        made = (self.build / f"bench/bench_steps_{model}").stat().st_mtime
+        files = {kind: self.files / f"{model}-{kind}.gguf" for kind in kinds}
+        missing = [kind for kind, file in files.items() if not file.exists() or file.stat().st_mtime < made]
+        if missing:
+            stored = self.files / f"{model}.safetensors"
+            program.ask("save", stored)
+            config, tensors = read_safetensors(stored)
+            stored.unlink()
+            for kind in missing:
+                unfinished = files[kind].with_suffix(".part")
+                write_gguf(unfinished, config, tensors, kind)
+                unfinished.rename(files[kind])
+            try:
+                self.check(model)
+            except BaseException:  # so that the next run checks again
+                for kind in missing:
+                    files[kind].unlink()
+                raise
+        program.close()
+
+    def ggml(self, model, kind, cache="f16", flash=1, threads=THREADS, batch=None, blas=0, huge=0):
+        environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if huge else {}
+        return Program(self.build / "ggml_steps", self.files / f"{model}-{kind}.gguf", self.context, threads, cache, flash,
+                       batch or self.context, blas, **environment)
+
+    def step(self, program, work, seconds):
+        if work == "prefill":
+            return step_seconds(program, seconds, "prefill")
+        start, count = self.context // 2, self.walk()
+        one = statistics.median(program.ask("decode", start, count))  # to warm up
+        walks = max(1, int(seconds / one / count))
+        return statistics.median(t for _ in range(walks) for t in program.ask("decode", start, count))
+
+    def walk(self):
+        """Tokens decoded from half of the context on, again and again: the same positions for both programs."""
+        return min(self.context // 2, 64)
+
+    def best_settings(self, model, kinds, work):
+        """The settings with which llama.cpp is fastest, by a short look at each."""
+        choices = {"cache": ["f16", "f32", "bf16"], "flash": [1, 0], "huge": [1, 0]}
+        if work == "decode":
+            choices["threads"] = sorted({1, THREADS}, reverse=True)
+        else:
+            choices.update(batch=sorted({self.context, min(self.context, 512), 64}, reverse=True), blas=[0, 1])
+        tried = []
+
+        def measure(kind, settings):
+            if any((kind, settings) == (k, s) for _, k, s in tried):
+                return
+            program = self.ggml(model, kind, **settings)
+            step = min(self.step(program, work, self.seconds / 4) for _ in range(2))
+            program.close()
+            tried.append((step, kind, settings))
+
+        # One setting after the other, each from the best so far: all combinations would take an hour.
+        for kind in kinds:
+            measure(kind, {name: values[0] for name, values in choices.items()})
+        for name, values in choices.items():
+            _, kind, best = min(tried, key=lambda t: t[0])
+            for value in values:
+                measure(kind, {**best, name: value})
+        return min(tried, key=lambda t: t[0])[1:]
+
+    def check(self, model):
+        """That both compute the same model: logits of the last token, all prefilled, and half prefilled and half decoded."""
+        ours, theirs = self.fathom(model, "f32"), self.ggml(model, "F32", cache="f32", flash=0)
+        worst = 0
+        for prompt in (self.context, self.context // 2):
+            a, b = (np.array(program.ask("logits", prompt)) for program in (ours, theirs))
+            worst = max(worst, np.abs(a - b).max())
+        ours.close()
+        theirs.close()
+        print(f"{model}: logits of fathom f32 and llama.cpp F32 differ by at most {worst:.1e}, their deviation being {a.std():.2f}",
+              flush=True)
+        if not worst < 1e-3:
+            raise SystemExit("they are not the same model")
+
+    def rows(self, model, kind, work, rounds):
+        peer_kind, settings = self.best_settings(model, PEER_TYPES[kind], work)
+        ours, theirs = self.fathom(model, kind), self.ggml(model, peer_kind, **settings)
+        times = {"theirs": [], "ours": [], "stream": []}
+        for _ in range(rounds):
+            times["theirs"].append(self.step(theirs, work, self.seconds))
+            times["ours"].append(self.step(ours, work, self.seconds))
+            if work == "decode":
+                times["stream"].append(stream(self.memory, BLOCK, self.seconds))
+        about = ours.about
+        ours.close()
+        theirs.close()
+        return times, about, peer_kind, settings
+
+
+def time(values):
+    unit, factor = ("us", 1e6) if statistics.median(values) < 1e-3 else ("ms", 1e3)
+    return f"{digits(factor * statistics.median(values))} ({digits(factor * min(values))}) {unit}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="build/bench", help="where the programs are")
+    parser.add_argument("--models", nargs="+", default=["tiny", "small", "medium"], choices=["tiny", "small", "medium"])
+    parser.add_argument("--types", nargs="+", default=list(PEER_TYPES), choices=list(PEER_TYPES))
+    parser.add_argument("--work", nargs="+", default=["decode", "prefill"], choices=["decode", "prefill"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
+    parser.add_argument("--prepare", action="store_true", help="only write the models' files, and check them")
+    options = parser.parse_args()
+
+    bench = Bench(options.build, options.seconds)
+    print(f"{machine()}; medians of {options.rounds} rounds, and the best\n")
+    table, reading = [], []
+    for model in options.models:
+        bench.prepare(model, [peer for kind in PEER_TYPES.values() for peer in kind])
+        if options.prepare:
+            continue
+        for work, kind in itertools.product(options.work, options.types):
+            times, about, peer_kind, settings = bench.rows(model, kind, work, options.rounds)
+            ratio = statistics.median(a / b for a, b in zip(times["theirs"], times["ours"]))
+            target = TARGETS[work, model][list(PEER_TYPES).index(kind)]
+            told = ", ".join(f"{name} {value}" for name, value in settings.items())
+            table.append(f"| {work}/{model}/{kind} | {time(times['theirs'])} | {time(times['ours'])} | {ratio:.2f} | "
+                         f"{f'{target:g}' if target else ''} | {peer_kind}: {told} |")
+            print(table[-1], flush=True)
+            if work == "decode" and model == "medium":
+                cache = about["position_bytes"] * (bench.context // 2 + bench.walk() // 2)
+                rates = [about["weight_bytes"] / t for t in times["ours"]]
+                whole = [(about["weight_bytes"] + cache) / t for t in times["ours"]]
+                of = [statistics.median(r / s for r, s in zip(x, times["stream"])) for x in (rates, whole)]
+                reading.append(f"| {work}/{model}/{kind} | {about['weight_bytes'] / 1e6:.0f} MB | {cache / 1e6:.0f} MB | "
+                               f"{statistics.median(rates) / 1e9:.1f} GB/s | {statistics.median(times['stream']) / 1e9:.1f} GB/s | "
+                               f"{of[0]:.2f} | {of[1]:.2f} | 0.85 |")
+                print(reading[-1], flush=True)
+    if options.prepare:
+        return
+    print("\n| work | ggml | fathom | ratio | target | ggml's settings |\n| --- | --- | --- | --- | --- | --- |")
+    print("\n".join(table))
+    if reading:
+        print("\n| work | weights | cache | weights read at | memory is read at | fraction | with the cache | target |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        print("\n".join(reading))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# fathom beside llama.cpp (ggml) on this machine: decoding and prefill of the same models, in turns, and the ratios; and how
+# much of the bandwidth of memory decoding gets.
+#
+#   bash bench/compare_ggml.sh [OPTIONS OF bench/compare_ggml.py]
+#
+# Installs and builds what is missing, llama.cpp into build/peers among it. With BUILD_ONLY=1 that is all.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev
+bash bench/peers.sh ggml
+cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_EXAMPLES=OFF -B build/bench >/dev/null
+cmake --build build/bench -j"${JOBS:-$(nproc)}" \
+  --target bench_stream bench_steps_tiny bench_steps_small bench_steps_medium >/dev/null
+peer=$PWD/build/peers/llama.cpp
+g++ -std=c++20 -O2 bench/compare_ggml.cpp -I"$peer/include" -I"$peer/ggml/include" -L"$peer/build/bin" \
+  -Wl,-rpath,"$peer/build/bin" -lllama -lggml -lggml-base -o build/bench/ggml_steps
+[ -n "${BUILD_ONLY:-}" ] || build/venv-peers/bin/python bench/compare_ggml.py "$@"

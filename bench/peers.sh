@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Fetches and builds the peers that the benches compare with, below build/: what is there already stays.
+#
+#   bash bench/peers.sh PEER...
+#
+#   python   an environment with numpy and matplotlib, for the scripts
+#   products OpenBLAS, oneDNN and libxsmm, for compare_products.sh
+#   ggml     llama.cpp, from the source package of llama-cpp-python on PyPI; and the Python packages that write its files
+set -euo pipefail
+cd "$(dirname "$0")/.."
+peers=build/peers
+venv=build/venv-peers
+mkdir -p "$peers"
+
+# Python packages into the peers' own environment.
+python_packages() {
+  bash cmake/require-packages.sh python3-venv
+  [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+python() { python_packages numpy matplotlib; }
+
+# llama.cpp as its authors advise for a CPU: native, OpenMP, llamafile's products, repacked weights. OpenBLAS comes in as a
+# second backend, which compare_ggml turns on and off: it may be the faster for large batches.
+ggml() {
+  local version=0.3.36 source=$peers/llama.cpp build=$peers/llama.cpp/build
+  bash cmake/require-packages.sh g++ cmake ninja-build pkg-config libopenblas-openmp-dev
+  python_packages gguf numpy
+  [ -e "$build/bin/libllama.so" ] && return
+  local package=$peers/llama_cpp_python-$version.tar.gz
+  [ -e "$package" ] || "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+    --dest "$peers" "llama-cpp-python==$version"
+  mkdir -p "$source"
+  tar -xzf "$package" -C "$source" --strip-components=3 "llama_cpp_python-$version/vendor/llama.cpp"
+  cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=ON -DGGML_OPENMP=ON \
+    -DGGML_LLAMAFILE=ON -DGGML_CPU_REPACK=ON -DGGML_BLAS=ON -DGGML_BLAS_VENDOR=OpenBLAS -DLLAMA_CURL=OFF \
+    -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF \
+    -DLLAMA_BUILD_SERVER=OFF >"$peers/llama.cpp.log" 2>&1
+  cmake --build "$build" --target llama -j"${JOBS:-$(nproc)}" >>"$peers/llama.cpp.log" 2>&1
+}
+
+# wheel NAME==VERSION DIRECTORY: a wheel of PyPI, unpacked there.
+wheel() {
+  [ -e "$2/$1" ] && return
+  local files
+  files=$(mktemp -d)
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$files" "$1"
+  mkdir -p "$2"
+  python3 -m zipfile -e "$files"/*.whl "$2"
+  rm -r "$files"
+  touch "$2/$1"
+}
+
+# PyPI's OpenBLAS is newer than Debian's, and faster. Its oneDNN of 2023 is the last that runs on OpenMP (later ones need
+# SYCL), and newer than Debian's.
+products() {
+  bash cmake/require-packages.sh python3-pip libxsmm-dev
+  wheel scipy-openblas32==0.3.34.481.3 "$peers/openblas"
+  wheel onednn-cpu-gomp==2023.2.0 "$peers/onednn"
+  wheel onednn-devel-cpu-gomp==2023.2.0 "$peers/onednn"
+}
+
+[ $# -gt 0 ] || { echo "usage: bash bench/peers.sh PEER..." >&2; exit 2; }
+for peer in "$@"; do
+  case $peer in
+    python | products | ggml) "$peer" ;;
+    *) echo "peers.sh: no peer named '$peer'" >&2; exit 2 ;;
+  esac
+done

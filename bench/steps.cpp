@@ -1,0 +1,158 @@
+// Single steps of one model on demand: tokens decoded at given positions, prefills, training steps. The scripts that compare
+// with peers, or draw how costs grow, keep this program running and ask it in turns with others; a line of seconds answers.
+//
+//   bench_steps_MODEL f32|bf16|int8      (how decoding's weights are stored)
+//
+// Then, line by line on the standard input, with N timed steps each:
+//   decode FROM N       one token each at positions FROM .. FROM + N - 1, one sequence
+//   prefill N           the full context
+//   train SEQUENCES N   forward, backward and AdamW, for a batch of SEQUENCES sequences of at most 256 tokens
+//   save FILE           the weights, as safetensors
+//   logits PROMPT       not seconds, but the logits after the full context, of which PROMPT tokens were prefilled
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fathom/fathom.hpp>
+
+#include "models.hpp"
+
+namespace {
+
+using net = fathom::model<bench::FATHOM_BENCH_MODEL>;
+
+/// Token i of the text that every program here reads; compare_ggml.cpp has the same.
+fathom::token text(fathom::index i) { return static_cast<fathom::token>(i * 7919 % net::vocab); }
+
+std::vector<fathom::token> text(fathom::index from, fathom::index count) {
+  std::vector<fathom::token> tokens;
+  for (fathom::index i = from; i < from + count; ++i) tokens.push_back(text(i));
+  return tokens;
+}
+
+template <class F>
+void print_seconds(const F& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  std::cout << std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() << ' ';
+}
+
+/// The initial weights, but with biases and gains that are not 0 and 1, so that a comparison sees them.
+fathom::owned<net::parameters> weights() {
+  auto w = fathom::make<net::parameters>();
+  fathom::initialize<net>(*w, 1);
+  fathom::random draw(2, 0);
+  net::visit_tensors(
+      [&](fathom::initial, auto& tensor) {
+        if (tensor.rank == 1)
+          for (auto& value : tensor.span()) value += static_cast<float>(0.1 * draw.normal());
+      },
+      *w);
+  return w;
+}
+
+/// Decoding with weights stored as P.
+template <class P>
+class decoder {
+ public:
+  explicit decoder(const net::parameters& w) : weights_(fathom::pack<P>(w)), prompt_(text(0, net::context)) {}
+
+  void decode(fathom::index from, int steps) {
+    if (cache_.length() < from) prefill_up_to(from);
+    cache_.truncate(from);
+    for (int i = 0; i < steps; ++i) print_seconds([&] { net::decode(*weights_, text(from + i), cache_); });
+  }
+  void prefill(int steps) {
+    for (int i = 0; i < steps; ++i) print_seconds([&] { prefill_up_to(net::context); });
+  }
+  void logits(fathom::index prompt) {
+    std::span<const float> logits = prefill_up_to(prompt);
+    for (fathom::index i = prompt; i < net::context; ++i) logits = net::decode(*weights_, text(i), cache_);
+    for (const float x : logits) std::cout << x << ' ';
+  }
+
+ private:
+  std::span<const float> prefill_up_to(fathom::index tokens) {
+    cache_.truncate(0);
+    return net::prefill(*weights_, std::span(prompt_).first(static_cast<std::size_t>(tokens)), cache_);
+  }
+
+  fathom::owned<net::packed<P>> weights_;
+  net::cache cache_{1};
+  std::vector<fathom::token> prompt_;
+};
+
+/// Training on one batch again and again.
+class trainer {
+ public:
+  void train(fathom::index sequences, int steps) {
+    constexpr fathom::index tokens = std::min<fathom::index>(net::context, 256);
+    const auto ids = text(0, sequences * tokens + 1);
+    const auto count = static_cast<std::size_t>(sequences * tokens);
+    const fathom::batch batch{std::span(ids).first(count), std::span(ids).last(count), sequences, tokens};
+    net::tape tape(sequences, tokens);
+    const auto step = [&] {
+      net::forward(*weights_, batch, tape);
+      net::backward(*weights_, batch, tape, *gradients_);
+      optimizer_.step(*weights_, *gradients_);
+    };
+    step();  // to warm up
+    for (int i = 0; i < steps; ++i) print_seconds(step);
+  }
+
+ private:
+  fathom::owned<net::parameters> weights_ = weights(), gradients_ = fathom::make<net::parameters>();
+  fathom::adamw<net> optimizer_;
+};
+
+template <class P>
+void serve() {
+  constexpr auto half = static_cast<std::size_t>(net::context / 2);
+  constexpr std::size_t position_bytes =
+      (net::cache_bytes(1, net::context) - net::cache_bytes(1, net::context - net::context / 2)) / half;
+  std::cout << "{\"context\": " << net::context << ", \"vocab\": " << net::vocab
+            << ", \"weight_bytes\": " << net::weight_bytes<P>
+            << ", \"position_bytes\": " << position_bytes
+            << ", \"flops\": " << net::forward_flops_per_token() * static_cast<double>(net::context) << "}" << std::endl;
+  std::unique_ptr<decoder<P>> ready;
+  std::unique_ptr<trainer> training;
+  const auto decoding = [&]() -> decoder<P>& {
+    if (!ready) ready = std::make_unique<decoder<P>>(*weights());
+    return *ready;
+  };
+  std::string file;
+  fathom::index n = 0;
+  int steps = 0;
+  const std::map<std::string, std::function<void()>> commands{
+      {"decode", [&] { std::cin >> n >> steps; decoding().decode(n, steps); }},
+      {"prefill", [&] { std::cin >> steps; decoding().prefill(steps); }},
+      {"train", [&] {
+         std::cin >> n >> steps;
+         if (!training) training = std::make_unique<trainer>();
+         training->train(n, steps);
+       }},
+      {"save", [&] { std::cin >> file; fathom::save(file, *weights()); }},
+      {"logits", [&] { std::cin >> n; decoding().logits(n); }}};
+  for (std::string command; std::cin >> command; std::cout << std::endl) commands.at(command)();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const std::string type = argc == 2 ? argv[1] : "";
+  std::cout.precision(9);
+  if (type == "f32") return serve<float>(), 0;
+  if (type == "bf16") return serve<fathom::bf16>(), 0;
+  if (type == "int8") return serve<std::int8_t>(), 0;
+  std::fputs("usage: bench_steps_MODEL f32|bf16|int8, and commands on the standard input\n", stderr);
+  return 2;
+} catch (const std::exception& e) {
+  std::fprintf(stderr, "%s\n", e.what());
+  return 1;
+}
