@@ -9,6 +9,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev
 bash bench/peers.sh ggml
+
+# Settings of the machine's owner may hold a library back: each chooses for itself.
+unset ${!OPENBLAS_@} ${!GGML_@} ${!OMP_@} ${!GOMP_@}
+
 cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_EXAMPLES=OFF -B build/bench >/dev/null
 cmake --build build/bench -j"${JOBS:-$(nproc)}" \
   --target bench_stream bench_steps_tiny bench_steps_small bench_steps_medium >/dev/null

@@ -191,12 +191,12 @@ TEST_CASE("parameters, bytes and operations are constants", "[model]") {
                  small_body - 2 * 16 - 17 * 48 - 17 * 16 + 2 * 16 + (2 * 16 + 17 * 16) + 17 * 16 + 17 * 32 + 17 * 16);
   STATIC_REQUIRE(model<joint_kind::c>::parameter_count == small_body + 2 * (2 * 16) + 17 * 32);
 
-  // 12,032 of the numbers are biases and gains. int8 has a scale for each of the 7,936 columns and the 256 tokens, and
-  // positions in bf16.
+  // 12,032 of the numbers are biases and gains. int8 has a scale and a sum for each of the 7,936 columns and the 256 tokens,
+  // and positions in bf16.
   STATIC_REQUIRE(net::weight_bytes<float> == 4 * 1'371'904);
   STATIC_REQUIRE(net::weight_bytes<bf16> == 2 * (1'371'904 - 12'032) + 4 * 12'032);
   STATIC_REQUIRE(net::weight_bytes<std::int8_t> ==
-                 (1'371'904 - 12'032 - 128 * 128) + 2 * 128 * 128 + 4 * 12'032 + 4 * (7'936 + 256));
+                 (1'371'904 - 12'032 - 128 * 128) + 2 * 128 * 128 + 4 * 12'032 + 8 * (7'936 + 256));
   STATIC_REQUIRE(net::weight_bytes<bf16> < 3'000'000);
 
   // For each token of 128, twice the multiplications. A query meets 64.5 positions on average, each at the cost of 2 E.
