@@ -226,18 +226,18 @@ template <class T>
   }
 
   for (index i = 0; i < count; i += W) {  // a vector of queries
-    alignas(alignment) T lanes_of_totals[W * W], inverse[W], logarithm[W];
+    alignas(alignment) T lanes_of_totals[W * W], totals[W];
     transpose_square(w.totals + i * W, W, lanes_of_totals, W);
     vec<T> total(T(0));
     for (index j = 0; j < W; ++j) total += vec<T>::load_aligned(lanes_of_totals + j * W);
-    (vec<T>(T(1)) / total).store_aligned(inverse);
-    if (lse) (vec<T>::load_aligned(w.largest + i) + xsimd::log(total)).store_aligned(logarithm);
+    total.store_aligned(totals);
     for (index r = 0; r < std::min(W, count - i); ++r) {
       const index row = h.first_row + first + i + r;
       const T* const sum = w.sums + (i + r) * h.wide;
       T* const out = o.row(row) + h.column;
-      for (index e = 0; e < h.width; ++e) out[e] = sum[e] * inverse[r];
-      if (lse) lse[row * h.shape.heads + h.head] = logarithm[r];
+      const T inverse = T(1) / totals[r];
+      for (index e = 0; e < h.width; ++e) out[e] = sum[e] * inverse;
+      if (lse) lse[row * h.shape.heads + h.head] = w.largest[i + r] + std::log(totals[r]);
     }
   }
 }

@@ -30,6 +30,7 @@ namespace detail {
 inline constexpr index block_words = 256;   // of the depth: a panel is then 32 KiB at most
 inline constexpr index block_rows = 512;    // of the result
 inline constexpr index block_panels = 8;    // of the result's columns
+inline constexpr index packed_panels = 4;   // at a time: rows of the right operand are then read some lines at a time
 
 /// A tile of y [rows, columns] at (i, j) = epilogue(a b + sums), or, while the depth goes on, sums = a b + sums: a
 /// [tile_rows, words] in `Order`, b [words, tile_columns], sums [tile_rows, tile_columns].
@@ -105,10 +106,10 @@ struct blocking {
 };
 
 /// y = epilogue(left right): `left_of(i, rows, k, words, copy, f)` calls f(order, a, lda) with the rows [i, i + rows) of
-/// the left operand, padded to whole tiles; `panel_of(j, columns, k, words, panel)` makes a panel of the right one. i, j
-/// count rows and columns of y; k and words count words of the depth.
-template <class Operand, order Order, class T, class Left, class Panel, class Epilogue, class On>
-void product(const On& on, index depth_words, const matrix<T>& y, const Left& left_of, const Panel& panel_of,
+/// the left operand, padded to whole tiles; `panels_of(j, columns, k, words, panels)` makes panels of the right one, one
+/// after the other. i, j count rows and columns of y; k and words count words of the depth.
+template <class Operand, order Order, class T, class Left, class Panels, class Epilogue, class On>
+void product(const On& on, index depth_words, const matrix<T>& y, const Left& left_of, const Panels& panels_of,
              const Epilogue& epilogue) {
   constexpr index N = tile_columns<T>;
   const blocking blocks(y.rows, y.columns, N);
@@ -117,7 +118,7 @@ void product(const On& on, index depth_words, const matrix<T>& y, const Left& le
     const index first_column = task % blocks.across * blocks.panels * N;
     const index last_column = std::min(y.columns, first_column + blocks.panels * N);
     alignas(alignment) T left[(block_words + 8) * (block_rows + tile_rows)];
-    alignas(alignment) T panel[block_words * N];
+    alignas(alignment) T panels[packed_panels * block_words * N];
     // Sums so far, a panel after the other, where the depth has several blocks.
     alignas(alignment) T partial[block_panels * (block_rows + tile_rows) * N];
     for (index k = 0; k < depth_words; k += block_words) {
@@ -125,7 +126,9 @@ void product(const On& on, index depth_words, const matrix<T>& y, const Left& le
       const bool is_last = k + words == depth_words;
       const auto a = left_of(first, last - first, k, words, left);
       for (index j = first_column; j < last_column; j += N) {
-        panel_of(j, std::min(N, y.columns - j), k, words, panel);
+        const index turn = (j - first_column) / N % packed_panels;
+        const T* const panel = panels + turn * words * N;
+        if (turn == 0) panels_of(j, std::min(packed_panels * N, last_column - j), k, words, panels);
         T* sums = partial + (j - first_column) * (block_rows + tile_rows);
         for (index i = first; i < last; i += tile_rows) {
           const auto [from, lda] = a.tile(i - first);
@@ -192,9 +195,9 @@ void matmul(const context<C, T>& on, in<context<C, T>> x, in<context<C, T>> w, o
   constexpr index per_word = operand::numbers_per_word;
   detail::product<operand, order::rows>(
       on, operand::words(x.columns), y, detail::rows_of<operand>(x),
-      [&](index j, index columns, index k, index words, T* panel) {
+      [&](index j, index columns, index k, index words, T* panels) {
         operand::pack_columns(w.row(k * per_word) + j, w.stride, std::min(words * per_word, x.columns - k * per_word),
-                              columns, panel);
+                              columns, panels);
       },
       epilogue);
 }
@@ -207,9 +210,9 @@ void matmul_nt(const context<C, T>& on, in<context<C, T>> x, in<context<C, T>> w
   constexpr index per_word = operand::numbers_per_word;
   detail::product<operand, order::rows>(
       on, operand::words(x.columns), y, detail::rows_of<operand>(x),
-      [&](index j, index columns, index k, index words, T* panel) {
+      [&](index j, index columns, index k, index words, T* panels) {
         operand::pack_transposed(w.row(j) + k * per_word, w.stride, columns,
-                                 std::min(words * per_word, x.columns - k * per_word), panel);
+                                 std::min(words * per_word, x.columns - k * per_word), panels);
       },
       epilogue);
 }
@@ -227,8 +230,8 @@ void matmul_tn(const context<C, T>& on, in<context<C, T>> x, in<context<C, T>> y
         operand::pack_tiles(x.row(k * per_word) + i, x.stride, depth(k, words), rows, copy, tile_stride);
         return {copy, tile_stride};
       },
-      [&](index j, index columns, index k, index words, T* panel) {
-        operand::pack_columns(y.row(k * per_word) + j, y.stride, depth(k, words), columns, panel);
+      [&](index j, index columns, index k, index words, T* panels) {
+        operand::pack_columns(y.row(k * per_word) + j, y.stride, depth(k, words), columns, panels);
       },
       epilogue::add<T>{g});
 }

@@ -45,17 +45,21 @@ struct operand {
     }
     std::fill_n(to, (tile_rows - 1 - (rows - 1) % tile_rows) * words, T(0));
   }
-  /// to [depth, tile_columns] = from [depth, columns]
+  /// to [panels, depth, tile_columns] = from [depth, columns]
   static void pack_columns(const T* from, index stride, index depth, index columns, T* to) {
     constexpr index N = tile_columns<T>, W = lanes<T>;
     for (index k = 0; k < depth; ++k, from += stride, to += N) {
-      if (columns == N) {  // as two vectors: of a loop, g++ makes a call of memmove
-        vec<T>::load_unaligned(from).store_aligned(to);
-        vec<T>::load_unaligned(from + W).store_aligned(to + W);
-      } else {
-        for (index j = 0; j < N; ++j) to[j] = j < columns ? from[j] : T(0);
+      T* panel = to;
+      index j = 0;
+      for (; j + N <= columns; j += N, panel += depth * N) {  // as two vectors: of a loop, g++ makes a call of memmove
+        vec<T>::load_unaligned(from + j).store_aligned(panel);
+        vec<T>::load_unaligned(from + j + W).store_aligned(panel + W);
+        round_all(panel, N);
       }
-      round_all(to, N);
+      if (j < columns) {
+        for (index c = 0; c < N; ++c) panel[c] = j + c < columns ? from[j + c] : T(0);
+        round_all(panel, N);
+      }
     }
   }
   /// to [tiles, depth, tile_rows] = from [depth, columns], tiles tile_stride apart
@@ -72,10 +76,13 @@ struct operand {
         for (; tile >= to; tile -= tile_stride) round_all(tile, tile_rows);
     }
   }
-  /// to [depth, tile_columns] = from [columns, depth], transposed
+  /// to [panels, depth, tile_columns] = from [columns, depth], transposed
   static void pack_transposed(const T* from, index stride, index columns, index depth, T* to) {
-    transpose(from, stride, columns, depth, to, tile_columns<T>, tile_columns<T>);
-    round_all(to, depth * tile_columns<T>);
+    constexpr index N = tile_columns<T>;
+    for (index j = 0; j < columns; j += N, from += N * stride, to += depth * N) {
+      transpose(from, stride, std::min(N, columns - j), depth, to, N, N);
+      round_all(to, depth * N);
+    }
   }
 
  private:
@@ -107,11 +114,15 @@ struct operand<bf16, float> {
     }
     std::fill_n(to, (tile_rows - 1 - (rows - 1) % tile_rows) * words, 0.f);
   }
-  /// to [words, tile_columns] = pairs of rows of from [depth, columns]
+  /// to [panels, words, tile_columns] = pairs of rows of from [depth, columns]
   static void pack_columns(const float* from, index stride, index depth, index columns, float* to) {
-    for (index k = 0; k < depth; k += 2, from += 2 * stride, to += tile_columns<float>)
-      for (index j = 0; j < tile_columns<float>; j += 16)
-        store(to + j, pairs_of_rows(from + j, k + 1 < depth ? from + j + stride : nullptr, columns - j));
+    constexpr index N = tile_columns<float>;
+    const index panel = words(depth) * N;
+    for (index k = 0; k < depth; k += 2, from += 2 * stride, to += N)
+      for (index j = 0; j < columns; j += N)
+        for (index c = 0; c < N; c += 16)
+          store(to + j / N * panel + c,
+                pairs_of_rows(from + j + c, k + 1 < depth ? from + j + c + stride : nullptr, columns - j - c));
   }
   /// to [tiles, words, tile_rows] = pairs of rows of from [depth, columns], tiles tile_stride apart
   static void pack_tiles(const float* from, index stride, index depth, index columns, float* to, index tile_stride) {
@@ -124,15 +135,18 @@ struct operand<bf16, float> {
           _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + (j / 8 + 1) * tile_stride), _mm512_extracti64x4_epi64(pairs, 1));
       }
   }
-  /// to [words, tile_columns] = pairs of columns of from [columns, depth], transposed
+  /// to [panels, words, tile_columns] = pairs of columns of from [columns, depth], transposed
   static void pack_transposed(const float* from, index stride, index columns, index depth, float* to) {
-    constexpr index most = 2 * tile_columns<float>;
-    alignas(alignment) float words_of[tile_columns<float> * most / 2];
-    for (index k = 0; k < depth; k += most, from += most, to += most / 2 * tile_columns<float>) {
-      const index some = std::min(most, depth - k), count = words(some);
-      for (index j = 0; j < columns; j += tile_rows)
-        pack_rows(from + j * stride, stride, std::min(tile_rows, columns - j), some, words_of + j * count, count);
-      transpose(words_of, count, columns, count, to, tile_columns<float>, tile_columns<float>);
+    constexpr index N = tile_columns<float>, most = 2 * N;
+    alignas(alignment) float words_of[N * most / 2];
+    for (index j = 0; j < columns; j += N, from += N * stride, to += words(depth) * N) {
+      const index there = std::min(N, columns - j);
+      for (index k = 0; k < depth; k += most) {
+        const index some = std::min(most, depth - k), count = words(some);
+        for (index i = 0; i < there; i += tile_rows)
+          pack_rows(from + i * stride + k, stride, std::min(tile_rows, there - i), some, words_of + i * count, count);
+        transpose(words_of, count, there, count, to + k / 2 * N, N, N);
+      }
     }
   }
 
