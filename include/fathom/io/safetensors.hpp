@@ -227,7 +227,7 @@ class safetensors_file {
 inline void write_safetensors(const std::filesystem::path& path,
                               const std::vector<std::pair<std::string, stored_tensor>>& tensors,
                               const std::map<std::string, std::string>& metadata) {
-  nlohmann::json header = nlohmann::json::object();
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::size_t offset = 0;
   for (const auto& [name, tensor] : tensors) {

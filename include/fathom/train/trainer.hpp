@@ -99,7 +99,7 @@ class trainer {
     check_tokens(train, 0, Model::vocab, "fit: training data");
     check_tokens(validation, 0, Model::vocab, "fit: validation data");
     if (validation.size() == 1) fail("fit: validation data of 1 token; expected at least 2, so that one is predicted");
-    const nlohmann::json identity = describe(train);
+    const nlohmann::ordered_json identity = describe(train);
     data::windows windows(train, {.batch = options_.batch,
                                   .tokens = options_.tokens,
                                   .steps = options_.steps * options_.accumulate,
@@ -215,7 +215,7 @@ class trainer {
   static constexpr const char* state_entry = "fathom.training";
 
   /// What a resumed run must agree in.
-  [[nodiscard]] nlohmann::json describe(std::span<const token> train) const {
+  [[nodiscard]] nlohmann::ordered_json describe(std::span<const token> train) const {
     std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a of the data
     for (const token t : train) hash = (hash ^ static_cast<std::uint32_t>(t)) * 0x100000001b3u;
     const training& o = options_;
@@ -226,7 +226,7 @@ class trainer {
             {"data", {{"tokens", train.size()}, {"hash", hash}}}};
   }
 
-  void save_checkpoint(const nlohmann::json& identity, index step, const std::vector<double>& recent) {
+  void save_checkpoint(const nlohmann::ordered_json& identity, index step, const std::vector<double>& recent) {
     std::vector<std::pair<std::string, io::stored_tensor>> tensors;
     io::list_tensors(*weights_, "", tensors);
     io::list_tensors(optimizer_.first_moment(), first_moment, tensors);
@@ -242,7 +242,7 @@ class trainer {
   }
 
   /// Weights and moments as the checkpoint has them; returns the state of its run.
-  nlohmann::json restore(const nlohmann::json& identity) {
+  nlohmann::json restore(const nlohmann::ordered_json& identity) {
     const io::safetensors_file file(options_.checkpoint);
     const auto entry = file.metadata().find(state_entry);
     const auto state = entry == file.metadata().end() ? nlohmann::json() : nlohmann::json::parse(entry->second, nullptr, false);
