@@ -105,8 +105,9 @@ template <class T>
     const auto scaled = bits_of<std::uint32_t, T>(power) + (bits_of<std::uint32_t, T>(sum) << 23);  // n into the exponent
     return xsimd::select(x < vec<T>(-87.3f), vec<T>(0.f), as_vec<T>(scaled));
   } else {
-    // On the way, xsimd makes doubles integers, some of them one by one in plain C++, where -infinity has no integer.
-    return xsimd::exp(xsimd::select(x < vec<T>(-1000), vec<T>(-1000), x));
+    // On the way, xsimd makes doubles integers, some of them one by one in plain C++, where neither -infinity nor NaN has one.
+    const vec<T> power = xsimd::exp(xsimd::select(x >= vec<T>(-1000), x, vec<T>(-1000)));
+    return xsimd::select(x == x, power, x);
   }
 }
 
