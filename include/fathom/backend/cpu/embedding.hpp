@@ -47,8 +47,8 @@ void embedding_backward(const context<C, T>& on, const extent& e, std::span<cons
         if (tokens[static_cast<std::size_t>(i)] % parts == part)
           add_row(i, dwte.data() + tokens[static_cast<std::size_t>(i)] * dx.columns);
     } else {
-      for (index t = part; t < e.tokens; t += parts)
-        for (index s = 0; s < e.sequences; ++s)
+      for (index s = 0; s < e.sequences; ++s)
+        for (index t = (parts - e.start(s) % parts + part) % parts; t < e.tokens; t += parts)
           add_row(s * e.tokens + t, dwpe.data() + (e.start(s) + t) * dx.columns);
     }
   });
