@@ -65,7 +65,8 @@ void attention(const std::string& name, index H, index d, index depths, index T,
     };
     const double before = reset_most_memory();
     numbers out(T, E, false), lse(T, H, false);
-    numbers dq(backward ? T : 0, self ? 3 * E : E, false), dkv(backward && !self ? rows : 0, 2 * E, false), delta(backward ? T : 0, H, false);
+    numbers dq(backward ? T : 0, self ? 3 * E : E, false), dkv(backward && !self ? rows : 0, 2 * E, false);
+    numbers delta(backward ? T : 0, H, false);
     for (auto _ : state)
       fathom::backend::cpu<float>::executor{}.run([&](const auto& on) {
         attention_forward(on, shape, part(q, kv, 0), part(q, kv, 1), part(q, kv, 2), out.view, lse.view.data);

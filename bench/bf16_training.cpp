@@ -19,7 +19,8 @@ void train(const fathom::data::corpus& text, fathom::index steps, std::uint64_t 
   using net = fathom::model<bench::tiny_shortcut, fathom::backend::cpu<Compute>>;
   fathom::trainer<net> trainer({.batch = 16, .steps = steps, .rate = 3e-3f, .seed = seed, .progress = false,
                                 .observer = [&](const fathom::progress& p) {
-                                  std::fprintf(csv, "%s,%llu,%td,%.6f\n", name, static_cast<unsigned long long>(seed), p.step, p.loss);
+                                  std::fprintf(csv, "%s,%llu,%td,%.6f\n", name, static_cast<unsigned long long>(seed),
+                                               p.step, p.loss);
                                   return true;
                                 }});
   const auto result = trainer.fit(text.train(), text.validation());
@@ -41,7 +42,8 @@ int main(int argc, char** argv) {
     std::FILE* const csv = std::fopen(argv[3], "w");
     if (!csv) throw fathom::error(std::string(argv[3]) + ": cannot be written");
     std::fputs("compute,seed,step,loss\n", csv);
-    std::puts("| products | seed | steps | training NLL, last steps | held-back NLL | tokens/s |\n| --- | --- | --- | --- | --- | --- |");
+    std::puts("| products | seed | steps | training NLL, last steps | held-back NLL | tokens/s |\n"
+              "| --- | --- | --- | --- | --- | --- |");
     for (int i = 4; i < argc || i == 4; ++i) {
       const std::uint64_t seed = i < argc ? std::strtoull(argv[i], nullptr, 10) : 1;
       train<float>(text, steps, seed, "float", csv);

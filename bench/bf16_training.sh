@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Does training with bf16 products learn what training in float learns? Trains the quickstart's model on its text with both,
-# from the same weights and batches, prints a table, and draws the losses into bench/bf16_training.svg.
+# from the same weights and batches, prints a table, and draws the losses into bench/bf16_training.png.
 #
 #   bash bench/bf16_training.sh [STEPS [SEED ...]]
 set -euo pipefail
@@ -11,4 +11,4 @@ cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_EXAMPLES=OFF -B build/bench >
 cmake --build build/bench --target bench_bf16_training >/dev/null
 bible -f gen1:1-rev22:21 | cut -d' ' -f2- >build/bench/kjv.txt
 build/bench/bench/bench_bf16_training build/bench/kjv.txt "${1:-1000}" build/bench/bf16_training.csv "${@:2}"
-build/venv-peers/bin/python bench/bf16_training.py build/bench/bf16_training.csv bench/bf16_training.svg
+build/venv-peers/bin/python bench/bf16_training.py build/bench/bf16_training.csv bench/bf16_training.png

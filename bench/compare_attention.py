@@ -8,16 +8,16 @@ forward and backward to the end: all that they need beyond q, k, v, dout and PyT
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
-import time
 
 import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pytorch import fathom, timed
 
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "math": SDPBackend.MATH}
 DEPTHS = {"self": 1, "shortcut": 3}
@@ -45,25 +45,6 @@ def attention(kind, shape, tokens, work, how):
             x.requires_grad_()
         return both
     return torch.inference_mode()(forward)
-
-
-def timed(f, seconds):
-    """Mean time of f over at least `seconds`, after one call to warm up: what Google Benchmark gives for fathom."""
-    f()
-    calls, start = 0, time.perf_counter()
-    while calls < 1 or time.perf_counter() - start < seconds:
-        f()
-        calls += 1
-    return (time.perf_counter() - start) / calls
-
-
-def fathom(program, row, seconds):
-    """Mean time of one row of bench_attention, and its counters."""
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    output = subprocess.run([program, f"--benchmark_filter=^{row}/real_time$", "--benchmark_format=json",
-                             f"--benchmark_min_time={seconds}"], capture_output=True, check=True, text=True, env=environment).stdout
-    result = json.loads(output)["benchmarks"][0]
-    return result["real_time"] * 1e-6, result
 
 
 def memory_of_process(line):

@@ -9,17 +9,16 @@ stand beside each other too: what the shortcut costs is the last table.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import subprocess
-import time
 
 import torch
 import torch._dynamo
 from torch import nn
 from torch.nn import functional as F
+
+from pytorch import fathom, timed
 
 # vocab, context, width, depth, heads; sequences and tokens of a training batch; depths of the shortcut
 MODELS = {
@@ -238,30 +237,13 @@ def works_of(name, options):
     return works
 
 
-def timed(f, seconds):
-    """Mean time of f over at least `seconds`, after one call to warm up: what Google Benchmark gives for fathom."""
-    f()
-    calls, start = 0, time.perf_counter()
-    while calls < 1 or time.perf_counter() - start < seconds:
-        f()
-        calls += 1
-    return (time.perf_counter() - start) / calls
-
-
-def fathom(program, row, seconds):
-    """Mean time of one row of bench_models over at least `seconds`, and its floating-point operations."""
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    output = subprocess.run([program, f"--benchmark_filter=^{row}/real_time$", "--benchmark_format=json",
-                             f"--benchmark_min_time={seconds}"], capture_output=True, check=True, text=True, env=environment).stdout
-    result = json.loads(output)["benchmarks"][0]
-    time_of_one = result["real_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[result["time_unit"]]
-    return time_of_one, result["FLOP/s"] * time_of_one
-
-
 def one_round(works, seconds, options):
     """{row: (fathom's time, its operations, {how: PyTorch's time})}"""
-    return {row: (*fathom(options.fathom, row, seconds), {how: timed(f, seconds) for how, f in peers.items()})
-            for row, peers in works.items()}
+    results = {}
+    for row, peers in works.items():
+        ours, counters = fathom(options.fathom, row, seconds)
+        results[row] = (ours, counters["FLOP/s"] * ours, {how: timed(f, seconds) for how, f in peers.items()})
+    return results
 
 
 def measured(works, options):

@@ -7,17 +7,11 @@
 // second, for each pattern of `patterns`, the median of the passes that fitted in.
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <iostream>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include <fathom/backend/cpu.hpp>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include <fathom/core/memory.hpp>
 
 namespace {
 
@@ -53,23 +47,16 @@ constexpr pattern patterns[] = {{sum<1>, 0},        {sum<1>, page}, {sum<2>, pag
 }  // namespace
 
 int main() {
-  std::unique_ptr<float, decltype(&std::free)> memory(nullptr, std::free);
+  fathom::buffer memory;
   std::size_t bytes = 0, size = 0;
   double seconds = 0;
   volatile float keep = 0;
   while (std::cin >> bytes >> seconds) {
     if (bytes != size) {
-      constexpr std::size_t huge_page = std::size_t{1} << 21;
-      const std::size_t whole = (bytes + huge_page - 1) / huge_page * huge_page;
-      memory.reset();
-      memory.reset(static_cast<float*>(std::aligned_alloc(huge_page, whole)));
-      if (!memory) throw std::bad_alloc();
-#if defined(__linux__)
-      madvise(memory.get(), whole, MADV_HUGEPAGE);  // advice; without huge pages the measure is still one
-#endif
-      std::fill_n(memory.get(), whole / sizeof(float), 0.f);
+      memory = fathom::buffer(bytes);  // in huge pages, as weights and caches are
       size = bytes;
     }
+    const auto* const numbers = reinterpret_cast<const float*>(memory.bytes().data());
     for (const auto& p : patterns) {
       std::vector<double> rates;
       // of a small block, many passes for each look at the clock
@@ -81,7 +68,7 @@ int main() {
         fathom::backend::cpu<float>::executor{}.run([&](const auto& on) {
           const fathom::index each = static_cast<fathom::index>(bytes / sizeof(float)) / on.size() / page * page;
           float total = 0;
-          for (fathom::index pass = 0; pass < passes; ++pass) total += p.sum(memory.get() + on.rank() * each, each, p.ahead);
+          for (fathom::index pass = 0; pass < passes; ++pass) total += p.sum(numbers + on.rank() * each, each, p.ahead);
           if (on.rank() == 0) keep = keep + total;
           on.barrier();
         });

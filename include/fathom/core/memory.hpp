@@ -29,7 +29,7 @@ struct aligned_delete {
   constexpr std::size_t huge = std::size_t{2} << 20, large = std::size_t{1} << 19;
   const std::size_t page = bytes < large ? static_cast<std::size_t>(alignment) : huge;
   const std::size_t size = (bytes + page - 1) / page * page;
-  void* const block = std::aligned_alloc(page, size);
+  void* const block = size < bytes ? nullptr : std::aligned_alloc(page, size);  // rounded up, it may have come round
   if (!block) fail("out of memory: ", bytes, " bytes");
 #if defined(__linux__)
   if (page == huge) madvise(block, size, MADV_HUGEPAGE);  // a wish; whether it is granted changes nothing but speed
@@ -47,7 +47,8 @@ using owned = std::unique_ptr<T, detail::aligned_delete>;
 template <class T>
 [[nodiscard]] owned<T> make() {
   static_assert(std::is_trivially_destructible_v<T>, "fathom::make: only for blocks of plain numbers");
-  return owned<T>(::new (detail::zeroed_block(sizeof(T))) T);  // default-initialised: keeps the zeros; std::complex writes its own
+  // Default-initialised: keeps the zeros; std::complex writes its own.
+  return owned<T>(::new (detail::zeroed_block(sizeof(T))) T);
 }
 
 /// A run of zeroed bytes: what tapes and caches are laid out in.

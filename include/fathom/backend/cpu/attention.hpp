@@ -24,7 +24,6 @@ namespace fathom::cpu {
 
 namespace detail {
 
-inline constexpr index block_keys = 128;
 inline constexpr index largest_head_width = context<float, float>::largest_head_width;
 
 [[nodiscard]] constexpr index round_up(index n, index unit) { return (n + unit - 1) / unit * unit; }
@@ -214,7 +213,8 @@ template <class T>
     const index keys_there = std::min(h.keys, seen_by_last - from);
     h.copy_columns(k, from, keys_there, w.keys);
     h.copy_rows(v, h.memory + from, keys_there, keys_there, T(1), w.values);
-    for (index tile = std::max<index>(0, h.first_to_see(from) - first) / tile_rows * tile_rows; tile < padded; tile += tile_rows) {
+    const index first_tile = std::max<index>(0, h.first_to_see(from) - first) / tile_rows * tile_rows;
+    for (index tile = first_tile; tile < padded; tile += tile_rows) {
       const index keys = std::min(keys_there, h.visible(first + tile + tile_rows - 1) - from);
       const index columns = round_up(keys, W);
       multiply<order::rows>(w.queries + tile * h.wide, h.wide, h.columns(w.keys), h.width, columns, w.scores, h.scores);
@@ -248,7 +248,8 @@ struct backward_scratch {
   static constexpr index queries = 64, block = std::max<index>(queries * 64, tile_rows * largest_head_width);
   alignas(alignment) T query_rows[block], gradient_rows[block];                              // [queries, wide]: q, dout
   alignas(alignment) T lse[queries], delta[queries];
-  alignas(alignment) T weights[queries * (head::most_keys + lanes<T>)], dscores[queries * (head::most_keys + lanes<T>)];  // [queries, keys]
+  alignas(alignment) T weights[queries * (head::most_keys + lanes<T>)];                      // [queries, keys]
+  alignas(alignment) T dscores[queries * (head::most_keys + lanes<T>)];                      // [queries, keys]
   alignas(alignment) T key_columns[head::numbers], value_columns[head::numbers];             // [width, keys]
   alignas(alignment) T key_rows[head::numbers], dkeys[head::numbers], dvalues[head::numbers];  // [keys, wide]
   alignas(alignment) T dqueries[tile_rows * round_up(largest_head_width, lanes<T>)];         // [tile_rows, wide]
@@ -318,7 +319,8 @@ template <class T>
         for (; j < columns; j += W) differentiate(j, std::false_type());
       }
       for (index tile = 0; tile < padded; tile += tile_rows) {
-        multiply<order::rows>(w.dscores + tile * h.scores, h.scores, h.rows(w.key_rows), keys_of(tile), h.wide, w.dqueries, h.wide);
+        multiply<order::rows>(w.dscores + tile * h.scores, h.scores, h.rows(w.key_rows), keys_of(tile), h.wide, w.dqueries,
+                              h.wide);
         for (index i = 0; i < std::min(tile_rows, count - tile); ++i) {
           T* const to = dq.row(row + tile + i) + h.column;
           const T* const sum = w.dqueries + i * h.wide;
@@ -332,8 +334,8 @@ template <class T>
         for (index r = 0; r < keys_there; r += tile_rows) {
           const index unseen = std::max<index>(0, h.first_to_see(from + r) - first);
           if (unseen < padded)
-            multiply<order::columns>(left + unseen * h.scores + r, h.scores, h.rows(right + unseen * h.wide), padded - unseen, h.wide,
-                                     to + r * h.wide, h.wide, ones);
+            multiply<order::columns>(left + unseen * h.scores + r, h.scores, h.rows(right + unseen * h.wide), padded - unseen,
+                                     h.wide, to + r * h.wide, h.wide, ones);
         }
       };
       add_to_rows(w.weights, w.gradient_rows, w.dvalues);

@@ -76,7 +76,8 @@ template <std::size_t V, class T>
   const auto add_row = [&](index r, auto n) __attribute__((always_inline)) {
     const vec<T> weight(weights[r]);
     unroll<V>([&](auto c) __attribute__((always_inline)) {
-      part[n][c] = xsimd::fma(weight, vec<T>::load_unaligned(values + r * stride + static_cast<index>(c()) * lanes<T>), part[n][c]);
+      const auto value = vec<T>::load_unaligned(values + r * stride + static_cast<index>(c()) * lanes<T>);
+      part[n][c] = xsimd::fma(weight, value, part[n][c]);
     });
   };
   index r = 0;

@@ -81,7 +81,8 @@ template <class T, std::size_t N, class F>
 /// to[n][first + c] += the sum over i in [0, rows) of the n-th of the N numbers that f(V(), i, first + c) gives as an
 /// array of V, for columns c in [0, count), count <= most_columns. Four rows are read side by side.
 template <class T, std::size_t N, class F>
-[[gnu::always_inline]] inline void add_column_sums(index rows, index first, index count, const std::array<T*, N>& to, const F& f) {
+[[gnu::always_inline]] inline void add_column_sums(index rows, index first, index count, const std::array<T*, N>& to,
+                                                   const F& f) {
   alignas(alignment) T sums[N][most_columns] = {};
   const auto add_rows = [&](index i, auto together) __attribute__((always_inline)) {
     for_lanes<T>(count, [&]<class V>(V, index c) __attribute__((always_inline)) {
@@ -209,7 +210,8 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
   detail::for_columns(on, n, [&](index first, index count) {
     const matrix<const T> rows = x, drows = dy;
     const T *const m = mean, *const r = rstd;
-    detail::add_column_sums<T, 2>(x.rows, first, count, {dgain, dbias}, [=]<class V>(V, index i, index j) __attribute__((always_inline)) {
+    detail::add_column_sums<T, 2>(x.rows, first, count, {dgain, dbias},
+                                  [=]<class V>(V, index i, index j) __attribute__((always_inline)) {
       const V d = epilogue::load<V>(drows.row(i) + j);
       return std::array{V(d * (epilogue::load<V>(rows.row(i) + j) - V(m[i])) * V(r[i])), d};
     });

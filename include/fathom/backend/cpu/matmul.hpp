@@ -78,11 +78,12 @@ template <class Operand, order Order, class T, class Epilogue>
     for (index c = 0; c < std::min(N, y.columns - j); ++c) y(i + r, j + c) = epilogue(sums[r * N + c], i + r, j + c);
 }
 
-/// How a result [rows, columns] is divided among tasks: as large as they may be, but some for every rank of a team.
+/// How a result [rows, columns] is divided among tasks. Large blocks share more packing, but eight tasks there should be, so
+/// that ranks have something to share, and of the smallest results four. It does not depend on the number of ranks.
 struct blocking {
   index rows = block_rows, panels = block_panels;  // of a block
-  index across;                                    // blocks side by side
-  index count;                                     // in all
+  index across;  // blocks side by side
+  index count;   // in all
 
   blocking(index y_rows, index y_columns, index panel_columns) {
     const index all_panels = (y_columns + panel_columns - 1) / panel_columns;
@@ -90,24 +91,24 @@ struct blocking {
       across = (all_panels + panels - 1) / panels;
       return across * ((y_rows + rows - 1) / rows);
     };
-    while ((count = tasks()) < 8 && (panels > 4 || rows > 64))
+    while ((count = tasks()) < 8)
       if (panels > 4)
         panels /= 2;
-      else
+      else if (rows > 64)
         rows /= 2;
-    while (count < 4 && (panels > 1 || rows > tile_rows)) {
-      if (rows > 32 || panels == 1)
+      else if (count >= 4 || rows == tile_rows)
+        break;
+      else if (rows > 32 || panels == 1)
         rows /= 2;
       else
         panels /= 2;
-      count = tasks();
-    }
   }
 };
 
-/// y = epilogue(left right): `left_of(i, rows, k, words, copy, f)` calls f(order, a, lda) with the rows [i, i + rows) of
-/// the left operand, padded to whole tiles; `panels_of(j, columns, k, words, panels)` makes panels of the right one, one
-/// after the other. i, j count rows and columns of y; k and words count words of the depth.
+/// y = epilogue(left right): `left_of(i, rows, k, words, copy)` brings the rows [i, i + rows) of the left operand into whole
+/// tiles, in `copy` or where they lie, and returns where each of them is (left_rows, left_tiles);
+/// `panels_of(j, columns, k, words, panels)` makes panels of the right one, one after the other. i, j count rows and columns
+/// of y; k and words count words of the depth. A task needs 1.2 MiB of stack in float, 1.8 in double.
 template <class Operand, order Order, class T, class Left, class Panels, class Epilogue, class On>
 void product(const On& on, index depth_words, const matrix<T>& y, const Left& left_of, const Panels& panels_of,
              const Epilogue& epilogue) {
@@ -117,6 +118,7 @@ void product(const On& on, index depth_words, const matrix<T>& y, const Left& le
     const index first = task / blocks.across * blocks.rows, last = std::min(y.rows, first + blocks.rows);
     const index first_column = task % blocks.across * blocks.panels * N;
     const index last_column = std::min(y.columns, first_column + blocks.panels * N);
+    static_assert(tile_columns<T> <= 8 * tile_rows);  // what left_tiles puts between tiles
     alignas(alignment) T left[(block_words + 8) * (block_rows + tile_rows)];
     alignas(alignment) T panels[packed_panels * block_words * N];
     // Sums so far, a panel after the other, where the depth has several blocks.
@@ -157,7 +159,7 @@ struct left_rows {
     return row < whole ? place{data + row * lda, lda} : place{rest, rest_lda};
   }
 };
-/// The same for a left operand that is packed in tiles, [words][tile_rows]
+/// The same for a left operand that is packed in tiles, [words][tile_rows], tile_stride apart
 template <class T>
 struct left_tiles {
   const T* data;

@@ -76,7 +76,8 @@ template <class U, class T>
 /// The largest of all lanes, in every lane.
 template <class T>
 [[nodiscard]] inline vec<T> largest_lane(vec<T> v) {
-  const auto with_partner = [&]<std::size_t Distance, std::size_t... L>(std::index_sequence<L...>) __attribute__((always_inline)) {
+  const auto with_partner = [&]<std::size_t Distance, std::size_t... L>(std::index_sequence<L...>)
+      __attribute__((always_inline)) {
     const auto lanes_of_v = bits_of<T>(v);
     v = xsimd::max(v, as_vec<T>(__builtin_shufflevector(lanes_of_v, lanes_of_v, static_cast<int>(L ^ Distance)...)));
   };

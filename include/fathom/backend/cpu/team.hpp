@@ -25,7 +25,8 @@ class meeting_point {
     const unsigned turn = turn_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
       arrived_.store(0, std::memory_order_relaxed);
-      for (int r = 0; r < size_ && r < most_ranks; ++r) claimed_[static_cast<std::size_t>(r)].count.store(0, std::memory_order_relaxed);
+      for (int r = 0; r < size_ && r < most_ranks; ++r)
+        claimed_[static_cast<std::size_t>(r)].count.store(0, std::memory_order_relaxed);
       turn_.store(turn + 1, std::memory_order_release);
       return;
     }

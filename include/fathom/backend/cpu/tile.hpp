@@ -1,4 +1,4 @@
-// The register tile: the one inner loop that every matrix product and both attentions are made of.
+// The register tile: the shape of what a kernel keeps in registers, and the numbers of a matrix product in them.
 #pragma once
 
 #include "fathom/backend/cpu/simd.hpp"
@@ -6,7 +6,7 @@
 
 namespace fathom::cpu {
 
-/// How a tile reads its left operand a(i, k).
+/// How a kernel reads its left operand a(i, k).
 enum class order {
   rows,    // a[i * lda + k]: row-major
   columns  // a[k * lda + i]: the transpose of a row-major matrix
@@ -43,33 +43,6 @@ struct tile {
       at[i][1].store_unaligned(c + static_cast<index>(i) * ldc + lanes<T>);
     });
   }
-  /// += a(:, k) b(k, :) for one k
-  template <order Order>
-  [[gnu::always_inline]] void add_product(const T* a, index lda, const vec<T>& b0, const vec<T>& b1) {
-    unroll<Rows>([&](auto i) __attribute__((always_inline)) {
-      const vec<T> left(Order == order::rows ? a[static_cast<index>(i) * lda] : a[static_cast<index>(i)]);
-      at[i][0] = xsimd::fma(left, b0, at[i][0]);
-      at[i][1] = xsimd::fma(left, b1, at[i][1]);
-    });
-  }
-  /// += a [Rows, depth] b [depth, tile_columns], the rows of b ldb apart
-  template <order Order>
-  [[gnu::always_inline]] void add_product(const T* a, index lda, const T* b, index ldb, index depth) {
-    for (index k = 0; k < depth; ++k) {
-      const auto b0 = vec<T>::load_unaligned(b), b1 = vec<T>::load_unaligned(b + lanes<T>);
-      add_product<Order>(a, lda, b0, b1);
-      a += Order == order::rows ? 1 : lda;
-      b += ldb;
-    }
-  }
 };
-
-/// Calls f(first, constant number of rows) so that [0, count) is covered: whole tiles first, then single rows.
-template <class F>
-[[gnu::always_inline]] inline void for_tiles(index count, const F& f) {
-  index i = 0;
-  for (; i + tile_rows <= count; i += tile_rows) f(i, std::integral_constant<index, tile_rows>());
-  for (; i < count; ++i) f(i, std::integral_constant<index, 1>());
-}
 
 }  // namespace fathom::cpu

@@ -1,0 +1,26 @@
+"""How both sides are timed: for compare_pytorch.py and compare_attention.py, which pytorch.sh runs."""
+
+import json
+import os
+import subprocess
+import time
+
+
+def timed(f, seconds):
+    """Mean time of f over at least `seconds`, after one call to warm up: what Google Benchmark gives for fathom."""
+    f()
+    calls, start = 0, time.perf_counter()
+    while calls < 1 or time.perf_counter() - start < seconds:
+        f()
+        calls += 1
+    return (time.perf_counter() - start) / calls
+
+
+def fathom(program, row, seconds):
+    """Mean time of one row of a Google Benchmark program over at least `seconds`, and all that the program says of it."""
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    output = subprocess.run([program, f"--benchmark_filter=^{row}/real_time$", "--benchmark_format=json",
+                             f"--benchmark_min_time={seconds}"],
+                            capture_output=True, check=True, text=True, env=environment).stdout
+    result = json.loads(output)["benchmarks"][0]
+    return result["real_time"] * {"ns": 1e-9, "us": 1e-6, "ms": 1e-3}[result["time_unit"]], result
