@@ -91,10 +91,10 @@ void decoding(const std::string& row) {
 }
 
 /// The whole context at once, for the logits of its last token
-template <class net>
+template <class net, class P>
 void prefilling(const std::string& row) {
   benchmark::RegisterBenchmark(row.c_str(), [=](benchmark::State& state) {
-    auto& m = state_of<decoded<net, float>>(row);
+    auto& m = state_of<decoded<net, P>>(row);
     const auto prompt = random_tokens(net::context, net::vocab);
     const auto read = [&] {
       m.cache.truncate(0);
@@ -109,12 +109,15 @@ void prefilling(const std::string& row) {
 template <fathom::config C>
 void model(const std::string& name, fathom::index sequences, fathom::index tokens) {
   using net = fathom::model<C>;
+  using net_bf16 = fathom::model<C, fathom::backend::cpu<fathom::bf16>>;
   training<net>("train/" + name, sequences, tokens);
-  training<fathom::model<C, fathom::backend::cpu<fathom::bf16>>>("train/" + name + "/bf16", sequences, tokens);
+  training<net_bf16>("train/" + name + "/bf16", sequences, tokens);
   decoding<net, float>("decode/" + name + "/f32");
-  decoding<net, fathom::bf16>("decode/" + name + "/bf16");
+  decoding<net_bf16, fathom::bf16>("decode/" + name + "/bf16");
   decoding<net, std::int8_t>("decode/" + name + "/int8");
-  prefilling<net>("prefill/" + name);
+  prefilling<net, float>("prefill/" + name + "/f32");
+  prefilling<net_bf16, fathom::bf16>("prefill/" + name + "/bf16");
+  prefilling<net, std::int8_t>("prefill/" + name + "/int8");
 }
 
 }  // namespace

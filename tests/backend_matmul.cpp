@@ -268,8 +268,11 @@ void check_packed() {
           multiply(on, x.view(), y[0].view(), epilogue::bias_add{bias.data(), residual.view()});
         });
     framed<double> expected(rows, Out), magnitude(rows, Out);
+    framed<double> exact = x.widened();  // or rounded, where the compute type bf16 multiplies bf16
+    if (cpu::has_bf16_products && std::is_same_v<P, bf16> && std::is_same_v<typename Backend::context::compute, bf16>)
+      exact.map([](double v) { return static_cast<double>(static_cast<float>(bf16(static_cast<float>(v)))); });
     const framed<double> wide = rounded.widened(), wide_bias = bias.widened(), wide_residual = residual.widened();
-    matmul(oracle, x.widened().view(), wide.view(), expected.view(),
+    matmul(oracle, exact.view(), wide.view(), expected.view(),
            epilogue::bias_add{wide_bias.data(), wide_residual.view()});
     const auto abs = [](double v) { return std::abs(v); };
     matmul(oracle, x.widened().map(abs).view(), rounded.widened().map(abs).view(), magnitude.view(),
@@ -304,6 +307,9 @@ TEST_CASE("matmul and matmul_nt with weights packed as float", "[backend]") {
 }
 TEST_CASE("matmul and matmul_nt with weights packed as bf16", "[backend]") {
   check_packed_shapes<backend::cpu<float>, bf16>();
+}
+TEST_CASE("matmul and matmul_nt with weights packed as bf16, for the compute type bf16", "[backend]") {
+  check_packed_shapes<backend::cpu<bf16>, bf16>();
 }
 TEST_CASE("matmul and matmul_nt with weights packed as int8", "[backend]") {
   check_packed_shapes<backend::cpu<float>, std::int8_t>();

@@ -20,7 +20,8 @@
 //   adamw_update(on, w, g, m, v, count, settings)
 //   sum_of_squares(on, g, count)
 //
-// Every rank of a team calls every operation, in the same order; when one returns, its result is there for all ranks.
+// Every rank of a team calls every operation, in the same order. The next operation finds what the last one wrote; code
+// that looks at it without one calls on.barrier() first.
 // backend/reference.hpp says in plain loops what each of them computes.
 #pragma once
 

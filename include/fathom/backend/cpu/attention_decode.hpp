@@ -27,7 +27,7 @@ struct decoding_heads {
 
   static constexpr index block = 64;                                // keys
   static constexpr index most_numbers = 1024, most_heads = 16;      // of a call: what lies on the stack
-  static constexpr index many = 128 * 1024 / sizeof(T);             // numbers of keys that are worth prefetching
+  static constexpr index many = 16 * 1024 / sizeof(T);             // numbers of keys that are worth prefetching
 };
 
 /// Scores [W] of W keys, beginning with row `first` of at most `last`: query . key for every key, in one vector. The dot

@@ -107,12 +107,14 @@ struct operand<bf16, float> {
 
   /// to [rows in whole tiles, words] = from [rows, depth]
   static void pack_rows(const float* from, index stride, index rows, index depth, float* to, index words) {
-    for (index i = 0; i < rows; ++i, from += stride, to += words) {
-      index k = 0;
-      for (; k + 32 <= depth; k += 32) store(to + k / 2, rounded(load(from + k + 16), load(from + k)));
-      for (; k < depth; k += 2) to[k / 2] = pair(from[k], k + 1 < depth ? from[k + 1] : 0.f);
-    }
+    for (index i = 0; i < rows; ++i, from += stride, to += words) pack_row(from, depth, to);
     std::fill_n(to, (tile_rows - 1 - (rows - 1) % tile_rows) * words, 0.f);
+  }
+  /// to [words] = from [depth]
+  static void pack_row(const float* from, index depth, float* to) {
+    index k = 0;
+    for (; k + 32 <= depth; k += 32) store(to + k / 2, rounded(load(from + k + 16), load(from + k)));
+    for (; k < depth; k += 2) to[k / 2] = pair(from[k], k + 1 < depth ? from[k + 1] : 0.f);
   }
   /// to [panels, words, tile_columns] = pairs of rows of from [depth, columns]
   static void pack_columns(const float* from, index stride, index depth, index columns, float* to) {

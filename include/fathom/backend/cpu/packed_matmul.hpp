@@ -2,12 +2,16 @@
 //
 // The kernels know no sizes at compile time and no epilogues: there is one of each for a type of weights. They leave their
 // sums in a small buffer, and the epilogue is applied on the way from there to the result.
+//
+// Rows of x are multiplied as they are, or rounded first: where the processor multiplies pairs of bf16, the compute type
+// bf16 rounds to bf16 for weights in bf16; where it multiplies bytes, rows are rounded to 16 bits for weights in int8.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
+#include "fathom/backend/cpu/operand.hpp"
 #include "fathom/backend/cpu/packed.hpp"
 #include "fathom/backend/cpu/team.hpp"
 #include "fathom/backend/cpu/tile.hpp"
@@ -18,8 +22,9 @@ namespace fathom::cpu {
 namespace detail {
 
 inline constexpr index prefetch_bytes = 2048;  // how far ahead of itself one row reads the weights
+inline constexpr index panels_at_once = 8;     // that one row is multiplied with before the epilogue
 
-// ---- One row -----------------------------------------------------------------------------------------------------------
+// ---- Rows as they are --------------------------------------------------------------------------------------------------
 
 /// sums [count * N] = x [in] times `count` panels from `first` on. Four sums at a time for each column, because one would
 /// wait for itself.
@@ -65,103 +70,6 @@ template <class P>
   }
 }
 
-// Where the machine multiplies bytes, int8 weights are multiplied as integers, with x rounded to 16 bits: the sums are then
-// exact, and x is 2^-16 of its largest magnitude off at most, far less than the weights are.
-/// x = scale * (256 high + low - 2^15), for bytes high and low; [in], filled up to a multiple of 4
-struct row_in_bytes {
-  std::uint32_t *high, *low;  // 4 of them in a word
-  float scale;
-};
-[[gnu::noinline]] inline void round_row(const float* x, index in, row_in_bytes& to) {
-  constexpr index W = lanes<float>;
-  vec<float> most(0.f);
-  index k = 0;
-  for (; k + W <= in; k += W) most = xsimd::max(most, xsimd::abs(vec<float>::load_unaligned(x + k)));
-  alignas(alignment) float each[W];
-  most.store_aligned(each);
-  float largest = *std::max_element(each, each + W);
-  for (; k < in; ++k) largest = std::max(largest, std::abs(x[k]));
-  const float inverse = largest > 1e-30f ? 32767 / largest : 0;
-  to.scale = largest / 32767;
-  // Added to 1.5 * 2^23, a number is rounded to an integer, which the lowest bits of the sum then hold.
-  constexpr float round = 12582912.f;
-  auto *const high = reinterpret_cast<std::uint8_t*>(to.high), *const low = reinterpret_cast<std::uint8_t*>(to.low);
-  for (k = 0; k + W <= in; k += W) {
-    const auto sum = load_native<float, W>(x + k) * inverse + round;
-    const auto bits = std::bit_cast<native<std::uint32_t, W>>(sum);
-    const auto h = __builtin_convertvector((bits >> 8) ^ 0x80u, native<std::uint8_t, W>);
-    const auto l = __builtin_convertvector(bits & 0xffu, native<std::uint8_t, W>);
-    std::memcpy(high + k, &h, sizeof h);
-    std::memcpy(low + k, &l, sizeof l);
-  }
-  for (; k < (in + 3) / 4 * 4; ++k) {
-    const auto bits = std::bit_cast<std::uint32_t>(k < in ? x[k] * inverse + round : round);
-    high[k] = static_cast<std::uint8_t>((bits >> 8) ^ 0x80u);
-    low[k] = static_cast<std::uint8_t>(bits);
-  }
-}
-
-/// The same as row_times_panels, of a row in bytes.
-template <class P>
-[[gnu::noinline]] void bytes_times_panels(const row_in_bytes& x, const packed_view<P>& w, index first, index count, float* sums);
-
-#if defined(__AVX512VNNI__) && defined(__AVX512F__)
-inline constexpr bool has_byte_products = true;
-/// sums [16] += in each 32-bit lane, the four products of unsigned bytes of a and signed bytes of b
-[[gnu::always_inline]] inline __m512i add_byte_products(__m512i sums, std::uint32_t a, const std::int32_t* b) {
-  return _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(static_cast<int>(a)), _mm512_load_si512(b));
-}
-using byte_sums = __m512i;
-#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
-inline constexpr bool has_byte_products = true;
-[[gnu::always_inline]] inline __m256i add_byte_products(__m256i sums, std::uint32_t a, const std::int32_t* b) {
-  return _mm256_dpbusd_avx_epi32(sums, _mm256_set1_epi32(static_cast<int>(a)),
-                                 _mm256_load_si256(reinterpret_cast<const __m256i*>(b)));
-}
-using byte_sums = __m256i;
-#else
-inline constexpr bool has_byte_products = false;
-#endif
-
-#if (defined(__AVX512VNNI__) && defined(__AVX512F__)) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
-template <class P>
-void bytes_times_panels(const row_in_bytes& x, const packed_view<P>& w, index first, index count, float* sums) {
-  constexpr index W = lanes<float>, N = 2 * W, ahead = prefetch_bytes / 4;
-  for (index p = first; p < first + count; ++p, sums += N) {
-    const std::int32_t* const at = w.panel(p);
-    byte_sums high[2][2] = {}, low[2][2] = {};
-    const auto step = [&](index d, auto u) __attribute__((always_inline)) {
-      __builtin_prefetch(at + d * N + ahead);
-      if constexpr (N * 4 > alignment) __builtin_prefetch(at + d * N + W + ahead);
-      unroll<2>([&](auto j) __attribute__((always_inline)) {
-        const std::int32_t* const words = at + d * N + static_cast<index>(j()) * W;
-        high[u][j] = add_byte_products(high[u][j], x.high[d], words);
-        low[u][j] = add_byte_products(low[u][j], x.low[d], words);
-      });
-    };
-    index d = 0;
-    for (; d + 2 <= w.depth; d += 2) {
-      step(d, std::integral_constant<std::size_t, 0>());
-      step(d + 1, std::integral_constant<std::size_t, 1>());
-    }
-    if (d < w.depth) step(d, std::integral_constant<std::size_t, 0>());
-    unroll<2>([&](auto j) __attribute__((always_inline)) {
-      using integers = native<std::int32_t, W>;
-      using floats = native<float, W>;
-      const auto total = load_native<std::int32_t, W>(w.totals + p * N + static_cast<index>(j()) * W);
-      const integers h = std::bit_cast<integers>(high[0][j]) + std::bit_cast<integers>(high[1][j]) - 128 * total;
-      const integers l = std::bit_cast<integers>(low[0][j]) + std::bit_cast<integers>(low[1][j]);
-      const floats sum = __builtin_convertvector(h, floats) * 256.f + __builtin_convertvector(l, floats);
-      const auto scale = load_native<float, W>(w.scales + p * N + static_cast<index>(j()) * W) * x.scale;
-      const floats result = sum * scale;
-      std::memcpy(sums + static_cast<index>(j()) * W, &result, sizeof result);
-    });
-  }
-}
-#endif
-
-// ---- Several rows ------------------------------------------------------------------------------------------------------
-
 /// sums [Rows, N] = rows [i, i + Rows) of x [rows, in] times a panel. Rows that x does not have are its last.
 template <class P, index Rows>
 [[gnu::noinline]] void rows_times_panel(const matrix<const typename packing<P>::scalar>& x, index i, const packed_view<P>& w,
@@ -201,6 +109,209 @@ template <class P, index Rows>
   acc.store(sums, N);
 }
 
+// ---- Rounded rows ------------------------------------------------------------------------------------------------------
+//
+// rounded<Compute, P> says whether rows of x are rounded for weights P, how, and what multiplies them:
+//
+//   static constexpr index rows_together;    rows that are multiplied together
+//   static constexpr index words_per_word;   words of a rounded row for each word of a column of the weights
+//   round(x, in, rows, r)                    row r of `rows` = x [in], filled up with zeros
+//   row(rows, w, first, count, sums)         sums [count * N] = row 0 times `count` panels from `first` on
+//   rows(rows, i, w, p, sums)                sums [rows_together, N] = rows [i, i + rows_together) times a panel; rows that
+//                                            there are not are the last one
+
+template <class Compute, class P>
+struct rounded {
+  static constexpr bool is_used = false;
+};
+
+/// Rounded rows, [count, words_per_row], and a factor for each
+struct rounded_rows {
+  std::uint32_t* words;
+  float* scales;
+  index words_per_row, count;
+  [[nodiscard]] std::uint32_t* row(index r) const { return words + r * words_per_row; }
+};
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+/// Pairs of bf16: a word of x for a word of the weights
+template <>
+struct rounded<bf16, bf16> {
+  static constexpr bool is_used = true;
+  static constexpr index rows_together = tile_rows, words_per_word = 1;
+  static constexpr index W = lanes<float>, N = 2 * W;
+  using pairs = operand<bf16, float>;
+
+  static void round(const float* x, index in, const rounded_rows& to, index r) {
+    pairs::pack_row(x, in, reinterpret_cast<float*>(to.row(r)));
+  }
+  [[gnu::noinline]] static void row(const rounded_rows& x, const packed_view<bf16>& w, index first, index count, float* sums) {
+    constexpr index ahead = prefetch_bytes / 4;
+    const std::uint32_t* const left = x.row(0);
+    for (index p = first; p < first + count; ++p, sums += N) {
+      const std::uint32_t* const at = w.panel(p);
+      tile<float, 4> part;
+      part.clear();
+      const auto step = [&](index d, auto n) __attribute__((always_inline)) {
+        __builtin_prefetch(at + d * N + ahead);
+        __builtin_prefetch(at + d * N + W + ahead);
+        multiply_add(left[d], at + d * N, part.at[n]);
+      };
+      index d = 0;
+      for (; d + 4 <= w.depth; d += 4)
+        unroll<4>([&](auto u) __attribute__((always_inline)) { step(d + static_cast<index>(u()), u); });
+      for (; d < w.depth; ++d) step(d, std::integral_constant<std::size_t, 0>());
+      unroll<2>([&](auto j) __attribute__((always_inline)) {
+        ((part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j])).store_aligned(sums + static_cast<index>(j()) * W);
+      });
+    }
+  }
+  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const packed_view<bf16>& w, index p, float* sums) {
+    const std::uint32_t* left[tile_rows];
+    unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
+      left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
+    });
+    const std::uint32_t* at = w.panel(p);
+    tile<float> acc;
+    acc.clear();
+    for (index d = 0; d < w.depth; ++d, at += N)
+      unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { multiply_add(left[r][d], at, acc.at[r]); });
+    acc.store(sums, N);
+  }
+
+ private:
+  [[gnu::always_inline]] static void multiply_add(std::uint32_t left, const std::uint32_t* right, vec<float>* sums) {
+    const auto a = vec<float>(std::bit_cast<float>(left));
+    unroll<2>([&](auto j) __attribute__((always_inline)) {
+      const auto b = as_vec<float>(load_native<std::uint32_t, W>(right + static_cast<index>(j()) * W));
+      sums[j] = pairs::multiply_add(a, b, sums[j]);
+    });
+  }
+};
+#endif
+
+#if defined(__AVX512VNNI__) && defined(__AVX512F__)
+#define FATHOM_BYTE_PRODUCTS 1
+using byte_sums = native<std::int32_t, lanes<float>>;  // of this type, because g++ copies __m512i around
+/// sums += in each 32-bit lane, the four products of unsigned bytes of a and signed bytes of b
+[[gnu::always_inline]] inline byte_sums add_byte_products(byte_sums sums, std::uint32_t a, const std::int32_t* b) {
+  return std::bit_cast<byte_sums>(_mm512_dpbusd_epi32(std::bit_cast<__m512i>(sums), _mm512_set1_epi32(static_cast<int>(a)),
+                                                      _mm512_load_si512(b)));
+}
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+#define FATHOM_BYTE_PRODUCTS 1
+using byte_sums = native<std::int32_t, lanes<float>>;
+[[gnu::always_inline]] inline byte_sums add_byte_products(byte_sums sums, std::uint32_t a, const std::int32_t* b) {
+  return std::bit_cast<byte_sums>(
+      _mm256_dpbusd_avx_epi32(std::bit_cast<__m256i>(sums), _mm256_set1_epi32(static_cast<int>(a)),
+                              _mm256_load_si256(reinterpret_cast<const __m256i*>(b))));
+}
+#endif
+
+#if defined(FATHOM_BYTE_PRODUCTS)
+#undef FATHOM_BYTE_PRODUCTS
+/// Bytes, high ones and low ones: x = scale * (256 high + low - 2^15). The sums are then exact, and x is 2^-16 of its
+/// largest magnitude off at most, far less than the weights are.
+template <class Compute>
+  requires(!std::is_same_v<Compute, double>)
+struct rounded<Compute, std::int8_t> {
+  static constexpr bool is_used = true;
+  static constexpr index rows_together = tile_rows / 2, words_per_word = 2;
+  static constexpr index W = lanes<float>, N = 2 * W;
+  using weights = packed_view<std::int8_t>;
+
+  [[gnu::noinline]] static void round(const float* x, index in, const rounded_rows& to, index r) {
+    vec<float> most(0.f);
+    index k = 0;
+    for (; k + W <= in; k += W) most = xsimd::max(most, xsimd::abs(vec<float>::load_unaligned(x + k)));
+    alignas(alignment) float each[W];
+    most.store_aligned(each);
+    float largest = *std::max_element(each, each + W);
+    for (; k < in; ++k) largest = std::max(largest, std::abs(x[k]));
+    const float inverse = largest > 1e-30f ? 32767 / largest : 0;
+    to.scales[r] = largest / 32767;
+    // Added to 1.5 * 2^23, a number is rounded to an integer, which the lowest bits of the sum then hold.
+    constexpr float round = 12582912.f;
+    auto* const high = reinterpret_cast<std::uint8_t*>(to.row(r));
+    auto* const low = reinterpret_cast<std::uint8_t*>(to.row(r) + to.words_per_row / 2);
+    for (k = 0; k + W <= in; k += W) {
+      const auto sum = load_native<float, W>(x + k) * inverse + round;
+      const auto bits = std::bit_cast<native<std::uint32_t, W>>(sum);
+      const auto h = __builtin_convertvector((bits >> 8) ^ 0x80u, native<std::uint8_t, W>);
+      const auto l = __builtin_convertvector(bits & 0xffu, native<std::uint8_t, W>);
+      std::memcpy(high + k, &h, sizeof h);
+      std::memcpy(low + k, &l, sizeof l);
+    }
+    for (; k < (in + 3) / 4 * 4; ++k) {
+      const auto bits = std::bit_cast<std::uint32_t>(k < in ? x[k] * inverse + round : round);
+      high[k] = static_cast<std::uint8_t>((bits >> 8) ^ 0x80u);
+      low[k] = static_cast<std::uint8_t>(bits);
+    }
+  }
+  [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, float* sums) {
+    constexpr index ahead = prefetch_bytes / 4;
+    const std::uint32_t *const high = x.row(0), *const low = high + w.depth;
+    for (index p = first; p < first + count; ++p, sums += N) {
+      const std::int32_t* const at = w.panel(p);
+      byte_sums h[2][2] = {}, l[2][2] = {};  // of even words, of odd ones
+      const auto step = [&](index d, auto u) __attribute__((always_inline)) {
+        __builtin_prefetch(at + d * N + ahead);
+        if constexpr (N * 4 > alignment) __builtin_prefetch(at + d * N + W + ahead);
+        unroll<2>([&](auto j) __attribute__((always_inline)) {
+          const std::int32_t* const words = at + d * N + static_cast<index>(j()) * W;
+          h[u][j] = add_byte_products(h[u][j], high[d], words);
+          l[u][j] = add_byte_products(l[u][j], low[d], words);
+        });
+      };
+      index d = 0;
+      for (; d + 2 <= w.depth; d += 2) {
+        step(d, std::integral_constant<std::size_t, 0>());
+        step(d + 1, std::integral_constant<std::size_t, 1>());
+      }
+      if (d < w.depth) step(d, std::integral_constant<std::size_t, 0>());
+      unroll<2>([&](auto j) __attribute__((always_inline)) {
+        store(h[0][j] + h[1][j], l[0][j] + l[1][j], w, p * N, static_cast<index>(j()) * W, x.scales[0], sums);
+      });
+    }
+  }
+  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index p, float* sums) {
+    constexpr auto count = static_cast<std::size_t>(rows_together);
+    const std::uint32_t* left[count];
+    unroll<count>([&](auto r) __attribute__((always_inline)) {
+      left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
+    });
+    byte_sums h[count][2] = {}, l[count][2] = {};
+    const std::int32_t* at = w.panel(p);
+    for (index d = 0; d < w.depth; ++d, at += N)
+      unroll<count>([&](auto r) __attribute__((always_inline)) {
+        const std::uint32_t high = left[r][d], low = left[r][w.depth + d];
+        h[r][0] = add_byte_products(h[r][0], high, at);
+        h[r][1] = add_byte_products(h[r][1], high, at + W);
+        l[r][0] = add_byte_products(l[r][0], low, at);
+        l[r][1] = add_byte_products(l[r][1], low, at + W);
+      });
+    unroll<count>([&](auto r) __attribute__((always_inline)) {
+      const float scale = x.scales[std::min(i + static_cast<index>(r()), x.count - 1)];
+      for (index j = 0; j < 2; ++j)
+        store(h[r][j], l[r][j], w, p * N, j * W, scale, sums + static_cast<index>(r()) * N);
+    });
+  }
+
+ private:
+  /// to [j, j + W) = the numbers that the sums of high and low bytes are, for the columns from first + j on
+  [[gnu::always_inline]] static void store(byte_sums high, byte_sums low, const weights& w, index first, index j,
+                                           float scale, float* to) {
+    using floats = native<float, W>;
+    high -= 128 * load_native<std::int32_t, W>(w.totals + first + j);
+    const floats sum = __builtin_convertvector(high, floats) * 256.f + __builtin_convertvector(low, floats);
+    const floats result = sum * (load_native<float, W>(w.scales + first + j) * scale);
+    std::memcpy(to + j, &result, sizeof result);
+  }
+};
+#endif
+
+// ---- Products ----------------------------------------------------------------------------------------------------------
+
 /// y(i.., j..) = epilogue(sums [rows, stride]), for the columns of y from j on that there are sums for
 template <class T, class Epilogue>
 [[gnu::always_inline]] inline void finish(const T* sums, index stride, index rows, index columns, const matrix<T>& y, index i,
@@ -215,31 +326,22 @@ template <class T, class Epilogue>
   }
 }
 
-/// One row: every rank streams its share of the panels through.
+/// One row, as it is: every rank streams its share of the panels through.
 template <class On, class T, class P, class Epilogue>
 [[gnu::noinline]] void packed_row_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
-                                          [[maybe_unused]] std::uint32_t* bytes, const Epilogue& epilogue) {
-  constexpr index N = packed_view<P>::N, at_once = 8;
+                                          const Epilogue& epilogue) {
+  constexpr index N = packed_view<P>::N;
   on.share(w.panels, [&](index first, index last) {
-    alignas(alignment) T sums[at_once * N];
-    const auto all = [&](const auto& multiply) __attribute__((always_inline)) {
-      for (index p = first; p < last; p += at_once) {
-        const index count = std::min(at_once, last - p);
-        multiply(p, count);
-        finish(sums, 0, 1, count * N, y, 0, p * N, epilogue);
-      }
-    };
-    if constexpr (has_byte_products && std::is_same_v<P, std::int8_t>) {
-      row_in_bytes row{bytes, bytes + w.depth, 0};
-      round_row(x.row(0), w.in, row);
-      all([&](index p, index count) { bytes_times_panels(row, w, p, count, sums); });
-    } else {
-      all([&](index p, index count) { row_times_panels<P>(x.row(0), w, p, count, sums); });
+    alignas(alignment) T sums[panels_at_once * N];
+    for (index p = first; p < last; p += panels_at_once) {
+      const index count = std::min(panels_at_once, last - p);
+      row_times_panels<P>(x.row(0), w, p, count, sums);
+      finish(sums, 0, 1, count * N, y, 0, p * N, epilogue);
     }
   });
 }
 
-/// Several rows: a panel is used for all of them, tile by tile, while the caches hold it; a few lines of the next one are
+/// Several rows, as they are: a panel is used for all of them, tile by tile, while the caches hold it; a few lines of the next one are
 /// fetched with each tile.
 template <class On, class T, class P, class Epilogue>
 [[gnu::noinline]] void packed_rows_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
@@ -265,17 +367,50 @@ template <class On, class T, class P, class Epilogue>
   });
 }
 
+/// Rounded rows, one or several. Every rank rounds rows for itself, as many as there is room for, and takes its share of
+/// the panels.
+template <class Rounded, class On, class P, class Epilogue>
+[[gnu::noinline]] void rounded_product(const On& on, const matrix<const float>& x, const packed_view<P>& w,
+                                       const matrix<float>& y, rounded_rows room, const Epilogue& epilogue) {
+  constexpr index N = packed_view<P>::N, together = Rounded::rows_together;
+  const index most = room.count;
+  on.share(w.panels, [&](index first, index last) {
+    alignas(alignment) float sums[std::max(panels_at_once, together) * N];
+    for (index i = 0; i < x.rows; i += room.count) {
+      room.count = std::min(most, x.rows - i);
+      for (index r = 0; r < room.count; ++r) Rounded::round(x.row(i + r), w.in, room, r);
+      if (room.count == 1)
+        for (index p = first; p < last; p += panels_at_once) {
+          const index count = std::min(panels_at_once, last - p);
+          Rounded::row(room, w, p, count, sums);
+          finish(sums, 0, 1, count * N, y, i, p * N, epilogue);
+        }
+      else
+        for (index p = first; p < last; ++p)
+          for (index r = 0; r < room.count; r += together) {
+            Rounded::rows(room, r, w, p, sums);
+            finish(sums, N, std::min(together, room.count - r), N, y, i + r, p * N, epilogue);
+          }
+    }
+  });
+}
+
 }  // namespace detail
 
 /// y [M, N] = epilogue(x [M, K] w), w packed
 template <class C, class T, class P, index In, index Out, class Epilogue>
 void matmul(const context<C, T>& on, matrix<const std::type_identity_t<T>> x, const packed_matrix<P, In, Out>& w,
             matrix<std::type_identity_t<T>> y, const Epilogue& epilogue) {
-  if (x.rows == 1) {
-    constexpr bool in_bytes = detail::has_byte_products && std::is_same_v<P, std::int8_t>;
-    static_assert(!in_bytes || In <= 65536, "fathom: int8 weights of more than 65536 rows");  // their sums are 32-bit integers
-    alignas(alignment) std::uint32_t bytes[in_bytes ? 2 * packed_matrix<P, In, Out>::depth : 1];
-    detail::packed_row_product<context<C, T>, T, P>(on, x, w.view(), y, bytes, epilogue);
+  using rounded = detail::rounded<C, P>;
+  if constexpr (rounded::is_used) {
+    static_assert(In <= 65536, "fathom: packed weights of more than 65536 rows");  // sums of bytes are 32-bit integers
+    constexpr index row = rounded::words_per_word * packed_matrix<P, In, Out>::depth;
+    constexpr index rows = std::clamp<index>(64 * 1024 / row / tile_rows, 1, 4) * tile_rows;  // in 256 KiB, if they can
+    alignas(alignment) std::uint32_t words[rows * row];
+    float scales[rows];
+    detail::rounded_product<rounded>(on, x, w.view(), y, {words, scales, row, rows}, epilogue);
+  } else if (x.rows == 1) {
+    detail::packed_row_product<context<C, T>, T, P>(on, x, w.view(), y, epilogue);
   } else {
     detail::packed_rows_product<context<C, T>, T, P>(on, x, w.view(), y, epilogue);
   }

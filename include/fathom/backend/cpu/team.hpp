@@ -4,7 +4,6 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
-#include <new>
 #include <thread>
 
 #if defined(_OPENMP)
@@ -19,14 +18,18 @@ namespace fathom::cpu {
 /// with something else), and a place for partial sums.
 class meeting_point {
  public:
-  explicit meeting_point(int size) : size_(size) {}
-
-  [[gnu::noinline]] void wait() {
+  /// Returns when all `size` ranks have come. The last one to come calls f() before the others go on.
+  template <class F>
+  [[gnu::noinline]] void wait(int size, const F& f) {
     const unsigned turn = turn_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size - 1) {
       arrived_.store(0, std::memory_order_relaxed);
-      for (int r = 0; r < size_ && r < most_ranks; ++r)
-        claimed_[static_cast<std::size_t>(r)].count.store(0, std::memory_order_relaxed);
+      if (has_claims_.load(std::memory_order_relaxed)) {
+        for (int r = 0; r < size && r < most_ranks; ++r)
+          claimed_[static_cast<std::size_t>(r)].count.store(0, std::memory_order_relaxed);
+        has_claims_.store(false, std::memory_order_relaxed);
+      }
+      f();
       turn_.store(turn + 1, std::memory_order_release);
       return;
     }
@@ -38,7 +41,8 @@ class meeting_point {
   }
 
   static constexpr int most_ranks = 64;
-  /// The next task of the share of rank `owner`, from 0. Every meeting begins anew.
+  /// The next task of the share of rank `owner`, from 0. Every meeting begins anew, if some rank announces claims.
+  void announce_claims() { has_claims_.store(true, std::memory_order_relaxed); }
   [[nodiscard]] index claim(int owner) {
     return claimed_[static_cast<std::size_t>(owner)].count.fetch_add(1, std::memory_order_relaxed);
   }
@@ -54,11 +58,11 @@ class meeting_point {
     asm volatile("yield");
 #endif
   }
-  int size_;
   struct alignas(alignment) counter {
     std::atomic<index> count{0};
   };
   std::array<counter, static_cast<std::size_t>(most_ranks)> claimed_;
+  alignas(alignment) std::atomic<bool> has_claims_{false};
   alignas(alignment) std::atomic<int> arrived_{0};
   alignas(alignment) std::atomic<unsigned> turn_{0};
 };
@@ -78,33 +82,44 @@ class context {
   [[nodiscard]] int size() const { return size_; }
   /// Returns when all ranks have come here; what they wrote before is then seen by all.
   void barrier() const {
-    if (size_ > 1) meeting_->wait();
+    if (size_ > 1) meeting_->wait(size_, [] {});
+    open_ = false;
   }
 
-  /// Calls f(first, last) with this rank's share of [0, count), and waits for all.
+  /// Calls f(first, last) with this rank's share of [0, count). The next operation waits for all; who reads what was
+  /// written without one calls barrier() first.
   template <class F>
   void share(index count, const F& f) const {
+    settle();
     const index first = count * rank_ / size_, last = count * (rank_ + 1) / size_;
     if (first < last) f(first, last);
-    barrier();
+    open_ = true;
   }
   /// Calls f(0), ..., f(count - 1), shared among the ranks, and waits for all. A rank that has done its share takes tasks
   /// from the others', whose core may be busy with something else. What a task computes must not depend on which others its
   /// rank runs: then results do not depend on the number of threads.
   template <class F>
   void tasks(index count, const F& f) const {
-    if (size_ == 1 || size_ > meeting_point::most_ranks) {
+    if (size_ == 1) {
+      for (index i = 0; i < count; ++i) f(i);
+    } else if (count == 1) {  // while the ranks meet: one meeting instead of one before and one after
+      meeting_->wait(size_, [&] { f(index{0}); });
+      open_ = false;
+    } else if (size_ > meeting_point::most_ranks) {
       share(count, [&](index first, index last) {
         for (index i = first; i < last; ++i) f(i);
       });
-      return;
+      barrier();
+    } else {
+      settle();
+      if (rank_ == 0) meeting_->announce_claims();
+      for (int n = 0; n < size_; ++n) {
+        const int owner = (rank_ + n) % size_;
+        const index last = count * (owner + 1) / size_;
+        for (index i; (i = count * owner / size_ + meeting_->claim(owner)) < last;) f(i);
+      }
+      barrier();
     }
-    for (int n = 0; n < size_; ++n) {
-      const int owner = (rank_ + n) % size_;
-      const index last = count * (owner + 1) / size_;
-      for (index i; (i = count * owner / size_ + meeting_->claim(owner)) < last;) f(i);
-    }
-    barrier();
   }
   /// f(0) + ... + f(count - 1), in that order whatever the number of threads; count is at most 64. The same for all ranks.
   template <class F>
@@ -117,8 +132,14 @@ class context {
   }
 
  private:
+  /// Waits for all, if the last operation did not.
+  void settle() const {
+    if (open_) barrier();
+  }
+
   int rank_, size_;
   meeting_point* meeting_;
+  mutable bool open_ = false;  // the same on every rank: all call the same operations
 };
 
 #if defined(_OPENMP)
@@ -126,15 +147,10 @@ class context {
 /// a region call the OpenMP runtime, which then allocates, whether it gets to the region or not.
 template <class Context, class F>
 void run_in_parallel(int threads, const F& f) {
+  meeting_point meeting;
   // OpenMP may give fewer threads than asked for, and says how many only inside of the region.
-  alignas(meeting_point) std::byte place[sizeof(meeting_point)];
-  meeting_point* meeting = nullptr;
 #pragma omp parallel num_threads(threads)
-  {
-#pragma omp single
-    meeting = new (place) meeting_point(omp_get_num_threads());
-    f(Context(omp_get_thread_num(), omp_get_num_threads(), *meeting));
-  }
+  f(Context(omp_get_thread_num(), omp_get_num_threads(), meeting));
 }
 #endif
 
@@ -148,7 +164,7 @@ void run([[maybe_unused]] int threads, const F& f) {
     return;
   }
 #endif
-  meeting_point alone(1);
+  meeting_point alone;
   f(Context(0, 1, alone));
 }
 
