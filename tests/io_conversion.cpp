@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -25,6 +26,7 @@
 namespace {
 
 using fathom::bf16;
+using fathom::join;
 
 constexpr fathom::config tied{
     .vocab = 19, .context = 5, .width = 12, .depth = 2, .heads = 2, .shortcut = {.depths = {1}, .hidden = 3}};
@@ -104,8 +106,8 @@ TEST_CASE("files of bf16 and int8 hold what they are said to", "[io]") {
       INFO(name);
       REQUIRE(c.tensors.contains(name));
       std::string shape;
-      for (const auto extent : c.tensors.at(name).shape) shape += " " + std::to_string(extent);
-      CHECK(c.tensors.at(name).type + shape == expected);
+      for (const auto extent : c.tensors.at(name).shape) shape += join(' ', extent);
+      CHECK(join(c.tensors.at(name).type, shape) == expected);
     }
     CHECK(c.metadata.at("format") == "pt");
     CHECK(nlohmann::json::parse(c.metadata.at("fathom.config"))["width"] == 12);
@@ -136,11 +138,13 @@ TEST_CASE("files of bf16 and int8 hold what they are said to", "[io]") {
     }
   }
   for (const char* name : {"h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_fc", "h.0.mlp.c_proj", "lm_head"}) {
-    std::string& type = types.at(name + std::string(".weight"));
-    type.replace(0, 4, "I8");
-    const bool by_row = name == std::string("lm_head");  // a scale for each output: a column of a matrix, a token of the head
-    types[name + std::string(".weight.scale")] =
-        "F32" + (by_row ? type.substr(2, type.rfind(' ') - 2) : type.substr(type.rfind(' ')));
+    // A scale for each output: a column of a matrix, a token of the head.
+    std::string& type = types.at(join(name, ".weight"));
+    const std::string shape = type.substr(4);
+    const bool by_row = std::string_view(name) == "lm_head";
+    types[join(name, ".weight.scale")] =
+        join("F32", by_row ? shape.substr(0, shape.rfind(' ')) : shape.substr(shape.rfind(' ')));
+    type = join("I8", shape);
   }
   CHECK(types.at("h.0.mlp.c_fc.weight.scale") == "F32 48");
   CHECK(types.at("lm_head.weight.scale") == "F32 19");
@@ -181,7 +185,7 @@ TEST_CASE("other people's int8 is read as scale * number", "[io]") {
     }
     SECTION("under the names of fathom") {}
     SECTION("with the prefix transformer.") {
-      for (const auto& [name, tensor] : contents(c).tensors) c.rename(name, "transformer." + name);
+      for (const auto& [name, tensor] : contents(c).tensors) c.rename(name, join("transformer.", name));
     }
     const auto weights = fathom::make<typename Net::parameters>();
     fathom::load(folder.write("a.safetensors", c.file()), *weights);
@@ -213,11 +217,13 @@ TEST_CASE("int8 that does not fit is refused with everything that is wrong in it
     return c;
   };
   using limits = std::numeric_limits<float>;
-  CHECK(refused(with_scale(47, limits::quiet_NaN()), "h.0.mlp.c_fc.weight.scale: has nan at 47; expected finite scales, 0 or more"));
+  CHECK(refused(with_scale(47, limits::quiet_NaN()),
+                "h.0.mlp.c_fc.weight.scale: has nan at 47; expected finite scales, 0 or more"));
   CHECK(refused(with_scale(0, limits::infinity()), "h.0.mlp.c_fc.weight.scale: has inf at 0"));
   CHECK(refused(with_scale(1, -limits::infinity()), "h.0.mlp.c_fc.weight.scale: has -inf at 1"));
   CHECK(refused(with_scale(2, -limits::denorm_min()), "h.0.mlp.c_fc.weight.scale: has -1.4013e-45 at 2"));
-  CHECK(refused(with_scale(3, limits::max()), "h.0.mlp.c_fc.weight.scale: has 3.40282e+38 at 3"));  // times 127 it is infinite
+  // Times 127 it is infinite.
+  CHECK(refused(with_scale(3, limits::max()), "h.0.mlp.c_fc.weight.scale: has 3.40282e+38 at 3"));
 
   contents c = valid;
   c.tensors.erase("h.0.attn.c_attn.weight.scale");
