@@ -37,7 +37,6 @@ template <class Net>
 std::vector<double> window_nlls(const typename Net::parameters& weights, std::span<const fathom::token> text,
                                 fathom::index windows) {
   constexpr fathom::index T = Net::context, at_once = std::max<fathom::index>(1, 2048 / T);
-  if (std::ssize(text) < T + 1) fathom::fail("the text has ", text.size(), " tokens held back; expected at least ", T + 1);
   typename Net::tape tape(at_once);
   std::vector<double> found;
   std::vector<fathom::token> inputs, targets;  // [sequences, T]
@@ -70,6 +69,8 @@ void convert(const Weights& weights, const options& o) {
   if (!o.text.empty()) {
     const auto corpus = net::vocab == 256 ? fathom::data::bytes(o.text) : fathom::data::tokens(o.text, net::vocab);
     text.assign(corpus.validation().begin(), corpus.validation().end());
+    if (std::ssize(text) <= net::context)
+      fathom::fail(o.text, ": its last tenth has ", text.size(), " tokens; expected more than ", net::context);
   }
   const auto nlls = [&](const Weights& w) {
     return text.empty() ? std::vector<double>() : window_nlls<net>(w, text, o.windows);

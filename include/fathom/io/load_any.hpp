@@ -58,7 +58,7 @@ template <class... Models>
   } else {
     const auto entry = file.metadata().find(io::config_entry);
     if (entry == file.metadata().end())
-      fail(path.string(), ": has no metadata entry ", io::config_entry, "; expected one, or a config file beside it");
+      fail(path.string(), ": has no metadata entry ", io::config_entry, "; a config file must say which model it is of");
     which = io::index_of_model<Models...>(entry->second, join(path.string(), ": metadata ", io::config_entry));
   }
 
