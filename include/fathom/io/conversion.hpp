@@ -115,12 +115,14 @@ template <class P, class Parameters>
   return {};
 }
 
-/// The numbers of an int8 tensor of two dimensions, scale * int8 in float, converted to T. The scales have been checked.
+/// The numbers of a tensor, converted to T; with `scales`, which have been checked, those of an int8 tensor: scale * int8
+/// in float.
 template <class T>
-void copy_int8(const stored_tensor& from, role as, const stored_tensor& scales, T* to) {
+void copy_numbers(const stored_tensor& from, role as, const stored_tensor* scales, T* to) {
+  if (!scales) return copy_numbers(from, to);
   const index rows = from.shape[0], columns = from.shape[1];
-  std::vector<float> scale(static_cast<std::size_t>(scales.size()));
-  std::memcpy(scale.data(), scales.bytes.data(), scales.bytes.size());
+  std::vector<float> scale(static_cast<std::size_t>(scales->size()));
+  std::memcpy(scale.data(), scales->bytes.data(), scales->bytes.size());
   for (index k = 0; k < rows; ++k)
     for (index j = 0; j < columns; ++j) {
       const auto byte = static_cast<std::int8_t>(from.bytes[static_cast<std::size_t>(k * columns + j)]);

@@ -93,24 +93,27 @@ void read_tensors(const safetensors_file& file, const std::string& prefix, Param
     }
     return result;
   };
+  const auto find_scales = [&](std::string_view name, const stored_tensor& tensor, role as) {
+    return tensor.type == "I8" && may_be_int8(as) ? find(join(name, scale_suffix)) : nullptr;
+  };
   model::visit(
-      [&](std::string_view name, initial, auto& tensor, const auto& shape) {
-        const bool or_int8 = may_be_int8(shape.role);
-        stored_tensor expected{or_int8 ? "F32, F64, BF16, F16 or I8" : "F32, F64, BF16 or F16",
-                               {tensor.shape.begin(), tensor.shape.end()}, {}};
+      [&](std::string_view name, initial, const auto& as) {
+        stored_tensor expected{may_be_int8(as.role) ? "F32, F64, BF16, F16 or I8" : "F32, F64, BF16 or F16",
+                               {as.shape.begin(), as.shape.end()}, {}};
         const stored_tensor* const found = find(name);
-        const bool is_int8 = found && or_int8 && found->type == "I8";
-        const stored_tensor* const scales = is_int8 ? find(join(name, scale_suffix)) : nullptr;
         if (!found) {
           if (options.missing == missing::fails)
             problems += join("\n  ", prefix, name, ": missing; expected ", expected.describe());
-        } else if (found->shape != expected.shape || !(is_int8 || is_floating_point(found->type))) {
-          problems += join("\n  ", prefix, name, ": expected ", expected.describe(), ", found ", found->describe());
-        } else if (is_int8) {
-          problems += scale_problem(join(prefix, name), *found, shape.role, scales);
+          return;
         }
+        const bool is_int8 = found->type == "I8" && may_be_int8(as.role);
+        const stored_tensor* const scales = find_scales(name, *found, as.role);
+        if (found->shape != expected.shape || !(is_int8 || is_floating_point(found->type)))
+          problems += join("\n  ", prefix, name, ": expected ", expected.describe(), ", found ", found->describe());
+        else if (is_int8)
+          problems += scale_problem(join(prefix, name), *found, as.role, scales);
       },
-      weights, model::tensors);
+      model::tensors);
   if constexpr (model::tied) {  // a tied checkpoint may hold the output projection a second time
     const stored_tensor* const table = find("wte.weight");
     const stored_tensor* const projection = find("lm_head.weight");
@@ -125,12 +128,9 @@ void read_tensors(const safetensors_file& file, const std::string& prefix, Param
   if (!problems.empty()) fail(file.path(), ": does not fit the model:", problems);
 
   model::visit(
-      [&](std::string_view name, initial, auto& tensor, const auto& shape) {
-        const stored_tensor* const found = find(name);
-        if (found && found->type == "I8")
-          copy_int8(*found, shape.role, *find(join(name, scale_suffix)), tensor.data());
-        else if (found)
-          copy_numbers(*found, tensor.data());
+      [&](std::string_view name, initial, auto& tensor, const auto& as) {
+        if (const stored_tensor* const found = find(name))
+          copy_numbers(*found, as.role, find_scales(name, *found, as.role), tensor.data());
       },
       weights, model::tensors);
 }
