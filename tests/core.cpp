@@ -1,4 +1,4 @@
-// The core: random numbers, 16-bit floats, names, memory and views.
+// The core: random numbers, 16-bit floats, int8, names, memory and views.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -14,6 +14,7 @@
 #include <fathom/core/arena.hpp>
 #include <fathom/core/bf16.hpp>
 #include <fathom/core/error.hpp>
+#include <fathom/core/int8.hpp>
 #include <fathom/core/matrix.hpp>
 #include <fathom/core/memory.hpp>
 #include <fathom/core/name.hpp>
@@ -195,6 +196,44 @@ TEST_CASE("every f16 converts to its float", "[core][f16]") {
     half.bits = static_cast<std::uint16_t>(bits);
     wrong += !same(static_cast<double>(static_cast<float>(half)), value_of_f16(bits));
   }
+  CHECK(wrong == 0);
+}
+
+// ---- int8 ------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("int8 rounds to the nearest step, halves away from zero", "[core][int8]") {
+  CHECK(fathom::int8_scale(127) == 1);
+  CHECK(fathom::int8_scale(1) == static_cast<float>(1.0 / 127));
+  const auto rounded = [](float value, float scale) { return static_cast<int>(fathom::to_int8(value, scale)); };
+  CHECK(rounded(2.5f, 1) == 3);
+  CHECK(rounded(-2.5f, 1) == -3);
+  CHECK(rounded(std::nextafter(2.5f, 0.0f), 1) == 2);
+  CHECK(rounded(-0.49f, 1) == 0);
+  CHECK(rounded(5.0f, 2) == 3);
+  CHECK(rounded(1000, 1) == 127);
+  CHECK(rounded(-1000, 1) == -127);
+  // Numbers that are too small for a scale are 0.
+  const float smallest = std::numeric_limits<float>::min();
+  CHECK(fathom::int8_scale(0) == 0);
+  CHECK(fathom::int8_scale(126 * smallest) == 0);
+  CHECK(fathom::int8_scale(127 * smallest) == smallest);
+  CHECK(rounded(126 * smallest, 0) == 0);
+}
+
+TEST_CASE("what int8 can hold is rounded to itself", "[core][int8]") {
+  // All fractions that a largest number can have, and then all sizes that it can have.
+  fathom::random numbers(5, fathom::stream_of("int8"));
+  int wrong = 0;
+  const auto check = [&](std::uint32_t bits) {
+    const float largest = std::bit_cast<float>(bits), scale = fathom::int8_scale(largest);
+    wrong += fathom::to_int8(largest, scale) != (scale > 0 ? 127 : 0);
+    wrong += fathom::int8_scale(127 * scale) != scale;
+    const auto stored = static_cast<std::int8_t>(numbers.below(255) - 127);
+    wrong += fathom::to_int8(scale * static_cast<float>(stored), scale) != (scale > 0 ? stored : 0);
+  };
+  for (std::uint32_t fraction = 0; fraction < 1u << 23; ++fraction) check(0x3f800000u | fraction);
+  for (std::uint32_t exponent = 0; exponent < 255; ++exponent)
+    for (int i = 0; i < 5000; ++i) check(exponent << 23 | static_cast<std::uint32_t>(numbers.below(1 << 23)));
   CHECK(wrong == 0);
 }
 

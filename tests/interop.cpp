@@ -1,8 +1,9 @@
 // The fathom half of interop_python.py: writes files for Python, and reads files that Python wrote.
 //
 //   interop save float|double TO     weights whose values follow from their names (value() below)
-//   interop resave FROM TO           weights of any type, as float
+//   interop resave FROM TO [TYPE]    weights of any type, as float, or as bf16 or int8
 //   interop tokens FROM VOCAB TO     tokens, from .bin or .npy to .bin or .npy
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -49,16 +50,19 @@ void run(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
   if (command == "save" && argc == 4) {
     std::string(argv[2]) == "double" ? save<double>(argv[3]) : save<float>(argv[3]);
-  } else if (command == "resave" && argc == 4) {
+  } else if (command == "resave" && (argc == 4 || argc == 5)) {
+    const std::string type = argc == 5 ? argv[4] : "float";
     auto weights = fathom::make<net<float>::parameters>();
     fathom::load(argv[2], *weights);
-    fathom::save(argv[3], *weights);
+    if (type == "float") fathom::save(argv[3], *weights);
+    if (type == "bf16") fathom::save<fathom::bf16>(argv[3], *weights);
+    if (type == "int8") fathom::save<std::int8_t>(argv[3], *weights);
   } else if (command == "tokens" && argc == 5) {
     const auto read = fathom::data::tokens(argv[2], std::atoll(argv[3]), {.validation = 0});
     const std::filesystem::path to = argv[4];
     to.extension() == ".bin" ? fathom::data::write_bin(to, read.all()) : fathom::data::write_npy(to, read.all());
   } else {
-    fathom::fail("interop: expected save float|double TO, resave FROM TO, or tokens FROM VOCAB TO");
+    fathom::fail("interop: expected save float|double TO, resave FROM TO [float|bf16|int8], or tokens FROM VOCAB TO");
   }
 }
 

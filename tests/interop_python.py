@@ -118,6 +118,87 @@ def fathom_reads_weights(folder):
     refused("config heads: expected 2, found 4", "resave", path, back)
 
 
+def write_tensors(path, tensors):
+    """{name: (type, array)}, with bf16 as its bits. By hand: how safetensors takes bytes has changed between its versions."""
+    header, data = {}, b""
+    for name, (dtype, array) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (len(data), len(data) + array.nbytes)}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    safetensors.deserialize(path.read_bytes())  # which finds nothing wrong with it
+
+
+def read_tensors(path):
+    """{name: (type, array)}, with bf16 as its bits."""
+    types = {"F32": np.float32, "BF16": np.uint16, "I8": np.int8}
+    tensors = {}
+    for name, entry in safetensors.deserialize(pathlib.Path(path).read_bytes()):
+        tensors[name] = entry["dtype"], np.frombuffer(entry["data"], types[entry["dtype"]]).reshape(entry["shape"])
+    return tensors
+
+
+def bf16_bits(x):
+    """The bits of the nearest bf16, ties to even: of the two neighbours, the one that is nearer or has an even last bit."""
+    bits = x.astype(np.float32).view(np.uint32)
+    below = bits & 0xFFFF0000
+    above = below + 0x10000
+    exact = x.astype(np.float64)
+    down = np.abs(exact - below.view(np.float32))
+    up = np.abs(exact - above.view(np.float32))
+    even = (below >> 16) % 2 == 0
+    return np.where((down < up) | ((down == up) & even), below >> 16, above >> 16).astype(np.uint16)
+
+
+def int8_of(x, axis):
+    """Scales along an axis, and the nearest steps, halves away from zero."""
+    scale = np.abs(x).max(axis) / np.float32(127)
+    ratio = x / np.expand_dims(scale, axis)
+    return scale, (np.sign(ratio) * np.floor(np.abs(ratio) + np.float32(0.5))).astype(np.int8)
+
+
+def weights_in_other_types(folder):
+    numbers = np.random.default_rng(4)
+    path, back, again = folder / "python.safetensors", folder / "back.safetensors", folder / "again.safetensors"
+    single = {name: numbers.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+    safetensors.numpy.save_file(single, path)
+
+    bf16 = {name: ("BF16", bf16_bits(x)) if x.ndim == 2 else ("F32", x) for name, x in single.items()}
+    # Not multiplied with are the two embeddings; the rest has a scale for each output: row of the projection, else column.
+    int8 = {}
+    for name, x in single.items():
+        if x.ndim == 1:
+            int8[name] = "F32", x
+        elif name in ("wte.weight", "wpe.weight"):
+            int8[name] = bf16[name]
+        else:
+            scale, steps = int8_of(x, 1 if name == "lm_head.weight" else 0)
+            int8[name], int8[name + ".scale"] = ("I8", steps), ("F32", scale)
+    for kind, expected in ("bf16", bf16), ("int8", int8):
+        run("resave", path, back, kind)
+        found = read_tensors(back)
+        assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
+        for name, (dtype, array) in expected.items():
+            assert found[name][0] == dtype, f"{name}: {found[name][0]}, {dtype}"
+            same(found[name][1], array, f"{kind} {name}")
+        with safetensors.safe_open(back, "np") as file:
+            assert json.loads(file.metadata()["fathom.config"]) == CONFIG
+
+        # And the other way: what Python writes so is read as these numbers.
+        write_tensors(path, expected)
+        run("resave", path, again)
+        read = safetensors.numpy.load_file(again)
+        for name in SHAPES:
+            dtype, array = expected[name]
+            if dtype == "BF16":
+                array = (array.astype(np.uint32) << 16).view(np.float32)
+            if dtype == "I8":
+                scale = expected[name + ".scale"][1]
+                array = array.astype(np.float32) * (scale[:, None] if name == "lm_head.weight" else scale)
+            same(read[name], array, f"{kind} {name}")
+        safetensors.numpy.save_file(single, path)
+
+
 def fathom_reads_tokens(folder):
     numbers = np.random.default_rng(2)
     back = folder / "back.npy"
@@ -177,7 +258,7 @@ def python_reads_tokens(folder):
             assert np.lib.format.read_array_header_1_0(file)[1:] == (False, np.dtype("<i4"))
 
 
-for test in python_reads_weights, fathom_reads_weights, fathom_reads_tokens, python_reads_tokens:
+for test in python_reads_weights, fathom_reads_weights, weights_in_other_types, fathom_reads_tokens, python_reads_tokens:
     with tempfile.TemporaryDirectory() as name:
         test(pathlib.Path(name))
     print(f"{test.__name__}: passed")

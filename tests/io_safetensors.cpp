@@ -29,6 +29,7 @@
 
 #include "catch.hpp"
 #include "fails_with.hpp"
+#include "file_contents.hpp"
 #include "temporary_folder.hpp"
 
 namespace {
@@ -58,69 +59,6 @@ auto other_weights() {
   fathom::initialize<Net>(*weights, 99);
   return weights;
 }
-
-// ---- Files, taken apart and put together without the library --------------------------------------------------------
-
-struct entry {
-  std::string type;
-  std::vector<std::uint64_t> shape;
-  std::string bytes;
-};
-
-std::string with_length(const std::string& header, const std::string& data, std::uint64_t length) {
-  return std::string(reinterpret_cast<const char*>(&length), 8) + header + data;
-}
-/// A file of this header and these bytes, whatever they are.
-std::string raw(const std::string& header, const std::string& data = "") {
-  return with_length(header, data, header.size());
-}
-
-struct contents {
-  std::map<std::string, entry> tensors;
-  std::map<std::string, std::string> metadata;
-
-  contents() = default;
-  explicit contents(const std::string& file) {
-    std::uint64_t length = 0;
-    std::memcpy(&length, file.data(), 8);
-    const json header = json::parse(file.substr(8, length));
-    const std::string data = file.substr(8 + length);
-    for (const auto& [name, value] : header.items()) {
-      if (name == "__metadata__") {
-        metadata = value.get<std::map<std::string, std::string>>();
-        continue;
-      }
-      const std::size_t begin = value["data_offsets"][0], end = value["data_offsets"][1];
-      REQUIRE(end <= data.size());
-      tensors[name] = {value["dtype"], value["shape"], data.substr(begin, end - begin)};
-    }
-  }
-  [[nodiscard]] std::string file() const {
-    json header = json::object();
-    if (!metadata.empty()) header["__metadata__"] = metadata;
-    std::string data;
-    for (const auto& [name, tensor] : tensors) {
-      header[name] = {{"dtype", tensor.type},
-                      {"shape", tensor.shape},
-                      {"data_offsets", {data.size(), data.size() + tensor.bytes.size()}}};
-      data += tensor.bytes;
-    }
-    return raw(header.dump(), data);
-  }
-  /// Gives a tensor another name.
-  void rename(const std::string& from, const std::string& to) {
-    auto tensor = tensors.extract(from);
-    REQUIRE(tensor);
-    tensor.key() = to;
-    tensors.insert(std::move(tensor));
-  }
-  /// One key of the saved config with another value.
-  void set_config(const std::string& pointer, const json& value) {
-    auto config = json::parse(metadata.at("fathom.config"));
-    config[json::json_pointer(pointer)] = value;
-    metadata["fathom.config"] = config.dump();
-  }
-};
 
 /// What fathom saves for the weights of a seed.
 template <class Net>
@@ -341,7 +279,7 @@ TEST_CASE("a file that does not fit is refused with everything that is wrong in 
   CHECK(refused<net<with_shortcut>>(folder, c.file(), {}, "ln_f.bias: missing; expected F32, F64, BF16 or F16 [4]",
                                     "shortcut.attn.c_q.bias: missing; expected F32, F64, BF16 or F16 [4]",
                                     "shortcut.attn.c_query.bias: not part of the model; found F32 [4]",
-                                    "h.0.mlp.c_fc.weight: expected F32, F64, BF16 or F16 [4, 16], found F32 [16, 4]",
+                                    "h.0.mlp.c_fc.weight: expected F32, F64, BF16, F16 or I8 [4, 16], found F32 [16, 4]",
                                     "h.1.ln_1.weight: expected F32, F64, BF16 or F16 [4], found F32 [4, 1]",
                                     "wpe.weight: expected F32, F64, BF16 or F16 [5, 4], found I32 [5, 4]",
                                     "h.2.ln_1.bias: not part of the model; found BF16 [4]",
@@ -704,9 +642,8 @@ TEST_CASE("places of tensors that cannot be", "[io]") {
 TEST_CASE("whatever happens to a file, it loads or is refused", "[io]") {
   using model = net<with_shortcut>;
   const temporary_folder folder;
-  const std::string valid = saved<model>(folder);
-  std::uint64_t header = 0;
-  std::memcpy(&header, valid.data(), 8);
+  fathom::save<std::int8_t>(folder.path() / "int8.safetensors", *other_weights<model>());
+  const std::string files[] = {saved<model>(folder), folder.read("int8.safetensors")};
   fathom::random numbers(2024, 7);
   const auto below = [&](std::size_t count) {
     return static_cast<std::size_t>(numbers.below(static_cast<fathom::index>(count)));
@@ -715,7 +652,10 @@ TEST_CASE("whatever happens to a file, it loads or is refused", "[io]") {
   const std::string before = bytes_of(*weights);
   int loaded = 0, refusals = 0, changed = 0;
   const std::string digits = "0123456789-.,:[]{}\"eE\\ \n\xff";
-  for (int round = 0; round < 4000; ++round) {
+  for (std::size_t round = 0; round < 4000; ++round) {
+    const std::string& valid = files[round % 2];
+    std::uint64_t header = 0;
+    std::memcpy(&header, valid.data(), 8);
     std::string file = valid;
     for (std::size_t changes = 1 + below(2); changes > 0; --changes) {
       const std::size_t at = below(2) > 0 ? below(std::min<std::size_t>(8 + header, file.size())) : below(file.size());

@@ -8,6 +8,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/data/batches.hpp"
 #include "fathom/generate/generator.hpp"
+#include "fathom/io/load_any.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/model/attention_map.hpp"
 #include "fathom/model/initialize.hpp"

@@ -30,22 +30,26 @@ struct plain {
   using head = tensor<T, Rows, Width>;  // a table that logits are made with as well: y = x W^T
 };
 
-/// Shapes without numbers.
+/// What a storage makes of a tensor: the name of its member.
+enum class role { matrix, vector, table, head };
+
+/// Shapes and roles without numbers.
 struct shapes {
-  template <index... Extents>
+  template <role Role, index... Extents>
   struct shape_only {
+    static constexpr fathom::role role = Role;
     static constexpr index rank = sizeof...(Extents);
     static constexpr index size = (Extents * ... * 1);
     static constexpr std::array<index, sizeof...(Extents)> shape{Extents...};
   };
   template <index In, index Out>
-  using matrix = shape_only<In, Out>;
+  using matrix = shape_only<role::matrix, In, Out>;
   template <index N>
-  using vector = shape_only<N>;
+  using vector = shape_only<role::vector, N>;
   template <index Rows, index Width>
-  using table = shape_only<Rows, Width>;
+  using table = shape_only<role::table, Rows, Width>;
   template <index Rows, index Width>
-  using head = shape_only<Rows, Width>;
+  using head = shape_only<role::head, Rows, Width>;
 };
 
 /// The distribution that a tensor's initial values come from (../README.md, "Initialisation").

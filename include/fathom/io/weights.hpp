@@ -12,6 +12,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/io/config.hpp"
+#include "fathom/io/conversion.hpp"
 #include "fathom/io/safetensors.hpp"
 
 namespace fathom {
@@ -92,18 +93,27 @@ void read_tensors(const safetensors_file& file, const std::string& prefix, Param
     }
     return result;
   };
+  const auto find_scales = [&](std::string_view name, const stored_tensor& tensor, role as) {
+    return tensor.type == "I8" && may_be_int8(as) ? find(join(name, scale_suffix)) : nullptr;
+  };
   model::visit(
-      [&](std::string_view name, initial, auto& tensor) {
-        stored_tensor expected{"F32, F64, BF16 or F16", {tensor.shape.begin(), tensor.shape.end()}, {}};
+      [&](std::string_view name, initial, const auto& as) {
+        stored_tensor expected{may_be_int8(as.role) ? "F32, F64, BF16, F16 or I8" : "F32, F64, BF16 or F16",
+                               {as.shape.begin(), as.shape.end()}, {}};
         const stored_tensor* const found = find(name);
         if (!found) {
           if (options.missing == missing::fails)
             problems += join("\n  ", prefix, name, ": missing; expected ", expected.describe());
-        } else if (found->shape != expected.shape || !is_floating_point(found->type)) {
-          problems += join("\n  ", prefix, name, ": expected ", expected.describe(), ", found ", found->describe());
+          return;
         }
+        const bool is_int8 = found->type == "I8" && may_be_int8(as.role);
+        const stored_tensor* const scales = find_scales(name, *found, as.role);
+        if (found->shape != expected.shape || !(is_int8 || is_floating_point(found->type)))
+          problems += join("\n  ", prefix, name, ": expected ", expected.describe(), ", found ", found->describe());
+        else if (is_int8)
+          problems += scale_problem(join(prefix, name), *found, as.role, scales);
       },
-      weights);
+      model::tensors);
   if constexpr (model::tied) {  // a tied checkpoint may hold the output projection a second time
     const stored_tensor* const table = find("wte.weight");
     const stored_tensor* const projection = find("lm_head.weight");
@@ -118,10 +128,11 @@ void read_tensors(const safetensors_file& file, const std::string& prefix, Param
   if (!problems.empty()) fail(file.path(), ": does not fit the model:", problems);
 
   model::visit(
-      [&](std::string_view name, initial, auto& tensor) {
-        if (const stored_tensor* const found = find(name)) copy_numbers(*found, tensor.data());
+      [&](std::string_view name, initial, auto& tensor, const auto& as) {
+        if (const stored_tensor* const found = find(name))
+          copy_numbers(*found, as.role, find_scales(name, *found, as.role), tensor.data());
       },
-      weights);
+      weights, model::tensors);
 }
 
 /// Where a trainer's checkpoint keeps the moments of AdamW.
@@ -131,18 +142,22 @@ inline constexpr const char* moments_prefix = "adamw.";
 
 /// Writes weights to a safetensors file, under the names of ../README.md, with the config in the metadata. The file appears
 /// under its name when it is complete. Fails when it cannot be written.
-template <class Parameters>
+/// save<P>, with P = float, bf16 or int8, writes them as P (../README.md, "Types in files").
+template <class P = void, class Parameters>
 void save(const std::filesystem::path& path, const Parameters& weights) {
-  std::vector<std::pair<std::string, io::stored_tensor>> tensors;
-  io::list_tensors(weights, "", tensors);
+  io::converted_tensors to;
+  if constexpr (std::is_void_v<P>)
+    io::list_tensors(weights, "", to.tensors);
+  else
+    to = io::convert_tensors<P>(weights);
   std::map<std::string, std::string> metadata{{"format", "pt"}};
   if (auto text = io::config_text<typename Parameters::model>(); !text.empty()) metadata[io::config_entry] = text;
-  io::write_safetensors(path, tensors, metadata);
+  io::write_safetensors(path, to.tensors, metadata);
 }
 
 /// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or a GPT-2 checkpoint of
-/// `transformers`. Types F32, F64, BF16 and F16 are converted. When the file does not fit the model, the error lists every
-/// tensor that is missing, unknown or of another shape or type, and the weights stay as they were.
+/// `transformers`. Types F32, F64, BF16 and F16, and I8 with scales, are converted. When the file does not fit the model,
+/// the error lists every tensor that is missing, unknown or of another shape or type, and the weights stay as they were.
 template <class Parameters>
 void load(const std::filesystem::path& path, Parameters& weights, const load_options& options = {}) {
   io::read_tensors(io::safetensors_file(path), "", weights, options,

@@ -79,9 +79,10 @@ struct transformer {
     visit_layout([&](const auto&, initial start, auto&... tensor) { f(start, tensor...); }, no_path{}, p...);
   }
 
+  /// What all tensors are, without their numbers.
+  static constexpr layout<shapes> tensors{};
   /// Numbers in all tensors.
   static constexpr index parameter_count = [] {
-    constexpr layout<shapes> tensors{};
     index count = 0;
     visit_tensors([&](initial, const auto& tensor) { count += tensor.size; }, tensors);
     return count;

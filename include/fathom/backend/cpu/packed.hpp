@@ -10,6 +10,7 @@
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/tile.hpp"
 #include "fathom/core/bf16.hpp"
+#include "fathom/core/int8.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
 
@@ -44,22 +45,21 @@ struct packing<bf16> {
     return as_vec<float>(R == 0 ? words << 16 : words & 0xffff0000u);
   }
 };
-/// int8: symmetric rounding to nearest, a column's largest magnitude being 127.
+/// int8: symmetric rounding, a column's largest magnitude being 127 (core/int8.hpp).
 template <>
 struct packing<std::int8_t> {
   using scalar = float;
   using word = std::int32_t;
   static constexpr index rows = 4;
   static word put(word w, index row, float value, float scale) {
-    const float ratio = scale > 0 ? std::clamp(value / scale, -127.f, 127.f) : 0;
-    const auto byte = static_cast<std::uint8_t>(static_cast<std::int8_t>(std::lround(ratio)));
+    const auto byte = static_cast<std::uint8_t>(to_int8(value, scale));
     return static_cast<word>(static_cast<std::uint32_t>(w) | std::uint32_t{byte} << 8 * row);
   }
   static std::int8_t stored(word w, index row) {
     return static_cast<std::int8_t>(static_cast<std::uint8_t>(static_cast<std::uint32_t>(w) >> 8 * row));
   }
   static float get(word w, index row, float scale) { return scale * static_cast<float>(stored(w, row)); }
-  static float scale_for(float largest) { return largest / 127; }
+  static float scale_for(float largest) { return int8_scale(largest); }
   /// Without the scale.
   template <index R>
   [[gnu::always_inline]] static vec<float> row(const native<word, lanes<float>>& words) {

@@ -1,0 +1,126 @@
+// Writes weights as bf16, as int8 or as float, and says what that costs, in bytes and on a text. It is one program for
+// several architectures: the config in the file says which of the models below it is of.
+//
+//   convert WEIGHTS [--bf16 FILE] [--int8 FILE] [--f32 FILE] [--text TEXT [--windows N]] [--config JSON]
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fathom/data/text.hpp>
+#include <fathom/data/tokens.hpp>
+#include <fathom/fathom.hpp>
+
+// The models that this program knows. Their configs are fixed when it is compiled; a file chooses when it runs.
+constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4};
+constexpr fathom::config tiny_shortcut{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
+                                       .shortcut = {.depths = {2, 4}}};  // what examples/quickstart.sh trains
+constexpr fathom::config gpt2{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12};
+const auto load = [](const auto&... from) {
+  return fathom::load_any<fathom::model<tiny>, fathom::model<tiny_shortcut>, fathom::model<gpt2>>(from...);
+};
+
+struct options {
+  std::string weights, config, bf16, int8, f32, text;
+  fathom::index windows = 1000;
+};
+
+/// The mean -log p of each of some windows of a text, spread evenly over all of it, in nats a token.
+template <class Net>
+std::vector<double> window_nlls(const typename Net::parameters& weights, std::span<const fathom::token> text,
+                                fathom::index windows) {
+  constexpr fathom::index T = Net::context, at_once = std::max<fathom::index>(1, 2048 / T);
+  typename Net::tape tape(at_once);
+  std::vector<double> found;
+  std::vector<fathom::token> inputs, targets;  // [sequences, T]
+  for (fathom::index w = 0; w < windows; ++w) {
+    const fathom::index first = (std::ssize(text) - T - 1) * w / windows;
+    const auto window = text.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(T + 1));
+    inputs.insert(inputs.end(), window.begin(), window.end() - 1);
+    targets.insert(targets.end(), window.begin() + 1, window.end());
+    const fathom::index sequences = std::ssize(inputs) / T;
+    if (sequences < at_once && w + 1 < windows) continue;
+    Net::forward(weights, {inputs, targets, sequences, T}, tape);
+    for (fathom::index s = 0; s < sequences; ++s) {
+      double sum = 0;
+      for (const float loss : tape.losses().subspan(static_cast<std::size_t>(s * T), static_cast<std::size_t>(T)))
+        sum += static_cast<double>(loss);
+      found.push_back(sum / static_cast<double>(T));
+    }
+    inputs.clear();
+    targets.clear();
+  }
+  return found;
+}
+
+/// Writes the files that are asked for, and a line for each: its size, the NLL of what it holds, and how much more than
+/// before that is, with the standard error of the difference over the windows.
+template <class Weights>
+void convert(const Weights& weights, const options& o) {
+  using net = typename Weights::model;
+  std::vector<fathom::token> text;  // the end, which is not trained on
+  if (!o.text.empty()) {
+    const auto corpus = net::vocab == 256 ? fathom::data::bytes(o.text) : fathom::data::tokens(o.text, net::vocab);
+    text.assign(corpus.validation().begin(), corpus.validation().end());
+    if (std::ssize(text) <= net::context)
+      fathom::fail(o.text, ": its last tenth has ", text.size(), " tokens; expected more than ", net::context);
+  }
+  const auto nlls = [&](const Weights& w) {
+    return text.empty() ? std::vector<double>() : window_nlls<net>(w, text, o.windows);
+  };
+  const std::vector<double> before = nlls(weights);
+  const auto line = [&](const std::string& file, const std::vector<double>& nll) {
+    std::printf("%12ju bytes", static_cast<std::uintmax_t>(std::filesystem::file_size(file)));
+    const double count = static_cast<double>(nll.size());
+    double mean = 0, more = 0, square = 0;
+    for (std::size_t w = 0; w < nll.size(); ++w) {
+      mean += nll[w] / count;
+      more += (nll[w] - before[w]) / count;
+      square += (nll[w] - before[w]) * (nll[w] - before[w]) / count;
+    }
+    if (!nll.empty()) std::printf("  %.5f nats a token", mean);
+    if (!nll.empty() && &nll != &before)
+      std::printf(", %+.5f +- %.5f", more, std::sqrt(std::max(0.0, square - more * more) / count));
+    std::printf("  %s\n", file.c_str());
+    std::fflush(stdout);
+  };
+  const auto write = [&]<class P>(const std::string& file, P) {
+    if (file.empty()) return;
+    fathom::save<P>(file, weights);
+    auto written = fathom::make<Weights>();
+    fathom::load(file, *written);
+    line(file, nlls(*written));
+  };
+  std::printf("%s\n", fathom::summary<net>().c_str());
+  line(o.weights, before);
+  write(o.f32, float());
+  write(o.bf16, fathom::bf16());
+  write(o.int8, std::int8_t());
+}
+
+int main(int argc, char** argv) {
+  options o;
+  CLI::App app("Writes weights in other types, and says what that costs.");
+  app.add_option("weights", o.weights, "safetensors file")->required()->check(CLI::ExistingFile);
+  app.add_option("--bf16", o.bf16, "file to write as bf16");
+  app.add_option("--int8", o.int8, "file to write as int8, with a scale for each output");
+  app.add_option("--f32", o.f32, "file to write as float");
+  app.add_option("--text", o.text, "text whose last tenth to measure on; for models whose tokens are not bytes, .npy or .bin")
+      ->check(CLI::ExistingPath);
+  app.add_option("--windows", o.windows, "pieces of it to measure on")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--config", o.config, "JSON file with the config, for weights that do not carry it")->check(CLI::ExistingFile);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    std::visit([&](const auto& weights) { convert(*weights, o); }, load(o.weights, o.config));
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "convert: %s\n", e.what());
+    return 1;
+  }
+}
