@@ -181,13 +181,14 @@ def training(model, name, bf16, run):
     return step
 
 
-def prefill(name, run):
+def prefill(name, bf16, run):
     (vocab, context, *_), _, _ = MODELS[name]
     ids = torch.randint(vocab, (1, context))
 
     @torch.inference_mode()
     def read():
-        run(ids)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            run(ids)
 
     return read
 
@@ -233,7 +234,8 @@ def works_of(name, options):
             if options.compile:
                 kinds["compile"] = torch.compile(fixed)
                 kinds["compile, frozen"] = torch.compile(fixed, options={"freezing": True})
-            works[f"prefill/{row}"] = {how: prefill(name, run) for how, run in kinds.items()}
+            for kind in options.types:
+                works[f"prefill/{row}/{kind}"] = {how: prefill(name, kind == "bf16", run) for how, run in kinds.items()}
     return works
 
 
@@ -268,7 +270,7 @@ def main():
     parser.add_argument("--fathom", required=True, help="the program bench_models")
     parser.add_argument("--models", nargs="+", default=["tiny", "small"], choices=list(MODELS))
     parser.add_argument("--rows", nargs="+", default=["train", "decode", "prefill"], choices=["train", "decode", "prefill"])
-    parser.add_argument("--types", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"], help="of products in training")
+    parser.add_argument("--types", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"], help="of products in training and prefill")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -1,7 +1,7 @@
 // Single steps of one model on demand: tokens decoded at given positions, prefills, training steps. The scripts that compare
 // with peers, or draw how costs grow, keep this program running and ask it in turns with others; a line of seconds answers.
 //
-//   bench_steps_MODEL f32|bf16|int8      (how decoding's weights are stored)
+//   bench_steps_MODEL f32|bf16|int8      (how decoding's weights are stored; bf16: products of operands in bf16 as well)
 //
 // Then, line by line on the standard input, with N timed steps each:
 //   decode FROM N       one token each at positions FROM .. FROM + N - 1, one sequence
@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <fathom/fathom.hpp>
@@ -26,6 +27,10 @@
 namespace {
 
 using net = fathom::model<bench::FATHOM_BENCH_MODEL>;
+/// The model that decodes with weights stored as P.
+template <class P>
+using decoding_net = std::conditional_t<std::is_same_v<P, fathom::bf16>,
+                                        fathom::model<bench::FATHOM_BENCH_MODEL, fathom::backend::cpu<fathom::bf16>>, net>;
 
 /// Token i of the text that every program here reads; compare_ggml.cpp has the same.
 fathom::token text(fathom::index i) { return static_cast<fathom::token>(i * 7919 % net::vocab); }
@@ -44,11 +49,12 @@ void print_seconds(const F& f) {
 }
 
 /// The initial weights, but with biases and gains that are not 0 and 1, so that a comparison sees them.
-fathom::owned<net::parameters> weights() {
-  auto w = fathom::make<net::parameters>();
-  fathom::initialize<net>(*w, 1);
+template <class Net>
+fathom::owned<typename Net::parameters> weights() {
+  auto w = fathom::make<typename Net::parameters>();
+  fathom::initialize<Net>(*w, 1);
   fathom::random draw(2, 0);
-  net::visit_tensors(
+  Net::visit_tensors(
       [&](fathom::initial, auto& tensor) {
         if (tensor.rank == 1)
           for (auto& value : tensor.span()) value += static_cast<float>(0.1 * draw.normal());
@@ -61,7 +67,7 @@ fathom::owned<net::parameters> weights() {
 template <class P>
 class decoder {
  public:
-  explicit decoder(const net::parameters& w) : weights_(fathom::pack<P>(w)), prompt_(text(0, net::context)) {}
+  using net = decoding_net<P>;
 
   void decode(fathom::index from, int steps) {
     if (cache_.length() < from) prefill_up_to(from);
@@ -83,9 +89,9 @@ class decoder {
     return net::prefill(*weights_, std::span(prompt_).first(static_cast<std::size_t>(tokens)), cache_);
   }
 
-  fathom::owned<net::packed<P>> weights_;
-  net::cache cache_{1};
-  std::vector<fathom::token> prompt_;
+  fathom::owned<typename net::template packed<P>> weights_ = fathom::pack<P>(*weights<net>());
+  typename net::cache cache_{1};
+  std::vector<fathom::token> prompt_ = text(0, net::context);
 };
 
 /// Training on one batch again and again.
@@ -107,7 +113,7 @@ class trainer {
   }
 
  private:
-  fathom::owned<net::parameters> weights_ = weights(), gradients_ = fathom::make<net::parameters>();
+  fathom::owned<net::parameters> weights_ = weights<net>(), gradients_ = fathom::make<net::parameters>();
   fathom::adamw<net> optimizer_;
 };
 
@@ -123,7 +129,7 @@ void serve() {
   std::unique_ptr<decoder<P>> ready;
   std::unique_ptr<trainer> training;
   const auto decoding = [&]() -> decoder<P>& {
-    if (!ready) ready = std::make_unique<decoder<P>>(*weights());
+    if (!ready) ready = std::make_unique<decoder<P>>();
     return *ready;
   };
   std::string file;
@@ -137,7 +143,7 @@ void serve() {
          if (!training) training = std::make_unique<trainer>();
          training->train(n, steps);
        }},
-      {"save", [&] { std::cin >> file; fathom::save(file, *weights()); }},
+      {"save", [&] { std::cin >> file; fathom::save(file, *weights<net>()); }},
       {"logits", [&] { std::cin >> n; decoding().logits(n); }}};
   for (std::string command; std::cin >> command; std::cout << std::endl) commands.at(command)();
 }
