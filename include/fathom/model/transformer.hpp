@@ -258,7 +258,8 @@ struct transformer {
   /// g += scale * the gradient of tape.loss(), for the batch of the last forward. Of a batch of more than head_rows tokens,
   /// forward has left the logits of the last head_rows or fewer, and backward makes the others a second time.
   static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1) {
-    if (t.state_ != tape::state::forward || t.counted_ < 0 || b.sequences != t.extent_.sequences || b.tokens != t.extent_.tokens)
+    if (t.state_ != tape::state::forward || t.counted_ < 0 || b.sequences != t.extent_.sequences ||
+        b.tokens != t.extent_.tokens || std::ssize(b.targets) != t.extent_.rows())
       fail("backward: call forward with this batch and with targets first, once for every backward");
     t.state_ = tape::state::backward;
     t.where_.run([&](const auto& on) { backward_all(on, p, b, t, g, scale, true); });
