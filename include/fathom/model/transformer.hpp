@@ -278,8 +278,9 @@ struct transformer {
   }
 
  private:
+  // Each of these exists once: inlined at several places, a compiler may round them differently (it fuses multiply-adds).
   template <class On>
-  static void forward_body(const On& on, const parameters& p, const batch& b, const tape& t) {
+  [[gnu::noinline]] static void forward_body(const On& on, const parameters& p, const batch& b, const tape& t) {
     const tape_views& v = t.views_;
     embedding::forward(on, p.embed, t.extent_, b.inputs, matrix<scalar>(v.states.states[0], t.extent_.rows(), width));
     body::forward(on, p.blocks, t.extent_, v.states, 0, v.blocks);
@@ -298,7 +299,7 @@ struct transformer {
   };
   /// Logits, and losses if there are targets, of the rows from `first` on.
   template <class On>
-  static void forward_head(const On& on, const parameters& p, const batch& b, const tape& t, index first) {
+  [[gnu::noinline]] static void forward_head(const On& on, const parameters& p, const batch& b, const tape& t, index first) {
     const tape_views& v = t.views_;
     const chunk c(v, b, first);
     head::forward(on, p.out, p.embed.wte, c.x, c.logits, v.out);
@@ -307,8 +308,8 @@ struct transformer {
 
   /// From the hidden states on. The head's last rows come first: their logits may be there.
   template <class On>
-  static void backward_all(const On& on, const parameters& p, const batch& b, const tape& t, parameters& g, double scale,
-                           bool has_last_logits) {
+  [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const batch& b, const tape& t, parameters& g,
+                                             double scale, bool has_last_logits) {
     const tape_views& v = t.views_;
     const auto factor = static_cast<scalar>(scale / static_cast<double>(std::max<index>(t.counted_, 1)));
     const index last = (t.extent_.rows() - 1) / head_rows * head_rows;
