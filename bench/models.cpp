@@ -53,8 +53,7 @@ void training(const std::string& row, fathom::index sequences, fathom::index tok
     const auto ids = random_tokens(sequences * tokens + 1, net::vocab);
     const fathom::batch batch{std::span(ids).first(count_of), std::span(ids).last(count_of), sequences, tokens};
     const auto step = [&] {
-      net::forward(*m.weights, batch, tape);
-      net::backward(*m.weights, batch, tape, *m.gradients);
+      net::forward_backward(*m.weights, batch, tape, *m.gradients);
       m.optimizer.step(*m.weights, *m.gradients);
     };
     step();  // to warm up

@@ -104,8 +104,7 @@ class trainer {
     const fathom::batch batch{std::span(ids).first(count), std::span(ids).last(count), sequences, tokens};
     net::tape tape(sequences, tokens);
     const auto step = [&] {
-      net::forward(*weights_, batch, tape);
-      net::backward(*weights_, batch, tape, *gradients_);
+      net::forward_backward(*weights_, batch, tape, *gradients_);
       optimizer_.step(*weights_, *gradients_);
     };
     step();  // to warm up

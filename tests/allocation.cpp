@@ -264,6 +264,9 @@ TEST_CASE("training steps allocate nothing", "[allocation]") {
       const fathom::batch& batch = windows.at(step);
       net::forward(*weights, batch, tape);
       net::backward(*weights, batch, tape, *gradients);
+      net::forward_backward(*weights, batch, tape, *gradients);
+      net::forward(*weights, {batch.inputs, {}, 4, 24}, tape);
+      net::forward(*weights, batch, tape);
       optimizer.step(*weights, *gradients);
       loss = tape.loss();
     }

@@ -7,17 +7,17 @@
 
 namespace fathom {
 
-/// losses = -log softmax(logits)[target] in nats for every row; 0 where the target is -1.   logits [rows, V]
+/// losses = -log softmax(logits)[target] in nats for every row; 0 where the target is -1.   logits [rows, V], losses [rows]
 struct cross_entropy {
   template <class T>
   struct tape {
-    T* losses;  // [rows]
-    T* lse;     // [rows], log of the sum of exp(logits)
-    constexpr tape(arena& a, const extent& e) : losses(a.take<T>(e.rows())), lse(a.take<T>(e.rows())) {}
+    T* lse;  // [rows], log of the sum of exp(logits)
+    constexpr tape(arena& a, const extent& e) : lse(a.take<T>(e.rows())) {}
   };
   template <class On>
-  static void forward(const On& on, input<On> logits, std::span<const token> targets, const tape<scalar<On>>& t) {
-    cross_entropy_forward(on, logits, targets, t.losses, t.lse);
+  static void forward(const On& on, input<On> logits, std::span<const token> targets, scalar<On>* losses,
+                      const tape<scalar<On>>& t) {
+    cross_entropy_forward(on, logits, targets, losses, t.lse);
   }
   /// The logits become the gradient of scale * (sum of losses) with respect to them.
   template <class On>

@@ -8,7 +8,7 @@
 namespace fathom {
 
 /// logits = LN_f(x) W^T.   x [rows, E], W [V, E], logits [rows, V]. Tied, W is the token embedding, which the caller hands
-/// over as `wte`; untied, it is lm_head.weight.
+/// over as `wte`; untied, it is lm_head.weight. A tape and a scratch serve any number of rows up to their own.
 template <index V, index E, bool Tied>
 struct output_head {
   template <class S>
@@ -50,10 +50,11 @@ struct output_head {
   template <class On, class P, class W, class G, class GW>
   static void backward(const On& on, const P& p, const W& wte, input<On> x, input<On> dlogits, output<On> dx,
                        const tape<scalar<On>>& t, G& g, GW& gwte, const scratch<scalar<On>>& s) {
-    matmul_tn(on, dlogits, t.normed, table(g, gwte).view());
-    matmul(on, dlogits, table(p, wte), s.dnormed, epilogue::none{});
+    const matrix<scalar<On>> dnormed = s.dnormed.rows_from(0, x.rows);
+    matmul_tn(on, dlogits, t.normed.rows_from(0, x.rows), table(g, gwte).view());
+    matmul(on, dlogits, table(p, wte), dnormed, epilogue::none{});
     zero(on, dx);
-    layer_norm<E>::backward(on, p.ln_f, x, s.dnormed, dx, t.ln_f, g.ln_f);
+    layer_norm<E>::backward(on, p.ln_f, x, dnormed, dx, t.ln_f, g.ln_f);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) {

@@ -105,6 +105,11 @@ struct transformer {
 
   // ---- Tape ----------------------------------------------------------------------------------------------------------
 
+  /// Training goes through the head with this many rows (tokens of the batch) at a time, so that the logits of a large
+  /// vocabulary never exist for all of a large batch. Fewer than 512 would make its products slower: every chunk reads the
+  /// whole of W, and reads and writes the whole of its gradient. Where the vocabulary is small, a chunk has 4M logits.
+  static constexpr index head_rows = std::max<index>(512, (index{1} << 22) / vocab);
+
  private:
   using hidden = hidden_states<scalar, depth>;
   static constexpr depth_set depths = body::depths;  // that any stage looks back at
@@ -113,23 +118,26 @@ struct transformer {
   struct tape_views {
     fathom::hidden_states<scalar, depth> states;
     typename body::template tape<scalar> blocks;
-    typename head::template tape<scalar> out;
-    matrix<scalar> logits;  // [rows, V]; backward makes them their gradient
-    cross_entropy::tape<scalar> loss;
-    matrix<scalar> d;  // [rows, E], gradient of the residual stream
+    scalar* losses;          // [rows]
+    matrix<scalar> d;        // [rows, E], gradient of the residual stream
     matrix<scalar> dhidden;  // [number of depths * rows, E], gradients that stages sent back
+    // For head_rows rows, in turn:
+    typename head::template tape<scalar> out;
+    matrix<scalar> logits;  // backward makes them their gradient; [rows, V] where forward has no targets
+    cross_entropy::tape<scalar> loss;
     typename head::template scratch<scalar> out_scratch;
     arena free;  // scratch of the stages, in turn
 
     constexpr tape_views(arena& a, const extent& e)
         : states(take_states(a, e)),
           blocks(a, e),
-          out(a, e),
-          logits(a.take<scalar>(e.rows(), vocab)),
-          loss(a, e),
+          losses(a.take<scalar>(e.rows())),
           d(a.take<scalar>(e.rows(), width)),
           dhidden(a.take<scalar>(depths.count() * e.rows(), width)),
-          out_scratch(a, e),
+          out(a, chunk_of(e)),
+          logits(a.take<scalar>(chunk_of(e).rows(), vocab)),
+          loss(a, chunk_of(e)),
+          out_scratch(a, chunk_of(e)),
           free(a) {
       for (int n = 0; n < depths.count(); ++n)
         states.gradients[static_cast<std::size_t>(depths[n])] = dhidden.data ? dhidden.row(n * e.rows()) : nullptr;
@@ -137,6 +145,7 @@ struct transformer {
     }
 
    private:
+    static constexpr extent chunk_of(const extent& e) { return {1, std::min(e.rows(), head_rows)}; }
     static constexpr hidden take_states(arena& a, const extent& e) {
       hidden h;
       for (auto& state : h.states) state = a.take<scalar>(e.rows() * width);
@@ -148,35 +157,37 @@ struct transformer {
 
  public:
   /// The memory of training: what forward leaves for backward, and what backward needs for itself. Made once for a
-  /// capacity, reused for every batch that fits.
+  /// capacity, reused for every batch that fits. Nothing is allocated after it is made, but for one thing: the first forward
+  /// without targets of more than head_rows tokens takes memory for all of their logits.
   class tape {
    public:
     /// For up to `sequences` sequences of up to `tokens` tokens.
     explicit tape(index sequences, index tokens = context, executor where = {})
         : memory_(bytes_for(sequences, tokens)), where_(where), views_(laid_out({sequences, tokens})) {}
 
-    /// The mean loss of the last forward over all counted targets, in nats. NaN when no target counted.
+    /// The mean loss of the last pass over all counted targets, in nats. NaN when no target counted.
     [[nodiscard]] auto loss() const {
       if (counted_ < 0) fail("tape.loss: the last forward pass had no targets; it yields logits");
       loss_type sum = 0;
-      for (index i = 0; i < extent_.rows(); ++i) sum += loss_type(views_.loss.losses[i]);
+      for (index i = 0; i < extent_.rows(); ++i) sum += loss_type(views_.losses[i]);
       return sum / static_cast<loss_type>(static_cast<double>(counted_));
     }
-    /// -log p of every target of the last forward, [sequences, tokens] in nats; 0 where the target is -1.
+    /// -log p of every target of the last pass, [sequences, tokens] in nats; 0 where the target is -1.
     [[nodiscard]] std::span<const scalar> losses() const {
       if (counted_ < 0) fail("tape.losses: the last forward pass had no targets; it yields logits");
-      return {views_.loss.losses, static_cast<std::size_t>(extent_.rows())};
+      return {views_.losses, static_cast<std::size_t>(extent_.rows())};
     }
-    /// The logits of the last forward, [sequences, tokens, vocab]. backward overwrites them.
+    /// The logits of the last pass, which was a forward without targets, [sequences, tokens, vocab].
     [[nodiscard]] std::span<const scalar> logits() const {
-      if (state_ != state::forward) fail("tape.logits: no logits here; call forward first (backward overwrites them)");
+      if (state_ == state::empty || counted_ >= 0)
+        fail("tape.logits: no logits here; call forward without targets first (with targets, it keeps only the losses)");
       return {views_.logits.data, static_cast<std::size_t>(extent_.rows() * vocab)};
     }
-    /// How many targets the last forward counted.
+    /// How many targets the last pass counted.
     [[nodiscard]] index counted() const { return std::max<index>(counted_, 0); }
     [[nodiscard]] const extent& shape() const { return extent_; }
 
-    /// Calls f(stage type, tape of the stage) for every stage of every block, with what the last forward left there.
+    /// Calls f(stage type, tape of the stage) for every stage of every block, with what the last pass left there.
     template <class F>
     void each_stage(const F& f) const {
       body::each(f, views_.blocks);
@@ -210,13 +221,17 @@ struct transformer {
              b.sequences, " * ", b.tokens, " inputs and as many targets, or none");
       check_tokens(b.inputs, 0, vocab, "forward: inputs");
       check_tokens(b.targets, -1, vocab, "forward: targets");
+      const bool all_logits = b.targets.empty() && e.rows() > head_rows;
+      if (const std::size_t bytes = rows * vocab * sizeof(scalar); all_logits && all_logits_.bytes().size() < bytes)
+        all_logits_ = buffer(bytes);
       views_ = laid_out(e);
+      if (all_logits) views_.logits = {reinterpret_cast<scalar*>(all_logits_.bytes().data()), e.rows(), vocab};
       extent_ = e;
       counted_ = b.targets.empty() ? -1 : b.counted();
       state_ = state::forward;
     }
 
-    buffer memory_;
+    buffer memory_, all_logits_;
     executor where_;
     extent extent_{};
     tape_views views_;
@@ -224,7 +239,7 @@ struct transformer {
     state state_ = state::empty;
   };
 
-  /// Bytes of a tape for `sequences` sequences of `tokens` tokens.
+  /// Bytes of a tape for `sequences` sequences of `tokens` tokens, when it is made.
   [[nodiscard]] static constexpr std::size_t tape_bytes(index sequences, index tokens = context) {
     return bytes_of<tape_views>(extent{sequences, tokens});
   }
@@ -236,36 +251,83 @@ struct transformer {
   static void forward(const parameters& p, const batch& b, tape& t) {
     t.begin(b);
     t.where_.run([&](const auto& on) {
-      const extent e = t.extent_;
-      const tape_views& v = t.views_;
-      embedding::forward(on, p.embed, e, b.inputs, matrix<scalar>(v.states.states[0], e.rows(), width));
-      body::forward(on, p.blocks, e, v.states, 0, v.blocks);
-      head::forward(on, p.out, p.embed.wte, v.states.state(depth), v.logits, v.out);
-      if (!b.targets.empty()) cross_entropy::forward(on, v.logits, b.targets, v.loss);
+      forward_body(on, p, b, t);
+      for (index first = 0; first < t.extent_.rows(); first += head_rows) forward_head(on, p, b, t, first);
     });
   }
 
-  /// g += scale * the gradient of tape.loss(), for the batch of the last forward.
+  /// g += scale * the gradient of tape.loss(), for the batch of the last forward. Of a batch of more than head_rows tokens,
+  /// forward has left the logits of the last head_rows or fewer, and backward makes the others a second time.
   static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1) {
-    if (t.state_ != tape::state::forward || t.counted_ < 0 || b.sequences != t.extent_.sequences || b.tokens != t.extent_.tokens)
+    if (t.state_ != tape::state::forward || t.counted_ < 0 || b.sequences != t.extent_.sequences ||
+        b.tokens != t.extent_.tokens || std::ssize(b.targets) != t.extent_.rows())
       fail("backward: call forward with this batch and with targets first, once for every backward");
     t.state_ = tape::state::backward;
-    if (t.counted_ == 0) return;
+    t.where_.run([&](const auto& on) { backward_all(on, p, b, t, g, scale, true); });
+  }
+
+  /// Both at once, for a batch with targets: tape.loss() is then the loss, and g has grown by scale * its gradient. The same,
+  /// bit for bit, as forward and backward; faster for a batch of more than head_rows tokens, whose logits are made once.
+  static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1) {
+    if (b.targets.empty()) fail("forward_backward: a batch without targets has no loss");
+    t.begin(b);
+    t.state_ = tape::state::backward;
     t.where_.run([&](const auto& on) {
-      const extent e = t.extent_;
-      const tape_views& v = t.views_;
-      const auto factor = static_cast<scalar>(scale / static_cast<double>(t.counted_));
-      cross_entropy::backward(on, v.logits, b.targets, factor, v.loss);
-      head::backward(on, p.out, p.embed.wte, v.states.state(depth), v.logits, v.d, v.out, g.out, g.embed.wte, v.out_scratch);
-      zero(on, v.dhidden);
-      body::backward(on, p.blocks, e, v.states, 0, v.d, v.blocks, g.blocks, v.free);
-      embedding::backward(on, e, b.inputs, v.d, g.embed);
+      forward_body(on, p, b, t);
+      backward_all(on, p, b, t, g, scale, false);
     });
+  }
+
+ private:
+  // Each of these exists once: inlined at several places, a compiler may round them differently (it fuses multiply-adds).
+  template <class On>
+  [[gnu::noinline]] static void forward_body(const On& on, const parameters& p, const batch& b, const tape& t) {
+    const tape_views& v = t.views_;
+    embedding::forward(on, p.embed, t.extent_, b.inputs, matrix<scalar>(v.states.states[0], t.extent_.rows(), width));
+    body::forward(on, p.blocks, t.extent_, v.states, 0, v.blocks);
+  }
+
+  /// The rows of the head that are made together.
+  struct chunk {
+    matrix<const scalar> x;          // [rows of the chunk, E]
+    matrix<scalar> logits;           // [rows of the chunk, V]
+    std::span<const token> targets;  // of these rows; or none
+    chunk(const tape_views& v, const batch& b, index first)
+        : x(v.states.state(depth).rows_from(first, std::min(head_rows, v.states.rows - first))),
+          logits(v.logits.rows_from(b.targets.empty() ? first : 0, x.rows)) {
+      if (!b.targets.empty()) targets = b.targets.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(x.rows));
+    }
+  };
+  /// Logits, and losses if there are targets, of the rows from `first` on.
+  template <class On>
+  [[gnu::noinline]] static void forward_head(const On& on, const parameters& p, const batch& b, const tape& t, index first) {
+    const tape_views& v = t.views_;
+    const chunk c(v, b, first);
+    head::forward(on, p.out, p.embed.wte, c.x, c.logits, v.out);
+    if (!c.targets.empty()) cross_entropy::forward(on, c.logits, c.targets, v.losses + first, v.loss);
+  }
+
+  /// From the hidden states on. The head's last rows come first: their logits may be there.
+  template <class On>
+  [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const batch& b, const tape& t, parameters& g,
+                                             double scale, bool has_last_logits) {
+    const tape_views& v = t.views_;
+    const auto factor = static_cast<scalar>(scale / static_cast<double>(std::max<index>(t.counted_, 1)));
+    const index last = (t.extent_.rows() - 1) / head_rows * head_rows;
+    for (index first = last; first >= 0; first -= head_rows) {
+      if (first < last || !has_last_logits) forward_head(on, p, b, t, first);
+      const chunk c(v, b, first);
+      cross_entropy::backward(on, c.logits, c.targets, factor, v.loss);
+      head::backward(on, p.out, p.embed.wte, c.x, c.logits, v.d.rows_from(first, c.x.rows), v.out, g.out, g.embed.wte,
+                     v.out_scratch);
+    }
+    zero(on, v.dhidden);
+    body::backward(on, p.blocks, t.extent_, v.states, 0, v.d, v.blocks, g.blocks, v.free);
+    embedding::backward(on, t.extent_, b.inputs, v.d, g.embed);
   }
 
   // ---- Decoding ------------------------------------------------------------------------------------------------------
 
- private:
   /// The tokens that a prompt is read in at a time: each time, all weights go through the caches once.
   static constexpr index prefill_block = std::min<index>(context, 256);
 

@@ -197,9 +197,8 @@ class trainer {
     double loss = 0;
     for (index n = 0; n < options_.accumulate; ++n) {
       const batch& b = windows.at(step * options_.accumulate + n);
-      Model::forward(*weights_, b, tape_);
+      Model::forward_backward(*weights_, b, tape_, *gradients_, 1.0 / static_cast<double>(options_.accumulate));
       loss += static_cast<double>(tape_.loss()) / static_cast<double>(options_.accumulate);
-      Model::backward(*weights_, b, tape_, *gradients_, 1.0 / static_cast<double>(options_.accumulate));
     }
     return loss;
   }
