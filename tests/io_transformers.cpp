@@ -27,21 +27,26 @@ namespace {
 using json = nlohmann::json;
 namespace fs = std::filesystem;
 
+// The last two are about the files: the reference backend, which compiles in no time, will do.
 struct tied {
   static constexpr const char* name = "tied";
+  using backend = fathom::backend::cpu<float>;
   static constexpr fathom::config c{.vocab = 97, .context = 208, .width = 32, .depth = 2, .heads = 4};
 };
 struct untied_inner {
   static constexpr const char* name = "untied_inner";
+  using backend = fathom::backend::cpu<float>;
   static constexpr fathom::config c{
       .vocab = 61, .context = 224, .width = 24, .depth = 3, .heads = 3, .hidden = 40, .tied = false};
 };
 struct half_shards {  // F16, in five files
   static constexpr const char* name = "half_shards";
+  using backend = fathom::backend::reference<float>;
   static constexpr fathom::config c{.vocab = 50, .context = 216, .width = 48, .depth = 1, .heads = 2};
 };
 struct bfloat16_one_head {
   static constexpr const char* name = "bfloat16_one_head";
+  using backend = fathom::backend::reference<float>;
   static constexpr fathom::config c{.vocab = 128, .context = 256, .width = 16, .depth = 4, .heads = 1};
 };
 
@@ -65,7 +70,7 @@ std::string bytes_of(const Parameters& weights) {
   return {reinterpret_cast<const char*>(&weights), sizeof weights};
 }
 
-using small = fathom::model<half_shards::c, fathom::backend::reference<float>>;  // for what is only about files
+using small = fathom::model<half_shards::c, half_shards::backend>;  // for what is only about files
 
 /// Whether loading fails with all these pieces in the message, and leaves the weights as they were.
 template <class... Pieces>
@@ -82,7 +87,7 @@ json config_of(const std::string& name) { return json::parse(std::ifstream(check
 
 TEMPLATE_TEST_CASE("a checkpoint of transformers computes and writes what it does there", "[io]", tied, untied_inner,
                    half_shards, bfloat16_one_head) {
-  using net = fathom::model<TestType::c, fathom::backend::cpu<float>>;
+  using net = fathom::model<TestType::c, typename TestType::backend>;
   INFO("checkpoint " << TestType::name);
   auto weights = fathom::make<typename net::parameters>();
   fathom::load(checkpoint(TestType::name), *weights);
