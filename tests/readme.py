@@ -33,6 +33,7 @@ BLOCKS = {
     "oracle": ("", "static_assert(oracle::parameter_count > 0);\n"),
     ".resume": ("void resume(const fathom::owned<net::parameters>& weights) {\n", "static_cast<void>(trainer);\n}\n"),
     "load_any": ("void any_model() {\n", "}\n"),
+    "save_transformers": ("void elsewhere() {\n", "}\n"),
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
                  "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens) {\n",
                  "}\n#endif\n"),

@@ -14,6 +14,7 @@
 #include "fathom/io/config.hpp"
 #include "fathom/io/conversion.hpp"
 #include "fathom/io/safetensors.hpp"
+#include "fathom/io/transformers.hpp"
 
 namespace fathom {
 
@@ -63,9 +64,10 @@ void list_tensors(const Parameters& weights, const std::string& prefix,
 }
 
 /// Reads tensors under `prefix` + their names into `weights`. `accept(name)` says whether a tensor of the file that the
-/// model does not have is in order. All of it is checked before the first number is written.
-template <class Parameters, class Accept>
-void read_tensors(const safetensors_file& file, const std::string& prefix, Parameters& weights,
+/// model does not have is in order. All of it is checked before the first number is written. File: safetensors_file or
+/// safetensors_folder.
+template <class File, class Parameters, class Accept>
+void read_tensors(const File& file, const std::string& prefix, Parameters& weights,
                   const load_options& options, const Accept& accept) {
   using model = typename Parameters::model;
   std::string problems;
@@ -155,13 +157,45 @@ void save(const std::filesystem::path& path, const Parameters& weights) {
   io::write_safetensors(path, to.tensors, metadata);
 }
 
-/// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or a GPT-2 checkpoint of
-/// `transformers`. Types F32, F64, BF16 and F16, and I8 with scales, are converted. When the file does not fit the model,
-/// the error lists every tensor that is missing, unknown or of another shape or type, and the weights stay as they were.
+/// Writes weights as a GPT-2 checkpoint of `transformers`: config.json and model.safetensors in a folder, which is made if
+/// it is not there; GPT2LMHeadModel.from_pretrained reads it. For models without a shortcut. Fails when it cannot be written.
+template <class Parameters>
+void save_transformers(const std::filesystem::path& folder, const Parameters& weights) {
+  using architecture = typename Parameters::model::architecture;
+  static_assert(requires { architecture::configuration; }, "fathom::save_transformers: the model was not made from a config");
+  static_assert(!architecture::has_shortcut, "fathom::save_transformers: transformers has no GPT-2 with shortcuts");
+  std::error_code problem;
+  std::filesystem::create_directories(folder, problem);
+  if (problem) fail(folder.string(), ": cannot be made: ", problem.message());
+  std::vector<std::pair<std::string, io::stored_tensor>> tensors;
+  io::list_tensors(weights, "transformer.", tensors);
+  for (auto& [name, tensor] : tensors)
+    if (name == "transformer.lm_head.weight") name = "lm_head.weight";
+  const char* const type = std::is_same_v<typename Parameters::model::scalar, double> ? "float64" : "float32";
+  // Both are there in full before either takes its name.
+  io::atomic_file config(folder / "config.json");
+  config.write(io::to_transformers_json(architecture::configuration, type).dump(2) + "\n");
+  io::write_safetensors(folder / "model.safetensors", tensors,
+                        {{"format", "pt"}, {io::config_entry, io::config_text<typename Parameters::model>()}});
+  config.commit();
+}
+
+/// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2; or from a folder
+/// that save_pretrained of `transformers` wrote for a GPT-2, shards included, whose config.json is then checked first.
+/// Types F32, F64, BF16 and F16, and I8 with scales, are converted. When it does not fit the model, the error lists every key of the config that
+/// disagrees, or every tensor that is missing, unknown or of another shape or type, and the weights stay as they were.
 template <class Parameters>
 void load(const std::filesystem::path& path, Parameters& weights, const load_options& options = {}) {
-  io::read_tensors(io::safetensors_file(path), "", weights, options,
-                   [](std::string_view name) { return name.starts_with(io::moments_prefix); });
+  const auto of_moments = [](std::string_view name) { return name.starts_with(io::moments_prefix); };
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path, ignored))
+    return io::read_tensors(io::safetensors_file(path), "", weights, options, of_moments);
+  const auto json = io::read_json(path / "config.json");
+  using architecture = typename Parameters::model::architecture;
+  if constexpr (requires { architecture::configuration; })
+    if (const auto text = io::transformers_differences(architecture::configuration, json); !text.empty())
+      fail((path / "config.json").string(), ": does not fit the model:", text);
+  io::read_tensors(io::safetensors_folder(path), "", weights, options, [](std::string_view) { return false; });
 }
 
 }  // namespace fathom
