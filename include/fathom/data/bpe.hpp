@@ -1,9 +1,10 @@
-// Text as tokens of sub-words: byte-level byte-pair encoding with the vocabularies and by the rules of GPT-2 (Radford et al.,
-// "Language Models are Unsupervised Multitask Learners", 2019; Sennrich, Haddow and Birch, arXiv 1508.07909).
+// Text as tokens of sub-words: byte-level byte-pair encoding with the vocabularies and by the rules of GPT-2 (Radford
+// et al., "Language Models are Unsupervised Multitask Learners", 2019; Sennrich, Haddow and Birch, arXiv 1508.07909).
 //
-// Text is cut into pieces, which are words with the space before them, or runs of digits, of punctuation or of white space. The
-// bytes of a piece are its first symbols. Two symbols side by side that stand in the list of merges become one, the pair
-// that comes first in the list before others, the leftmost of several, until no pair of the piece stands in the list.
+// Text is cut into pieces, which are words with the space before them, or runs of digits, of punctuation or of white
+// space. The bytes of a piece are its first symbols. Two symbols side by side that stand in the list of merges become
+// one, the pair that comes first in the list before others, the leftmost of several, until no pair of the piece stands
+// in the list.
 #pragma once
 
 #include <algorithm>
@@ -45,7 +46,8 @@ enum class special {
 namespace detail {
 static_assert(std::endian::native == std::endian::little, "words of text are compared as numbers");
 
-// ---- Pieces ------------------------------------------------------------------------------------------------------------
+// ---- Pieces
+// ------------------------------------------------------------------------------------------------------------
 
 struct symbol {
   symbol_kind kind;
@@ -59,8 +61,8 @@ inline constexpr auto ascii_kinds = [] {
   return kinds;
 }();
 
-/// The code point at the beginning of a text that is not empty. A byte that does not begin a well-formed sequence (Unicode
-/// 16.0, table 3-7) counts as a symbol of its own, as U+FFFD in its place would.
+/// The code point at the beginning of a text that is not empty. A byte that does not begin a well-formed sequence
+/// (Unicode 16.0, table 3-7) counts as a symbol of its own, as U+FFFD in its place would.
 [[nodiscard]] inline symbol first_symbol(const char* text, const char* end) {
   const auto byte = [&](int i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(text[i])); };
   const auto follows = [&](int i, std::uint32_t low = 0x80, std::uint32_t high = 0xBF) {
@@ -70,10 +72,11 @@ inline constexpr auto ascii_kinds = [] {
   const std::uint32_t first = byte(0);
   if (first < 0x80) return {ascii_kinds[first], 1};
   if (first >= 0xC2 && first <= 0xDF && follows(1)) return {kind_of(bits(0, 0x1F, 6) | bits(1, 0x3F, 0)), 2};
-  if (first >= 0xE0 && first <= 0xEF && follows(1, first == 0xE0 ? 0xA0 : 0x80, first == 0xED ? 0x9F : 0xBF) && follows(2))
+  if (first >= 0xE0 && first <= 0xEF && follows(1, first == 0xE0 ? 0xA0 : 0x80, first == 0xED ? 0x9F : 0xBF) &&
+      follows(2))
     return {kind_of(bits(0, 0x0F, 12) | bits(1, 0x3F, 6) | bits(2, 0x3F, 0)), 3};
-  if (first >= 0xF0 && first <= 0xF4 && follows(1, first == 0xF0 ? 0x90 : 0x80, first == 0xF4 ? 0x8F : 0xBF) && follows(2) &&
-      follows(3))
+  if (first >= 0xF0 && first <= 0xF4 && follows(1, first == 0xF0 ? 0x90 : 0x80, first == 0xF4 ? 0x8F : 0xBF) &&
+      follows(2) && follows(3))
     return {kind_of(bits(0, 0x07, 18) | bits(1, 0x3F, 12) | bits(2, 0x3F, 6) | bits(3, 0x3F, 0)), 4};
   return {symbol_kind::other, 1};
 }
@@ -109,7 +112,8 @@ inline constexpr auto ascii_kinds = [] {
   return static_cast<std::size_t>((at == end || last == begin ? at : last) - begin);
 }
 
-// ---- Tables ------------------------------------------------------------------------------------------------------------
+// ---- Tables
+// ------------------------------------------------------------------------------------------------------------
 
 /// Up to eight bytes as a number.
 [[nodiscard]] inline std::uint64_t load(const char* bytes, std::size_t count) {
@@ -196,7 +200,9 @@ class pair_table {
   /// The rank of a pair, no_rank when it has none.
   [[nodiscard]] std::uint32_t find(token left, token right) const { return slots_[slot_of(left, right)].rank; }
   /// For a pair that has none.
-  void insert(token left, token right, std::uint32_t rank) { slots_[slot_of(left, right)] = {key_of(left, right), rank}; }
+  void insert(token left, token right, std::uint32_t rank) {
+    slots_[slot_of(left, right)] = {key_of(left, right), rank};
+  }
 
  private:
   struct slot {
@@ -217,7 +223,8 @@ class pair_table {
   int shift_;
 };
 
-// ---- Files -------------------------------------------------------------------------------------------------------------
+// ---- Files
+// -------------------------------------------------------------------------------------------------------------
 
 /// A text to read, and what errors call it.
 struct source {
@@ -235,7 +242,8 @@ struct source {
   std::size_t length = std::min(text.size(), most);
   while (length < text.size() && length > 0 && (text[length] & 0xC0) == 0x80) --length;  // no half symbols
   std::string shown = "\"";
-  for (const char symbol : text.substr(0, length)) shown += static_cast<unsigned char>(symbol) < 32 || symbol == 127 ? '?' : symbol;
+  for (const char symbol : text.substr(0, length))
+    shown += static_cast<unsigned char>(symbol) < 32 || symbol == 127 ? '?' : symbol;
   return shown + (length < text.size() ? "...\"" : "\"");
 }
 
@@ -278,7 +286,8 @@ inline constexpr auto byte_spellings = [] {
   return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
 }
 
-/// The entries of vocabularies: JSON objects from spellings to ids. Each is checked on its own, and no spelling is there twice.
+/// The entries of vocabularies: JSON objects from spellings to ids. Each is checked on its own, and no spelling is
+/// there twice.
 class vocabulary_entries {
  public:
   /// Adds the entries of a file. Fails when it is something else.
@@ -287,14 +296,17 @@ class vocabulary_entries {
     const auto watch = [&](int depth, event at, nlohmann::json& value) {
       if (depth == 0 && at != event::object_start && at != event::object_end)
         fail(file.name, ": expected a JSON object of tokens and their ids, {\"a\": 0, \"b\": 1, ...}");
-      if (depth == 1 && at == event::key) add(file, value.get_ref<const std::string&>());
-      else if (depth == 1 && at != event::object_end) set_id(file, value, at == event::value);
+      if (depth == 1 && at == event::key)
+        add(file, value.get_ref<const std::string&>());
+      else if (depth == 1 && at != event::object_end)
+        set_id(file, value, at == event::value);
       return at != event::key;  // the parser need not keep anything
     };
     const bool is_json = !nlohmann::json::parse(file.text, watch, false).is_discarded();
     // The parser takes a zero byte for the end of the text, and so would not see what comes after it.
     if (!is_json || file.text.find('\0') != file.text.npos)
-      fail(file.name, ": is not JSON", begins_.empty() ? "" : ", after the token " + in_quotes(spelling(begins_.size() - 1)));
+      fail(file.name, ": is not JSON",
+           begins_.empty() ? "" : ", after the token " + in_quotes(spelling(begins_.size() - 1)));
   }
   [[nodiscard]] std::size_t size() const { return ids_.size(); }
   [[nodiscard]] token id(std::size_t entry) const { return ids_[entry]; }
@@ -348,14 +360,16 @@ class bpe_files {
 
  private:
   using names = std::pair<const char*, const char*>;
-  bpe_files(const std::filesystem::path& folder, const names& files) : bpe_files(folder / files.first, folder / files.second) {}
+  bpe_files(const std::filesystem::path& folder, const names& files)
+      : bpe_files(folder / files.first, folder / files.second) {}
   [[nodiscard]] static names names_in(const std::filesystem::path& folder) {
     std::error_code error;
     for (const names& files : {names{"vocab.json", "merges.txt"}, names{"encoder.json", "vocab.bpe"}})
       if (std::filesystem::exists(folder / files.first, error)) return files;
     fail(folder.string(), ": has neither vocab.json and merges.txt nor encoder.json and vocab.bpe",
          std::filesystem::exists(folder / "tokenizer.json", error)
-             ? "; of its tokenizer.json, Tokenizer.from_file(...).model.save(folder) in Python's tokenizers makes the first two"
+             ? "; of its tokenizer.json, Tokenizer.from_file(...).model.save(folder) in Python's tokenizers makes the "
+               "first two"
              : "");
   }
 
@@ -374,14 +388,18 @@ class bpe {
  public:
   /// Reads vocab.json and merges.txt, or encoder.json and vocab.bpe, of a folder; and added_tokens.json, if there.
   explicit bpe(const std::filesystem::path& folder) : bpe(detail::bpe_files(folder)) {}
-  /// `vocab` is a JSON object from tokens to their numbers, which must be 0 to size() - 1; `merges` has two tokens on each
-  /// line, after a first line "#version: ..." if there. Bytes are spelled as GPT-2's files do. Tokens that are neither a byte
-  /// nor made by a line are special; one that would be a single piece of text must not be among them.
-  /// Fails when a file cannot be read or is not so, and when one of the 256 bytes has no token.
-  bpe(const std::filesystem::path& vocab, const std::filesystem::path& merges) : bpe(detail::bpe_files(vocab, merges)) {}
+  /// `vocab` is a JSON object from tokens to their numbers, which must be 0 to size() - 1; `merges` has two tokens on
+  /// each line, after a first line "#version: ..." if there. Bytes are spelled as GPT-2's files do. Tokens that are
+  /// neither a byte nor made by a line are special, and mean their spelling itself. If one of them would be a single
+  /// piece of text, the end of `merges` is taken to be missing; only added_tokens.json may have such. Fails when a file
+  /// cannot be read or is not so, and when one of the 256 bytes has no token.
+  bpe(const std::filesystem::path& vocab, const std::filesystem::path& merges)
+      : bpe(detail::bpe_files(vocab, merges)) {}
   /// The same from the contents of such files. They need not outlive the call.
-  [[nodiscard]] static bpe from_memory(std::string_view vocab, std::string_view merges, std::string_view added_tokens = {}) {
-    return bpe({"vocab (in memory)", vocab}, {"merges (in memory)", merges}, {"added tokens (in memory)", added_tokens});
+  [[nodiscard]] static bpe from_memory(std::string_view vocab, std::string_view merges,
+                                       std::string_view added_tokens = {}) {
+    return bpe({"vocab (in memory)", vocab}, {"merges (in memory)", merges},
+               {"added tokens (in memory)", added_tokens});
   }
 
   /// The number of tokens, special ones among them.
@@ -456,7 +474,8 @@ class bpe {
         byte_tokens_[static_cast<unsigned char>(spelled->front())] = static_cast<token>(id);
       }
       if (!made[id] && by_id[id] < first_added && spelled && detail::piece_length(*spelled) == spelled->size())
-        fail(merges.name, ": no line makes the token ", detail::in_quotes(spelling(id)), ", number ", id, " of ", vocab.name,
+        fail(merges.name, ": no line makes the token ", detail::in_quotes(spelling(id)), ", number ", id, " of ",
+             vocab.name,
              ", and it is no special one, which would be of several pieces, as <|endoftext|> is; is the end missing?");
       bytes_ += made[id] ? *spelled : spelling(id);
       ends_.push_back(bytes_.size());
@@ -468,8 +487,8 @@ class bpe {
     for (const line& l : lines)
       for (const token half : {l.left, l.right})
         if (!made[static_cast<std::size_t>(half)])
-          fail(merges.name, ": line ", l.number, ": the token ", detail::in_quotes(spelling(static_cast<std::size_t>(half))),
-               " is neither a byte nor made by any line");
+          fail(merges.name, ": line ", l.number, ": the token ",
+               detail::in_quotes(spelling(static_cast<std::size_t>(half))), " is neither a byte nor made by any line");
 
     // What pieces can be looked up as a whole: the tokens that merging makes of their own bytes.
     std::vector<token> tokens;
@@ -490,14 +509,15 @@ class bpe {
 
   /// The entries in the order of their numbers.
   template <class FileOf>
-  [[nodiscard]] static std::vector<std::size_t> order(const detail::vocabulary_entries& entries, const FileOf& file_of) {
+  [[nodiscard]] static std::vector<std::size_t> order(const detail::vocabulary_entries& entries,
+                                                      const FileOf& file_of) {
     constexpr auto none = std::numeric_limits<std::size_t>::max();
     std::vector<std::size_t> by_id(entries.size(), none);
     for (std::size_t entry = 0; entry < entries.size(); ++entry) {
       const auto id = static_cast<std::size_t>(entries.id(entry));
       if (id >= by_id.size())
-        fail(file_of(entry), ": the token ", detail::in_quotes(entries.spelling(entry)), " has the id ", id, "; expected ids from 0 to ",
-             by_id.size() - 1, ", because there are ", by_id.size(), " tokens");
+        fail(file_of(entry), ": the token ", detail::in_quotes(entries.spelling(entry)), " has the id ", id,
+             "; expected ids from 0 to ", by_id.size() - 1, ", because there are ", by_id.size(), " tokens");
       if (by_id[id] != none)
         fail(file_of(entry), ": the tokens ", detail::in_quotes(entries.spelling(by_id[id])), " and ",
              detail::in_quotes(entries.spelling(entry)), " have the same id, ", id);
@@ -525,11 +545,14 @@ class bpe {
       if (text.empty() && rest.empty()) break;
 
       const std::size_t space = text.find(' ');
-      if (space == std::string_view::npos || space == 0 || space + 1 == text.size() || text.find(' ', space + 1) != text.npos)
-        fail(file.name, ": line ", number, ": ", detail::in_quotes(text), "; expected two tokens with one space between them");
+      if (space == std::string_view::npos || space == 0 || space + 1 == text.size() ||
+          text.find(' ', space + 1) != text.npos)
+        fail(file.name, ": line ", number, ": ", detail::in_quotes(text),
+             "; expected two tokens with one space between them");
       const auto id_of = [&](std::string_view spelling) {
         const token entry = entries.find(spelling);
-        if (entry < 0) fail(file.name, ": line ", number, ": the vocabulary has no token ", detail::in_quotes(spelling));
+        if (entry < 0)
+          fail(file.name, ": line ", number, ": the vocabulary has no token ", detail::in_quotes(spelling));
         return entries.id(static_cast<std::size_t>(entry));
       };
       const token left = id_of(text.substr(0, space)), right = id_of(text.substr(space + 1));
@@ -591,7 +614,8 @@ class bpe {
     for (std::size_t i = 0; i < count; ++i) symbols[i] = token_of(piece[i]);
     for (std::size_t i = 0; i + 1 < count; ++i) ranks[i] = ranks_.find(symbols[i], symbols[i + 1]);
     while (count > 1) {
-      const auto best = static_cast<std::size_t>(std::min_element(ranks.begin(), ranks.begin() + count - 1) - ranks.begin());
+      const auto best =
+          static_cast<std::size_t>(std::min_element(ranks.begin(), ranks.begin() + count - 1) - ranks.begin());
       if (ranks[best] == detail::no_rank) break;
       symbols[best] = merged_[ranks[best]];
       std::copy(symbols.begin() + best + 2, symbols.begin() + count, symbols.begin() + best + 1);
@@ -619,7 +643,8 @@ class bpe {
     const auto rank = [&](std::uint32_t i) {
       return nodes[i].next == none ? detail::no_rank : ranks_.find(nodes[i].symbol, nodes[nodes[i].next].symbol);
     };
-    for (std::uint32_t i = 0; i < count; ++i) nodes[i] = {token_of(piece[i]), 0, i == 0 ? none : i - 1, i + 1 == count ? none : i + 1};
+    for (std::uint32_t i = 0; i < count; ++i)
+      nodes[i] = {token_of(piece[i]), 0, i == 0 ? none : i - 1, i + 1 == count ? none : i + 1};
     std::vector<std::uint64_t> pairs;  // the rank above the place of the left symbol
     const auto look = [&](std::uint32_t i) {
       nodes[i].rank = rank(i);
@@ -645,26 +670,29 @@ class bpe {
     for (std::uint32_t i = 0; i != none; i = nodes[i].next) tokens.push_back(nodes[i].symbol);
   }
 
-  std::string bytes_;                              // of all tokens, one after the other
-  std::vector<std::size_t> ends_;                  // [size()], where those of a token end
-  std::array<token, 256> byte_tokens_;             // the tokens of single bytes
-  detail::pair_table ranks_;                       // of pairs of tokens
-  std::vector<token> merged_;                      // by rank: what the pair becomes
-  detail::string_table pieces_;                    // the tokens that their bytes become, as pieces
-  std::size_t longest_piece_ = 0;                  // in it
+  std::string bytes_;                   // of all tokens, one after the other
+  std::vector<std::size_t> ends_;       // [size()], where those of a token end
+  std::array<token, 256> byte_tokens_;  // the tokens of single bytes
+  detail::pair_table ranks_;            // of pairs of tokens
+  std::vector<token> merged_;           // by rank: what the pair becomes
+  detail::string_table pieces_;         // the tokens that their bytes become, as pieces
+  std::size_t longest_piece_ = 0;       // in it
   detail::string_table specials_;
-  std::array<bool, 256> special_begins_{};         // by the first byte
-  std::vector<std::size_t> special_lengths_;       // the longest first
+  std::array<bool, 256> special_begins_{};    // by the first byte
+  std::vector<std::size_t> special_lengths_;  // the longest first
 };
 
-/// The sub-words of a text file. The end of the file is held back. Of a folder, every file below it that is neither hidden
-/// nor empty is a document, and whole documents are held back (split_documents in corpus.hpp).
+/// The sub-words of a text file. The end of the file is held back. Of a folder, every file below it that is neither
+/// hidden nor empty is a document, and whole documents are held back (split_documents in corpus.hpp).
 [[nodiscard]] inline corpus subwords(const std::filesystem::path& path, const bpe& tokenizer, const split& parts = {}) {
-  return detail::read_texts(path, tokenizer.size(), parts, [&](std::string_view text) { return tokenizer.encode(text); });
+  return detail::read_texts(path, tokenizer.size(), parts,
+                            [&](std::string_view text) { return tokenizer.encode(text); });
 }
 /// The sub-words of several text files. Each is a document, and whole documents are held back.
-[[nodiscard]] inline corpus subwords(const std::vector<std::filesystem::path>& paths, const bpe& tokenizer, const split& parts = {}) {
-  return detail::read_texts(paths, tokenizer.size(), parts, [&](std::string_view text) { return tokenizer.encode(text); });
+[[nodiscard]] inline corpus subwords(const std::vector<std::filesystem::path>& paths, const bpe& tokenizer,
+                                     const split& parts = {}) {
+  return detail::read_texts(paths, tokenizer.size(), parts,
+                            [&](std::string_view text) { return tokenizer.encode(text); });
 }
 
 }  // namespace fathom::data
