@@ -314,6 +314,7 @@ TEST_CASE("bpe says what is wrong with merges", "[data]") {
   CHECK(refused("", "no line makes the token \"ab\", number 256"));
   CHECK(refused("<| x\n", "line 1: the token \"<|\" is neither a byte nor made by any line", {"<|", "<|x", "<x>"}) ==
         false);  // "<|" is a piece: it is missed first
+  CHECK(refused("｜ y\n", "line 1: the token \"｜\" is neither a byte nor made by any line", {"｜", "｜y"}));
   CHECK(refused("<x> y\n", "line 1: the token \"<x>\" is neither a byte nor made by any line", {"<x>", "<x>y"}));
 }
 

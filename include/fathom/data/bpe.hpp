@@ -477,7 +477,7 @@ class bpe {
         fail(merges.name, ": no line makes the token ", detail::in_quotes(spelling(id)), ", number ", id, " of ",
              vocab.name,
              ", and it is no special one, which would be of several pieces, as <|endoftext|> is; is the end missing?");
-      bytes_ += made[id] ? *spelled : spelling(id);
+      bytes_ += made[id] && spelled ? *spelled : spelling(id);
       ends_.push_back(bytes_.size());
     }
     for (std::size_t byte = 0; byte < 256; ++byte)
