@@ -32,8 +32,9 @@ int main(int argc, char** argv) {
       }
       const double start = seconds();
       const std::vector<fathom::token> tokens = tokenizer.encode(texts[name]);
-      std::cout << seconds() - start << ' ' << tokens.size() << std::endl;
+      const double taken = seconds() - start;
       if (is_new) fathom::data::write_bin(name + ".tokens", tokens);
+      std::cout << taken << ' ' << tokens.size() << std::endl;
     }
   } catch (const std::exception& e) {
     std::fprintf(stderr, "bench_tokenizers: %s\n", e.what());
