@@ -6,6 +6,7 @@
 #   python   an environment with numpy and matplotlib, for the scripts
 #   products OpenBLAS, oneDNN and libxsmm, for compare_products.sh
 #   ggml     llama.cpp, from the source package of llama-cpp-python on PyPI; and the Python packages that write its files
+#   tokenizers  tiktoken, and the tokenizers of Hugging Face, for compare_tokenizers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 peers=build/peers
@@ -20,6 +21,7 @@ python_packages() {
 }
 
 python() { python_packages numpy matplotlib; }
+tokenizers() { python_packages tokenizers==0.23.3 tiktoken==0.14.0; }
 
 # llama.cpp as its authors advise for a CPU: native, OpenMP, llamafile's products, repacked weights. OpenBLAS comes in as a
 # second backend, which compare_ggml turns on and off: it may be the faster for large batches.
@@ -64,7 +66,7 @@ products() {
 [ $# -gt 0 ] || { echo "usage: bash bench/peers.sh PEER..." >&2; exit 2; }
 for peer in "$@"; do
   case $peer in
-    python | products | ggml) "$peer" ;;
+    python | products | ggml | tokenizers) "$peer" ;;
     *) echo "peers.sh: no peer named '$peer'" >&2; exit 2 ;;
   esac
 done

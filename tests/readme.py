@@ -10,10 +10,12 @@ import sys
 
 PREAMBLE = """// Made from README.md by tests/readme.py.
 #include <cstdio>
+#include <iostream>
 #include <span>
 #include <string>
 #include <vector>
 #include <fathom/fathom.hpp>
+#include <fathom/data/bpe.hpp>
 #include <fathom/data/text.hpp>
 #ifdef FATHOM_README_VIZ
 #include <fathom/viz.hpp>
@@ -34,6 +36,7 @@ BLOCKS = {
     ".resume": ("void resume(const fathom::owned<net::parameters>& weights) {\n", "static_cast<void>(trainer);\n}\n"),
     "load_any": ("void any_model() {\n", "}\n"),
     "save_transformers": ("void elsewhere() {\n", "}\n"),
+    "tokenizer.encode": ("void subwords(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
                  "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens) {\n",
                  "}\n#endif\n"),

@@ -35,13 +35,13 @@ inline void check_split(const split& parts) {
 }
 
 inline void check_vocab(index vocab) {
-  constexpr index largest = index{std::numeric_limits<token>::max()} + 1;
-  if (vocab < 1 || vocab > largest) fail("a vocabulary of ", vocab, " symbols; expected 1 to ", largest);
+  constexpr auto largest = std::int64_t{std::numeric_limits<token>::max()} + 1;
+  if (vocab < 1 || std::cmp_greater(vocab, largest)) fail("a vocabulary of ", vocab, " symbols; expected 1 to ", largest);
 }
 
 /// The number of tokens, out of `total`, that is nearest to a fraction.
 [[nodiscard]] inline index part_of(index total, double fraction) {
-  return std::llround(static_cast<double>(total) * fraction);
+  return static_cast<index>(std::llround(static_cast<double>(total) * fraction));
 }
 }  // namespace detail
 

@@ -1,0 +1,345 @@
+// Byte-level BPE: what tokenizers encodes with the vocabularies in golden/bpe (made by make_bpe.py), and hostile files.
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <numeric>
+#include <random>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fathom/data/bpe.hpp>
+#include <nlohmann/json.hpp>
+
+#include "catch.hpp"
+#include "fails_with.hpp"
+#include "temporary_folder.hpp"
+
+namespace {
+
+using fathom::token;
+using fathom::data::bpe;
+using fathom::data::special;
+
+const auto golden = std::filesystem::path(FATHOM_GOLDEN) / "bpe";
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  REQUIRE(file.good());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// A text, and its tokens in the two vocabularies.
+struct expectation {
+  std::string text;
+  std::vector<token> small, large;
+};
+
+std::vector<expectation> expectations() {
+  std::vector<expectation> result;
+  std::ifstream file(golden / "expected.txt");
+  for (std::string hex, small, large;
+       std::getline(file, hex, ':') && std::getline(file, small, ':') && std::getline(file, large);) {
+    expectation e;
+    for (std::size_t i = 0; i < hex.size(); i += 2) {
+      unsigned byte = 0;
+      std::from_chars(hex.data() + i, hex.data() + i + 2, byte, 16);
+      e.text += static_cast<char>(byte);
+    }
+    std::istringstream first(small), second(large);
+    e.small.assign(std::istream_iterator<token>(first), {});
+    e.large.assign(std::istream_iterator<token>(second), {});
+    result.push_back(e);
+  }
+  return result;
+}
+
+std::vector<token> operator+(std::vector<token> left, const std::vector<token>& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+/// The bytes, with the ids 0 to 255 in an order of their own.
+nlohmann::json byte_vocabulary() {
+  nlohmann::json bytes;
+  const auto vocabulary = nlohmann::json::parse(read(golden / "small" / "vocab.json"));
+  for (const auto& [spelling, id] : vocabulary.items())
+    if (id < 256) bytes[spelling] = id;
+  REQUIRE(bytes.size() == 256);
+  return bytes;
+}
+
+/// A vocabulary of the bytes and more, which get the ids 256, 257, ...
+std::string with(const std::vector<std::string>& more) {
+  auto vocabulary = byte_vocabulary();
+  for (std::size_t i = 0; i < more.size(); ++i) vocabulary[more[i]] = 256 + i;
+  return vocabulary.dump();
+}
+
+std::vector<std::string> spelled(const bpe& tokenizer, const std::vector<token>& tokens) {
+  std::vector<std::string> result;
+  for (const token t : tokens) result.emplace_back(tokenizer.bytes(t));
+  return result;
+}
+using strings = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("bpe encodes as tokenizers does", "[data]") {
+  const bpe small(golden / "small"), large(golden / "large");
+  CHECK(small.size() == 601);
+  CHECK(large.size() == 1000);
+  const auto cases = expectations();
+  REQUIRE(cases.size() > 1000);
+  std::vector<token> all;
+  std::string everything;
+  std::vector<token> tokens;
+  for (const auto& [text, with_small, with_large] : cases) {
+    INFO("text " << text);
+    CHECK(small.encode(text) == with_small);
+    CHECK(large.encode(text) == with_large);
+    CHECK(small.decode(with_small) == text);
+    CHECK(large.decode(with_large) == text);
+    large.encode(text, tokens);  // appends
+    all.insert(all.end(), with_large.begin(), with_large.end());
+    everything += text;
+  }
+  CHECK(tokens == all);
+  CHECK(large.decode(all) == everything);
+}
+
+TEST_CASE("bpe reads the same from files by name and from memory", "[data]") {
+  const bpe folder(golden / "large"), files(golden / "large" / "encoder.json", golden / "large" / "vocab.bpe");
+  const std::string vocab = read(golden / "large" / "encoder.json"), merges = read(golden / "large" / "vocab.bpe");
+  const auto check = [&](const bpe& tokenizer) {
+    REQUIRE(tokenizer.size() == folder.size());
+    for (token t = 0; t < folder.size(); ++t) CHECK(tokenizer.bytes(t) == folder.bytes(t));
+    const std::string text = "The river is wide, 川は広く <|endoftext|>";
+    CHECK(tokenizer.encode(text) == folder.encode(text));
+    CHECK(tokenizer.encode(text, special::as_tokens) == folder.encode(text, special::as_tokens));
+  };
+  check(files);
+  check(bpe::from_memory(vocab, merges));
+  check(bpe(folder));
+
+  SECTION("line ends of other systems, no first line of a version, no last line end") {
+    std::string other = merges;
+    for (std::size_t at = 0; (at = other.find('\n', at)) != other.npos; at += 2) other.replace(at, 1, "\r\n");
+    check(bpe::from_memory(vocab, other));
+    REQUIRE(merges.starts_with("#version"));
+    check(bpe::from_memory(vocab, merges.substr(merges.find('\n') + 1)));
+    REQUIRE(merges.ends_with('\n'));
+    check(bpe::from_memory(vocab, merges.substr(0, merges.size() - 1)));
+  }
+}
+
+TEST_CASE("bpe merges the pair first in the list first, the leftmost of several", "[data]") {
+  const std::string vocab = with({"bc", "ab", "abc", "aa", "Ġa", "aaa"});
+  SECTION("by the list") {
+    const auto tokenizer = bpe::from_memory(vocab, "b c\na b\na bc\na a\nĠ a\naa a\n");
+    CHECK(spelled(tokenizer, tokenizer.encode("abcab")) == strings{"abc", "ab"});  // through bc
+    CHECK(spelled(tokenizer, tokenizer.encode("abab")) == strings{"ab", "ab"});
+    CHECK(spelled(tokenizer, tokenizer.encode("aaaa")) == strings{"aa", "aa"});  // aaa comes too late
+    CHECK(spelled(tokenizer, tokenizer.encode("aaaaa")) == strings{"aa", "aaa"});
+    CHECK(spelled(tokenizer, tokenizer.encode(" aa")) == strings{" ", "aa"});
+    CHECK(spelled(tokenizer, tokenizer.encode("a ab")) == strings{"a", " ", "ab"});
+  }
+  SECTION("a token that merging does not reach from its own bytes") {  // bc takes c away from ab c
+    const auto tokenizer = bpe::from_memory(vocab, "b c\na b\nab c\na a\nĠ a\naa a\n");
+    CHECK(spelled(tokenizer, tokenizer.encode("abc")) == strings{"a", "bc"});
+  }
+  SECTION("numbers need not be in the order of the list") {
+    const auto tokenizer = bpe::from_memory(vocab, "aa a\na a\nĠ a\na bc\nb c\na b\n");
+    CHECK(spelled(tokenizer, tokenizer.encode("aaabcab")) == strings{"aaa", "bc", "ab"});
+    CHECK(spelled(tokenizer, tokenizer.encode("baaaaaabc")) == strings{"b", "aaa", "aaa", "bc"});
+  }
+}
+
+TEST_CASE("bpe knows special tokens when asked to", "[data]") {
+  const auto tokenizer =
+      bpe::from_memory(with({"<|end|>", "<|end|>!", "<｜>", "th"}), "t h\n", R"({"PAD": 260, "Ġ-é": 261})");
+  CHECK(tokenizer.size() == 262);
+  const auto plain = [&](std::string_view text) { return tokenizer.encode(text); };
+  const auto parsed = [&](std::string_view text) { return tokenizer.encode(text, special::as_tokens); };
+  CHECK(tokenizer.special_token("<|end|>") == 256);
+  CHECK(tokenizer.special_token("PAD") == 260);
+  CHECK(fails_with([&] { return tokenizer.special_token("th"); }, "\"th\" is no special token"));
+  CHECK(plain("<|end|>").size() == 7);
+  CHECK(parsed("<|end|>") == std::vector<token>{256});
+  CHECK(parsed("<|end|>!<|end|><｜>") == std::vector<token>{257, 256, 258});  // the longest
+  CHECK(parsed("the  <|end|> the<|end") == plain("the  ") + std::vector<token>{256} + plain(" the") + plain("<|end"));
+  CHECK(parsed("a PADĠ-é b") == plain("a ") + std::vector<token>{260, 261} + plain(" b"));
+  CHECK(parsed("") == std::vector<token>{});
+  for (const char* text : {"<|end|>!<｜>Ġ-éPAD", "é <|<|end|>|>"}) CHECK(tokenizer.decode(parsed(text)) == text);
+}
+
+TEST_CASE("bpe gives every string of bytes back", "[data]") {
+  const bpe tokenizer(golden / "large");
+  std::mt19937 numbers(7);
+  for (int i = 0; i < 2000; ++i) {
+    std::string text(numbers() % 300, '\0');
+    const unsigned kinds = i % 3 == 0 ? 256 : 5;  // also of few bytes, so that merges happen
+    for (char& byte : text) byte = kinds == 256 ? static_cast<char>(numbers()) : "ae \xF0\x9F"[numbers() % kinds];
+    for (const special how : {special::as_text, special::as_tokens}) {
+      const auto tokens = tokenizer.encode(text, how);
+      REQUIRE(tokens.size() <= text.size());
+      REQUIRE(tokenizer.decode(tokens) == text);
+    }
+  }
+  SECTION("of any length, in about as much time for each byte") {
+    for (const std::string pattern : {"a", " ", "th", "\xFF", "the", "\r\n", "\xE3\x80\x80"}) {
+      std::string text;
+      while (text.size() < 1'000'000) text += pattern;
+      CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
+    }
+  }
+}
+
+TEST_CASE("bpe refuses tokens that it does not have", "[data]") {
+  const bpe tokenizer(golden / "small");
+  CHECK(fails_with([&] { return tokenizer.bytes(-1); }, "token -1 is outside of the vocabulary, 0 to 600"));
+  CHECK(fails_with([&] { return tokenizer.bytes(601); }, "token 601"));
+  CHECK(fails_with([&] { return tokenizer.decode(std::vector<token>{1, 2, 601}); }, "token 601"));
+  CHECK(tokenizer.decode({}).empty());
+}
+
+TEST_CASE("kind_of knows the classes of Unicode 16", "[data]") {
+  using fathom::data::kind_of;
+  using fathom::data::symbol_kind;
+  std::map<symbol_kind, int> count;
+  for (std::uint32_t code = 0; code < 0x110000; ++code) ++count[kind_of(code)];
+  // As many as tokenizers 0.23 and tiktoken 0.14 find.
+  CHECK(count[symbol_kind::letter] == 141028);
+  CHECK(count[symbol_kind::number] == 1911);
+  CHECK(count[symbol_kind::space] == 25);
+  CHECK(kind_of(0x323AF) == symbol_kind::letter);  // the last
+  CHECK(kind_of(0x10D4A) == symbol_kind::letter);  // new in 16
+  CHECK(kind_of(0x0301) == symbol_kind::other);
+  CHECK(kind_of(0xFFFFFFFF) == symbol_kind::other);
+}
+
+TEST_CASE("subwords makes a corpus of text files", "[data]") {
+  const bpe tokenizer(golden / "large");
+  const temporary_folder folder;
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += "The river is wide, and the old bridge does not reach the other side.\n";
+  const auto path = folder.write("texts/a.txt", text);
+  folder.write("texts/b.txt", "a short one");
+
+  const auto one = fathom::data::subwords(path, tokenizer, {.validation = 0.25});
+  CHECK(one.vocab() == 1000);
+  CHECK(tokenizer.decode(one.all()) == text);
+  CHECK(std::ssize(one.validation()) == std::ssize(one.all()) / 4);
+  CHECK(std::ssize(one.all()) < std::ssize(text) / 2);
+  const auto two = fathom::data::subwords(folder.path() / "texts", tokenizer);  // whole documents
+  CHECK(tokenizer.decode(two.train()) == text);
+  CHECK(tokenizer.decode(two.validation()) == "a short one");
+  const auto same = fathom::data::subwords({path, folder.path() / "texts" / "b.txt"}, tokenizer);
+  CHECK(std::equal(same.all().begin(), same.all().end(), two.all().begin(), two.all().end()));
+}
+
+TEST_CASE("bpe finds its files in a folder", "[data]") {
+  const temporary_folder folder;
+  const auto open = [&] { return bpe(folder.path()); };
+  const std::string name = folder.path().string();
+  CHECK(fails_with(open, name, "has neither vocab.json and merges.txt nor encoder.json and vocab.bpe"));
+  folder.write("tokenizer.json", "{}");
+  CHECK(fails_with(open, "of its tokenizer.json"));
+  folder.write("vocab.json", with({"ab"}));
+  CHECK(fails_with(open, name + "/merges.txt", "cannot be opened"));
+  folder.write("merges.txt", "#version: 0.2\na b\n");
+  CHECK(open().encode("ab") == std::vector<token>{256});
+  folder.write("added_tokens.json", R"({"<pad>": 257})");
+  CHECK(open().encode("ab<pad>", special::as_tokens) == std::vector<token>{256, 257});
+  folder.write("added_tokens.json", R"({"<pad>": 258})");
+  CHECK(fails_with(open, name + "/added_tokens.json", "\"<pad>\" has the id 258; expected ids from 0 to 257"));
+  CHECK(fails_with([&] { return bpe(folder.path() / "none"); }, name + "/none"));
+}
+
+TEST_CASE("bpe says what is wrong with a vocabulary", "[data]") {
+  const auto refused = [](const std::string& vocab, const std::string& reason) {
+    return fails_with([&] { return bpe::from_memory(vocab, "#version: 0.2\n"); }, "vocab (in memory): ", reason);
+  };
+  for (const char* text : {"", " ", "{", "{\"a\"}", "{\"a\": }", "{\"a\": 0", "{\"a\": 0,}", "{\"a\": 0} x",
+                           "{\"\xFF\": 0}", "nonsense", "{'a': 0}"}) {
+    INFO("vocabulary " << text);
+    CHECK(refused(text, "is not JSON"));
+  }
+  CHECK(refused("{\"Q\": 0, \"R\": x}", "is not JSON, after the token \"R\""));
+  CHECK(refused(std::string("{\"a\": 0}\0", 9), "is not JSON"));
+  for (const char* text : {"[]", "1", "\"a\"", "null", "[{\"a\": 0}]", "-1.5"})
+    CHECK(refused(text, "expected a JSON object"));
+  for (const char* id :
+       {"-1", "1.0", "\"1\"", "null", "true", "[1]", "{\"b\": 1}", "2147483648", "18446744073709551616", "1e3"}) {
+    INFO("id " << id);
+    CHECK(refused(std::string("{\"a\": ") + id + "}", "the token \"a\" has the id"));
+  }
+  CHECK(refused(std::string("{\"a\": ") + std::string(100'000, '['), "the token \"a\" has the id of a structure"));
+  CHECK(refused(R"({"": 0})", "a token without a single symbol"));
+  CHECK(refused(R"({"a": 0, "b": 1, "a": 2})", "has the token \"a\" twice"));
+  CHECK(refused(R"({"a": 0, "b": 0})", "the tokens \"a\" and \"b\" have the same id, 0"));
+  CHECK(refused(R"({"a": 0, "b": 2})", "the token \"b\" has the id 2; expected ids from 0 to 1"));
+  CHECK(refused("{}", "has no token for the byte 0, \"Ā\""));
+  CHECK(refused("{\"" + std::string(1000, 'x') + "\": -1}", "\"" + std::string(40, 'x') + "...\" has the id"));
+
+  auto vocabulary = byte_vocabulary();
+  vocabulary["<|endoftext|>"] = vocabulary["Ġ"];
+  vocabulary.erase("Ġ");
+  CHECK(refused(vocabulary.dump(), "has no token for the byte 32, \"Ġ\"; expected tokens for all of 0 to 255"));
+}
+
+TEST_CASE("bpe says what is wrong with merges", "[data]") {
+  const auto refused = [](const std::string& merges, const std::string& reason,
+                          const std::vector<std::string>& more = {"ab", "abc"}) {
+    return fails_with([&] { return bpe::from_memory(with(more), merges); }, "merges (in memory): ", reason);
+  };
+  CHECK_NOTHROW(bpe::from_memory(with({"ab", "abc"}), "#version: 0.2\na b\nab c"));
+  for (const char* line : {"ab", " ab", "ab ", "a  b", "a b c", " ", "", "a b ", "a\tb"}) {
+    INFO("line " << line);
+    CHECK(refused(std::string("#version: 0.2\na b\n") + line + "\nab c\n",
+                  "line 3: \"" + std::string(line == std::string("a\tb") ? "a?b" : line) +
+                      "\"; expected two tokens with one space between them"));
+  }
+  CHECK(refused("a b\nab c\n#version: 0.2\n", "line 3: the vocabulary has no token \"#version:\""));
+  CHECK(refused("a b\nab d\nab c\n", "line 2: the vocabulary has no token \"abd\""));
+  CHECK(refused("a b\nab x\xFFy\n", "line 2: the vocabulary has no token"));
+  CHECK(refused("a b\nab c\na b\n", "line 3: \"a b\" is there already"));
+  // Cut short: what no line makes, and does not look like <|endoftext|>, is missing.
+  CHECK(refused("a b\n", "no line makes the token \"abc\", number 257"));
+  CHECK(refused("", "no line makes the token \"ab\", number 256"));
+  CHECK(refused("<| x\n", "line 1: the token \"<|\" is neither a byte nor made by any line", {"<|", "<|x", "<x>"}) ==
+        false);  // "<|" is a piece: it is missed first
+  CHECK(refused("｜ y\n", "line 1: the token \"｜\" is neither a byte nor made by any line", {"｜", "｜y"}));
+  CHECK(refused("<x> y\n", "line 1: the token \"<x>\" is neither a byte nor made by any line", {"<x>", "<x>y"}));
+}
+
+TEST_CASE("bpe survives every damage to its files", "[data]") {
+  const std::string vocab = read(golden / "small" / "vocab.json"), merges = read(golden / "small" / "merges.txt");
+  int well_formed = 0, refused = 0;
+  const auto attempt = [&](const std::string& v, const std::string& m) {
+    try {
+      const auto tokenizer = bpe::from_memory(v, m);
+      ++well_formed;
+      const std::string text = "The river is wide, \xFF 川は広く";
+      CHECK(tokenizer.decode(tokenizer.encode(text, special::as_tokens)) == text);
+    } catch (const fathom::error&) {
+      ++refused;
+    }
+  };
+  // Lengths and places that have no factor in common with how the files repeat themselves.
+  for (std::size_t length = 0; length < vocab.size() - 1; length += 97) attempt(vocab.substr(0, length), merges);
+  for (std::size_t length = 0; length < merges.size(); length += 23) attempt(vocab, merges.substr(0, length));
+  CHECK(well_formed == 0);  // nothing that was cut short is taken for whole
+  for (const char replacement : {'\0', '"', ' ', '\n', '1', '}', '\xC4', 'e'}) {
+    for (std::size_t at = 0; at < vocab.size(); at += 101)
+      attempt(std::string(vocab).replace(at, 1, 1, replacement), merges);
+    for (std::size_t at = 0; at < merges.size(); at += 29)
+      attempt(vocab, std::string(merges).replace(at, 1, 1, replacement));
+  }
+  CHECK(refused > 1000);
+}
