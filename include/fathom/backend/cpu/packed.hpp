@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -51,8 +52,10 @@ struct packing<std::int8_t> {
   using word = std::int32_t;
   static constexpr index rows = 4;
   static word put(word w, index row, float value, float scale) {
-    const float ratio = scale > 0 ? std::clamp(value / scale, -127.f, 127.f) : 0;
-    const auto byte = static_cast<std::uint8_t>(static_cast<std::int8_t>(std::lround(ratio)));
+    const float ratio = scale > 0 ? std::max(-127.f, std::min(value / scale, 127.f)) : 0;  // not NaN even if the value is
+    const auto whole = static_cast<int>(ratio);  // towards 0; what is left is exact. std::lround is several times as slow
+    const float left = ratio - static_cast<float>(whole);
+    const auto byte = static_cast<std::uint8_t>(static_cast<std::int8_t>(whole + (left >= 0.5f) - (left <= -0.5f)));
     return static_cast<word>(static_cast<std::uint32_t>(w) | std::uint32_t{byte} << 8 * row);
   }
   static std::int8_t stored(word w, index row) {
@@ -94,6 +97,7 @@ struct packed_matrix {
   using format = packing<P>;
   using T = typename format::scalar;
   static constexpr index rank = 2;
+  static constexpr std::array<index, 2> shape{In, Out};
   static constexpr index N = packed_view<P>::N;
   static constexpr index depth = (In + format::rows - 1) / format::rows;  // words of a column
   static constexpr index panels = (Out + N - 1) / N;
@@ -107,10 +111,11 @@ struct packed_matrix {
       T largest = 0;
       for (index k = 0; k < In && j < Out; ++k) largest = std::max(largest, std::abs(from(k, j)));
       const T scale = format::scale_for(largest);
-      for (index k = 0; k < depth * format::rows; ++k) {
-        auto& word = words[place(k, j)];
-        if (k % format::rows == 0) word = 0;
-        word = format::put(word, k % format::rows, k < In && j < Out ? from(k, j) : T(0), scale);
+      for (index k = 0; k < depth * format::rows; k += format::rows) {
+        typename format::word word = 0;
+        for (index r = 0; r < format::rows; ++r)
+          word = format::put(word, r, k + r < In && j < Out ? from(k + r, j) : T(0), scale);
+        words[place(k, j)] = word;
       }
       if constexpr (std::is_same_v<P, std::int8_t>) {
         columns.scales[j] = scale;
@@ -138,6 +143,8 @@ struct packed_matrix {
 /// A table [Rows, Width] that is looked up row by row and multiplied with: the tied embedding, or the output projection.
 template <class P, index Rows, index Width>
 struct packed_head {
+  static constexpr index rank = 2;
+  static constexpr std::array<index, 2> shape{Rows, Width};
   packed_matrix<P, Width, Rows> transposed;
 
   /// Element `column` of a row.
