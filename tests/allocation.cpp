@@ -249,6 +249,21 @@ TEST_CASE("a generator allocates nothing while it writes, past the context too",
   }
 }
 
+TEST_CASE("a generator over packed weights and memory of the caller's allocates nothing at all", "[allocation]") {
+  using generator = fathom::generator<net, std::int8_t>;
+  static net::packed<std::int8_t> ready;
+  alignas(fathom::alignment) static std::byte memory[generator::bytes];
+  const auto weights = some_weights();
+  net::visit_tensors([](auto, const auto& from, auto& to) { net::backend::pack_tensor<std::int8_t>(from, to); }, *weights, ready);
+  const auto prompt = some_tokens(30);
+  fathom::index written = 0;
+  check_allocates_nothing(1, [&] {
+    generator writer(ready, memory, {.top_k = 20, .seed = 1, .threads = 1});
+    written = writer.write(prompt, 100, [](fathom::token) { return true; });
+  });
+  CHECK(written == 100);
+}
+
 TEST_CASE("training steps allocate nothing", "[allocation]") {
   const int threads = GENERATE(1, 2);
   CAPTURE(threads);

@@ -40,6 +40,10 @@ BLOCKS = {
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
                  "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens) {\n",
                  "}\n#endif\n"),
+    "story_model": ("namespace story_model {  // as fathom_add_model makes it\n"
+                    "using generator = fathom::generator<net, fathom::bf16>;\n"
+                    "const net::packed<fathom::bf16>& weights();\n}\n"
+                    "void tell() {\n", "}\n"),
     "struct bottleneck": ("", ""),
 }
 

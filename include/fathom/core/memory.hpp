@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -18,22 +19,30 @@
 
 namespace fathom {
 
+/// Blocks of so many bytes are worth huge pages.
+inline constexpr std::size_t large_block = std::size_t{1} << 19;
+
+/// Asks for huge pages under a block of some size, where the system has them: small pages are scattered over the caches' sets,
+/// and cost half of the caches' bandwidth and more. A wish; whether it is granted changes nothing but speed.
+inline void prefer_huge_pages([[maybe_unused]] void* block, [[maybe_unused]] std::size_t bytes) {
+#if defined(__linux__)
+  const std::size_t before = -reinterpret_cast<std::uintptr_t>(block) % 4096;  // to the beginning of a page
+  if (bytes > large_block + before) madvise(static_cast<std::byte*>(block) + before, bytes - before, MADV_HUGEPAGE);
+#endif
+}
+
 namespace detail {
 struct aligned_delete {
   void operator()(void* block) const { std::free(block); }
 };
 
-/// `bytes` zeroed bytes. A block of some size lies in huge pages where the system has them: small pages are scattered over
-/// the caches' sets, and cost half of the caches' bandwidth and more.
+/// `bytes` zeroed bytes, in huge pages when they are many.
 [[nodiscard]] inline void* zeroed_block(std::size_t bytes) {
-  constexpr std::size_t huge = std::size_t{2} << 20, large = std::size_t{1} << 19;
-  const std::size_t page = bytes < large ? static_cast<std::size_t>(alignment) : huge;
+  const std::size_t page = bytes < large_block ? alignment : std::size_t{2} << 20;
   const std::size_t size = (bytes + page - 1) / page * page;
   void* const block = size < bytes ? nullptr : std::aligned_alloc(page, size);  // rounded up, it may have come round
   if (!block) fail("out of memory: ", bytes, " bytes");
-#if defined(__linux__)
-  if (page == huge) madvise(block, size, MADV_HUGEPAGE);  // a wish; whether it is granted changes nothing but speed
-#endif
+  prefer_huge_pages(block, size);
   std::memset(block, 0, bytes);
   return block;
 }
@@ -64,5 +73,11 @@ class buffer {
   std::unique_ptr<void, detail::aligned_delete> block_;
   std::size_t size_ = 0;
 };
+
+/// Fails unless memory of the caller's is what `who` needs.
+inline void check_memory(const char* who, std::span<std::byte> memory, std::size_t needed) {
+  if (memory.size() < needed || reinterpret_cast<std::uintptr_t>(memory.data()) % alignment != 0)
+    fail(who, ": ", memory.size(), " bytes of memory; expected at least ", needed, " at a multiple of ", alignment);
+}
 
 }  // namespace fathom

@@ -5,8 +5,9 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
-#include <type_traits>
+#include <utility>
 
+#include "fathom/core/arena.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
@@ -35,14 +36,29 @@ struct generation {
 /// memory is allocated when it is made; writing allocates nothing.
 template <class Model, class P = typename Model::scalar>
 class generator {
+  /// Where everything lies that writing uses.
+  struct views {
+    token* history;      // [context], the tokens in the cache
+    std::byte* sampler;
+    std::byte* cache;
+
+    explicit constexpr views(arena& a)
+        : history(a.take<token>(Model::context)),
+          sampler(a.take<std::byte>(static_cast<index>(fathom::sampler::bytes(Model::vocab)))),
+          cache(a.take<std::byte>(static_cast<index>(Model::cache_bytes()))) {}
+  };
+
  public:
+  using packed = typename Model::template packed<P>;
+  /// Bytes of the memory that a generator writes in.
+  static constexpr std::size_t bytes = bytes_of<views>();
+
   explicit generator(const typename Model::parameters& weights, const generation& options = {})
-      : weights_(pack<P>(weights)),
-        cache_(1, Model::context, {options.threads}),
-        sampler_(Model::vocab, {options.temperature, options.top_k, options.top_p, options.seed}),
-        overflow_(options.overflow),
-        memory_(static_cast<std::size_t>(Model::context) * sizeof(token)),
-        history_(reinterpret_cast<token*>(memory_.bytes().data()), static_cast<std::size_t>(Model::context)) {}
+      : generator(pack<P>(weights), nullptr, buffer(bytes), {}, options) {}
+  /// The same with weights that are packed already and in memory of the caller's, both of which must outlive it: at least
+  /// `bytes` bytes at a multiple of fathom::alignment. Nothing at all is allocated.
+  generator(const packed& weights, std::span<std::byte> memory, const generation& options = {})
+      : generator(nullptr, &weights, {}, (check_memory("generator", memory, bytes), memory), options) {}
 
   /// Calls callback(token) for up to `count` tokens that follow the prompt, one by one; it returns false to stop. A prompt
   /// longer than the context is an error, or, when sliding, loses its beginning. Returns the number of tokens written.
@@ -95,16 +111,33 @@ class generator {
  private:
   static constexpr index kept = Model::context / 2;  // tokens that stay when a sequence slides
 
+  generator(owned<packed> own, const packed* weights, buffer own_memory, std::span<std::byte> memory, const generation& options)
+      : own_weights_(std::move(own)),
+        weights_(weights ? weights : own_weights_.get()),
+        own_memory_(std::move(own_memory)),
+        views_(laid_out(memory.empty() ? own_memory_.bytes() : memory)),
+        cache_(1, Model::context, {views_.cache, Model::cache_bytes()}, {options.threads}),
+        sampler_(Model::vocab, {options.temperature, options.top_k, options.top_p, options.seed},
+                 {views_.sampler, fathom::sampler::bytes(Model::vocab)}),
+        history_(views_.history, static_cast<std::size_t>(Model::context)),
+        overflow_(options.overflow) {}
+
+  static views laid_out(std::span<std::byte> memory) {
+    arena a(memory.data());
+    return views(a);
+  }
   [[noreturn]] static void too_long(std::size_t size) {
     fail("generator.write: a prompt of ", size, " tokens; the model's context has room for ", Model::context);
   }
 
-  owned<typename Model::template packed<P>> weights_;
+  owned<packed> own_weights_;
+  const packed* weights_;
+  buffer own_memory_;
+  views views_;
   typename Model::cache cache_;
-  sampler sampler_;
-  fathom::overflow overflow_;
-  buffer memory_;
+  fathom::sampler sampler_;
   std::span<token> history_;  // [context], the tokens in the cache
+  fathom::overflow overflow_;
 };
 
 }  // namespace fathom

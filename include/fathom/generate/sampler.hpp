@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <utility>
 
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
@@ -24,15 +25,14 @@ struct sampling {
 /// Draws tokens. Nothing is allocated after construction.
 class sampler {
  public:
-  sampler(index vocab, const sampling& options)
-      : options_(options),
-        numbers_(options.seed, stream_of("sampler")),
-        memory_(static_cast<std::size_t>(vocab) * sizeof(candidate)),
-        candidates_(reinterpret_cast<candidate*>(memory_.bytes().data()), static_cast<std::size_t>(vocab)) {
-    if (!(options.temperature >= 0) || options.top_k < 0 || !(options.top_p > 0 && options.top_p <= 1))
-      fail("sampler: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p,
-           "; expected temperature and top_k of at least 0 and top_p above 0 and at most 1");
+  sampler(index vocab, const sampling& options) : sampler(vocab, options, {}, buffer(bytes(vocab))) {}
+  /// The same in memory of the caller's: at least bytes(vocab) bytes at a multiple of fathom::alignment, which must outlive
+  /// the sampler.
+  sampler(index vocab, const sampling& options, std::span<std::byte> memory) : sampler(vocab, options, memory, {}) {
+    check_memory("sampler", memory, bytes(vocab));
   }
+  /// Bytes that a sampler works in.
+  [[nodiscard]] static constexpr std::size_t bytes(index vocab) { return static_cast<std::size_t>(vocab) * sizeof(candidate); }
 
   /// The next token. logits [vocab]. Fails when one is NaN or infinite, as broken weights make them; -infinity is a
   /// token that is never drawn, and one token at least must be left.
@@ -85,9 +85,20 @@ class sampler {
     double weight;  // the logit, and then exp(logit / temperature)
     token id;
   };
+  sampler(index vocab, const sampling& options, std::span<std::byte> memory, buffer own)
+      : options_(options),
+        numbers_(options.seed, stream_of("sampler")),
+        own_(std::move(own)),
+        candidates_(reinterpret_cast<candidate*>(memory.data() ? memory.data() : own_.bytes().data()),
+                    static_cast<std::size_t>(vocab)) {
+    if (!(options.temperature >= 0) || options.top_k < 0 || !(options.top_p > 0 && options.top_p <= 1))
+      fail("sampler: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p,
+           "; expected temperature and top_k of at least 0 and top_p above 0 and at most 1");
+  }
+
   sampling options_;
   random numbers_;
-  buffer memory_;
+  buffer own_;
   std::span<candidate> candidates_;
 };
 

@@ -40,6 +40,7 @@ class descriptor {
 /// The bytes of a file, mapped read-only.
 class mapped_file {
  public:
+  mapped_file() = default;
   /// Fails when the file cannot be read.
   explicit mapped_file(const std::filesystem::path& path) {
     // Not to wait, if it is a pipe, for somebody who writes into it. For files that changes nothing.

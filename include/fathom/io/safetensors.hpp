@@ -99,27 +99,13 @@ void copy_numbers(const stored_tensor& from, T* to) {
     fail("a tensor of type ", from.type, "; expected F32, F64, BF16 or F16");
 }
 
-/// A safetensors file, mapped into memory.
+/// A safetensors file, mapped into memory or there already.
 class safetensors_file {
  public:
   /// Fails, saying what is wrong, on anything that is not a well-formed safetensors file.
-  explicit safetensors_file(const std::filesystem::path& path) : file_(path), path_(path.string()) {
-    const auto bytes = file_.bytes();
-    if (bytes.size() < 8) invalid("it has ", bytes.size(), " bytes; expected at least 8, the length of the header");
-    std::uint64_t length = 0;
-    std::memcpy(&length, bytes.data(), 8);
-    if (length > largest_header || length > bytes.size() - 8)
-      invalid("its header is said to have ", length, " bytes; the file has ", bytes.size(), ", and a header at most ",
-              largest_header);
-    const auto header = parse(bytes.subspan(8, static_cast<std::size_t>(length)));
-    data_ = bytes.subspan(8 + static_cast<std::size_t>(length));
-    for (const auto& [name, entry] : header.items())
-      if (name == "__metadata__")
-        read_metadata(entry);
-      else
-        read_tensor(name, entry);
-    check_coverage();
-  }
+  explicit safetensors_file(const std::filesystem::path& path) : file_(path), path_(path.string()) { read(file_.bytes()); }
+  /// The same for the bytes of a file, which must outlive this: it points into them. Errors call it `name`.
+  safetensors_file(std::span<const std::byte> bytes, std::string name) : path_(std::move(name)) { read(bytes); }
 
   [[nodiscard]] const std::map<std::string, stored_tensor, std::less<>>& tensors() const { return tensors_; }
   [[nodiscard]] const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
@@ -137,6 +123,23 @@ class safetensors_file {
   template <class... Pieces>
   [[noreturn]] void invalid(const Pieces&... pieces) const {
     fail(path_, ": is not a valid safetensors file: ", pieces...);
+  }
+
+  void read(std::span<const std::byte> bytes) {
+    if (bytes.size() < 8) invalid("it has ", bytes.size(), " bytes; expected at least 8, the length of the header");
+    std::uint64_t length = 0;
+    std::memcpy(&length, bytes.data(), 8);
+    if (length > largest_header || length > bytes.size() - 8)
+      invalid("its header is said to have ", length, " bytes; the file has ", bytes.size(), ", and a header at most ",
+              largest_header);
+    const auto header = parse(bytes.subspan(8, static_cast<std::size_t>(length)));
+    data_ = bytes.subspan(8 + static_cast<std::size_t>(length));
+    for (const auto& [name, entry] : header.items())
+      if (name == "__metadata__")
+        read_metadata(entry);
+      else
+        read_tensor(name, entry);
+    check_coverage();
   }
 
   [[nodiscard]] nlohmann::json parse(std::span<const std::byte> text) const {

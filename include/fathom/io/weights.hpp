@@ -1,16 +1,23 @@
 // Weights to and from safetensors files.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <new>
 #include <set>
+#include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "fathom/core/error.hpp"
+#include "fathom/core/memory.hpp"
 #include "fathom/core/storage.hpp"
+#include "fathom/core/tensor.hpp"
 #include "fathom/io/config.hpp"
 #include "fathom/io/conversion.hpp"
 #include "fathom/io/safetensors.hpp"
@@ -61,6 +68,30 @@ void list_tensors(const Parameters& weights, const std::string& prefix,
 /// Buffers of old GPT-2 checkpoints that are not weights.
 [[nodiscard]] inline bool is_ignored(std::string_view name) {
   return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+}
+
+/// Whether weights are packed to decode with, and not numbers to train.
+template <class Parameters>
+inline constexpr bool is_packed = requires { typename Parameters::number; };
+
+/// The bytes of a model's largest tensor.
+template <class Model>
+inline constexpr std::size_t largest_tensor = [] {
+  index largest = 0;
+  Model::visit_tensors([&](initial, const auto& tensor) { largest = std::max(largest, tensor.size); }, Model::tensors);
+  return static_cast<std::size_t>(largest) * sizeof(typename Model::scalar);
+}();
+
+/// Packs a tensor of a file; As: its shape and role. `room` is for its numbers as the model has them.
+template <class Packed, class As, class To>
+void pack_stored(const stored_tensor& from, const As&, const stored_tensor* scales, std::span<std::byte> room, To& to) {
+  using model = typename Packed::model;
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    using numbers = tensor<typename model::scalar, As::shape[I]...>;
+    auto& plain = *::new (room.data()) numbers;
+    copy_numbers(from, As::role, scales, plain.data());
+    model::backend::template pack_tensor<typename Packed::number>(plain, to);
+  }(std::make_index_sequence<As::rank>());
 }
 
 /// Reads tensors under `prefix` + their names into `weights`. `accept(name)` says whether a tensor of the file that the
@@ -129,10 +160,16 @@ void read_tensors(const File& file, const std::string& prefix, Parameters& weigh
       problems += join("\n  ", name, ": not part of the model; found ", tensor.describe());
   if (!problems.empty()) fail(file.path(), ": does not fit the model:", problems);
 
+  const buffer room(is_packed<Parameters> ? largest_tensor<model> : 0);
   model::visit(
       [&](std::string_view name, initial, auto& tensor, const auto& as) {
-        if (const stored_tensor* const found = find(name))
-          copy_numbers(*found, as.role, find_scales(name, *found, as.role), tensor.data());
+        const stored_tensor* const found = find(name);
+        if (!found) return;
+        const stored_tensor* const scales = find_scales(name, *found, as.role);
+        if constexpr (is_packed<Parameters>)
+          pack_stored<Parameters>(*found, as, scales, room.bytes(), tensor);
+        else
+          copy_numbers(*found, as.role, scales, tensor.data());
       },
       weights, model::tensors);
 }
@@ -182,14 +219,18 @@ void save_transformers(const std::filesystem::path& folder, const Parameters& we
 
 /// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2; or from a folder
 /// that save_pretrained of `transformers` wrote for a GPT-2, shards included, whose config.json is then checked first.
-/// Types F32, F64, BF16 and F16, and I8 with scales, are converted. When it does not fit the model, the error lists every key of the config that
-/// disagrees, or every tensor that is missing, unknown or of another shape or type, and the weights stay as they were.
+/// Types F32, F64, BF16 and F16, and I8 with scales, are converted. When it does not fit the model, the error lists every
+/// key of the config that disagrees, or every tensor that is missing, unknown or of another shape or type, and the weights
+/// stay as they were. `weights` are parameters, or packed<P>: then there is never a second copy of all of them.
+template <class Parameters>
+void load(const io::safetensors_file& file, Parameters& weights, const load_options& options = {}) {
+  io::read_tensors(file, "", weights, options,
+                   [](std::string_view name) { return name.starts_with(io::moments_prefix); });
+}
 template <class Parameters>
 void load(const std::filesystem::path& path, Parameters& weights, const load_options& options = {}) {
-  const auto of_moments = [](std::string_view name) { return name.starts_with(io::moments_prefix); };
   std::error_code ignored;
-  if (!std::filesystem::is_directory(path, ignored))
-    return io::read_tensors(io::safetensors_file(path), "", weights, options, of_moments);
+  if (!std::filesystem::is_directory(path, ignored)) return load(io::safetensors_file(path), weights, options);
   const auto json = io::read_json(path / "config.json");
   using architecture = typename Parameters::model::architecture;
   if constexpr (requires { architecture::configuration; })

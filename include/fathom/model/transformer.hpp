@@ -65,6 +65,7 @@ struct transformer {
   template <class P>
   struct packed : layout<typename Backend::template packed<P>> {
     using model = transformer;
+    using number = P;
   };
 
   /// Calls f(name, initial, tensor...) for every tensor, in the order of memory. With several parameters, of one or of
@@ -414,9 +415,7 @@ struct transformer {
       return cache_bytes(sequences, capacity);
     }
     std::span<std::byte> checked(std::span<std::byte> memory) const {
-      const std::size_t needed = bytes_for(sequences_, capacity_);
-      if (memory.size() < needed || reinterpret_cast<std::uintptr_t>(memory.data()) % alignment != 0)
-        fail("cache: ", memory.size(), " bytes of memory; expected at least ", needed, " at a multiple of ", alignment);
+      check_memory("cache", memory, bytes_for(sequences_, capacity_));
       return memory;
     }
     cache_views laid_out(std::span<std::byte> memory) const {

@@ -107,10 +107,11 @@ struct packed_matrix {
       T largest = 0;
       for (index k = 0; k < In && j < Out; ++k) largest = std::max(largest, std::abs(from(k, j)));
       const T scale = format::scale_for(largest);
-      for (index k = 0; k < depth * format::rows; ++k) {
-        auto& word = words[place(k, j)];
-        if (k % format::rows == 0) word = 0;
-        word = format::put(word, k % format::rows, k < In && j < Out ? from(k, j) : T(0), scale);
+      for (index k = 0; k < depth * format::rows; k += format::rows) {
+        typename format::word word = 0;
+        for (index r = 0; r < format::rows; ++r)
+          word = format::put(word, r, k + r < In && j < Out ? from(k + r, j) : T(0), scale);
+        words[place(k, j)] = word;
       }
       if constexpr (std::is_same_v<P, std::int8_t>) {
         columns.scales[j] = scale;

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# A checkpoint becomes a program: builds build/story/story, one static file with the model of quickstart.sh in it, and lets it
+# write. Trains that model first (about four minutes) where it is not there.
+#
+#   bash examples/story.sh [OPTIONS FOR CMAKE, for example -DSTORY_TYPE=int8]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev
+
+[ -s quickstart/tiny.safetensors ] || bash examples/quickstart.sh
+
+echo "Building (about half a minute)"
+mkdir -p build
+log=build/story.log
+{ cmake -G Ninja -S examples/story -B build/story -DCMAKE_CXX_FLAGS=-march=native "$@" && cmake --build build/story; } >"$log" 2>&1 ||
+  { cat "$log" >&2; exit 1; }
+
+ls -lh build/story/story
+build/story/story "In the beginning"

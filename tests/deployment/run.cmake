@@ -1,0 +1,111 @@
+# A checkpoint becomes a program, in one of these ways:
+#
+#   cmake -DHOW=native|aarch64-linux-gnu|arm-linux-gnueabihf|story -DSOURCE=... -DBUILD=... -DFOLDER=... -DGENERATOR=...
+#         -DCOMPILER=... [-DTEST=...] -P run.cmake
+#
+# SOURCE and BUILD are fathom's, FOLDER is where to work, TEST the test program deployment.
+#   native    CMakeLists.txt here, with the installed package and weights that are read from their file; bf16
+#   others    the same with a cross compiler and the weights in the program; float on 64-bit Arm, int8 on 32-bit Arm
+#   story     examples/story, with weights that are then taken away
+set(ENV{LC_ALL} C)
+unset(ENV{CXXFLAGS})
+file(REMOVE_RECURSE ${FOLDER})
+set(checkpoint ${FOLDER}/checkpoint)
+file(MAKE_DIRECTORY ${checkpoint})
+
+# Runs a command and sets `result` and `output`; run() also expects it to work.
+macro(try)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+endmacro()
+macro(run)
+  try(${ARGN})
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "${ARGN}\nfails:\n${output}")
+  endif()
+endmacro()
+macro(run_and_expect text)
+  run(${ARGN})
+  if(NOT "${output}" STREQUAL "${text}")
+    message(FATAL_ERROR "${ARGN}\nwrites\n${output}\nand not\n${text}")
+  endif()
+endmacro()
+
+if(HOW STREQUAL "story")
+  set(ENV{FATHOM_STORY} ${checkpoint})
+  run(${TEST} [story])
+  run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${SOURCE}/examples/story -B ${FOLDER}/build -DCMAKE_CXX_COMPILER=${COMPILER}
+      "-DCMAKE_CXX_FLAGS=-march=native -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror" -DCMAKE_BUILD_TYPE=Release
+      -DSTORY_CONFIG=${CMAKE_CURRENT_LIST_DIR}/story.json -DSTORY_WEIGHTS=${checkpoint}/weights.safetensors)
+  run(${CMAKE_COMMAND} --build ${FOLDER}/build)
+  file(READ ${checkpoint}/expected.txt expected)
+  file(REMOVE_RECURSE ${checkpoint})
+  set(story ${FOLDER}/build/story)
+  run_and_expect("${expected}" ${story} --count 100 --seed 7 "In the beginning")
+  run_and_expect("${expected}" ${story} "In the beginning" --seed 7 --count 100 --temperature 0.8 --top-k 40)
+  foreach(arguments IN ITEMS "" "--count" "--count;x;a" "--length;1;a" "a;b" "--count;-1;a")
+    try(${story} ${arguments})
+    if(NOT result EQUAL 2 OR NOT output MATCHES "^story .--count N.")
+      message(FATAL_ERROR "story ${arguments}\nreturns ${result} and writes\n${output}\nand not how it is used")
+    endif()
+  endforeach()
+  try(${story} --top-p 0 a)
+  if(NOT result EQUAL 1 OR NOT output MATCHES "^story: sampler: .*top_p 0; expected")
+    message(FATAL_ERROR "story --top-p 0\nreturns ${result} and writes\n${output}")
+  endif()
+  try(ldd ${story})
+  if(NOT output MATCHES "not a dynamic executable")
+    message(FATAL_ERROR "story is not static:\n${output}")
+  endif()
+  file(SIZE ${story} size)
+  message("story, of ${size} bytes, writes what it should")
+  return()
+endif()
+
+if(HOW STREQUAL "native")
+  run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${FOLDER}/prefix)
+  set(where -DCMAKE_PREFIX_PATH=${FOLDER}/prefix -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_CXX_FLAGS=-march=native
+            -DTYPE=bf16 -DEMBED=)
+  set(emulator)
+  set(tolerance 0.02)
+  set(called "${FOLDER}/build/weights.safetensors")
+else()
+  string(REGEX MATCH "^[^-]+" processor ${HOW})
+  find_program(compiler ${HOW}-g++)
+  find_program(emulator qemu-${processor})
+  if(NOT compiler OR NOT emulator)
+    message("skipped: ${HOW}-g++ or qemu-${processor} is not installed")
+    return()
+  endif()
+  set(where --toolchain ${SOURCE}/cmake/debian-cross.cmake -DFATHOM_CROSS=${HOW} -DFATHOM_SOURCE=${SOURCE} -DEMBED=EMBED)
+  if(processor STREQUAL "arm")
+    list(APPEND where -DTYPE=int8)
+    set(tolerance 0.02)
+  else()
+    list(APPEND where -DTYPE=f32)
+    set(tolerance 1e-4)
+  endif()
+  set(called "weights.safetensors in this program")
+endif()
+
+# The golden model, with a tokenizer of every byte that there is, quotation marks and zeros too, and no line end.
+set(golden ${SOURCE}/tests/golden/joint_mlp)
+file(COPY ${golden}/config.json ${golden}/weights.safetensors ${golden}/expected.safetensors DESTINATION ${checkpoint})
+file(COPY_FILE ${golden}/weights.safetensors ${checkpoint}/merges.txt)
+file(WRITE ${checkpoint}/vocab.json "{\"\\\"\": 0, \"\\u00e9é\": 1}")
+
+run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${CMAKE_CURRENT_LIST_DIR} -B ${FOLDER}/build ${where} -DCHECKPOINT=${checkpoint})
+run(${CMAKE_COMMAND} --build ${FOLDER}/build)
+run(${emulator} ${FOLDER}/build/check ${checkpoint} ${tolerance})
+message("${output}")
+if(NOT HOW STREQUAL "native" AND NOT output MATCHES "neon")
+  message(FATAL_ERROR "it does not use NEON")
+endif()
+
+# Other weights are taken up, without configuring again; and those that are none are an error that names them.
+file(WRITE ${checkpoint}/weights.safetensors "no weights")
+run(${CMAKE_COMMAND} --build ${FOLDER}/build)
+try(${emulator} ${FOLDER}/build/check ${checkpoint} ${tolerance})
+string(FIND "${output}" "fathom: ${called}: is not a valid safetensors file" at)
+if(result EQUAL 0 OR at EQUAL -1)
+  message(FATAL_ERROR "with weights that are none, it returns ${result} and writes\n${output}")
+endif()
