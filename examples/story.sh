@@ -3,6 +3,8 @@
 # write. Trains that model first (about four minutes) where it is not there.
 #
 #   bash examples/story.sh [OPTIONS FOR CMAKE, for example -DSTORY_TYPE=int8]
+#
+# Of another checkpoint: -DSTORY_CONFIG=gpt2/config.json -DSTORY_WEIGHTS=gpt2/model.safetensors -DSTORY_TOKENIZER=gpt2
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev

@@ -1,5 +1,5 @@
 // Writes on from a prompt. The model is in the program, which needs nothing else: no file, no library, one thread, and no
-// heap once it writes. story.sh builds it.
+// heap once it writes. story.sh builds it. Tokens are bytes, or, with STORY_TOKENIZER, sub-words.
 //
 //   story [--count N] [--temperature T] [--top-k K] [--top-p P] [--seed S] PROMPT
 #include <cstdint>
@@ -8,6 +8,9 @@
 #include <exception>
 #include <string_view>
 
+#ifdef STORY_TOKENIZER
+#include <fathom/data/bpe.hpp>
+#endif
 #include <story_model.hpp>
 
 static int usage() {
@@ -15,18 +18,35 @@ static int usage() {
   return 2;
 }
 
+/// Prints a text, at once if it ends a character.
+static bool print(std::string_view text) {
+  const bool goes_on = (text.back() & 0xc0) == 0x80;
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && (goes_on || std::fflush(stdout) == 0);
+}
+
 static int write(std::string_view prompt, fathom::index count, const fathom::generation& options) {
-  // A model of another vocabulary has a tokenizer, whose files story_model::tokenizer_vocab() and tokenizer_merges() are.
-  static_assert(story_model::model::vocab == 256, "story: the model's tokens must be bytes");
   // All memory is static: that of the weights too.
   alignas(fathom::alignment) static std::byte memory[story_model::generator::bytes];
   static char output[1 << 12];
   static story_model::generator writer(story_model::weights(), memory, options);
   std::setvbuf(stdout, output, _IOFBF, sizeof output);
   std::fwrite(prompt.data(), 1, prompt.size(), stdout);
-  writer.write(prompt, count, [](fathom::token t) {
-    return std::putchar(t) != EOF && ((t & 0xc0) == 0x80 || std::fflush(stdout) == 0);  // a character at once
+#ifdef STORY_TOKENIZER
+  static const auto tokenizer = fathom::data::bpe::from_memory(story_model::tokenizer_vocab(), story_model::tokenizer_merges());
+  if (tokenizer.size() > story_model::model::vocab)
+    fathom::fail("the tokenizer has ", tokenizer.size(), " tokens; the model knows ", story_model::model::vocab);
+  writer.write(tokenizer.encode(prompt), count, [](fathom::token t) {
+    if (t >= tokenizer.size()) return true;  // the model has room for tokens that the tokenizer does not have
+    const std::string_view text = tokenizer.bytes(t);
+    return text != "<|endoftext|>" && print(text);
   });
+#else
+  static_assert(story_model::model::vocab == 256, "story: tokens that are not bytes need a tokenizer (STORY_TOKENIZER)");
+  writer.write(prompt, count, [](fathom::token t) {
+    const char byte = static_cast<char>(t);
+    return print({&byte, 1});
+  });
+#endif
   std::putchar('\n');
   return std::fflush(stdout) == 0 && std::ferror(stdout) == 0 ? 0 : 1;
 }

@@ -33,15 +33,21 @@ endmacro()
 if(HOW STREQUAL "story")
   set(ENV{FATHOM_STORY} ${checkpoint})
   run(${TEST} [story])
-  run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${SOURCE}/examples/story -B ${FOLDER}/build -DCMAKE_CXX_COMPILER=${COMPILER}
-      "-DCMAKE_CXX_FLAGS=-march=native -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror" -DCMAKE_BUILD_TYPE=Release
-      -DSTORY_CONFIG=${CMAKE_CURRENT_LIST_DIR}/story.json -DSTORY_WEIGHTS=${checkpoint}/weights.safetensors)
+  set(build ${CMAKE_COMMAND} -G ${GENERATOR} -S ${SOURCE}/examples/story -DCMAKE_CXX_COMPILER=${COMPILER}
+      "-DCMAKE_CXX_FLAGS=-march=native -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror" -DCMAKE_BUILD_TYPE=Release)
+  run(${build} -B ${FOLDER}/build -DSTORY_CONFIG=${CMAKE_CURRENT_LIST_DIR}/story.json
+      -DSTORY_WEIGHTS=${checkpoint}/weights.safetensors)
   run(${CMAKE_COMMAND} --build ${FOLDER}/build)
+  run(${build} -B ${FOLDER}/subwords -DSTORY_CONFIG=${CMAKE_CURRENT_LIST_DIR}/story_subwords.json
+      -DSTORY_WEIGHTS=${checkpoint}/subwords.safetensors -DSTORY_TOKENIZER=${SOURCE}/tests/golden/bpe/small)
+  run(${CMAKE_COMMAND} --build ${FOLDER}/subwords)
   file(READ ${checkpoint}/expected.txt expected)
+  file(READ ${checkpoint}/subwords.txt expected_subwords)
   file(REMOVE_RECURSE ${checkpoint})
   set(story ${FOLDER}/build/story)
   run_and_expect("${expected}" ${story} --count 100 --seed 7 "In the beginning")
   run_and_expect("${expected}" ${story} "In the beginning" --seed 7 --count 100 --temperature 0.8 --top-k 40)
+  run_and_expect("${expected_subwords}" ${FOLDER}/subwords/story --count 100 --seed 7 "In the beginning")
   foreach(arguments IN ITEMS "" "--count" "--count;x;a" "--length;1;a" "a;b" "--count;-1;a")
     try(${story} ${arguments})
     if(NOT result EQUAL 2 OR NOT output MATCHES "^story .--count N.")

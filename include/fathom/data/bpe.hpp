@@ -46,8 +46,7 @@ enum class special {
 namespace detail {
 static_assert(std::endian::native == std::endian::little, "words of text are compared as numbers");
 
-// ---- Pieces
-// ------------------------------------------------------------------------------------------------------------
+// ---- Pieces -----------------------------------------------------------------------------------------------------------
 
 struct symbol {
   symbol_kind kind;
@@ -112,8 +111,7 @@ inline constexpr auto ascii_kinds = [] {
   return static_cast<std::size_t>((at == end || last == begin ? at : last) - begin);
 }
 
-// ---- Tables
-// ------------------------------------------------------------------------------------------------------------
+// ---- Tables -----------------------------------------------------------------------------------------------------------
 
 /// Up to eight bytes as a number.
 [[nodiscard]] inline std::uint64_t load(const char* bytes, std::size_t count) {
@@ -223,8 +221,7 @@ class pair_table {
   int shift_;
 };
 
-// ---- Files
-// -------------------------------------------------------------------------------------------------------------
+// ---- Files ------------------------------------------------------------------------------------------------------------
 
 /// A text to read, and what errors call it.
 struct source {
