@@ -100,23 +100,22 @@ class context {
   /// rank runs: then results do not depend on the number of threads.
   template <class F>
   void tasks(index count, const F& f) const {
+    const auto call = [&f](index i) __attribute__((noinline)) { f(i); };  // one copy of f, wherever it is called
     if (size_ == 1) {
-      for (index i = 0; i < count; ++i) f(i);
+      for (index i = 0; i < count; ++i) call(i);
     } else if (count == 1) {  // while the ranks meet: one meeting instead of one before and one after
-      meeting_->wait(size_, [&] { f(index{0}); });
+      meeting_->wait(size_, [&] { call(0); });
       open_ = false;
-    } else if (size_ > meeting_point::most_ranks) {
-      share(count, [&](index first, index last) {
-        for (index i = first; i < last; ++i) f(i);
-      });
-      barrier();
     } else {
       settle();
       if (rank_ == 0) meeting_->announce_claims();
       for (int n = 0; n < size_; ++n) {
         const int owner = (rank_ + n) % size_;
-        const index last = count * (owner + 1) / size_;
-        for (index i; (i = count * owner / size_ + meeting_->claim(owner)) < last;) f(i);
+        const index first = count * owner / size_, last = count * (owner + 1) / size_;
+        if (size_ > meeting_point::most_ranks)  // nobody counts claims
+          for (index i = first; n == 0 && i < last; ++i) call(i);
+        else
+          for (index i; (i = first + meeting_->claim(owner)) < last;) call(i);
       }
       barrier();
     }
