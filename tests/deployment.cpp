@@ -285,16 +285,16 @@ TEST_CASE("a checkpoint for story", "[.][story]") {
 // The same with a tokenizer, as deployment/story_subwords.json has it: it has room for more tokens than the tokenizer has.
 TEST_CASE("a checkpoint for story with sub-words", "[.][story]") {
   constexpr fathom::config subwords{.vocab = 640, .context = 32, .width = 32, .depth = 1, .heads = 2};
-  using net = fathom::model<subwords>;
+  using subwords_net = fathom::model<subwords>;
   const std::string folder = std::getenv("FATHOM_STORY") ? std::getenv("FATHOM_STORY") : "";
   REQUIRE_FALSE(folder.empty());
-  const auto weights = fathom::make<net::parameters>();
-  fathom::initialize<net>(*weights, 1);
+  const auto weights = fathom::make<subwords_net::parameters>();
+  fathom::initialize<subwords_net>(*weights, 1);
   for (auto& value : weights->embed.wte.span()) value *= 20;
   fathom::save(folder + "/subwords.safetensors", *weights);
 
   const fathom::data::bpe tokenizer(FATHOM_GOLDEN "/bpe/small");
-  fathom::generator<net, bf16> from(*weights, options);
+  fathom::generator<subwords_net, bf16> from(*weights, options);
   std::string text = "In the beginning";
   from.write(tokenizer.encode(text), 100, [&](token t) {
     if (t >= tokenizer.size()) return true;
