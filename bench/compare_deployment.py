@@ -17,10 +17,11 @@ import subprocess
 import sys
 import time
 
+from steps import machine
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "bench-deployment"
 PEERS = ROOT / "bench" / "deployment_peers.py"
-LLAMA = ROOT / "build" / "peers" / "llama.cpp"
 PROMPT = "In the beginning"
 # The settings of GPT2Config, tokens that are written, rounds.
 MODELS = {"small": (dict(vocab_size=256, n_positions=256, n_embd=256, n_layer=8, n_head=8), 224, 5),
@@ -42,6 +43,13 @@ def save_checkpoint(folder, settings):
     (folder / "vocab.json").write_text(json.dumps({name: t for t, name in enumerate(names)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+
+
+def convert_checkpoint(target, folder, dtype):
+    import torch
+    import transformers
+
+    transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=getattr(torch, dtype)).save_pretrained(target)
 
 
 def tensors(folder):
@@ -92,15 +100,13 @@ def write_onnx(file, folder, settings):
     y = node("Gather", [y, "minus one"], axis=1)  # [1, width]
     node("ArgMax", [node("Gemm", [y, "wte.weight"], transB=1)], ["token"], axis=1, keepdims=1)
 
-    cache = (1, heads, context, width // heads)
+    value, cache = helper.make_tensor_value_info, (1, heads, context, width // heads)
     pairs = [f"{what}{i}" for i in range(depth) for what in ("key", "value")]
     graph = helper.make_graph(
         nodes, "gpt2",
-        [helper.make_tensor_value_info("ids", of.INT64, (1, "T")), helper.make_tensor_value_info("positions", of.INT64, (1, "T")),
-         helper.make_tensor_value_info("last", of.INT32, (1,)), helper.make_tensor_value_info("total", of.INT32, (1,)),
-         *(helper.make_tensor_value_info(f"past_{p}", of.FLOAT, cache) for p in pairs)],
-        [helper.make_tensor_value_info("token", of.INT64, (1, 1)),
-         *(helper.make_tensor_value_info(f"present_{p}", of.FLOAT, cache) for p in pairs)],
+        [value("ids", of.INT64, (1, "T")), value("positions", of.INT64, (1, "T")), value("last", of.INT32, (1,)),
+         value("total", of.INT32, (1,)), *(value(f"past_{p}", of.FLOAT, cache) for p in pairs)],
+        [value("token", of.INT64, (1, 1)), *(value(f"present_{p}", of.FLOAT, cache) for p in pairs)],
         [onnx.numpy_helper.from_array(np.ascontiguousarray(values), name) for name, values in weights.items()]
         + [onnx.numpy_helper.from_array(np.array(-1), "minus one")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)])
@@ -114,7 +120,7 @@ def quantize_onnx(file, source):
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(source, file, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8,
-                     extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT})  # of its own operations it does not know the types
+                     extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT})  # which of some operations it does not know
 
 
 def write_ctranslate2(target, folder, kind):
@@ -148,18 +154,25 @@ def build_story(checkpoint, folder, kind):
 def build_fathom(folder, settings, kind, cpp):
     config = (f".vocab = {settings['vocab_size']}, .context = {settings['n_positions']}, .width = {settings['n_embd']}, "
               f".depth = {settings['n_layer']}, .heads = {settings['n_head']}")
-    program = folder / f"fathom-{kind}"
-    run(["g++", "-std=c++20", "-O3", "-march=native", "-fopenmp", "-s", f"-I{ROOT / 'include'}", "-isystem/usr/include/eigen3",
-         f"-DFATHOM_CONFIG={config}", f"-DFATHOM_TYPE={cpp}", ROOT / "bench" / "deployment_fathom.cpp", "-o", program])
+    program, source, include = folder / f"fathom-{kind}", ROOT / "bench" / "deployment_fathom.cpp", ROOT / "include"
+    changed = max(f.stat().st_mtime for f in [source, *include.rglob("*.hpp")])
+    if not program.exists() or program.stat().st_mtime < changed:
+        eigen = subprocess.run(["pkg-config", "--cflags", "eigen3"], capture_output=True, text=True, check=True).stdout.split()
+        run(["g++", "-std=c++20", "-O3", "-march=native", "-fopenmp", "-s", f"-I{include}", *eigen, f"-DFATHOM_CONFIG={config}",
+             f"-DFATHOM_TYPE={cpp}", source, "-o", program])
     return program
 
 
 def build_ggml():
-    libraries = LLAMA / "build" / "bin"
-    program = FOLDER / "ggml"
-    run(["g++", "-std=c++20", "-O2", "-s", ROOT / "bench" / "deployment_ggml.cpp", f"-I{LLAMA / 'include'}",
-         f"-I{LLAMA / 'ggml' / 'include'}", f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-lllama", "-lggml", "-lggml-base",
-         "-o", program])
+    """A program with llama.cpp in it, and only its backend for CPUs."""
+    source, build, program = ROOT / "build" / "peers" / "llama.cpp", FOLDER / "llama.cpp", FOLDER / "ggml"
+    run(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF",
+         *(f"-D{name}=ON" for name in ("GGML_NATIVE", "GGML_OPENMP", "GGML_LLAMAFILE", "GGML_CPU_REPACK")),
+         "-DLLAMA_CURL=OFF", *(f"-DLLAMA_BUILD_{name}=OFF" for name in ("COMMON", "TESTS", "EXAMPLES", "TOOLS", "SERVER"))])
+    run(["cmake", "--build", build, "--target", "llama"])
+    run(["g++", "-std=c++20", "-O2", "-s", ROOT / "bench" / "deployment_ggml.cpp", f"-I{source / 'include'}",
+         f"-I{source / 'ggml' / 'include'}", f"-L{build / 'src'}", f"-L{build / 'ggml' / 'src'}", "-Wl,--start-group", "-lllama",
+         "-lggml", "-lggml-cpu", "-lggml-base", "-Wl,--end-group", "-fopenmp", "-pthread", "-ldl", "-o", program])
     return program
 
 
@@ -222,7 +235,8 @@ class Row:
 
     def measure(self, count):
         start = time.perf_counter()
-        process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, env=self.environment)
+        process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+                                   env=self.environment)
         written, first, ahead = 0, None, 0
         while written < self.skip + count:
             piece = os.read(process.stdout.fileno(), 1 << 16)
@@ -257,8 +271,8 @@ def rows(folder, settings, count):
     found = []
     for kind in ("f32", "bf16", "int8"):
         story = build_story(theirs, folder, kind)
-        found.append(Row("story: static, model in it", 1, kind, bytes_of(story), story, "--temperature", 0, "--count", count, PROMPT,
-                         skip=len(PROMPT)))
+        found.append(Row("story: static, model in it", 1, kind, bytes_of(story), story, "--temperature", 0, "--count", count,
+                         PROMPT, skip=len(PROMPT)))
     for kind, cpp in {"f32": "float", "bf16": "fathom::bf16", "int8": "std::int8_t"}.items():
         program = build_fathom(folder, settings, kind, cpp)
         found.append(Row("fathom: program and file", 2, kind, bytes_of(program) + weights, program, theirs, PROMPT, count))
@@ -266,8 +280,12 @@ def rows(folder, settings, count):
     installed = packages("torch", "transformers")
     mkl = {"LD_PRELOAD": os.environ["MKL"]} if os.environ.get("MKL") else {}
     for kind, dtype in {"f32": "float32", "bf16": "bfloat16"}.items():
-        found.append(Row("PyTorch, transformers", 2, kind, installed + weights // (1 if kind == "f32" else 2), sys.executable, PEERS,
-                         "pytorch", theirs, dtype, PROMPT, count, **mkl))
+        saved = theirs if kind == "f32" else folder / f"checkpoint-{kind}"
+        if not (saved / "model.safetensors").exists():
+            convert_checkpoint(saved, theirs, dtype)
+        shipped = installed + bytes_of(saved / "model.safetensors", saved / "config.json")
+        found.append(Row("PyTorch, transformers", 2, kind, shipped, sys.executable, PEERS, "pytorch", saved, dtype, PROMPT, count,
+                         **mkl))
 
     installed = packages("onnxruntime", "numpy")
     for kind in ("f32", "int8"):
@@ -277,23 +295,23 @@ def rows(folder, settings, count):
                 write_onnx(file, theirs, settings)
             else:
                 quantize_onnx(file, folder / "f32.onnx")
-        found.append(Row("ONNX Runtime", 2, kind, installed + bytes_of(file), sys.executable, PEERS, "onnxruntime", file, PROMPT, count))
+        found.append(Row("ONNX Runtime", 2, kind, installed + bytes_of(file), sys.executable, PEERS, "onnxruntime", file, PROMPT,
+                         count))
 
     installed = packages("ctranslate2")
     for kind, quantization in {"f32": "float32", "int8": "int8"}.items():
         made = folder / f"ctranslate2-{kind}"
         if not (made / "model.bin").exists():
             write_ctranslate2(made, theirs, quantization)
-        found.append(Row("CTranslate2", 2, kind, installed + bytes_of(made), sys.executable, PEERS, "ctranslate2", made, quantization,
-                         PROMPT, count))
+        found.append(Row("CTranslate2", 2, kind, installed + bytes_of(made), sys.executable, PEERS, "ctranslate2", made,
+                         quantization, PROMPT, count))
 
     program = build_ggml()
-    libraries = [p for p in (LLAMA / "build" / "bin").glob("*.so") if "blas" not in p.name]
     for kind, type_ in {"f32": "F32", "bf16": "BF16", "int8": "Q8_0"}.items():
         file = folder / f"{kind}.gguf"
         if not file.exists():
             write_ggml(file, theirs, settings, type_)
-        found.append(Row("llama.cpp, in C++", 2, kind, bytes_of(program, file, *libraries), program, file, PROMPT, count))
+        found.append(Row("llama.cpp, in C++", 2, kind, bytes_of(program, file), program, file, PROMPT, count))
     return found
 
 
@@ -308,7 +326,7 @@ def main():
         return
 
     told = ["torch", "transformers", "onnxruntime", "ctranslate2"]
-    print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in told))
+    print(f"{machine()}; " + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in told))
     for model, found in prepared.items():
         settings, count, rounds = MODELS[model]
         rounds = options.rounds or rounds
@@ -319,8 +337,8 @@ def main():
                 row.measure(count)
         reference = next(row for row in found if row.name.startswith("PyTorch") and row.kind == "f32").tokens
         shape = ", ".join(f"{name} {value}" for name, value in settings.items())
-        print(f"\n{model}: {shape}; {count} tokens after {len(PROMPT)}, {len(set(reference))} of them different; medians of "
-              f"{rounds} rounds\n")
+        print(f"\n{model}, {shape}: {count} tokens after a prompt of {len(PROMPT)}, {len(set(reference))} of them different; "
+              f"medians of {rounds} rounds\n")
         print("| program | threads | type | shipped | start-up | memory | tokens a second | tokens as PyTorch's in f32 |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for row in found:

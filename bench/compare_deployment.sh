@@ -4,13 +4,13 @@
 #
 #   bash bench/compare_deployment.sh [OPTIONS OF bench/compare_deployment.py]
 #
-# Installs and builds what is missing: llama.cpp into build/peers, the others from PyPI (several GB) into
+# Installs and builds what is missing: llama.cpp from what is in build/peers, the others from PyPI (several GB) into
 # build/venv-deployment. As in pytorch.sh, the MKL in PyTorch is told that this is an Intel processor, so that it takes its
 # fast kernels. With BUILD_ONLY=1 nothing is measured.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build time python3-venv libeigen3-dev libxsimd-dev nlohmann-json3-dev
-[ -e build/peers/llama.cpp/build/bin/libllama.so ] || bash bench/peers.sh ggml
+bash cmake/require-packages.sh g++ cmake ninja-build pkg-config time python3-venv libeigen3-dev libxsimd-dev nlohmann-json3-dev
+[ -e build/peers/llama.cpp/CMakeLists.txt ] || bash bench/peers.sh ggml
 venv=build/venv-deployment
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check torch==2.15.0 transformers==5.23.0 onnx==1.23.2 \
@@ -23,5 +23,4 @@ if ! grep -q GenuineIntel /proc/cpuinfo; then
   export MKL=$PWD/build/bench-deployment/mkl.so
   echo 'int mkl_serv_intel_cpu_true(void) { return 1; }' | gcc -shared -fPIC -x c - -o "$MKL"
 fi
-"$venv/bin/python" bench/compare_deployment.py --prepare "$@"
-[ -n "${BUILD_ONLY:-}" ] || "$venv/bin/python" bench/compare_deployment.py "$@"
+"$venv/bin/python" bench/compare_deployment.py ${BUILD_ONLY:+--prepare} "$@"

@@ -1,5 +1,5 @@
-// Writes greedily from a prompt of bytes, one byte for each token, with two threads: a program that uses llama.cpp, with its
-// defaults (the file is mapped, flash attention where it can be, a cache in F16, one token at a time).
+// Writes greedily from a prompt of bytes, one byte for each token, with two threads: a program that uses llama.cpp,
+// with its defaults (the file is mapped, flash attention where it can be, a cache in F16, one token at a time).
 // compare_deployment.py runs it.
 //
 //   deployment_ggml FILE.gguf PROMPT COUNT
@@ -14,9 +14,11 @@
 
 int main(int argc, char** argv) try {
   if (argc != 4) return std::fputs("usage: deployment_ggml FILE.gguf PROMPT COUNT\n", stderr), 2;
-  llama_log_set([](ggml_log_level level, const char* text, void*) {
-    if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
-  }, nullptr);
+  llama_log_set(
+      [](ggml_log_level level, const char* text, void*) {
+        if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
+      },
+      nullptr);
   llama_backend_init();
   llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
   if (!model) throw std::runtime_error("no model");
