@@ -49,6 +49,7 @@ def convert_checkpoint(target, folder, dtype):
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=getattr(torch, dtype)).save_pretrained(target)
 
 
