@@ -1,9 +1,9 @@
-"""The same GPT-2 checkpoint, deployed with fathom and with others: what has to be shipped, start-up, memory, speed. A table.
+"""The same GPT-2 checkpoint, deployed with fathom and with others: what has to be shipped, start-up, memory, speed. Tables.
 
 Run by compare_deployment.sh. The checkpoint is one that transformers saves, of random weights (as in
 tests/transformers_checkpoints.py: so that greedy decoding is not stuck at a token), over 256 tokens, which are bytes. Every
-program gets a prompt, and writes a byte for each token that follows, flushed, greedily, batch 1. This script reads them from a
-pipe: start-up is from before the process is made to the first byte, speed that of the bytes after it; memory is what was
+program gets a prompt, and writes a byte for each token that follows, flushed, greedily, batch 1. This script reads them:
+start-up is from before the process is made to the first byte, speed that of the bytes after it; memory is what was
 resident at most. In every round each of them runs once, in turns; tables show medians of the rounds."""
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -235,22 +236,22 @@ class Row:
         self.tokens = told.stdout[self.skip:self.skip + count]
 
     def measure(self, count):
+        """The kernel waits for all tokens but the first: one that this script woke up for would take a core from a thread."""
+        ours, theirs = socket.socketpair()
         start = time.perf_counter()
-        process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
-                                   env=self.environment)
-        written, first, ahead = 0, None, 0
-        while written < self.skip + count:
-            piece = os.read(process.stdout.fileno(), 1 << 16)
-            now = time.perf_counter()
-            if not piece:
-                raise SystemExit(f"{self.name}: ended with {process.wait()} after {written} bytes")
-            written += len(piece)
-            if first is None and written > self.skip:
-                first, ahead = now, written - self.skip
-        process.stdout.read()
-        process.wait()
+        process = subprocess.Popen(self.command, stdout=theirs, stderr=subprocess.DEVNULL, env=self.environment)
+        theirs.close()
+        got = len(ours.recv(self.skip + 1, socket.MSG_WAITALL))
+        first = time.perf_counter()
+        got += len(ours.recv(count - 1, socket.MSG_WAITALL))
+        last = time.perf_counter()
+        while ours.recv(1 << 16):
+            pass
+        ours.close()
+        if process.wait() != 0 or got != self.skip + count:
+            raise SystemExit(f"{self.name}: ended with {process.returncode} after {got} bytes")
         self.starts.append(first - start)
-        self.rates.append((count - ahead) / (now - first))
+        self.rates.append((count - 1) / (last - first))
 
 
 def alike(tokens, others):
