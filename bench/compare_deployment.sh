@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# A checkpoint deployed with fathom, and the same with PyTorch, ONNX Runtime, CTranslate2 and llama.cpp: what has to be shipped,
+# start-up, memory and speed, and whether all of them write the same tokens.
+#
+#   bash bench/compare_deployment.sh [OPTIONS OF bench/compare_deployment.py]
+#
+# Installs and builds what is missing: llama.cpp from what is in build/peers, the others from PyPI (several GB) into
+# build/venv-deployment. As in pytorch.sh, the MKL in PyTorch is told that this is an Intel processor, so that it takes its
+# fast kernels. With BUILD_ONLY=1 nothing is measured.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash cmake/require-packages.sh g++ cmake ninja-build pkg-config time python3-venv libeigen3-dev libxsimd-dev nlohmann-json3-dev
+[ -e build/peers/llama.cpp/CMakeLists.txt ] || bash bench/peers.sh ggml
+venv=build/venv-deployment
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check torch==2.15.0 transformers==5.23.0 onnx==1.23.2 \
+  onnxruntime==1.32.0 ctranslate2==4.8.5 gguf==0.19.0 safetensors numpy
+
+# Settings of the machine's owner may hold a library back: each chooses for itself.
+unset ${!OPENBLAS_@} ${!GGML_@} ${!OMP_@} ${!GOMP_@}
+if ! grep -q GenuineIntel /proc/cpuinfo; then
+  mkdir -p build/bench-deployment
+  export MKL=$PWD/build/bench-deployment/mkl.so
+  echo 'int mkl_serv_intel_cpu_true(void) { return 1; }' | gcc -shared -fPIC -x c - -o "$MKL"
+fi
+"$venv/bin/python" bench/compare_deployment.py ${BUILD_ONLY:+--prepare} "$@"
