@@ -341,8 +341,8 @@ template <class On, class T, class P, class Epilogue>
   });
 }
 
-/// Several rows, as they are: a panel is used for all of them, tile by tile, while the caches hold it; a few lines of the next one are
-/// fetched with each tile.
+/// Several rows, as they are: a panel is used for all of them, tile by tile, while the caches hold it; a few lines of the
+/// next one are fetched with each tile.
 template <class On, class T, class P, class Epilogue>
 [[gnu::noinline]] void packed_rows_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
                                            const Epilogue& epilogue) {
