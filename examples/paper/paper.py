@@ -1,0 +1,247 @@
+"""The experiments: which runs there are, running those that are missing, and what came of them.
+
+    paper.py EXPERIMENT ... [--jobs N] [--kinds KIND ...] [--quick]
+
+EXPERIMENT is sweep, comparison, ablations, scaling (each does the runs that it needs, and writes tables and figures), or
+report (tables and figures of the runs that there are). Runs that results/runs.csv has are not repeated; one that was stopped
+goes on. run.sh makes the data and installs what this needs.
+"""
+
+import argparse
+import concurrent.futures
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BUILD = ROOT / "build/paper"
+
+# ---- The budgets, fixed before the first run ---------------------------------------------------------------------------
+
+KINDS = ["characters", "music", "speech", "subwords"]
+RATES = [1e-3, 2e-3, 4e-3]  # of every variant alike
+SEEDS = [1, 2, 3]
+SWEEP_TOKENS = 1_000_000
+COMPARISON_TOKENS = 4_000_000
+ABLATION_TOKENS = 2_000_000
+COMPARED = ["plain", "plain11", "shortcut", "zero"]
+ABLATED_KINDS = ["characters", "music"]
+ABLATION_SEEDS = [1, 2]
+ABLATIONS = ["plain", "zero", "shortcut", "linear", "identity", "hidden32", "hidden512", "depths_2", "depths_4", "depths_8",
+             "depths_2_8", "depths_0_2_4_8", "depths_all", "depths_9", "depths_2_4_8_9", "replace", "replace_zero", "joint",
+             "dense", "before"]
+# A plain model and one with the shortcut, of each size.
+SCALES = [("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
+
+QUICK = False  # tiny runs on a part of the data, to see that everything works
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    kind: str
+    variant: str
+    seed: int
+    rate: float
+    tokens: int  # as many as whole steps of 8 x 256 make
+
+    @property
+    def name(self):
+        return f"{self.kind}-{self.variant}-{self.tokens}-{self.rate:g}-{self.seed}"
+
+
+def planned(kind, variant, seed, rate, tokens):
+    if QUICK:
+        tokens = 8 * 2048
+    return Run(kind, variant, seed, rate, tokens // 2048 * 2048)
+
+
+# ---- What has been run -------------------------------------------------------------------------------------------------
+
+
+class Results:
+    """runs.csv has a line for each run, curves.csv one for each time that a run was evaluated."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = threading.Lock()
+        self.runs = {self.key(row): row for row in self.read("runs.csv")}
+
+    @staticmethod
+    def key(row):
+        return Run(row["kind"], row["variant"], int(row["seed"]), float(row["rate"]), int(row["tokens"]))
+
+    def read(self, name):
+        path = self.folder / name
+        if not path.exists():
+            return []
+        with open(path, newline="") as file:
+            return list(csv.DictReader(file))
+
+    def append(self, name, rows):
+        path = self.folder / name
+        new = not path.exists()
+        with open(path, "a", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def add(self, run, folder):
+        """Takes over what the program left in a folder."""
+        result = json.loads((folder / "result.json").read_text())
+        row = {**dataclasses.asdict(run)}
+        for name, value in result.items():
+            if name not in ("kind", "variant", "seed", "rate", "tokens"):
+                row[name] = f"{value:.6g}" if isinstance(value, float) else value
+        row |= {"commit": commit(), "machine": machine()}
+        curve, losses = [], []
+        where = {name: getattr(run, name) for name in ("kind", "variant", "seed", "rate")} | {"budget": run.tokens}
+        with open(folder / "log.csv", newline="") as file:
+            for line in csv.DictReader(file):
+                losses.append(float(line["loss"]))
+                if line["validation"]:
+                    curve.append({**where, "step": line["step"], "training_nll": f"{sum(losses) / len(losses):.5f}",
+                                  "validation_nll": f"{float(line['validation']):.5f}"})
+                    losses = []
+        curve.append({**where, "step": result["steps"], "training_nll": f"{sum(losses) / len(losses):.5f}" if losses else "",
+                      "validation_nll": f"{result['last_validation_nll_on_curve']:.5f}"})
+        with self.lock:
+            self.append("curves.csv", curve)
+            self.append("runs.csv", [row])
+            self.runs[run] = row
+
+    def value(self, run, name):
+        return float(self.runs[run][name])
+
+
+def commit():
+    return subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True,
+                          text=True).stdout.strip() or "unknown"
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return "unknown"
+
+
+# ---- Running -----------------------------------------------------------------------------------------------------------
+
+
+def build(targets):
+    log = BUILD / "build.log"
+    with open(log, "w") as file:
+        done = subprocess.run(["cmake", "--build", str(BUILD / "programs"), "--target", *sorted(set(targets))], stdout=file,
+                              stderr=subprocess.STDOUT)
+    if done.returncode:
+        sys.exit(f"paper.py: building failed; {log} says why")
+
+
+def perform(runs, results, jobs):
+    """Does those of the runs that the results lack: `jobs` at a time, each with one thread."""
+    missing = [run for run in runs if run not in results.runs]
+    missing = list(dict.fromkeys(missing))
+    if not missing:
+        return
+    total = sum(run.tokens for run in missing)
+    print(f"{len(missing)} of {len(set(runs))} runs to do, {total / 1e6:.1f} million tokens", flush=True)
+    waiting, build_lock = list(missing), threading.Lock()
+    start, done = time.monotonic(), 0
+
+    def one(run):
+        target = f"paper_train_{run.kind}_{run.variant}"
+        with build_lock:
+            build([target])
+        folder = BUILD / ("quick" if QUICK else "runs") / run.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "output", "w") as output:
+            command = [BUILD / "programs/examples/paper" / target, data_of(run.kind), folder, "--tokens", str(run.tokens),
+                       "--rate", f"{run.rate:g}", "--seed", str(run.seed)]
+            code = subprocess.run([str(word) for word in command], stdout=output, stderr=subprocess.STDOUT,
+                                  env=dict(os.environ, OMP_NUM_THREADS="1")).returncode
+        if code:
+            raise RuntimeError(f"{run.name}: failed with {code}; {folder / 'output'} says why")
+        results.add(run, folder)
+        return run
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(one, run) for run in waiting]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                run = future.result()
+                done += run.tokens
+                elapsed = time.monotonic() - start
+                print(f"{run.name}: validation {results.value(run, 'best_validation_nll'):.4f}; {done / 1e6:.1f} of "
+                      f"{total / 1e6:.1f} million tokens, {elapsed / 60:.0f} min, about {elapsed * (total / done - 1) / 60:.0f} "
+                      "to go", flush=True)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def data_of(kind):
+    return BUILD / ("quick-data" if QUICK else "data") / kind
+
+
+# ---- The experiments ---------------------------------------------------------------------------------------------------
+
+
+def sweep_runs(kind, variants):
+    return [planned(kind, variant, SEEDS[0], rate, SWEEP_TOKENS) for variant in variants for rate in RATES]
+
+
+def best_rate(results, kind, variant):
+    """The rate with the lowest NLL on held-back data in the sweep."""
+    return min((run for run in sweep_runs(kind, [variant])), key=lambda run: results.value(run, "best_validation_nll")).rate
+
+
+def sweep(results, kinds, jobs):
+    for kind in kinds:
+        perform(sweep_runs(kind, COMPARED), results, jobs)
+
+
+def comparison_runs(results, kind):
+    return [planned(kind, variant, seed, best_rate(results, kind, variant), COMPARISON_TOKENS) for seed in SEEDS
+            for variant in COMPARED]
+
+
+def comparison(results, kinds, jobs):
+    for kind in kinds:
+        perform(sweep_runs(kind, COMPARED), results, jobs)
+        perform(comparison_runs(results, kind), results, jobs)
+
+
+EXPERIMENTS = {"sweep": sweep, "comparison": comparison}
+
+
+def main():
+    global QUICK
+    parser = argparse.ArgumentParser(description="The experiments of the paper.")
+    parser.add_argument("experiments", nargs="+", choices=[*EXPERIMENTS, "report"])
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, each with one thread")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--quick", action="store_true", help="tiny runs, to see that everything works")
+    options = parser.parse_args()
+    QUICK = options.quick
+    results = Results(BUILD / "quick-results" if QUICK else HERE / "results")
+    try:
+        for name in options.experiments:
+            if name != "report":
+                EXPERIMENTS[name](results, options.kinds, options.jobs)
+    except RuntimeError as error:
+        sys.exit(f"paper.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

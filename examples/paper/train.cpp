@@ -1,0 +1,134 @@
+// One run: trains the model of a kind and a variant, which it is compiled for, and writes what came of it.
+//
+//   train DATA FOLDER --tokens N [--rate R] [--seed S]
+//
+// DATA is what `prepare` made. In FOLDER: log.csv, best.safetensors (the weights with the lowest NLL on held-back data on the
+// way), and at the end result.json. A run that was stopped goes on; one that has its result.json is not repeated.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <string>
+
+#include <fathom/data/tokens.hpp>
+#include <nlohmann/json.hpp>
+
+#include "models.hpp"
+
+namespace fs = std::filesystem;
+
+// Weights and sums are float; products take bf16 where the machine multiplies them at once.
+using compute = std::conditional_t<fathom::cpu::has_bf16_products, fathom::bf16, float>;
+constexpr fathom::config config = paper::model_of(PAPER_KIND, PAPER_VARIANT);
+using net = fathom::model<config, fathom::backend::cpu<compute>>;
+
+struct options {
+  fs::path data, folder;
+  fathom::index tokens = 4'000'000;
+  float rate = 1e-3f;
+  std::uint64_t seed = 1;
+};
+
+fathom::data::corpus part_of(const fs::path& data, const char* part) {
+  return fathom::data::tokens(data / (std::string(part) + ".bin"), net::vocab, {.validation = 0});
+}
+
+void run(const options& o) {
+  constexpr fathom::index batch = 8;
+  const fathom::index steps = o.tokens / (batch * net::context);
+  const fathom::index evaluations = 20, every = std::max<fathom::index>(1, steps / evaluations);
+  fs::create_directories(o.folder);
+  const fs::path result_file = o.folder / "result.json", best_file = o.folder / "best.safetensors",
+                 checkpoint = o.folder / "checkpoint.safetensors", log = o.folder / "log.csv";
+  if (fs::exists(result_file)) return;
+
+  const auto train = part_of(o.data, "train"), validation = part_of(o.data, "validation"), test = part_of(o.data, "test");
+  double lowest = std::numeric_limits<double>::infinity();
+  fathom::index best_step = 0;
+  double busy = 0;  // seconds in training steps
+  const fathom::trainer<net>* weights_of = nullptr;
+  const auto keep_best = [&](fathom::index step, double nll) {
+    if (!(nll < lowest)) return;
+    lowest = nll;
+    best_step = step;
+    fathom::save(best_file, weights_of->weights());
+  };
+  // What an interrupted run has seen already, in the order of step,loss,validation,...
+  if (std::ifstream seen(log); seen && fs::exists(checkpoint) && fs::exists(best_file))
+    for (std::string line; std::getline(seen, line);) {
+      long long step = 0;
+      double loss = 0, nll = 0;
+      if (std::sscanf(line.c_str(), "%lld,%lf,%lf", &step, &loss, &nll) == 3 && nll < lowest) lowest = nll, best_step = step;
+    }
+
+  fathom::trainer<net> trainer({.batch = batch,
+                                .steps = steps,
+                                .rate = o.rate,
+                                .seed = o.seed,
+                                .evaluate_every = every,
+                                .evaluate_batches = 16,
+                                .checkpoint = checkpoint,
+                                .checkpoint_every = 250,
+                                .resume = true,
+                                .log = log,
+                                .observer = [&](const fathom::progress& p) {
+                                  busy = static_cast<double>(p.step * batch * net::context) / p.tokens_per_second;
+                                  if (p.validation == p.validation) keep_best(p.step, p.validation);
+                                  if (p.step % 10 == 0) {
+                                    std::printf("step %td of %td, loss %.4f\n", p.step, p.steps, p.loss);
+                                    std::fflush(stdout);
+                                  }
+                                  return true;
+                                }});
+  weights_of = &trainer;
+  const auto result = trainer.fit(train.all(), validation.all());
+
+  net::tape tape(batch, net::context);
+  // The last weights are one of those to choose from, on the same tokens as the others.
+  const double last = fathom::evaluate<net>(trainer.weights(), validation.all(), tape, batch, net::context, 16);
+  keep_best(steps, last);
+  const auto chosen = fathom::make<net::parameters>();
+  fathom::load(best_file, *chosen);
+  const auto nll = [&](const auto& weights, const auto& data) { return fathom::evaluate<net>(weights, data.all(), tape, batch); };
+  const nlohmann::ordered_json summary = {
+      {"kind", PAPER_KIND},
+      {"variant", PAPER_VARIANT},
+      {"seed", o.seed},
+      {"rate", std::stod(CLI::detail::to_string(o.rate))},
+      {"tokens", steps * batch * net::context},
+      {"steps", steps},
+      {"parameters", net::parameter_count},
+      {"flops_per_token", net::training_flops_per_token(net::context)},
+      {"training_nll", result.training_nll},
+      {"validation_nll", result.validation_nll},
+      {"last_validation_nll_on_curve", last},
+      {"best_step", best_step},
+      {"best_validation_nll", nll(*chosen, validation)},
+      {"test_nll", nll(*chosen, test)},
+      {"last_test_nll", nll(trainer.weights(), test)},
+      {"seconds", busy},
+      {"compute", fathom::cpu::has_bf16_products ? "bf16 products" : "float"},
+  };
+  fathom::io::atomic_file file(result_file);
+  file.write(summary.dump(1) + "\n");
+  file.commit();
+  fs::remove(checkpoint);
+}
+
+int main(int argc, char** argv) {
+  options o;
+  CLI::App app("Trains a " PAPER_VARIANT " model of " PAPER_KIND);
+  app.add_option("data", o.data, "folder of train.bin, validation.bin and test.bin")->required()->check(CLI::ExistingDirectory);
+  app.add_option("folder", o.folder, "folder to write to")->required();
+  app.add_option("--tokens", o.tokens, "tokens to train on")->capture_default_str()->check(CLI::Range(2048.0, 1e12));
+  app.add_option("--rate", o.rate, "highest learning rate")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--seed", o.seed, "of the initial weights and of the windows")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    run(o);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}
