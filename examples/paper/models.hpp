@@ -1,10 +1,12 @@
 // The models of the experiments, by name: a kind of data says the vocabulary, a variant the architecture.
 #pragma once
 
-#include <cstdio>
 #include <string_view>
+#include <type_traits>
 
 #include <fathom/fathom.hpp>
+
+#include "../../tests/custom_layer.hpp"  // weighted_sum, the example of a source of one's own
 
 namespace paper {
 
@@ -18,7 +20,7 @@ constexpr int vocab_of(std::string_view kind) {
   throw "paper: no such kind of data";
 }
 
-/// What is compared. All but the sizes of `scaling` have the body of which a reader of the paper gives the example: 10 blocks,
+/// The config of a variant. All but the sizes of `scaling` have the body of which a reader of the paper gives the example: 10 blocks,
 /// width 128, 8 heads; and the shortcut reads depths 2, 4 and 8.
 constexpr fathom::config model_of(std::string_view kind, std::string_view variant) {
   using fathom::feature_map, fathom::placement;
@@ -26,6 +28,8 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   const auto is = [&](std::string_view name) { return variant == name; };
 
   if (is("plain")) return c;
+  // A control: the last block goes on from a learned sum of the outputs of all blocks before it (see below).
+  if (is("dense")) return c;
   // An eleventh block has more parameters than the shortcut, and with this hidden width as many operations, too.
   if (is("plain11")) return c.depth = 11, c.hidden = 548, c;
 
@@ -35,6 +39,7 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   if (is("zero")) return c;
 
   // Ablations: what differs from `zero`.
+  if (is("before")) return c;  // the cross-attention comes before self-attention (see below)
   if (is("linear")) return c.shortcut.features = feature_map::linear, c;
   if (is("identity")) return c.shortcut.features = feature_map::identity, c;
   if (is("hidden32")) return c.shortcut.hidden = 32, c;
@@ -54,7 +59,80 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   if (is("joint")) return c.shortcut.placement = placement::joint, c;
   c.shortcut.zero_init = true;
   if (is("replace_zero")) return c.shortcut.placement = placement::replace_self_attention, c;
+
+  // Scaling: smaller and larger bodies, with the depths at the same fractions of them.
+  fathom::config small{.vocab = c.vocab, .context = c.context, .width = 64, .depth = 6, .heads = 4};
+  if (is("plain_s")) return small;
+  if (is("zero_s")) return small.shortcut = {.depths = {1, 2, 5}, .zero_init = true}, small;
+  fathom::config large{.vocab = c.vocab, .context = c.context, .width = 192, .depth = 14, .heads = 12};
+  if (is("plain_l")) return large;
+  if (is("zero_l")) return large.shortcut = {.depths = {3, 6, 11}, .zero_init = true}, large;
   throw "paper: no such variant";
 }
+
+// ---- Architectures that a config cannot say --------------------------------------------------------------------------
+
+/// What they share with GPT-2.
+template <fathom::config C>
+struct gpt2_like {
+  static constexpr fathom::index vocab = C.vocab, context = C.context, width = C.width;
+  static constexpr bool tied = true;
+
+  using norm = fathom::layer_norm<width>;
+  using attention = fathom::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, C.heads>>;
+  using feed_forward = fathom::sublayer<"ln_2", norm, "mlp", fathom::mlp<width, 4 * width>>;
+  using plain_block = fathom::block<attention, feed_forward>;
+
+  using embedding = fathom::embedding<vocab, context, width, tied>;
+  using head = fathom::output_head<vocab, width, tied>;
+  template <class Last>
+  using body_with = fathom::stack<fathom::repeat<plain_block, C.depth - 1>, fathom::repeat<Last, 1>>;
+};
+
+/// The last block goes on from a learned sum of the outputs of all blocks before it: one number for each, 0 at first (after
+/// Pagliardini et al., "DenseFormer", arXiv 2402.02622, which has such a sum after every block).
+template <fathom::config C>
+struct dense : gpt2_like<C> {
+  using base = gpt2_like<C>;
+  static constexpr auto earlier = fathom::depth_set::from_bits((std::uint64_t{1} << (C.depth - 1)) - 1);  // 0 to L - 2
+  using mix = fathom::read<"mix", base::width, custom::weighted_sum<base::width, earlier, C.depth - 1>>;
+  using body = typename base::template body_with<fathom::block<mix, typename base::attention, typename base::feed_forward>>;
+};
+
+/// The shortcut, with its cross-attention before self-attention.
+template <fathom::config C>
+struct before : gpt2_like<C> {
+  using base = gpt2_like<C>;
+  static constexpr auto depths = C.shortcut.depths;
+  using memory = fathom::feature_memory<base::width, depths, fathom::mlp_features<base::width, base::width>>;
+  using cross_attention =
+      fathom::sublayer<"/shortcut.ln", typename base::norm, "/shortcut.attn",
+                       fathom::shortcut_attention<base::width, C.heads, depths.count(), fathom::initial::zero>,
+                       "/shortcut.features", memory>;
+  using body =
+      typename base::template body_with<fathom::block<cross_attention, typename base::attention, typename base::feed_forward>>;
+};
+
+// ---- The models ------------------------------------------------------------------------------------------------------
+
+template <fathom::fixed_string Kind, fathom::fixed_string Variant>
+struct choose {
+  static constexpr fathom::config config = model_of(Kind.view(), Variant.view());
+  // Weights and sums are float; products take bf16 where the machine multiplies them at once.
+  using compute = std::conditional_t<fathom::cpu::has_bf16_products, fathom::bf16, float>;
+  using backend = fathom::backend::cpu<compute>;
+  static auto type() {
+    if constexpr (Variant.view() == "dense")
+      return std::type_identity<fathom::transformer<dense<config>, backend>>{};
+    else if constexpr (Variant.view() == "before")
+      return std::type_identity<fathom::transformer<before<config>, backend>>{};
+    else
+      return std::type_identity<fathom::model<config, backend>>{};
+  }
+};
+
+/// The model of a kind and a variant.
+template <fathom::fixed_string Kind, fathom::fixed_string Variant>
+using model = typename decltype(choose<Kind, Variant>::type())::type;
 
 }  // namespace paper

@@ -13,11 +13,14 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+
+import report
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -190,8 +193,36 @@ def perform(runs, results, jobs):
             raise
 
 
+# ---- Data --------------------------------------------------------------------------------------------------------------
+
+DOCUMENTS = {"characters": "text", "subwords": "text", "speech": "speech", "speech_vq": "speech", "music": "music"}
+SUBWORDS = 2048  # as models.hpp says
+
+
 def data_of(kind):
     return BUILD / ("quick-data" if QUICK else "data") / kind
+
+
+def command(*words):
+    try:
+        subprocess.run([str(word) for word in words], check=True)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"paper.py: {Path(words[0]).name} {words[1]} failed with {error.returncode}")
+
+
+def make_data(kind, source):
+    """Documents, split; for sub-words, a tokenizer trained on those to train on; tokens. What is there stays."""
+    folder, documents = data_of(kind), data_of(DOCUMENTS[kind]).with_name("documents-" + DOCUMENTS[kind])
+    if (folder / "data.json").exists():
+        return
+    if not documents.exists():
+        command(sys.executable, HERE / "fetch.py", DOCUMENTS[kind], documents, "--cache", BUILD / "packages",
+                *(["--source", source] if source else []), *(["--quick"] if QUICK else []))
+    words = [BUILD / "programs/examples/paper/paper_prepare", kind, documents, folder]
+    if kind == "subwords":
+        command(sys.executable, HERE / "train_bpe.py", documents / "train", folder / "tokenizer", SUBWORDS)
+        words += ["--tokenizer", folder / "tokenizer"]
+    command(*words)
 
 
 # ---- The experiments ---------------------------------------------------------------------------------------------------
@@ -222,7 +253,51 @@ def comparison(results, kinds, jobs):
         perform(comparison_runs(results, kind), results, jobs)
 
 
-EXPERIMENTS = {"sweep": sweep, "comparison": comparison}
+def ablation_runs(results, kind):
+    """Every ablation at the rate that the sweep found for the shortcut from zero; plain at its own."""
+    return [planned(kind, variant, seed, best_rate(results, kind, "plain" if variant == "plain" else "zero"), ABLATION_TOKENS)
+            for seed in ABLATION_SEEDS for variant in ABLATIONS]
+
+
+def ablations(results, kinds, jobs):
+    for kind in (kind for kind in kinds if kind in ABLATED_KINDS):
+        perform(sweep_runs(kind, ["plain", "zero"]), results, jobs)
+        perform(ablation_runs(results, kind), results, jobs)
+
+
+SPEED_ROUNDS = 5
+
+
+def speed(results, kinds, jobs):
+    """Tokens a second of each model on one thread, all in turn. For a machine with nothing else to do."""
+    for kind in kinds:
+        build([f"paper_train_{kind}_{variant}" for variant in COMPARED])
+        for turn in range(1 if QUICK else SPEED_ROUNDS):
+            for variant in COMPARED:
+                folder = BUILD / "speed" / f"{kind}-{variant}"
+                shutil.rmtree(folder, ignore_errors=True)
+                command = [BUILD / "programs/examples/paper" / f"paper_train_{kind}_{variant}", data_of(kind), folder,
+                           "--tokens", str(20 * 2048)]
+                subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL,
+                               env=dict(os.environ, OMP_NUM_THREADS="1"))
+                result = json.loads((folder / "result.json").read_text())
+                results.append("speed.csv", [{"kind": kind, "variant": variant, "round": turn + 1,
+                                              "tokens_per_second": f"{result['tokens'] / result['seconds']:.0f}",
+                                              "compute": result["compute"], "commit": commit(), "machine": machine()}])
+
+
+def write_report(results, kinds):
+    def compared(kind):
+        swept = all(run in results.runs for run in sweep_runs(kind, COMPARED))
+        return comparison_runs(results, kind) if swept else []
+
+    rows = report.comparison(results, compared, kinds, COMPARED)
+    if rows:
+        (results.folder / "comparison.md").write_text(report.markdown(rows))
+    report.curves_figure(results, compared, kinds, COMPARED)
+
+
+EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations, "speed": speed}
 
 
 def main():
@@ -232,15 +307,22 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, each with one thread")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--quick", action="store_true", help="tiny runs, to see that everything works")
+    for documents in sorted(set(DOCUMENTS.values())):
+        parser.add_argument(f"--{documents}", type=Path, metavar="PATH", help="documents of your own")
     options = parser.parse_args()
     QUICK = options.quick
     results = Results(BUILD / "quick-results" if QUICK else HERE / "results")
+    build(["paper_prepare"])
+    for kind in options.kinds:
+        make_data(kind, getattr(options, DOCUMENTS[kind]))
     try:
         for name in options.experiments:
             if name != "report":
                 EXPERIMENTS[name](results, options.kinds, options.jobs)
     except RuntimeError as error:
         sys.exit(f"paper.py: {error}")
+    finally:
+        write_report(results, KINDS)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,7 @@
 
 namespace fs = std::filesystem;
 
-// Weights and sums are float; products take bf16 where the machine multiplies them at once.
-using compute = std::conditional_t<fathom::cpu::has_bf16_products, fathom::bf16, float>;
-constexpr fathom::config config = paper::model_of(PAPER_KIND, PAPER_VARIANT);
-using net = fathom::model<config, fathom::backend::cpu<compute>>;
+using net = paper::model<PAPER_KIND, PAPER_VARIANT>;
 
 struct options {
   fs::path data, folder;

@@ -1,0 +1,49 @@
+// What tokens of each kind of data mean: their names, and the classes by which attention is told apart.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <fathom/data/bpe.hpp>
+#include <fathom/data/text.hpp>
+#include <fathom/viz.hpp>
+
+namespace paper {
+
+struct meaning {
+  std::function<std::string(fathom::token)> name;
+  /// What tokens[i] is where it stands.
+  std::function<std::string(std::span<const fathom::token>, std::size_t)> class_of;
+};
+
+inline meaning characters() {
+  return {[](fathom::token t) { return fathom::data::characters::decode({&t, 1}); },
+          [](std::span<const fathom::token> tokens, std::size_t i) {
+            if (tokens[i] == 0) return "space";
+            return i == 0 || tokens[i - 1] == 0 ? "start of word" : "inside word";
+          }};
+}
+
+inline meaning subwords(const std::filesystem::path& folder) {
+  const auto tokenizer = std::make_shared<fathom::data::bpe>(folder);
+  return {[=](fathom::token t) { return std::string(tokenizer->bytes(t)); },
+          [=](std::span<const fathom::token> tokens, std::size_t i) {
+            const auto bytes = tokenizer->bytes(tokens[i]);
+            const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+            if (bytes.size() > 1 && bytes[0] == ' ' && is_letter(bytes[1])) return "start of word";
+            return is_letter(bytes[0]) ? "inside word" : "other";
+          }};
+}
+
+/// `tokenizer` is the folder of the sub-words' vocab.json and merges.txt.
+inline meaning meaning_of(std::string_view kind, const std::filesystem::path& tokenizer) {
+  if (kind == "characters") return characters();
+  if (kind == "subwords") return subwords(tokenizer);
+  fathom::fail("paper: ", kind, " is no kind of data");
+}
+
+}  // namespace paper

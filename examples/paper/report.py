@@ -1,0 +1,182 @@
+"""Tables and figures of the runs that there are: from results/*.csv, into the same folder. paper.py calls it."""
+
+import csv
+import statistics
+from collections import defaultdict
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import stats
+
+COLOURS = {"plain": "0.2", "plain11": "0.6", "zero": "C0", "shortcut": "C1"}
+NAMES = {"plain": "plain", "plain11": "plain, 11 blocks", "zero": "shortcut, from zero", "shortcut": "shortcut"}
+
+
+def write(path, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def interval(values, confidence=0.95):
+    """Mean and half of the t interval of a few values; NaN of one."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, float("nan")
+    return mean, stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+
+
+def deviation(values):
+    return statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def reached(curve, nll):
+    """The step at which a curve [(step, nll), ...] is first as low, between its points on a line; None if it never is."""
+    before = None
+    for step, value in curve:
+        if value <= nll:
+            if before is None or before[1] == value:
+                return step
+            return before[0] + (step - before[0]) * (before[1] - nll) / (before[1] - value)
+        before = (step, value)
+    return None
+
+
+def curves_of(results):
+    """(kind, variant, seed, rate, budget) -> [(step, training NLL, validation NLL), ...]"""
+    curves = defaultdict(list)
+    for row in results.read("curves.csv"):
+        key = row["kind"], row["variant"], int(row["seed"]), float(row["rate"]), int(row["budget"])
+        curves[key].append((int(row["step"]), float(row["training_nll"] or "nan"), float(row["validation_nll"])))
+    return curves
+
+
+def speeds_of(results):
+    """(kind, variant) -> tokens a second of one thread, medians over rounds"""
+    rounds = defaultdict(list)
+    for row in results.read("speed.csv"):
+        rounds[row["kind"], row["variant"]].append(float(row["tokens_per_second"]))
+    return {key: statistics.median(values) for key, values in rounds.items()}
+
+
+def number(value, digits=4):
+    return "" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def comparison(results, runs_of, kinds, variants):
+    """A row for each kind and variant that was run; paired differences are to `plain` of the same seed."""
+    curves, speeds, rows = curves_of(results), speeds_of(results), []
+    for kind in kinds:
+        done = [run for run in runs_of(kind) if run in results.runs]
+        if not done:
+            continue
+        by_variant = {variant: {run.seed: run for run in done if run.variant == variant} for variant in variants}
+        plain = by_variant["plain"]
+        for variant in variants:
+            runs = by_variant[variant]
+            if not runs:
+                continue
+            some = results.runs[next(iter(runs.values()))]
+            validation = [results.value(run, "best_validation_nll") for run in runs.values()]
+            test = [results.value(run, "test_nll") for run in runs.values()]
+            pairs = [seed for seed in runs if seed in plain]
+            paired = {}
+            for name, column in ("validation", "best_validation_nll"), ("test", "test_nll"):
+                differences = [results.value(runs[s], column) - results.value(plain[s], column) for s in pairs]
+                paired[name] = interval(differences) if differences and variant != "plain" else (float("nan"),) * 2
+            steps = []
+            for seed in pairs:
+                curve, target = ([(step, nll) for step, _, nll in curves[kind, run.variant, run.seed, run.rate, run.tokens]]
+                                 for run in (runs[seed], plain[seed]))
+                steps.append(reached(curve, target[-1][1]))
+            tokens = None if None in steps or not steps else statistics.fmean(steps) * 2048
+            speed = speeds.get((kind, variant))
+            rows.append({
+                "kind": kind,
+                "variant": variant,
+                "parameters": some["parameters"],
+                "training_flops_per_token": f"{float(some['flops_per_token']):.0f}",
+                "rate": f"{next(iter(runs.values())).rate:g}",
+                "seeds": len(runs),
+                "validation_nll": number(statistics.fmean(validation)),
+                "validation_sd": number(deviation(validation)),
+                "validation_minus_plain": number(paired["validation"][0]),
+                "validation_minus_plain_ci95": number(paired["validation"][1]),
+                "test_nll": number(statistics.fmean(test)),
+                "test_sd": number(deviation(test)),
+                "test_minus_plain": number(paired["test"][0]),
+                "test_minus_plain_ci95": number(paired["test"][1]),
+                "tokens_per_second": number(speed, 0),
+                "tokens_to_plain": number(tokens, 0) if tokens else "not reached",
+                "seconds_to_plain": number(tokens / speed, 0) if tokens and speed else "",
+                "flops_to_plain": f"{tokens * float(some['flops_per_token']):.3g}" if tokens else "",
+            })
+    if rows:
+        write(results.folder / "comparison.csv", rows)
+    return rows
+
+
+def curves_figure(results, runs_of, kinds, variants):
+    """The paper's Figure 2: NLL of held-back data against tokens, and below it the difference to plain."""
+    curves = curves_of(results)
+    kinds = [kind for kind in kinds if any(run in results.runs for run in runs_of(kind))]
+    if not kinds:
+        return
+    figure, axes = plt.subplots(2, len(kinds), figsize=(4.2 * len(kinds), 6), height_ratios=(2, 1), sharex="col", squeeze=False,
+                                layout="constrained")
+    for column, kind in enumerate(kinds):
+        above, below = axes[:, column]
+        means = {}
+        for variant in variants:
+            of_seed = [np.array([(step, nll) for step, _, nll in curves[kind, run.variant, run.seed, run.rate, run.tokens]])
+                       for run in runs_of(kind) if run.variant == variant and run in results.runs]
+            if not of_seed:
+                continue
+            tokens = of_seed[0][:, 0] * 2048 / 1e6
+            nll = np.array([curve[:, 1] for curve in of_seed])
+            means[variant] = {run.seed: curve for run, curve in zip(
+                [r for r in runs_of(kind) if r.variant == variant and r in results.runs], nll)}
+            above.plot(tokens, nll.mean(0), color=COLOURS[variant], label=NAMES[variant])
+            if variant != "plain" and "plain" in means:
+                shared = [seed for seed in means[variant] if seed in means["plain"]]
+                if shared:
+                    differences = np.array([means[variant][s] - means["plain"][s] for s in shared])
+                    below.plot(tokens, differences.mean(0), color=COLOURS[variant])
+                    below.fill_between(tokens, differences.min(0), differences.max(0), color=COLOURS[variant], alpha=0.2, lw=0)
+        late = [curve[len(curve) // 5:] for by_seed in means.values() for curve in by_seed.values()]
+        if late:
+            low, high = min(c.min() for c in late), max(c.max() for c in late)
+            above.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        above.set_title(kind)
+        below.axhline(0, color=COLOURS["plain"], lw=1)
+        below.set_ylim(-0.06, 0.06)
+        below.set_xlabel("million tokens")
+        for some in (above, below):
+            some.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("validation NLL, nats a token")
+    axes[1, 0].set_ylabel("minus plain, same seed\n(band: lowest to highest)")
+    axes[0, 0].legend(fontsize=8)
+    figure.savefig(results.folder / "curves.png", dpi=110)
+    plt.close(figure)
+
+
+def markdown(rows):
+    """The comparison as a table for people."""
+    lines = ["| data | model | parameters | validation NLL | minus plain | test NLL | minus plain | tokens to plain's last NLL |",
+             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+
+    def difference(row, part):
+        value, half = row[f"{part}_minus_plain"], row[f"{part}_minus_plain_ci95"]
+        return "" if not value else f"{float(value):+.4f}" + (f" ± {float(half):.4f}" if half else "")
+
+    for row in rows:
+        tokens = row["tokens_to_plain"]
+        spread = f" ± {row['validation_sd']}" if row["validation_sd"] else ""
+        lines.append(f"| {row['kind']} | {NAMES[row['variant']]} | {int(row['parameters']):,} | {row['validation_nll']}{spread} | "
+                     f"{difference(row, 'validation')} | {row['test_nll']} | {difference(row, 'test')} | "
+                     f"{f'{float(tokens) / 1e6:.2f} M' if tokens.isdigit() else tokens} |")
+    return "\n".join(lines) + "\n"
