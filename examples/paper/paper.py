@@ -150,6 +150,10 @@ def build(targets):
         sys.exit(f"paper.py: building failed; {log} says why")
 
 
+def folder_of(run):
+    return BUILD / ("quick-runs" if QUICK else "runs") / run.name
+
+
 def perform(runs, results, jobs):
     """Does those of the runs that the results lack: `jobs` at a time, each with one thread."""
     missing = [run for run in runs if run not in results.runs]
@@ -165,7 +169,7 @@ def perform(runs, results, jobs):
         target = f"paper_train_{run.kind}_{run.variant}"
         with build_lock:
             build([target])
-        folder = BUILD / ("quick" if QUICK else "runs") / run.name
+        folder = folder_of(run)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "output", "w") as output:
             command = [BUILD / "programs/examples/paper" / target, data_of(run.kind), folder, "--tokens", str(run.tokens),
@@ -286,6 +290,27 @@ def speed(results, kinds, jobs):
                                               "compute": result["compute"], "commit": commit(), "machine": machine()}])
 
 
+LOOKED_AT = ["zero", "shortcut"]  # with seeds 1 to 3
+
+
+def look(results, kinds, jobs):
+    """What the models of the comparison look at; needs the weights, which stay in build/paper/runs."""
+    for kind in kinds:
+        build([f"paper_look_{kind}_{variant}" for variant in LOOKED_AT])
+        for run in comparison_runs(results, kind):
+            if run.variant not in LOOKED_AT:
+                continue
+            weights = folder_of(run) / "best.safetensors"
+            if not weights.exists():
+                print(f"{run.name}: its weights are not here; run it again to look at it")
+                continue
+            folder = BUILD / ("quick-look" if QUICK else "look") / run.name
+            command(BUILD / "programs/examples/paper" / f"paper_look_{kind}_{run.variant}", data_of(kind), weights, folder,
+                    "--windows", "4" if QUICK else "32",
+                    *(["--tokenizer", data_of(kind) / "tokenizer"] if kind == "subwords" else []))
+            report.add_look(results, run, folder)
+
+
 def write_report(results, kinds):
     def compared(kind):
         swept = all(run in results.runs for run in sweep_runs(kind, COMPARED))
@@ -297,7 +322,7 @@ def write_report(results, kinds):
     report.curves_figure(results, compared, kinds, COMPARED)
 
 
-EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations, "speed": speed}
+EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations, "look": look, "speed": speed}
 
 
 def main():

@@ -164,6 +164,44 @@ def curves_figure(results, runs_of, kinds, variants):
     plt.close(figure)
 
 
+def replace_rows(results, name, run, rows):
+    """Writes a run's rows over those that it had."""
+    def other(row):
+        return (row["kind"], row["variant"], row["seed"]) != (run.kind, run.variant, str(run.seed))
+
+    rows = [{"kind": run.kind, "variant": run.variant, "seed": run.seed, **row} for row in rows]
+    write(results.folder / name, [row for row in results.read(name) if other(row)] + rows)
+
+
+def add_look(results, run, folder):
+    """Takes over what look.cpp left in a folder: attention.csv by class of token, and probes.csv."""
+    with open(folder / "tokens.csv", newline="") as file:
+        tokens = list(csv.DictReader(file))
+    with open(folder / "probes.csv", newline="") as file:
+        probes = {row["depth"]: row for row in csv.DictReader(file)}
+    nll = np.array([float(row["nll"]) for row in tokens])
+    windows = np.array([int(row["window"]) for row in tokens])
+    classes = np.array([row["class"] for row in tokens])
+    depths = [name.removeprefix("depth_") for name in tokens[0] if name.startswith("depth_")]
+    attention, use = [], []
+    for depth in depths:
+        share = np.array([float(row["depth_" + depth]) for row in tokens])
+        for name in sorted(set(classes)):
+            of = classes == name
+            attention.append({"class": name, "tokens": int(of.sum()), "nll_of_next": f"{nll[of].mean():.4f}", "depth": depth,
+                              "share": f"{share[of].mean():.4f}", "sd_over_tokens": f"{share[of].std():.4f}"})
+        means = [share[windows == w].mean() for w in sorted(set(windows))]
+        probe = probes[depth]
+        use.append({"depth": depth, "share": f"{share.mean():.4f}", "sd_over_tokens": f"{share.std():.4f}",
+                    "sd_over_windows": f"{statistics.pstdev(means):.4f}",
+                    "spearman_with_nll": f"{stats.spearmanr(share, nll).statistic:.3f}",
+                    "intact_nll": probe["intact"],
+                    "masked_costs": f"{float(probe['masked']) - float(probe['intact']):.5f}",
+                    "mean_costs": f"{float(probe['mean']) - float(probe['intact']):.5f}"})
+    replace_rows(results, "attention.csv", run, attention)
+    replace_rows(results, "probes.csv", run, use)
+
+
 def markdown(rows):
     """The comparison as a table for people."""
     lines = ["| data | model | parameters | validation NLL | minus plain | test NLL | minus plain | tokens to plain's last NLL |",
