@@ -29,7 +29,8 @@ std::string big_endian(std::size_t value, int bytes) {
 }
 std::string chunk(const std::string& tag, const std::string& data) { return tag + big_endian(data.size(), 4) + data; }
 std::string header(int format, std::size_t tracks, std::size_t division) {
-  return chunk("MThd", big_endian(static_cast<std::size_t>(format), 2) + big_endian(tracks, 2) + big_endian(division, 2));
+  return chunk("MThd",
+               big_endian(static_cast<std::size_t>(format), 2) + big_endian(tracks, 2) + big_endian(division, 2));
 }
 const std::string end_of_track = "\0\xff\x2f\0"s;
 /// A file of these tracks, whose ticks are milliseconds.
@@ -66,6 +67,7 @@ std::ostream& operator<<(std::ostream& out, const tone& t) {
   return out << t.pitch << " from " << t.onset << " to " << t.end;
 }
 
+// clang-format off
 /// All that files may have, with 96 ticks in a quarter note.
 std::string everything() {
   return header(1, 2, 96) +
@@ -92,6 +94,7 @@ std::string everything() {
                        "\x83\0\xff\x2f\0"s                    // 864 ticks, 3.3 s
                        "left over");
 }
+// clang-format on
 
 }  // namespace
 
@@ -107,7 +110,8 @@ TEST_CASE("a MIDI file with a bit of everything", "[midi]") {
       CHECK(found[i].program == expected[i].program);
     }
   };
-  const note c4{0.6, 0.6, 60, 64, 2, 5}, e4{0.6, 1.2, 64, 80, 2, 5}, drum{1.8, 0.3, 36, 127, 9, 0}, c3{2.1, 1.2, 48, 1, 2, 5};
+  const note c4{0.6, 0.6, 60, 64, 2, 5}, e4{0.6, 1.2, 64, 80, 2, 5}, drum{1.8, 0.3, 36, 127, 9, 0},
+      c3{2.1, 1.2, 48, 1, 2, 5};
   check(read(everything()), {c4, e4, c3});
   check(read(everything(), {.percussion = true}), {c4, e4, drum, c3});
   note short_e4 = e4;
@@ -144,7 +148,7 @@ TEST_CASE("when notes end", "[midi]") {
     CHECK(tones(file({twice + up})) == std::vector<tone>{{0, 10, 60}, {20, 30, 60}});
     CHECK(tones(file({pedal + twice + "\x0a\xff\x01\0"s})) == std::vector<tone>{{0, 20, 60}, {20, 40, 60}});
     CHECK(tones(file({pedal + twice + "\x0a\xb0\x79\0"s + "\x0a\xff\x01\0"s})) ==
-          std::vector<tone>{{0, 20, 60}, {20, 40, 60}});              // reset all controllers
+          std::vector<tone>{{0, 20, 60}, {20, 40, 60}});                                      // reset all controllers
     CHECK(tones(file({pedal, twice + up})) == std::vector<tone>{{0, 20, 60}, {20, 40, 60}});  // of another track
     CHECK(tones(file({"\0\xb1\x40\x40"s + twice + up})) == std::vector<tone>{{0, 10, 60}, {20, 30, 60}});  // channel
   }
@@ -173,6 +177,7 @@ TEST_CASE("MIDI formats and divisions", "[midi]") {
 
 TEST_CASE("notes become a MIDI file", "[midi]") {
   const std::vector<note> notes{{0.5, 0.25, 60, 64, 0, 0}, {0.0, 0.5, 60, 80, 0, 0}, {20.0, 0.0, 127, 127, 15, 3}};
+  // clang-format off
   const std::string expected = "\0\xff\x51\x03\x07\xa1\x20"s  // 500000 us in a quarter note
                                "\0\xc0\0"s "\0\x90\x3c\x50"s
                                "\x83\x74\x80\x3c\x40"s "\0\x90\x3c\x40"s  // up before it goes down again
@@ -180,22 +185,22 @@ TEST_CASE("notes become a MIDI file", "[midi]") {
                                "\x81\x96\x32\xcf\x03"s "\0\x9f\x7f\x7f"s
                                "\x01\x8f\x7f\x40"s  // a note lasts for a tick
                                "\0\xff\x2f\0"s;
+  // clang-format on
   CHECK(written(notes) == header(0, 1, 500) + chunk("MTrk", expected));
   CHECK(read(written({})).empty());
 
   SECTION("what cannot sound on a keyboard") {
     const std::vector<note> overlapping{{0, 1, 60, 10}, {0.2, 0.1, 60, 20}, {0.2, 0.3, 60, 5}, {0.1, 1, 60, 1, 1}};
-    CHECK(read(written(overlapping)) ==
-          std::vector<note>{{0, 0.2, 60, 10}, {0.1, 1, 60, 1, 1}, {0.2, 0.3, 60, 20}});
+    CHECK(read(written(overlapping)) == std::vector<note>{{0, 0.2, 60, 10}, {0.1, 1, 60, 1, 1}, {0.2, 0.3, 60, 20}});
   }
   SECTION("files") {
     const temporary_folder folder;
     fathom::data::write_midi(folder.path() / "a.mid", notes);
     CHECK(folder.read("a.mid") == written(notes));
     const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
-    for (const note& bad : {note{-0.1, 1}, note{nan, 1}, note{0, nan}, note{0, -1}, note{infinity, 1}, note{86400, 1},
-                            note{0, 1, 128}, note{0, 1, -1}, note{0, 1, 60, 0}, note{0, 1, 60, 128},
-                            note{0, 1, 60, 64, 16}, note{0, 1, 60, 64, 0, 128}})
+    for (const note& bad :
+         {note{-0.1, 1}, note{nan, 1}, note{0, nan}, note{0, -1}, note{infinity, 1}, note{86400, 1}, note{0, 1, 128},
+          note{0, 1, -1}, note{0, 1, 60, 0}, note{0, 1, 60, 128}, note{0, 1, 60, 64, 16}, note{0, 1, 60, 64, 0, 128}})
       CHECK(fails_with(
           [&] {
             fathom::data::write_midi(folder.path() / "a.mid", std::vector<note>{notes[0], bad});
@@ -247,8 +252,9 @@ TEST_CASE("what is wrong with a MIDI file, and where", "[midi]") {
   CHECK(fails(header(1, 1, 0xe600), "byte 12: 26 frames"));
   CHECK(fails(header(1, 1, 0xe700), "25 frames in a second of 0 ticks"));
   CHECK(fails(header(1, 1, 0x8000), "128 frames"));
-  CHECK(fails(header(1, 65535, 96) + chunk("MTrk", end_of_track), "track 1 of 65535, byte 26", "the file ends", "1 of"));
-  CHECK(fails(header(1, 1, 96) + "MTrk\xff\xff\xff\xff"s, "byte 14: a chunk of 4294967295 bytes", "0 left"));
+  CHECK(fails(header(1, 65535, 96) + chunk("MTrk", end_of_track), "track 2 of 65535, byte 26: the file ends"));
+  CHECK(fails(header(1, 1, 96) + "MTrk\xff\xff\xff\xff"s, "track 1 of 1, byte 14: a chunk of 4294967295 bytes",
+              "0 left"));
   CHECK(fails(track("\0\x3c\x40"s), "track 1 of 1, byte 23: expected an event"));
   CHECK(fails(track("\0"s), "byte 23: expected an event"));
   CHECK(fails(track("\0\x90"s), "byte 24: the track ends within an event"));
@@ -260,7 +266,8 @@ TEST_CASE("what is wrong with a MIDI file, and where", "[midi]") {
   CHECK(fails(track("\0\xff\x01\x05_"s), "an event of 5 bytes"));
   CHECK(fails(track("\0\xff\x51\x02\x01\x01"s), "byte 23: a tempo of 2 bytes; expected 3"));
   CHECK(fails(track("\0\xff\x51\x03\0\0\0"s), "byte 23: 0 microseconds"));
-  CHECK(fails(track("\0\x90\x3c\x40\xff\xff\xff\x7f\x80\x3c\0"s), "byte 30: a note ends after 268435 seconds", "86400"));
+  CHECK(
+      fails(track("\0\x90\x3c\x40\xff\xff\xff\x7f\x80\x3c\0"s), "byte 30: a note ends after 268435 seconds", "86400"));
   // Nothing sounds at that time, so that it harms nobody.
   CHECK(read(track("\0\x90\x3c\x40\x10\x80\x3c\0\xff\xff\xff\x7f\xff\x2f\0"s)).size() == 1);
 }

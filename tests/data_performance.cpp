@@ -63,11 +63,12 @@ TEST_CASE("the tokens of performances", "[music]") {
 }
 
 TEST_CASE("notes become tokens", "[music]") {
-  const std::vector<note> notes{{0.996, 0.25, 60, 64}, {0.5, 0.5, 60, 62}, {3.5, 0.001, 61, 65}, {1.0, 2.504, 48, 1, 3, 9}};
-  const std::vector<std::string> expected{
-      "wait 500 ms", "velocity 63", "on C4", "wait 500 ms", "off C4", "velocity 3", "on C3",
-      "velocity 63", "on C4", "wait 250 ms", "off C4", "wait 1000 ms", "wait 1000 ms", "wait 250 ms", "off C3",
-      "velocity 67", "on C#4", "wait 10 ms", "off C#4"};
+  const std::vector<note> notes{
+      {0.996, 0.25, 60, 64}, {0.5, 0.5, 60, 62}, {3.5, 0.001, 61, 65}, {1.0, 2.504, 48, 1, 3, 9}};
+  const std::vector<std::string> expected{"wait 500 ms", "velocity 63",  "on C4",        "wait 500 ms", "off C4",
+                                          "velocity 3",  "on C3",        "velocity 63",  "on C4",       "wait 250 ms",
+                                          "off C4",      "wait 1000 ms", "wait 1000 ms", "wait 250 ms", "off C3",
+                                          "velocity 67", "on C#4",       "wait 10 ms",   "off C#4"};
   CHECK(names(performance::encode(notes)) == expected);
   CHECK(performance::encode({}).empty());
   CHECK(fails_with([&] { return performance::encode(std::vector<note>{{0, 1, 128}}); }, "note 0", "pitch 128"));
@@ -86,7 +87,9 @@ TEST_CASE("notes come back from tokens", "[music]") {
   auto found = performance::decode(performance::encode(notes));
   CHECK(std::is_sorted(found.begin(), found.end(), [](auto& a, auto& b) { return a.onset < b.onset; }));
   REQUIRE(found.size() == notes.size());
-  const auto by_key = [](const note& a, const note& b) { return std::tuple(a.pitch, a.onset) < std::tuple(b.pitch, b.onset); };
+  const auto by_key = [](const note& a, const note& b) {
+    return std::tuple(a.pitch, a.onset) < std::tuple(b.pitch, b.onset);
+  };
   std::sort(found.begin(), found.end(), by_key);
   double onset = 0, end = 0;
   int velocity = 0;
@@ -106,7 +109,8 @@ TEST_CASE("any tokens become notes", "[music]") {
   const auto decode = [](const std::vector<token>& tokens) { return performance::decode(tokens); };
   CHECK(decode({c4, wait, c4 + off}) == std::vector<note>{{0, 0.1, 60, 64}});
   CHECK(decode({c4 + off, wait, c4, wait}) == std::vector<note>{{0.1, 0.1, 60, 64}});
-  CHECK(decode({c4, wait, loud, c4, wait, c4 + off, c4 + off}) == std::vector<note>{{0, 0.1, 60, 64}, {0.1, 0.1, 60, 127}});
+  CHECK(decode({c4, wait, loud, c4, wait, c4 + off, c4 + off}) ==
+        std::vector<note>{{0, 0.1, 60, 64}, {0.1, 0.1, 60, 127}});
   CHECK(decode({c4, c4, wait}) == std::vector<note>{{0, 0.1, 60, 64}});
   CHECK(decode({c4, c4 + off, wait, c4}).empty());
   CHECK(decode({loud, c4, wait, performance::end, wait, c4, wait}) ==
@@ -160,8 +164,11 @@ TEST_CASE("folders of MIDI files", "[music]") {
   CHECK(fails_with([&] { return music(folder.path() / "none"); }, "none", "No such file"));
   folder.write("texts/a.txt", "a");
   CHECK(fails_with([&] { return music(folder.path() / "texts"); }, "texts: has no files .mid"));
-  CHECK(fails_with([&] { return music(std::vector<path>{folder.path() / "b/b.MIDI", folder.path() / "d.mid"}); },
-                   "1 documents", "expected at least 2"));
+  CHECK(fails_with(
+      [&] {
+        return music(std::vector<path>{folder.path() / "b/b.MIDI", folder.path() / "d.mid"});
+      },
+      "1 documents", "expected at least 2"));
   folder.write("texts/a.mid", "a");
   CHECK(fails_with([&] { return music(folder.path() / "texts"); }, "texts/a.mid: byte 0: expected a MIDI file"));
 }

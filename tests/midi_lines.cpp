@@ -1,5 +1,5 @@
-// MIDI files for midi_python.py: reads one and writes its notes, or the reverse. A note is a line: onset and duration in
-// seconds, pitch, velocity, channel, program.
+// MIDI files for midi_python.py: reads one and writes its notes, or the reverse. A note is a line: onset and duration
+// in seconds, pitch, velocity, channel, program.
 //
 //   midi_lines read FILE [--keys] [--percussion]    --keys: without the sustain pedal
 //   midi_lines write FILE                           notes from the standard input

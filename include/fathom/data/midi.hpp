@@ -84,9 +84,9 @@ class midi_parser {
 
   /// Appends the events of the next track; the last one is end_of_track.
   void read_track(std::vector<midi_event>& events) {
+    ++track_;
     const std::size_t length = next_track();
     end_ = at_ + length;
-    ++track_;
     std::int64_t tick = 0;  // fewer than 2^28 for each byte: cannot overflow
     std::uint8_t running = 0;
     bool over = false;
@@ -154,8 +154,7 @@ class midi_parser {
   /// Goes to the beginning of the next track, and gives its length. Chunks of other kinds are passed over.
   [[nodiscard]] std::size_t next_track() {
     for (;;) {
-      if (end_ - at_ < 8)
-        fail("the file ends; expected the beginning of a track, for ", track_ + 1, " of ", tracks_, " are read");
+      if (end_ - at_ < 8) fail("the file ends; expected the 8 bytes with which this track begins");
       const std::size_t begin = at_;
       const bool is_track = tag() == "MTrk";
       const std::size_t length = number(4);
@@ -314,7 +313,8 @@ class midi_player {
   void end_track(const midi_event& event) {
     for (channel& on : channels_)
       for (keys* sounding : {&on.down, &on.held}) {
-        const auto first = sounding->lower_bound(event.track * 128), last = sounding->lower_bound(event.track * 128 + 128);
+        const auto first = sounding->lower_bound(event.track * 128),
+                   last = sounding->lower_bound(event.track * 128 + 128);
         for (auto at = first; at != last; ++at) stop(event, at->second);
         sounding->erase(first, last);
       }
@@ -346,9 +346,10 @@ struct key_event {
 };
 
 /// What keyboards do to play notes, in time, when a second has so many ticks; keys go up before others go down. Onsets
-/// and ends are rounded to the nearest tick, but a note lasts for one at least. A key can only be struck again once it is
-/// up: then a note ends where the next begins that has its pitch, and its channel if those are `separate`; of notes that
-/// begin together one is left, as long and as loud as the longest and the loudest. Fails when a note is out of range.
+/// and ends are rounded to the nearest tick, but a note lasts for one at least. A key can only be struck again once it
+/// is up: then a note ends where the next begins that has its pitch, and its channel if those are `separate`; of notes
+/// that begin together one is left, as long and as loud as the longest and the loudest. Fails when a note is out of
+/// range.
 [[nodiscard]] inline std::vector<key_event> key_events(std::span<const note> notes, int ticks_per_second, bool separate,
                                                        const std::string& name) {
   struct stroke {
@@ -363,9 +364,11 @@ struct key_event {
     if (!(n.onset >= 0 && n.duration >= 0 && end <= longest_piece) || !in(n.pitch, 0, 127) || !in(n.velocity, 1, 127) ||
         !in(n.channel, 0, 15) || !in(n.program, 0, 127))
       fail(name, ": note ", &n - notes.data(), " has onset ", n.onset, ", duration ", n.duration, ", pitch ", n.pitch,
-           ", velocity ", n.velocity, ", channel ", n.channel, ", program ", n.program,
-           "; expected times from 0 to ", longest_piece, " s, channels to 15, velocities from 1 and all else to 127");
-    const auto tick = [&](double seconds) { return static_cast<std::int64_t>(std::llround(seconds * ticks_per_second)); };
+           ", velocity ", n.velocity, ", channel ", n.channel, ", program ", n.program, "; expected times from 0 to ",
+           longest_piece, " s, channels to 15, velocities from 1 and all else to 127");
+    const auto tick = [&](double seconds) {
+      return static_cast<std::int64_t>(std::llround(seconds * ticks_per_second));
+    };
     strokes.push_back({tick(n.onset), std::max(tick(end), tick(n.onset) + 1), n});
   }
   std::stable_sort(strokes.begin(), strokes.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
@@ -400,10 +403,11 @@ struct key_event {
 }
 }  // namespace detail
 
-/// The notes of a MIDI file in memory, by onset; errors call it by its name. Tracks of formats 0 and 1 play together, and
-/// share what they do to a channel; those of format 2 follow one another. A key that is struck again in its track before
-/// it is up ends the note before it; what sounds when its track ends, ends there. Chunks of unknown kinds, and bytes
-/// after the last track, are passed over. Fails when the file is damaged, and when a note ends after longest_piece.
+/// The notes of a MIDI file in memory, by onset; errors call it by its name. Tracks of formats 0 and 1 play together,
+/// and share what they do to a channel; those of format 2 follow one another. A key that is struck again in its track
+/// before it is up ends the note before it; what sounds when its track ends, ends there. Chunks of unknown kinds, and
+/// bytes after the last track, are passed over. Fails when the file is damaged, and when a note ends after
+/// longest_piece.
 [[nodiscard]] inline std::vector<note> read_midi(std::span<const std::byte> bytes, const midi_options& options = {},
                                                  const std::string& name = "MIDI (in memory)") {
   detail::midi_parser file(bytes, name);
@@ -454,7 +458,7 @@ struct key_event {
   }
   put(0, 0xff, detail::midi_event::end_of_track, 0);
   const std::size_t length = file.size() - begin;
-  if (length > std::numeric_limits<std::uint32_t>::max()) fail(name, ": ", notes.size(), " notes are more than fit");
+  if (length >= std::numeric_limits<std::uint32_t>::max()) fail(name, ": ", notes.size(), " notes are more than fit");
   for (std::size_t i = 0; i < 4; ++i) file[begin - 4 + i] = static_cast<std::byte>(length >> (24 - 8 * i) & 0xff);
   return file;
 }

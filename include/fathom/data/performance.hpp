@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "fathom/core/error.hpp"
@@ -132,8 +133,7 @@ struct performance {
 
  private:
   static constexpr token note_on = 0, note_off = 128, time_shift = 256, velocity = 356;  // the first of each
-  static constexpr int step = 10;  // milliseconds
-  static constexpr int longest_shift = 100;
+  static constexpr int step = 10, longest_shift = 100;                                   // in milliseconds, in steps
   [[nodiscard]] static double seconds(std::int64_t steps) { return static_cast<double>(steps) * step / 1000; }
 };
 
