@@ -16,6 +16,7 @@ PREAMBLE = """// Made from README.md by tests/readme.py.
 #include <vector>
 #include <fathom/fathom.hpp>
 #include <fathom/data/bpe.hpp>
+#include <fathom/data/performance.hpp>
 #include <fathom/data/text.hpp>
 #ifdef FATHOM_README_VIZ
 #include <fathom/viz.hpp>
@@ -37,6 +38,7 @@ BLOCKS = {
     "load_any": ("void any_model() {\n", "}\n"),
     "save_transformers": ("void elsewhere() {\n", "}\n"),
     "tokenizer.encode": ("void subwords(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
+    "data::music": ("void music(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
                  "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens) {\n",
                  "}\n#endif\n"),

@@ -20,9 +20,9 @@ bash cmake/require-packages.sh g++ clang libclang-rt-dev libomp-dev cmake ninja-
   g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user
 # Other people's readers and writers of the files, for the tests that meet them.
 mkdir -p build
-if ! build/venv/bin/python -c 'import numpy, safetensors' 2>/dev/null; then
-  echo "Installing numpy and safetensors into build/venv"
-  python3 -m venv build/venv && build/venv/bin/python -m pip install --quiet numpy safetensors ||
+if ! build/venv/bin/python -c 'import mido, numpy, safetensors' 2>/dev/null; then
+  echo "Installing mido, numpy and safetensors into build/venv"
+  python3 -m venv build/venv && build/venv/bin/python -m pip install --quiet mido numpy safetensors ||
     echo "not to be had: the tests that need them will be skipped" >&2
 fi
 

@@ -87,7 +87,7 @@ template <class Encode>
     if (entry->is_regular_file(ignored) && entry->file_size(ignored) > 0) files.push_back(*entry);
   }
   if (error) fail(folder.string(), ": cannot be listed: ", error.message());
-  if (files.empty()) fail(folder.string(), ": has no files with text in them");
+  if (files.empty()) fail(folder.string(), ": has no files that are neither hidden nor empty");
   std::sort(files.begin(), files.end());
   return files;
 }

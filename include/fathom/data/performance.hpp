@@ -1,0 +1,176 @@
+// Music as tokens: the vocabulary of performances usual for MAESTRO (Oore et al., "This time with feeling: learning
+// expressive musical performance", arXiv 1808.03715), which says when each key of a piano goes down and up.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <set>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "fathom/core/error.hpp"
+#include "fathom/core/types.hpp"
+#include "fathom/data/corpus.hpp"
+#include "fathom/data/midi.hpp"
+#include "fathom/data/text.hpp"
+#include "fathom/model/batch.hpp"
+
+namespace fathom::data {
+
+/// The tokens of performances: the 388 of the paper, and one more, which ends a piece.
+///
+///     0 to 127     a key goes down: pitch 0 to 127, with the velocity that was set last
+///   128 to 255     a key goes up: pitch 0 to 127
+///   256 to 355     time goes on: by 10, 20, ... 1000 ms
+///   356 to 387     set the velocity, in 32 steps: 1 to 4, 5 to 8, ... 125 to 127
+///   388            the piece ends
+struct performance {
+  static constexpr index vocab = 389;
+  static constexpr token end = 388;
+
+  enum class kind { note_on, note_off, time_shift, velocity, end };
+  struct event {
+    performance::kind kind;
+    int value;  // note_on, note_off: the pitch; time_shift: milliseconds; velocity: 3, 7, ... 127; end: 0
+    [[nodiscard]] bool operator==(const event&) const = default;
+  };
+
+  /// What a token means. Fails when it is not in [0, vocab).
+  [[nodiscard]] static event meaning(token t) {
+    check_tokens({&t, 1}, 0, vocab, "performance");
+    if (t < note_off) return {kind::note_on, t};
+    if (t < time_shift) return {kind::note_off, t - note_off};
+    if (t < velocity) return {kind::time_shift, (t - time_shift + 1) * step};
+    if (t < end) return {kind::velocity, (t - velocity) * 4 + 3};
+    return {kind::end, 0};
+  }
+  /// A token for people: "on C4", which is middle C, "off F#3", "wait 250 ms", "velocity 63", "end".
+  [[nodiscard]] static std::string name(token t) {
+    constexpr std::array<const char*, 12> keys{"C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"};
+    const auto [what, value] = meaning(t);
+    switch (what) {
+      case kind::time_shift:
+        return join("wait ", value, " ms");
+      case kind::velocity:
+        return join("velocity ", value);
+      case kind::end:
+        return "end";
+      default:
+        return join(what == kind::note_on ? "on " : "off ", keys[static_cast<std::size_t>(value % 12)], value / 12 - 1);
+    }
+  }
+
+  /// The tokens of a piece, without `end`. All channels play on one piano. Onsets and ends are rounded to 10 ms, but
+  /// a note lasts as long at least; one ends where the next of its pitch begins, and of those that begin together one
+  /// is left. Fails when a note is out of range, or ends after longest_piece.
+  [[nodiscard]] static std::vector<token> encode(std::span<const note> notes) {
+    std::vector<token> tokens;
+    std::int64_t now = 0;
+    token last = end;  // velocity
+    for (const auto& [tick, down, what] : detail::key_events(notes, 1000 / step, false, "performance::encode")) {
+      while (now < tick) {
+        const auto steps = std::min<std::int64_t>(tick - now, longest_shift);
+        tokens.push_back(static_cast<token>(time_shift + steps - 1));
+        now += steps;
+      }
+      if (const token loud = velocity + (what.velocity - 1) / 4; down && loud != last) tokens.push_back(last = loud);
+      tokens.push_back((down ? note_on : note_off) + what.pitch);
+    }
+    return tokens;
+  }
+  /// The notes of any tokens, a model's among them, by onset. A key that goes down again ends the note before; one that
+  /// is not down cannot go up; `end` and the last token end all that sounds; notes that take no time are left out. The
+  /// velocity is 64 until it is set, and again after `end`. Fails when a token is not in [0, vocab).
+  [[nodiscard]] static std::vector<note> decode(std::span<const token> tokens) {
+    check_tokens(tokens, 0, vocab, "performance::decode");
+    std::vector<note> notes;
+    std::array<std::int64_t, 128> begin;  // of each key that is down, in steps; else -1
+    begin.fill(-1);
+    std::array<std::size_t, 128> sounding{};  // the note of each key that is down
+    std::int64_t now = 0;
+    int loud = 64;
+    const auto release = [&](int pitch) {
+      const auto key = static_cast<std::size_t>(pitch);
+      if (begin[key] >= 0) notes[sounding[key]].duration = seconds(now - begin[key]);
+      begin[key] = -1;
+    };
+    const auto release_all = [&] {
+      for (int pitch = 0; pitch < 128; ++pitch) release(pitch);
+    };
+    for (const token t : tokens) {
+      const event e = meaning(t);
+      switch (e.kind) {
+        case kind::note_on:
+          release(e.value);
+          begin[static_cast<std::size_t>(e.value)] = now;
+          sounding[static_cast<std::size_t>(e.value)] = notes.size();
+          notes.push_back({.onset = seconds(now), .pitch = e.value, .velocity = loud});
+          break;
+        case kind::note_off:
+          release(e.value);
+          break;
+        case kind::time_shift:
+          now += e.value / step;
+          break;
+        case kind::velocity:
+          loud = e.value;
+          break;
+        case kind::end:
+          release_all();
+          loud = 64;
+      }
+    }
+    release_all();
+    std::erase_if(notes, [](const note& n) { return n.duration == 0; });
+    return notes;
+  }
+
+ private:
+  static constexpr token note_on = 0, note_off = 128, time_shift = 256, velocity = 356;  // the first of each
+  static constexpr int step = 10, longest_shift = 100;                                   // in milliseconds, in steps
+  [[nodiscard]] static double seconds(std::int64_t steps) { return static_cast<double>(steps) * step / 1000; }
+};
+
+/// MIDI files as performances. Each is a document, which ends with performance::end, and whole documents are held back
+/// (split_documents in corpus.hpp). Files without notes are left out, and so are those that give the same tokens as one
+/// before: else a piece that is there twice could be in two parts.
+[[nodiscard]] inline corpus music(const std::vector<std::filesystem::path>& paths, const split& parts = {},
+                                  const midi_options& options = {}) {
+  std::set<std::vector<token>> pieces;
+  std::vector<std::span<const token>> documents;  // in the order of the paths
+  for (const auto& path : paths) {
+    auto tokens = performance::encode(read_midi(path, options));
+    if (tokens.empty()) continue;
+    tokens.push_back(performance::end);
+    if (const auto [piece, is_new] = pieces.insert(std::move(tokens)); is_new) documents.push_back(*piece);
+  }
+  return split_documents(documents, performance::vocab, parts);
+}
+/// The same for all files below a folder whose names end with .mid or .midi, and that are neither hidden nor empty; or
+/// for one file, of which the end is held back.
+[[nodiscard]] inline corpus music(const std::filesystem::path& path, const split& parts = {},
+                                  const midi_options& options = {}) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) {
+    auto tokens = performance::encode(read_midi(path, options));
+    if (tokens.empty()) fail(path.string(), ": has no notes");
+    tokens.push_back(performance::end);
+    return corpus(std::move(tokens), performance::vocab, parts, path.string());
+  }
+  auto files = detail::files_below(path);
+  std::erase_if(files, [](const std::filesystem::path& file) {
+    std::string extension = file.extension().string();
+    for (char& letter : extension) letter |= 0x20;  // small
+    return extension != ".mid" && extension != ".midi";
+  });
+  if (files.empty()) fail(path.string(), ": has no files .mid or .midi below it");
+  return music(files, parts, options);
+}
+
+}  // namespace fathom::data
