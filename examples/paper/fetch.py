@@ -15,6 +15,7 @@ them. Which part a document goes to depends on its name and its source, and on n
 """
 
 import argparse
+import gzip
 import hashlib
 import html
 import os
@@ -86,8 +87,9 @@ def midi_lumps(path):
 def files_below(folder, suffixes, named_by=0):
     """Files with the last parts of their paths as names; 0: with all of them."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and (suffixes is None or path.suffix.lower() in suffixes):
-            yield "-".join(path.relative_to(folder).parts[-named_by:]), path.read_bytes()
+        if path.is_file() and (suffixes is None or Path(path.name.removesuffix(".gz")).suffix.lower() in suffixes):
+            name, data = "-".join(path.relative_to(folder).parts[-named_by:]), path.read_bytes()
+            yield (name.removesuffix(".gz"), gzip.decompress(data)) if path.suffix == ".gz" else (name, data)
 
 
 def packaged(kind, cache):

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include <fathom/data/bpe.hpp>
+#include <fathom/data/performance.hpp>
 #include <fathom/data/text.hpp>
 #include <fathom/viz.hpp>
 
@@ -39,10 +40,25 @@ inline meaning subwords(const std::filesystem::path& folder) {
           }};
 }
 
+inline meaning music() {
+  using fathom::data::performance;
+  return {performance::name, [](std::span<const fathom::token> tokens, std::size_t i) {
+            switch (performance::meaning(tokens[i]).kind) {
+              case performance::kind::note_on: return "note on";
+              case performance::kind::note_off: return "note off";
+              case performance::kind::time_shift: return "time shift";
+              case performance::kind::velocity: return "velocity";
+              case performance::kind::end: break;
+            }
+            return "end";
+          }};
+}
+
 /// `tokenizer` is the folder of the sub-words' vocab.json and merges.txt.
 inline meaning meaning_of(std::string_view kind, const std::filesystem::path& tokenizer) {
   if (kind == "characters") return characters();
   if (kind == "subwords") return subwords(tokenizer);
+  if (kind == "music") return music();
   fathom::fail("paper: ", kind, " is no kind of data");
 }
 

@@ -16,7 +16,7 @@ constexpr int vocab_of(std::string_view kind) {
   if (kind == "subwords") return 2048;
   if (kind == "speech") return 1104;      // four tokens a frame: two VQ indices, energy, pitch
   if (kind == "speech_vq") return 1024;   // the two VQ indices alone
-  if (kind == "music") return 388;
+  if (kind == "music") return 389;        // performances: keys, times, velocities, the end of a piece
   throw "paper: no such kind of data";
 }
 

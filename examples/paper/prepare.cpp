@@ -7,6 +7,7 @@
 #include <string>
 
 #include <fathom/data/bpe.hpp>
+#include <fathom/data/performance.hpp>
 #include <fathom/data/text.hpp>
 #include <fathom/data/tokens.hpp>
 #include <nlohmann/json.hpp>
@@ -23,7 +24,8 @@ data::corpus read(const options& o, const fs::path& documents) {
   const data::split whole{.validation = 0};
   if (o.kind == "characters") return data::text8(documents, whole);
   if (o.kind == "subwords") return data::subwords(documents, data::bpe(o.tokenizer), whole);
-  fathom::fail("prepare: ", o.kind, " is none of characters, subwords");
+  if (o.kind == "music") return data::music(documents, whole);
+  fathom::fail("prepare: ", o.kind, " is none of characters, subwords, music");
 }
 
 void run(const options& o) {
@@ -50,7 +52,7 @@ void run(const options& o) {
 int main(int argc, char** argv) {
   options o;
   CLI::App app("Turns documents into tokens");
-  app.add_option("kind", o.kind, "characters, subwords")->required();
+  app.add_option("kind", o.kind, "characters, subwords, music")->required();
   app.add_option("documents", o.documents, "what fetch.py made")->required()->check(CLI::ExistingDirectory);
   app.add_option("folder", o.folder, "folder to write to")->required();
   app.add_option("--tokenizer", o.tokenizer, "folder of vocab.json and merges.txt, for subwords");
