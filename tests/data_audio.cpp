@@ -19,6 +19,10 @@
 #include "fails_with.hpp"
 #include "temporary_folder.hpp"
 
+/// libsndfile 1.2.0 loses some kilobytes when it cannot open an Ogg file, through sf_open just as well.
+extern "C" const char* __lsan_default_suppressions();
+extern "C" const char* __lsan_default_suppressions() { return "leak:vorbis_info_init\n"; }
+
 namespace {
 
 using fathom::data::read_audio;
@@ -267,6 +271,7 @@ TEST_CASE("a damaged sound file is refused or read within its bounds", "[data]")
         ++refused;
         if (std::string(error.what()).find("damaged: ") == std::string::npos) FAIL(error.what());
       }
+      std::filesystem::remove(path);  // writing over a file may wait for the disk
     };
     for (std::size_t length = 0; length < whole.size(); length += length < 256 ? 1 : whole.size() / 64)
       attempt(whole.substr(0, length));
