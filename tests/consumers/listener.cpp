@@ -2,5 +2,7 @@
 #include <fathom/data/speech.hpp>
 
 int main(int count, char** arguments) {
-  return count < 2 || !fathom::data::speech(arguments[1]).train().empty() ? 0 : 1;
+  if (count < 2) return 0;
+  const auto corpus = fathom::data::speech(arguments[1]);
+  return corpus.train().empty();
 }
