@@ -3,6 +3,7 @@
 //   interop save float|double TO     weights whose values follow from their names (value() below)
 //   interop resave FROM TO [TYPE]    weights of any type, as float, or as bf16 or int8
 //   interop tokens FROM VOCAB TO     tokens, from .bin or .npy to .bin or .npy
+//   interop codes FROM COUNT TO      an array of COUNT codebooks, of 1024 entries each, as tokens and back
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +12,7 @@
 #include <string_view>
 
 #include <fathom/backend/reference.hpp>
+#include <fathom/data/codec_tokens.hpp>
 #include <fathom/data/tokens.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/model/model.hpp>
@@ -61,8 +63,12 @@ void run(int argc, char** argv) {
     const auto read = fathom::data::tokens(argv[2], std::atoll(argv[3]), {.validation = 0});
     const std::filesystem::path to = argv[4];
     to.extension() == ".bin" ? fathom::data::write_bin(to, read.all()) : fathom::data::write_npy(to, read.all());
+  } else if (command == "codes" && argc == 5) {
+    const fathom::data::codebooks books{.count = std::atoll(argv[3]), .order = fathom::data::codebook_order::delayed};
+    fathom::data::write_codec_npy(argv[4], fathom::data::read_codec_npy(argv[2], books), books);
   } else {
-    fathom::fail("interop: expected save float|double TO, resave FROM TO [float|bf16|int8], or tokens FROM VOCAB TO");
+    fathom::fail("interop: expected save float|double TO, resave FROM TO [float|bf16|int8], tokens FROM VOCAB TO, or "
+                 "codes FROM COUNT TO");
   }
 }
 

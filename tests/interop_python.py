@@ -258,7 +258,22 @@ def python_reads_tokens(folder):
             assert np.lib.format.read_array_header_1_0(file)[1:] == (False, np.dtype("<i4"))
 
 
-for test in python_reads_weights, fathom_reads_weights, weights_in_other_types, fathom_reads_tokens, python_reads_tokens:
+def arrays_of_codecs(folder):
+    numbers = np.random.default_rng(5)
+    path, back = folder / "codes.npy", folder / "back.npy"
+    for dtype, shape in ("int64", (8, 75)), ("int64", (1, 8, 75)), ("int32", (1, 1, 4, 2)), ("uint16", (2, 300)):
+        array = numbers.integers(0, 1024, shape, dtype)
+        np.save(path, array)
+        run("codes", path, shape[-2], back)
+        same(np.load(back), array.astype(np.int32).reshape(shape[-2:]), f"{dtype} {shape}")
+    np.save(path, array.T)
+    refused("Fortran order", "codes", path, 2, back)
+    np.save(path, array.T.copy())
+    refused("the shape [300, 2]; expected 2 codebooks", "codes", path, 2, back)
+
+
+for test in (python_reads_weights, fathom_reads_weights, weights_in_other_types, fathom_reads_tokens, python_reads_tokens,
+             arrays_of_codecs):
     with tempfile.TemporaryDirectory() as name:
         test(pathlib.Path(name))
     print(f"{test.__name__}: passed")

@@ -21,6 +21,10 @@ PREAMBLE = """// Made from README.md by tests/readme.py.
 #ifdef FATHOM_README_VIZ
 #include <fathom/viz.hpp>
 #endif
+#ifdef FATHOM_README_SPEECH
+#include <fathom/data/codec_tokens.hpp>
+#include <fathom/data/speech.hpp>
+#endif
 constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
                               .shortcut = {.depths = {2, 4}}};
 using net = fathom::model<tiny>;
@@ -42,6 +46,8 @@ BLOCKS = {
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
                  "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens) {\n",
                  "}\n#endif\n"),
+    "codec2": ("#ifdef FATHOM_README_SPEECH\n"
+               "void speech(fathom::trainer<net>& trainer, std::span<const fathom::token> written) {\n", "}\n#endif\n"),
     "story_model": ("namespace story_model {  // as fathom_add_model makes it\n"
                     "using generator = fathom::generator<net, fathom::bf16>;\n"
                     "const net::packed<fathom::bf16>& weights();\n}\n"

@@ -17,8 +17,8 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/corpus.hpp"
+#include "fathom/data/files.hpp"
 #include "fathom/data/midi.hpp"
-#include "fathom/data/text.hpp"
 #include "fathom/model/batch.hpp"
 
 namespace fathom::data {
@@ -163,14 +163,7 @@ struct performance {
     tokens.push_back(performance::end);
     return corpus(std::move(tokens), performance::vocab, parts, path.string());
   }
-  auto files = detail::files_below(path);
-  std::erase_if(files, [](const std::filesystem::path& file) {
-    std::string extension = file.extension().string();
-    for (char& letter : extension) letter |= 0x20;  // small
-    return extension != ".mid" && extension != ".midi";
-  });
-  if (files.empty()) fail(path.string(), ": has no files .mid or .midi below it");
-  return music(files, parts, options);
+  return music(detail::files_ending_in(path, {".mid", ".midi"}), parts, options);
 }
 
 }  // namespace fathom::data

@@ -55,7 +55,7 @@ class npy_header {
  public:
   std::string_view type;  // '<u2'
   bool fortran_order = false;
-  index dimensions = 0;
+  std::vector<index> shape;
   index count = 1;  // of elements: the product of the shape
 
   npy_header(std::string_view text, const std::string& path) : rest_(text), path_(path) {
@@ -76,7 +76,7 @@ class npy_header {
         fortran_order = boolean();
       } else if (key == "shape") {
         once(has_shape, key);
-        shape();
+        read_shape();
       } else {
         invalid("it has an unknown key '", key, "'");
       }
@@ -136,14 +136,14 @@ class npy_header {
     return value;
   }
   /// (), (3,), (3, 4): a comma follows a number unless it is the last of several.
-  void shape() {
+  void read_shape() {
     expect('(');
     while (!accept(')')) {
       const index extent = number();
       if (extent > 0 && count > std::numeric_limits<index>::max() / extent) invalid("its shape is too large");
       count *= extent;
-      ++dimensions;
-      if (dimensions > 1 && accept(')')) break;
+      shape.push_back(extent);
+      if (shape.size() > 1 && accept(')')) break;
       expect(',');
     }
   }
@@ -152,7 +152,9 @@ class npy_header {
   const std::string& path_;
 };
 
-[[nodiscard]] inline std::vector<token> read_npy(const std::filesystem::path& path, index vocab) {
+/// The elements, row by row, and their shape if wanted.
+[[nodiscard]] inline std::vector<token> read_npy(const std::filesystem::path& path, index vocab,
+                                                 std::vector<index>* shape = nullptr) {
   const io::mapped_file file(path);
   const std::string name = path.string();
   auto bytes = file.bytes();
@@ -174,7 +176,8 @@ class npy_header {
   const npy_header header(std::string_view(reinterpret_cast<const char*>(bytes.data()), length), name);
   bytes = bytes.subspan(length);
 
-  if (header.fortran_order && header.dimensions > 1)
+  if (shape) *shape = header.shape;
+  if (header.fortran_order && header.shape.size() > 1)
     fail(name, ": is in Fortran order, column by column; expected C order, as of numpy.ascontiguousarray");
   const auto convert = [&]<class Number>(Number) {
     // The count is compared, not the bytes: their number may be too large to compute.
@@ -216,9 +219,10 @@ inline void write_bin(const std::filesystem::path& path, std::span<const token> 
   file.commit();
 }
 
-/// Writes tokens as a numpy array of one dimension, of type '<i4', all at once (io/file.hpp).
-inline void write_npy(const std::filesystem::path& path, std::span<const token> tokens) {
-  std::string header = join("{'descr': '<i4', 'fortran_order': False, 'shape': (", tokens.size(), ",), }");
+namespace detail {
+/// Writes a numpy array of type '<i4' and of a shape as Python writes it, all at once (io/file.hpp).
+inline void write_npy(const std::filesystem::path& path, std::span<const token> tokens, const std::string& shape) {
+  std::string header = join("{'descr': '<i4', 'fortran_order': False, 'shape': ", shape, ", }");
   header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 11, ' ');  // so that the data begins at a multiple of 64
   header += '\n';
   const auto length = static_cast<std::uint16_t>(header.size());
@@ -228,6 +232,12 @@ inline void write_npy(const std::filesystem::path& path, std::span<const token> 
   file.write(header);
   file.write(std::as_bytes(tokens));
   file.commit();
+}
+}  // namespace detail
+
+/// Writes tokens as a numpy array of one dimension, of type '<i4', all at once (io/file.hpp).
+inline void write_npy(const std::filesystem::path& path, std::span<const token> tokens) {
+  detail::write_npy(path, tokens, join("(", tokens.size(), ",)"));
 }
 
 }  // namespace fathom::data

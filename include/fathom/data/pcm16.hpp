@@ -1,0 +1,36 @@
+// Samples of sound as numbers of 16 bits, which is what most files hold and what codecs for speech work on.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fathom/core/error.hpp"
+
+namespace fathom::data {
+
+/// Samples in [-1, 1) as 16-bit numbers, 1 being 32768: to the nearest, and what lies outside is clipped. Fails on what
+/// is not a number; `name` is what the error calls the sound.
+[[nodiscard]] inline std::vector<std::int16_t> to_pcm16(std::span<const float> samples,
+                                                        const std::string& name = "to_pcm16") {
+  std::vector<std::int16_t> numbers(samples.size());
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    if (std::isnan(samples[i])) fail(name, ": sample ", i, " is not a number; expected samples in [-1, 1]");
+    numbers[i] = static_cast<std::int16_t>(std::lround(std::clamp(samples[i] * 32768.0f, -32768.0f, 32767.0f)));
+  }
+  return numbers;
+}
+
+/// And back, exactly.
+[[nodiscard]] inline std::vector<float> from_pcm16(std::span<const std::int16_t> numbers) {
+  std::vector<float> samples(numbers.size());
+  std::transform(numbers.begin(), numbers.end(), samples.begin(),
+                 [](std::int16_t number) { return static_cast<float>(number) / 32768.0f; });
+  return samples;
+}
+
+}  // namespace fathom::data
