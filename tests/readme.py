@@ -38,7 +38,8 @@ BLOCKS = {
     "save_transformers": ("void elsewhere() {\n", "}\n"),
     "tokenizer.encode": ("void subwords(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
-                 "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens) {\n",
+                 "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens,\n"
+                 "          const std::vector<float>& losses) {\n",
                  "}\n#endif\n"),
     "story_model": ("namespace story_model {  // as fathom_add_model makes it\n"
                     "using generator = fathom::generator<net, fathom::bf16>;\n"
