@@ -1,4 +1,4 @@
-// Draws what the last block attends to while it reads a line of text: attention.png.
+// Shows what the last block attends to while it reads a line of text: attention.png, and attention.html to click through.
 //
 //   attention_map WEIGHTS
 //
@@ -33,7 +33,9 @@ int main(int argc, char** argv) try {
     std::printf("%s gets %.1f %% of the attention\n", map.sources[source].c_str(),
                 100 * map.share(static_cast<fathom::index>(source)));
   fathom::viz::save_png("attention.png", map, {.title = line});
-  std::printf("attention.png: the mean over the heads; {.heads = fathom::viz::heads::all} draws each of them\n");
+  fathom::viz::save_page("attention.html", map, {.title = line});
+  std::printf("attention.png: the mean over the heads; {.heads = fathom::viz::heads::all} draws each of them\n"
+              "attention.html: open it in a browser, and point at a letter\n");
 } catch (const std::exception& e) {
   return std::fprintf(stderr, "attention_map: %s\n", e.what()), 1;
 }

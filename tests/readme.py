@@ -44,7 +44,8 @@ BLOCKS = {
     "tokenizer.encode": ("void subwords(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
     "data::music": ("void music(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
-                 "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens) {\n",
+                 "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens,\n"
+                 "          const std::vector<float>& losses) {\n",
                  "}\n#endif\n"),
     "codec2": ("#ifdef FATHOM_README_SPEECH\n"
                "void speech(fathom::trainer<net>& trainer, std::span<const fathom::token> written) {\n", "}\n#endif\n"),
