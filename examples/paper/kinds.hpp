@@ -1,16 +1,21 @@
 // What tokens of each kind of data mean: their names, and the classes by which attention is told apart.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <fathom/data/bpe.hpp>
 #include <fathom/data/performance.hpp>
+#include <fathom/data/speech.hpp>
 #include <fathom/data/text.hpp>
+#include <fathom/viz/page.hpp>
 
 namespace paper {
 
@@ -20,6 +25,8 @@ struct meaning {
   std::function<std::string(std::span<const fathom::token>, std::size_t)> class_of;
   /// Tokens as a file that one can read, play or hear.
   std::function<void(const std::filesystem::path&, std::span<const fathom::token>)> write;
+  /// How a page shows tokens.
+  std::function<decltype(fathom::viz::page_options::as)(std::span<const fathom::token>)> shown_as;
 };
 
 /// For text, the names in a row.
@@ -38,7 +45,8 @@ inline meaning characters() {
             if (tokens[i] == 0) return "space";
             return i == 0 || tokens[i - 1] == 0 ? "start of word" : "inside word";
           },
-          [=](const std::filesystem::path& path, std::span<const fathom::token> tokens) { write_text(path, tokens, name); }};
+          [=](const std::filesystem::path& path, std::span<const fathom::token> tokens) { write_text(path, tokens, name); },
+          [](std::span<const fathom::token>) { return fathom::viz::text{}; }};
 }
 
 inline meaning subwords(const std::filesystem::path& folder) {
@@ -51,7 +59,33 @@ inline meaning subwords(const std::filesystem::path& folder) {
             if (bytes.size() > 1 && bytes[0] == ' ' && is_letter(bytes[1])) return "start of word";
             return is_letter(bytes[0]) ? "inside word" : "other";
           },
-          [=](const std::filesystem::path& path, std::span<const fathom::token> tokens) { write_text(path, tokens, name); }};
+          [=](const std::filesystem::path& path, std::span<const fathom::token> tokens) { write_text(path, tokens, name); },
+          [](std::span<const fathom::token>) { return fathom::viz::text{}; }};
+}
+
+/// The notes of performance tokens, each with the token that begins it. A note that does not end lasts to the end.
+inline std::vector<fathom::viz::note> piano_roll(std::span<const fathom::token> tokens) {
+  using fathom::data::performance;
+  std::vector<fathom::viz::note> notes;
+  std::array<std::ptrdiff_t, 128> sounding;  // which of the notes; -1: none
+  sounding.fill(-1);
+  double now = 0;
+  const auto end = [&](std::ptrdiff_t& note) {
+    if (note >= 0) notes[static_cast<std::size_t>(note)].duration = now - notes[static_cast<std::size_t>(note)].onset;
+    note = -1;
+  };
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const auto [what, value] = performance::meaning(tokens[i]);
+    if (what == performance::kind::time_shift) now += value / 1000.0;
+    if (what != performance::kind::note_on && what != performance::kind::note_off) continue;
+    auto& note = sounding[static_cast<std::size_t>(value)];
+    end(note);
+    if (what == performance::kind::note_off) continue;
+    note = std::ssize(notes);
+    notes.push_back({static_cast<fathom::index>(i), now, 0, value});
+  }
+  for (auto& note : sounding) end(note);
+  return notes;
 }
 
 inline meaning music() {
@@ -69,6 +103,38 @@ inline meaning music() {
           },
           [](const std::filesystem::path& path, std::span<const fathom::token> tokens) {
             fathom::data::write_midi(path, performance::decode(tokens));
+          },
+          [](std::span<const fathom::token> tokens) { return fathom::viz::music{piano_roll(tokens)}; }};
+}
+
+/// The tokens of a frame belong to it even where the window begins within it.
+template <class Codec>
+meaning speech(std::vector<std::string> rows) {
+  using fathom::data::codec2;
+  return {[](fathom::token t) { return Codec::name(t); },
+          [](std::span<const fathom::token> tokens, std::size_t i) {
+            const fathom::index field = Codec::classify(tokens[i]).field;
+            static constexpr std::array<const char*, 4> names{"shape", "refinement", "energy", "pitch"};
+            if (Codec::fields < codec2::fields) return std::string(names[static_cast<std::size_t>(field)]);
+            // Whether a frame is voiced is said by its last token: found there, or in the frame before.
+            for (std::size_t at = i; at < tokens.size() && at < i + codec2::fields; ++at)
+              if (tokens[at] >= codec2::unvoiced)
+                return std::string(tokens[at] == codec2::unvoiced ? "unvoiced, " : "voiced, ") + names[static_cast<std::size_t>(field)];
+            return std::string("cut off, ") + names[static_cast<std::size_t>(field)];
+          },
+          [](const std::filesystem::path& path, std::span<const fathom::token> tokens) {
+            fathom::data::write_wav(path, Codec::decode(tokens), Codec::rate);
+          },
+          [=](std::span<const fathom::token> tokens) {
+            fathom::viz::speech as{.rows = rows, .frame_seconds = static_cast<double>(Codec::frame_samples) / Codec::rate};
+            fathom::index frame = 0, before = -1;
+            for (std::size_t i = 0; i < tokens.size(); ++i) {
+              const fathom::index row = Codec::classify(tokens[i]).field;
+              if (row <= before) ++frame;
+              before = row;
+              as.places.push_back({static_cast<fathom::index>(i), frame, row});
+            }
+            return as;
           }};
 }
 
@@ -77,6 +143,8 @@ inline meaning meaning_of(std::string_view kind, const std::filesystem::path& to
   if (kind == "characters") return characters();
   if (kind == "subwords") return subwords(tokenizer);
   if (kind == "music") return music();
+  if (kind == "speech") return speech<fathom::data::codec2>({"shape", "refinement", "energy", "pitch"});
+  if (kind == "speech_vq") return speech<fathom::data::codec2_shapes>({"shape", "refinement"});
   fathom::fail("paper: ", kind, " is no kind of data");
 }
 

@@ -10,6 +10,7 @@
 //                features instead
 //   attention.png, attention.html   the attention over depth and context for one window
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -19,6 +20,7 @@
 
 #include <fathom/data/tokens.hpp>
 #include <fathom/viz.hpp>
+#include <fathom/viz/page.hpp>
 
 #include "kinds.hpp"
 #include "models.hpp"
@@ -175,9 +177,17 @@ void run(const options& o) {
   look_at_tokens(o, *weights, held_back.all(), meaning);
   probe(o, *weights, held_back.all());
 
-  const auto window = held_back.all().first(96);
-  const auto map = fathom::attention_map<net>(*weights, window);
-  fathom::viz::save_png(o.folder / "attention.png", map, {.heads = fathom::viz::heads::all, .labels = meaning.name});
+  // The figure and the page show the same window. The figure has room for the first of its tokens.
+  const auto window = held_back.all().first(static_cast<std::size_t>(net::context));
+  net::tape tape(1, net::context);
+  net::forward(*weights, {window, held_back.all().subspan(1, window.size()), 1, net::context}, tape);
+  std::vector<float> nll{std::nanf("")};  // of each token after those before it
+  nll.insert(nll.end(), tape.losses().begin(), tape.losses().end() - 1);
+  fathom::viz::save_page(o.folder / "attention.html", fathom::attention_map<net>(*weights, window),
+                         {.title = "The last block's attention, " PAPER_KIND, .as = meaning.shown_as(window),
+                          .labels = meaning.name, .nll = nll});
+  fathom::viz::save_png(o.folder / "attention.png", fathom::attention_map<net>(*weights, window.first(64)),
+                        {.heads = fathom::viz::heads::all, .labels = meaning.name});
 }
 
 int main(int argc, char** argv) {

@@ -8,6 +8,7 @@
 
 #include <fathom/data/bpe.hpp>
 #include <fathom/data/performance.hpp>
+#include <fathom/data/speech.hpp>
 #include <fathom/data/text.hpp>
 #include <fathom/data/tokens.hpp>
 #include <nlohmann/json.hpp>
@@ -25,7 +26,9 @@ data::corpus read(const options& o, const fs::path& documents) {
   if (o.kind == "characters") return data::text8(documents, whole);
   if (o.kind == "subwords") return data::subwords(documents, data::bpe(o.tokenizer), whole);
   if (o.kind == "music") return data::music(documents, whole);
-  fathom::fail("prepare: ", o.kind, " is none of characters, subwords, music");
+  if (o.kind == "speech") return data::speech(documents, whole);
+  if (o.kind == "speech_vq") return data::speech<data::codec2_shapes>(documents, whole);
+  fathom::fail("prepare: ", o.kind, " is none of characters, subwords, music, speech, speech_vq");
 }
 
 void run(const options& o) {
@@ -52,7 +55,7 @@ void run(const options& o) {
 int main(int argc, char** argv) {
   options o;
   CLI::App app("Turns documents into tokens");
-  app.add_option("kind", o.kind, "characters, subwords, music")->required();
+  app.add_option("kind", o.kind, "characters, subwords, music, speech, speech_vq")->required();
   app.add_option("documents", o.documents, "what fetch.py made")->required()->check(CLI::ExistingDirectory);
   app.add_option("folder", o.folder, "folder to write to")->required();
   app.add_option("--tokenizer", o.tokenizer, "folder of vocab.json and merges.txt, for subwords");
