@@ -1,6 +1,7 @@
 // The models of the experiments, by name: a kind of data says the vocabulary, a variant the architecture.
 #pragma once
 
+#include <cmath>
 #include <string_view>
 #include <type_traits>
 
@@ -40,6 +41,9 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
 
   // Ablations: what differs from `zero`.
   if (is("before")) return c;  // the cross-attention comes before self-attention (see below)
+  // Features as large at first as what self-attention reads (see initial_scale).
+  if (is("unit")) return c;
+  if (is("unit_live")) return c.shortcut.zero_init = false, c;
   if (is("linear")) return c.shortcut.features = feature_map::linear, c;
   if (is("identity")) return c.shortcut.features = feature_map::identity, c;
   if (is("hidden32")) return c.shortcut.hidden = 32, c;
@@ -68,6 +72,14 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   if (is("plain_l")) return large;
   if (is("zero_l")) return large.shortcut = {.depths = {3, 6, 11}, .zero_init = true}, large;
   throw "paper: no such variant";
+}
+
+/// What a variant multiplies an initial tensor with. The library begins all matrices with deviation 0.02, so that at width 128
+/// an mlp feature map shrinks what it reads to 1/40, and its keys and values are 1/40 of self-attention's. With deviations of
+/// 1 / sqrt(inputs) in both of its matrices, features are nearly as large as what they are made of.
+inline double initial_scale(std::string_view variant, std::string_view tensor, fathom::index inputs) {
+  const bool of_features = tensor.starts_with("shortcut.features.") && tensor.ends_with(".weight") && inputs > 0;
+  return variant.starts_with("unit") && of_features ? 1 / (0.02 * std::sqrt(static_cast<double>(inputs))) : 1;
 }
 
 // ---- Architectures that a config cannot say --------------------------------------------------------------------------

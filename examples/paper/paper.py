@@ -2,8 +2,8 @@
 
     paper.py EXPERIMENT ... [--jobs N] [--kinds KIND ...] [--quick]
 
-EXPERIMENT is sweep, comparison, ablations, scaling (each does the runs that it needs, and writes tables and figures), or
-report (tables and figures of the runs that there are). Runs that results/runs.csv has are not repeated; one that was stopped
+EXPERIMENT is sweep, comparison, ablations, scaling, speed, look (each does the runs that it needs, and writes tables and
+figures), or report (tables and figures of the runs that there are). Runs that results/runs.csv has are not repeated; one that was stopped
 goes on. run.sh makes the data and installs what this needs.
 """
 
@@ -24,7 +24,8 @@ import report
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-BUILD = ROOT / "build/paper"
+BUILD = ROOT / "build/paper"  # data, runs
+PROGRAMS = BUILD / "programs"  # where CMake was configured
 
 # ---- The budgets, fixed before the first run ---------------------------------------------------------------------------
 
@@ -37,9 +38,8 @@ ABLATION_TOKENS = 2_000_000
 COMPARED = ["plain", "plain11", "shortcut", "zero"]
 ABLATED_KINDS = ["characters", "music"]
 ABLATION_SEEDS = [1, 2]
-ABLATIONS = ["plain", "zero", "shortcut", "linear", "identity", "hidden32", "hidden512", "depths_2", "depths_4", "depths_8",
-             "depths_2_8", "depths_0_2_4_8", "depths_all", "depths_9", "depths_2_4_8_9", "replace", "replace_zero", "joint",
-             "dense", "before"]
+ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear", "identity", "hidden32", "hidden512", "depths_2", "depths_4", "depths_8",
+             "depths_2_8", "depths_0_2_4_8", "depths_all", "depths_9", "depths_2_4_8_9", "replace", "replace_zero", "joint", "before"]
 # A plain model and one with the shortcut, of each size.
 SCALES = [("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
 
@@ -144,7 +144,7 @@ def machine():
 def build(targets):
     log = BUILD / "build.log"
     with open(log, "w") as file:
-        done = subprocess.run(["cmake", "--build", str(BUILD / "programs"), "--target", *sorted(set(targets))], stdout=file,
+        done = subprocess.run(["cmake", "--build", str(PROGRAMS), "--target", *sorted(set(targets))], stdout=file,
                               stderr=subprocess.STDOUT)
     if done.returncode:
         sys.exit(f"paper.py: building failed; {log} says why")
@@ -172,7 +172,7 @@ def perform(runs, results, jobs):
         folder = folder_of(run)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "output", "w") as output:
-            command = [BUILD / "programs/examples/paper" / target, data_of(run.kind), folder, "--tokens", str(run.tokens),
+            command = [PROGRAMS / "examples/paper" / target, data_of(run.kind), folder, "--tokens", str(run.tokens),
                        "--rate", f"{run.rate:g}", "--seed", str(run.seed)]
             code = subprocess.run([str(word) for word in command], stdout=output, stderr=subprocess.STDOUT,
                                   env=dict(os.environ, OMP_NUM_THREADS="1")).returncode
@@ -222,7 +222,7 @@ def make_data(kind, source):
     if not documents.exists():
         command(sys.executable, HERE / "fetch.py", DOCUMENTS[kind], documents, "--cache", BUILD / "packages",
                 *(["--source", source] if source else []), *(["--quick"] if QUICK else []))
-    words = [BUILD / "programs/examples/paper/paper_prepare", kind, documents, folder]
+    words = [PROGRAMS / "examples/paper/paper_prepare", kind, documents, folder]
     if kind == "subwords":
         command(sys.executable, HERE / "train_bpe.py", documents / "train", folder / "tokenizer", SUBWORDS)
         words += ["--tokenizer", folder / "tokenizer"]
@@ -269,6 +269,17 @@ def ablations(results, kinds, jobs):
         perform(ablation_runs(results, kind), results, jobs)
 
 
+def scaling_runs(results, kind):
+    return [planned(kind, variant, seed, best_rate(results, kind, variant), ABLATION_TOKENS) for seed in ABLATION_SEEDS
+            for pair in SCALES for variant in pair]
+
+
+def scaling(results, kinds, jobs):
+    for kind in (kind for kind in kinds if kind in ABLATED_KINDS):
+        perform([run for pair in SCALES for run in sweep_runs(kind, pair)], results, jobs)
+        perform(scaling_runs(results, kind), results, jobs)
+
+
 SPEED_ROUNDS = 5
 
 
@@ -280,7 +291,7 @@ def speed(results, kinds, jobs):
             for variant in COMPARED:
                 folder = BUILD / "speed" / f"{kind}-{variant}"
                 shutil.rmtree(folder, ignore_errors=True)
-                command = [BUILD / "programs/examples/paper" / f"paper_train_{kind}_{variant}", data_of(kind), folder,
+                command = [PROGRAMS / "examples/paper" / f"paper_train_{kind}_{variant}", data_of(kind), folder,
                            "--tokens", str(20 * 2048)]
                 subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL,
                                env=dict(os.environ, OMP_NUM_THREADS="1"))
@@ -305,7 +316,7 @@ def look(results, kinds, jobs):
                 print(f"{run.name}: its weights are not here; run it again to look at it")
                 continue
             folder = BUILD / ("quick-look" if QUICK else "look") / run.name
-            command(BUILD / "programs/examples/paper" / f"paper_look_{kind}_{run.variant}", data_of(kind), weights, folder,
+            command(PROGRAMS / "examples/paper" / f"paper_look_{kind}_{run.variant}", data_of(kind), weights, folder,
                     "--windows", "4" if QUICK else "32",
                     *(["--tokenizer", data_of(kind) / "tokenizer"] if kind == "subwords" else []))
             report.add_look(results, run, folder)
@@ -320,24 +331,35 @@ def write_report(results, kinds):
     if rows:
         (results.folder / "comparison.md").write_text(report.markdown(rows))
     report.curves_figure(results, compared, kinds, COMPARED)
+    for name, runs_of, variants in ("ablations", ablation_runs, ["plain", "zero"]), ("scaling", scaling_runs, sum(SCALES, ())):
+        kinds_done = [k for k in ABLATED_KINDS if all(run in results.runs for run in sweep_runs(k, variants))]
+        report.pairs(results, name, {kind: runs_of(results, kind) for kind in kinds_done},
+                     dict(SCALES) if name == "scaling" else None)
 
 
-EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations, "look": look, "speed": speed}
+EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations, "scaling": scaling, "look": look, "speed": speed}
 
 
 def main():
-    global QUICK
+    global QUICK, BUILD, PROGRAMS, COMPARED, LOOKED_AT, RATES, SEEDS
     parser = argparse.ArgumentParser(description="The experiments of the paper.")
     parser.add_argument("experiments", nargs="+", choices=[*EXPERIMENTS, "report"])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, each with one thread")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--quick", action="store_true", help="tiny runs, to see that everything works")
+    parser.add_argument("--build", type=Path, default=BUILD, help="folder for data and runs")
+    parser.add_argument("--programs", type=Path, help="where CMake was configured; BUILD/programs unless given")
     for documents in sorted(set(DOCUMENTS.values())):
         parser.add_argument(f"--{documents}", type=Path, metavar="PATH", help="documents of your own")
     options = parser.parse_args()
+    BUILD = options.build.absolute()
+    PROGRAMS = (options.programs or options.build / "programs").absolute()
     QUICK = options.quick
+    if QUICK:
+        COMPARED, LOOKED_AT, RATES, SEEDS = ["plain", "zero"], ["zero"], RATES[:1], SEEDS[:1]
     results = Results(BUILD / "quick-results" if QUICK else HERE / "results")
-    build(["paper_prepare"])
+    build(["paper_prepare"] + [f"paper_{program}_{kind}_{variant}" for kind in options.kinds if QUICK
+                               for program, variants in (("train", COMPARED), ("look", LOOKED_AT)) for variant in variants])
     for kind in options.kinds:
         make_data(kind, getattr(options, DOCUMENTS[kind]))
     try:

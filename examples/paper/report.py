@@ -120,6 +120,28 @@ def comparison(results, runs_of, kinds, variants):
     return rows
 
 
+def pairs(results, name, runs_of, partners):
+    """A row for each kind and variant of an experiment, with the difference to a partner of the same seed: in ablations to
+    `plain`, in scaling of the shortcut to the plain model of its size."""
+    partner_of = {with_shortcut: plain for plain, with_shortcut in partners.items()} if partners else {}
+    rows = []
+    for kind, runs in runs_of.items():
+        done = [run for run in runs if run in results.runs]
+        by_variant = defaultdict(dict)
+        for run in done:
+            by_variant[run.variant][run.seed] = results.value(run, "best_validation_nll")
+        for variant, values in by_variant.items():
+            other = by_variant.get(partner_of.get(variant) if partners else "plain", {})
+            differences = [values[seed] - other[seed] for seed in values if seed in other and other is not values]
+            mean, half = interval(differences) if differences else (float("nan"),) * 2
+            run = next(run for run in done if run.variant == variant)
+            rows.append({"kind": kind, "variant": variant, "parameters": results.runs[run]["parameters"], "rate": f"{run.rate:g}",
+                         "seeds": len(values), "validation_nll": number(statistics.fmean(values.values())),
+                         "minus_plain": number(mean), "minus_plain_ci95": number(half)})
+    if rows:
+        write(results.folder / f"{name}.csv", rows)
+
+
 def curves_figure(results, runs_of, kinds, variants):
     """The paper's Figure 2: NLL of held-back data against tokens, and below it the difference to plain."""
     curves = curves_of(results)

@@ -79,6 +79,12 @@ void run(const options& o) {
                                   return true;
                                 }});
   weights_of = &trainer;
+  net::visit(
+      [](std::string_view name, fathom::initial, auto& tensor) {
+        const double scale = paper::initial_scale(PAPER_VARIANT, name, tensor.rank == 2 ? tensor.shape[0] : 0);
+        for (float& value : tensor.span()) value *= static_cast<float>(scale);
+      },
+      trainer.weights());
   const auto result = trainer.fit(train.all(), validation.all());
 
   net::tape tape(batch, net::context);
