@@ -21,9 +21,9 @@ bash cmake/require-packages.sh g++ clang libclang-rt-dev libomp-dev cmake ninja-
   python3-selenium
 # Other people's readers and writers of the files, for the tests that meet them.
 mkdir -p build
-if ! build/venv/bin/python -c 'import mido, numpy, safetensors' 2>/dev/null; then
-  echo "Installing mido, numpy and safetensors into build/venv"
-  python3 -m venv build/venv && build/venv/bin/python -m pip install --quiet mido numpy safetensors ||
+if ! build/venv/bin/python -c 'import matplotlib, mido, numpy, safetensors, scipy' 2>/dev/null; then
+  echo "Installing matplotlib, mido, numpy, safetensors and scipy into build/venv"
+  python3 -m venv build/venv && build/venv/bin/python -m pip install --quiet matplotlib mido numpy safetensors scipy ||
     echo "not to be had: the tests that need them will be skipped" >&2
 fi
 
