@@ -208,15 +208,15 @@ TEST_CASE("matrix instructions multiply as plain loops do", "[cuda]") {
   float d[128], dt[128];
   for (const std::uint64_t seed : seeds) {
     emulation::set_seed(seed);
-    cuda::launch("multiply", {1, 32, 768}, nullptr, &multiply<false>, static_cast<const bf16*>(a), static_cast<const bf16*>(b), d);
-    cuda::launch("multiply", {1, 32, 768}, nullptr, &multiply<true>, static_cast<const bf16*>(a), static_cast<const bf16*>(bt), dt);
+    cuda::launch("multiply", {1, 32, 768}, nullptr, &multiply<false>, &a[0], &b[0], d);
+    cuda::launch("multiply", {1, 32, 768}, nullptr, &multiply<true>, &a[0], &bt[0], dt);
     double worst = 0;
     for (int i = 0; i < 16; ++i)
       for (int j = 0; j < 8; ++j) {
+        const auto number = [](auto x) { return static_cast<double>(static_cast<float>(x)); };
         double sum = 0;
-        for (int k = 0; k < 16; ++k)
-          sum += static_cast<double>(static_cast<float>(a[i * 16 + k])) * static_cast<double>(static_cast<float>(b[k * 8 + j]));
-        worst = std::max({worst, std::abs(sum - static_cast<double>(d[i * 8 + j])), std::abs(sum - static_cast<double>(dt[i * 8 + j]))});
+        for (int k = 0; k < 16; ++k) sum += number(a[i * 16 + k]) * number(b[k * 8 + j]);
+        worst = std::max({worst, std::abs(sum - number(d[i * 8 + j])), std::abs(sum - number(dt[i * 8 + j]))});
       }
     CHECK(worst < 1e-5);
   }

@@ -734,7 +734,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, fathom::emulation::place at 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32,
               fathom::emulation::place at = fathom::emulation::place::here()) {
-  const auto from = [=](int lane, int from) { return lane / width * width + from % width; };
+  const auto from = [=](int lane, int n) { return lane / width * width + n % width; };
   return fathom::emulation::shuffle("__shfl_sync", mask, value, source, from, at);
 }
 template <class T>
