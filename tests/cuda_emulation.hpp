@@ -239,6 +239,7 @@ struct machine {
   std::uint64_t seed = 0, random_state = 0;
   const char* kernel = "";
   std::function<void()> body;
+  std::function<void(std::function<void()>)> launches;  // what happens to a launch; empty: it runs (cuda_library.hpp)
   std::vector<std::unique_ptr<fiber>> pool;
   std::vector<std::unique_ptr<block_state>> blocks;  // alive
   std::vector<warp_state*> ready;                    // warps that have threads that can run
@@ -708,7 +709,11 @@ inline void load_matrices(std::uint32_t (&r)[4], const void* row, bool transpose
 template <class... P, class... A>
 void launch(const char* operation, dim3 grid, dim3 block, std::size_t shared_bytes, bool cooperative, void (*kernel)(P...),
             const A&... arguments) {
-  run(operation, grid, block, shared_bytes, cooperative, [&] { kernel(P(arguments)...); });
+  const auto go = [=] { run(operation, grid, block, shared_bytes, cooperative, [=] { kernel(P(arguments)...); }); };
+  if (the_machine.launches)
+    the_machine.launches(go);
+  else
+    go();
 }
 
 }  // namespace fathom::emulation

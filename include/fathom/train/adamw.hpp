@@ -29,7 +29,8 @@ class adamw {
   using executor = typename Model::executor;
 
   explicit adamw(const adamw_options& options = {}, executor where = {})
-      : options_(options), where_(where), first_(make<parameters>()), second_(make<parameters>()) {
+      : options_(options), where_(where), first_(make<parameters>()), second_(make<parameters>()),
+        whole_(*first_) {
     if (!(options.rate >= 0) || !(options.beta1 >= 0 && options.beta1 < 1) || !(options.beta2 >= 0 && options.beta2 < 1) ||
         !(options.eps > 0) || !(options.decay >= 0) || !(options.clip >= 0))
       fail("adamw: rate ", options.rate, ", beta1 ", options.beta1, ", beta2 ", options.beta2, ", eps ", options.eps,
@@ -120,7 +121,9 @@ class adamw {
             .gradient_scale = 1};
   }
 
-  struct by_tensor {};
+  struct by_tensor {
+    explicit by_tensor(const parameters&) {}
+  };
   template <class Backend>
   struct optimizer_of {
     using type = by_tensor;

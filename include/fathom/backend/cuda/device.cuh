@@ -179,7 +179,7 @@ struct launch_shape {
   bool cooperative = false;  // all blocks at once, so that they can wait for each other
 };
 
-#if !defined(FATHOM_CUDA_EMULATION)
+#if !defined(FATHOM_CUDA_EMULATION) || defined(FATHOM_CUDA_LIBRARY)  // tests/cuda_library.hpp
 /// Raises an error that names the operation, unless the call succeeded.
 template <class... Pieces>
 void check(cudaError_t status, const Pieces&... what) {
