@@ -67,6 +67,7 @@ struct library {
   std::size_t used = 0;
   int open = 0;
   std::map<void*, std::size_t> blocks;
+  std::multimap<std::size_t, void*> freed;  // by size; given out again, so that not much lies there
 
   library() {
     void* const all = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -78,6 +79,7 @@ struct library {
     };
   }
   static constexpr std::size_t reserved = std::size_t{1} << 34;
+  static constexpr std::size_t poisoned = std::size_t{1} << 20;  // of a block: touching all of the largest takes time
 
   /// Calls f() while the memory of the GPU can be looked into.
   template <class F>
@@ -140,14 +142,19 @@ inline cudaError_t cudaMalloc(void** block, std::size_t bytes) {
   auto& l = fathom::emulation::the_library();
   const std::size_t size = (bytes + 4095) / 4096 * 4096 + 4096;  // a page that nobody owns behind each
   if (l.captured) return cudaErrorStreamCaptureUnsupported;
-  if (l.alive + size > l.room || l.used + size > l.reserved) return cudaErrorMemoryAllocation;
+  const auto again = l.freed.find(size);
+  if (l.alive + size > l.room || (again == l.freed.end() && l.used + size > l.reserved)) return cudaErrorMemoryAllocation;
   ++l.allocations;
-  *block = l.memory + l.used;
-  l.used += size;
+  if (again != l.freed.end()) {
+    *block = again->second;
+    l.freed.erase(again);
+  } else {
+    *block = l.memory + l.used;
+    l.used += size;
+  }
   l.alive += size;
   l.blocks[*block] = size;
-  // The end of the block is the end of memory that is there, up to the next multiple of 256.
-  l.with_memory([&] { std::memset(*block, 0xff, size); });
+  l.with_memory([&] { std::memset(*block, 0xff, std::min(size, l.poisoned)); });
   return cudaSuccess;
 }
 inline cudaError_t cudaFree(void* block) {
@@ -155,9 +162,9 @@ inline cudaError_t cudaFree(void* block) {
   if (!block) return cudaSuccess;
   const auto found = l.blocks.find(block);
   if (found == l.blocks.end()) return cudaErrorInvalidValue;
-  l.with_memory([&] { std::memset(block, 0xff, found->second); });  // who still reads it, reads NaN
-  madvise(block, found->second, MADV_FREE);
+  l.with_memory([&] { std::memset(block, 0xff, std::min(found->second, l.poisoned)); });  // who still reads it, reads NaN
   l.alive -= found->second;
+  l.freed.emplace(found->second, block);
   l.blocks.erase(found);
   return cudaSuccess;
 }
