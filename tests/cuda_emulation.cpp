@@ -76,7 +76,7 @@ __global__ void multiply(const bf16* a, const bf16* b, float* d) {
   else
     cuda::load_matrices<true>(y, right + lane % 16 * 8);
   float sum[4] = {};
-  cuda::mma(sum, x, {y[0], y[1]});
+  cuda::mma(sum, x, y[0], y[1]);
   for (int i = 0; i < 4; ++i) d[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sum[i];
 }
 

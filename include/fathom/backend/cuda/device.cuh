@@ -17,6 +17,8 @@
 #if defined(FATHOM_CUDA_EMULATION)
 /// Before a loop whose every turn is code of its own: its arrays then are registers.
 #define FATHOM_CUDA_UNROLL
+/// Before a loop whose turns are one code.
+#define FATHOM_CUDA_ROLL
 /// T name[count], shared by the threads of a block.
 #define FATHOM_CUDA_SHARED(T, name, count) \
   T* const name = ::fathom::emulation::static_shared<T, static_cast<std::size_t>(count)>([] {})
@@ -26,6 +28,7 @@
 #elif defined(__CUDACC__)
 #include <cuda_runtime.h>
 #define FATHOM_CUDA_UNROLL _Pragma("unroll")
+#define FATHOM_CUDA_ROLL _Pragma("unroll 1")
 #define FATHOM_CUDA_SHARED(T, name, count) __shared__ T name[count]
 #define FATHOM_CUDA_PLACE_ONLY
 #define FATHOM_CUDA_PLACE
@@ -54,16 +57,23 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* p) {
 }
 #endif
 
-/// Begins to copy 16 bytes from global to shared memory, past the registers and the first-level cache; if not `there`, 16
-/// zeros, and `from` is not read. Both addresses are multiples of 16. The bytes are there, for this thread, after
-/// wait_copies; for others, after a barrier behind that.
+/// Begins to copy 16, 8 or 4 bytes from global to shared memory, past the registers (16: also past the first-level cache); if
+/// not `there`, zeros, and `from` is not read. Both addresses are multiples of their number. The bytes are there, for this
+/// thread, after wait_copies; for others, after a barrier behind that.
+template <int Bytes = 16>
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool there FATHOM_CUDA_PLACE) {
+  static_assert(Bytes == 16 || Bytes == 8 || Bytes == 4);
 #if defined(FATHOM_CUDA_EMULATION)
-  emulation::copy_async(to, from, 16, there ? 16 : 0, at);
+  emulation::copy_async(to, from, Bytes, there ? Bytes : 0, at);
 #else
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(__cvta_generic_to_global(from)),
-               "r"(there ? 16 : 0)
-               : "memory");
+  const auto source = __cvta_generic_to_global(from);
+  if constexpr (Bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(source), "r"(there ? 16 : 0)
+                 : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(source), "n"(Bytes),
+                 "r"(there ? Bytes : 0)
+                 : "memory");
 #endif
 }
 /// What this thread has begun to copy since the last commit is one group.
@@ -138,16 +148,15 @@ __device__ __forceinline__ float exp2_fast(float x) {
 
 /// d [16, 8] += a [16, 16] b [16, 8], a and b bf16, by a warp. With group = lane / 4, member = lane % 4 a lane has
 ///   a[0], a[1]: columns 2 member, + 1 of rows group, group + 8;   a[2], a[3]: the same rows, columns 2 member + 8, + 9
-///   b[0], b[1]: rows 2 member, + 1; 2 member + 8, + 9;  column group
+///   b0, b1:     rows 2 member, + 1; 2 member + 8, + 9;  column group
 ///   d[0], d[1]: columns 2 member, + 1 of row group;               d[2], d[3]: of row group + 8
-__device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2] FATHOM_CUDA_PLACE) {
+__device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1 FATHOM_CUDA_PLACE) {
 #if defined(FATHOM_CUDA_EMULATION)
-  emulation::mma(d, a, b, at);
+  emulation::mma(d, a, {b0, b1}, at);
 #else
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
 }
 
