@@ -34,6 +34,7 @@ if has bench; then
     start "bench_steps_$model" -x cu "-DFATHOM_BENCH_MODEL=$model" bench/steps.cpp
   done
   start bench_attention_gpu bench/attention_gpu.cu
+  start example examples/gpu.cu
 fi
 failed=0
 for job in "${jobs[@]}"; do
@@ -63,6 +64,8 @@ if has sanitizer; then
   done
 fi
 if has bench; then
+  (cd "$out" && cat ../../include/fathom/*/*.hpp >text.txt)  # something to learn: the library
+  run example bash -c "cd $out && time ./example text.txt"
   run attention "$out/bench_attention_gpu"
   run pytorch python3 bench/compare_pytorch_gpu.py --programs "$out"
 fi

@@ -168,6 +168,14 @@ inline cudaError_t cudaFree(void* block) {
   l.blocks.erase(found);
   return cudaSuccess;
 }
+inline cudaError_t cudaMallocHost(void** block, std::size_t bytes) {
+  *block = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  return *block ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaFreeHost(void* block) {
+  std::free(block);
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemset(void* block, int value, std::size_t bytes) {
   fathom::emulation::the_library().with_memory([&] { std::memset(block, value, bytes); });
   return cudaSuccess;

@@ -115,8 +115,8 @@ inline constexpr fathom::reference::context<double> oracle{};
 
 template <class Compute>
 typename backend::cuda<Compute>::executor& executor() {
-  static typename backend::cuda<Compute>::executor one;
-  return one;
+  static auto* const one = new typename backend::cuda<Compute>::executor;  // CUDA may end before static objects do
+  return *one;
 }
 
 /// Runs an operation, several times, each time with the results as they were; they then hold what it made of them.

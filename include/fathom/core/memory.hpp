@@ -47,6 +47,7 @@ namespace detail {
 /// Where numbers lie, and how they get there. This is the host's memory; a backend that has memory of its own (a GPU) says so
 /// with a type like this one, `memory`.
 struct host_memory {
+  using staging = host_memory;  // of the host's: where numbers best go for it to read
   /// A block of zeroed bytes, at a multiple of fathom::alignment. Fails where there is no room.
   [[nodiscard]] static void* allocate(std::size_t bytes) { return detail::zeroed_block(bytes); }
   static void release(void* block) { std::free(block); }
@@ -119,14 +120,14 @@ class reader {
     if constexpr (std::is_same_v<Memory, host_memory>) {
       return {from, size};
     } else {
-      if (copy_.bytes().size() < size * sizeof(T)) copy_ = buffer(size * sizeof(T));
+      if (copy_.bytes().size() < size * sizeof(T)) copy_ = buffer_in<typename Memory::staging>(size * sizeof(T));
       Memory::copy(copy_.bytes().data(), from, size * sizeof(T));
       return {reinterpret_cast<const T*>(copy_.bytes().data()), size};
     }
   }
 
  private:
-  buffer copy_;
+  buffer_in<typename Memory::staging> copy_;
 };
 
 /// Parameters for the host to read; use it like a pointer: to themselves, or to a copy of those in another memory.

@@ -479,9 +479,14 @@ struct transformer {
       return {a, sequences_, capacity_};
     }
 
-    /// The host counts in its own memory.
+    /// The host counts in its own memory, where the tokens that are read lie behind the lengths, as they do in the other.
     void place_lengths() {
-      if constexpr (!is_on_host<Backend>) host_lengths_ = buffer(static_cast<std::size_t>(sequences_) * sizeof(index));
+      if constexpr (!is_on_host<Backend>) {
+        arena a;
+        static_cast<void>(a.take<index>(sequences_));
+        static_cast<void>(a.take<token>(cache_views::rows_at_once(sequences_)));
+        host_lengths_ = buffer(a.used());
+      }
       lengths_ = is_on_host<Backend> ? views_.lengths : reinterpret_cast<index*>(host_lengths_.bytes().data());
     }
 
@@ -544,8 +549,12 @@ struct transformer {
   template <class W>
   static void run_tokens(const W& w, std::span<const token> tokens, cache& c, const extent& e, bool want_logits) {
     if constexpr (!is_on_host<Backend>) {
-      c.where_.upload(c.views_.tokens, tokens.data(), tokens.size_bytes());
-      c.where_.upload(c.views_.lengths, c.lengths_, static_cast<std::size_t>(c.sequences_) * sizeof(index));
+      // Both in one go: the lengths and, behind them, the tokens.
+      const auto tokens_at = static_cast<std::size_t>(reinterpret_cast<std::byte*>(c.views_.tokens) -
+                                                      reinterpret_cast<std::byte*>(c.views_.lengths));
+      std::byte* const both = c.host_lengths_.bytes().data();
+      std::copy_n(tokens.data(), tokens.size(), reinterpret_cast<token*>(both + tokens_at));
+      c.where_.upload(c.views_.lengths, both, tokens_at + tokens.size_bytes());
       tokens = {c.views_.tokens, tokens.size()};
     }
     const auto run = [&](const auto& on) {

@@ -32,14 +32,18 @@ __global__ void cross_entropy_rows(index columns, const float* logits, index str
   losses[i] = target < 0 ? 0 : lse[i] - row[target];
 }
 
+/// `rounded`: a copy for the products that follow; or null
 __global__ void cross_entropy_rows_backward(index columns, float* logits, index stride, const token* targets, const float* lse,
-                                            float scale) {
+                                            float scale, bf16* rounded, index rounded_stride) {
   const index i = blockIdx.x;
   float* const row = logits + i * stride;
   const token target = targets[i];
   const float offset = lse[i];
-  for (index j = threadIdx.x; j < columns; j += blockDim.x)
-    row[j] = target < 0 ? 0 : scale * (expf(row[j] - offset) - (j == target ? 1.0f : 0.0f));
+  for (index j = threadIdx.x; j < columns; j += blockDim.x) {
+    const float d = target < 0 ? 0 : scale * (expf(row[j] - offset) - (j == target ? 1.0f : 0.0f));
+    row[j] = d;
+    if (rounded) rounded[i * rounded_stride + j] = from_float<bf16>(d);
+  }
 }
 
 }  // namespace kernel
@@ -50,17 +54,19 @@ namespace detail {
 
 /// losses [rows] = -log softmax(logits)[target], 0 where the target is -1; keeps lse [rows]
 template <class C>
-void cross_entropy_forward(const context<C>& on, in logits, std::span<const token> targets, float* losses, float* lse) {
+void cross_entropy_forward(const context<C>& on, matrix_in logits, std::span<const token> targets, float* losses, float* lse) {
   on.begin();
   launch("cross_entropy_forward", {static_cast<unsigned>(logits.rows), detail::threads_of_row(logits.columns)}, on.stream(),
          &kernel::cross_entropy_rows, logits.columns, logits.data, logits.stride, targets.data(), losses, lse);
 }
 /// logits become their gradient: scale (softmax(logits) - onehot(target)); 0 where the target is -1
 template <class C>
-void cross_entropy_backward(const context<C>& on, out logits, std::span<const token> targets, const float* lse, float scale) {
+void cross_entropy_backward(const context<C>& on, matrix_out logits, std::span<const token> targets, const float* lse, float scale) {
   on.begin();
+  const matrix<bf16> rounded = detail::room_for_copy(on, logits);
   launch("cross_entropy_backward", {static_cast<unsigned>(logits.rows), detail::threads_of_row(logits.columns)}, on.stream(),
-         &kernel::cross_entropy_rows_backward, logits.columns, logits.data, logits.stride, targets.data(), lse, scale);
+         &kernel::cross_entropy_rows_backward, logits.columns, logits.data, logits.stride, targets.data(), lse, scale, rounded.data,
+         rounded.stride);
 }
 
 }  // namespace fathom::cuda

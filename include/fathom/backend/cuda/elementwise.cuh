@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "fathom/backend/cuda/runtime.cuh"
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/matrix.hpp"
 
 namespace fathom::cuda {
@@ -126,8 +127,10 @@ struct gelu_gradient_element {
 
 inline constexpr float layer_norm_eps = 1e-5f;
 
+/// `rounded`: a copy of y for the product that follows; or null
 __global__ void layer_norm_rows(index rows, index columns, const float* x, index x_stride, const float* gain,
-                                const float* bias, float* y, index y_stride, float* mean, float* rstd) {
+                                const float* bias, float* y, index y_stride, float* mean, float* rstd, bf16* rounded,
+                                index rounded_stride) {
   const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (i >= rows) return;
   const index lane = threadIdx.x % 32;
@@ -139,7 +142,11 @@ __global__ void layer_norm_rows(index rows, index columns, const float* x, index
   float squares = 0;
   for (index j = lane; j < columns; j += 32) squares += (row[j] - m) * (row[j] - m);
   const float r = 1 / sqrtf(warp_sum(squares) / count + layer_norm_eps);
-  for (index j = lane; j < columns; j += 32) y[i * y_stride + j] = (row[j] - m) * r * gain[j] + bias[j];
+  for (index j = lane; j < columns; j += 32) {
+    const float normed = (row[j] - m) * r * gain[j] + bias[j];
+    y[i * y_stride + j] = normed;
+    if (rounded) rounded[i * rounded_stride + j] = from_float<bf16>(normed);
+  }
   if (lane == 0) {
     mean[i] = m;
     rstd[i] = r;
@@ -235,6 +242,8 @@ __global__ void sum_in_double(const float* x, index count, double* total) {
 
 namespace detail {
 
+inline constexpr index few = 8;  // rows that decoding's products have at most
+
 [[nodiscard]] inline unsigned blocks_of(index count, index each, index most = index{1} << 30) {
   return static_cast<unsigned>(std::clamp<index>((count + each - 1) / each, 1, most));
 }
@@ -256,6 +265,20 @@ template <class T, class U>
   return x.stride == x.columns && y.stride == y.columns;
 }
 
+/// The distance of rows of an operand's copy: whole 16 bytes.
+[[nodiscard]] inline index copy_stride(index columns) { return (columns + 7) / 8 * 8; }
+
+/// Where an operation whose result is an operand of the products that follow writes it a second time, rounded to bf16; without
+/// data where they take it as it is, or it has few rows (matmul.cuh).
+template <class Compute>
+[[nodiscard]] matrix<bf16> room_for_copy(const context<Compute>& on, matrix_in y) {
+  if (!std::is_same_v<Compute, bf16> || y.rows <= few) return {};
+  const index stride = copy_stride(y.columns);
+  bf16* const to = on.template scratch<bf16>(y.rows * stride);
+  on.on().keep_copy({y.data, y.rows, y.columns, y.stride, to});
+  return {to, y.rows, y.columns, stride};
+}
+
 /// g0, g1 [columns] += the sums over the rows of what f says
 template <class C, class F>
 void add_column_sums(const context<C>& on, const char* operation, index rows, index columns, const F& f, float* g0, float* g1) {
@@ -273,34 +296,34 @@ void add_column_sums(const context<C>& on, const char* operation, index rows, in
 
 /// y = x
 template <class C>
-void copy(const context<C>& on, in x, out y) {
+void copy(const context<C>& on, matrix_in x, matrix_out y) {
   on.begin();
   detail::for_elements(on, "copy", y.rows, y.columns, detail::are_compact(x, y),
                        kernel::copy_element<float, float>{x.data, x.stride, y.data, y.stride});
 }
 /// y += x
 template <class C>
-void add(const context<C>& on, in x, out y) {
+void add(const context<C>& on, matrix_in x, matrix_out y) {
   on.begin();
   detail::for_elements(on, "add", y.rows, y.columns, detail::are_compact(x, y),
                        kernel::add_element{x.data, x.stride, y.data, y.stride});
 }
 /// y = 0
 template <class C>
-void zero(const context<C>& on, out y) {
+void zero(const context<C>& on, matrix_out y) {
   on.begin();
   detail::for_elements(on, "zero", y.rows, y.columns, y.stride == y.columns, kernel::zero_element{y.data, y.stride});
 }
 /// y = GELU(x)
 template <class C>
-void gelu_forward(const context<C>& on, in x, out y) {
+void gelu_forward(const context<C>& on, matrix_in x, matrix_out y) {
   on.begin();
   detail::for_elements(on, "gelu_forward", y.rows, y.columns, detail::are_compact(x, y),
                        kernel::gelu_element{x.data, x.stride, y.data, y.stride});
 }
 /// dx = dy GELU'(x)
 template <class C>
-void gelu_backward(const context<C>& on, in x, in dy, out dx) {
+void gelu_backward(const context<C>& on, matrix_in x, matrix_in dy, matrix_out dx) {
   on.begin();
   detail::for_elements(on, "gelu_backward", dx.rows, dx.columns, detail::are_compact(x, dx) && dy.stride == dy.columns,
                        kernel::gelu_gradient_element{x.data, x.stride, dy.data, dy.stride, dx.data, dx.stride});
@@ -308,21 +331,22 @@ void gelu_backward(const context<C>& on, in x, in dy, out dx) {
 
 /// g [N] += sum over the rows of y [M, N]. Keeps the operands of products: it comes between two that have y.
 template <class C>
-void column_sums(const context<C>& on, in y, float* g) {
+void column_sums(const context<C>& on, matrix_in y, float* g) {
   on.on().free_scratch_but_copies();
   detail::add_column_sums(on, "column_sums", y.rows, y.columns, kernel::sum_of_column{y.data, y.stride}, g, nullptr);
 }
 
 /// y = (x - mean) rstd gain + bias, row by row; keeps mean [rows] and rstd [rows]
 template <class C>
-void layer_norm_forward(const context<C>& on, in x, const float* gain, const float* bias, out y, float* mean, float* rstd) {
+void layer_norm_forward(const context<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float* mean, float* rstd) {
   on.begin();
+  const matrix<bf16> rounded = detail::room_for_copy(on, y);
   launch("layer_norm_forward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows, x.rows, x.columns,
-         x.data, x.stride, gain, bias, y.data, y.stride, mean, rstd);
+         x.data, x.stride, gain, bias, y.data, y.stride, mean, rstd, rounded.data, rounded.stride);
 }
 /// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well
 template <class C>
-void layer_norm_backward(const context<C>& on, in x, const float* gain, const float* mean, const float* rstd, in dy, out dx,
+void layer_norm_backward(const context<C>& on, matrix_in x, const float* gain, const float* mean, const float* rstd, matrix_in dy, matrix_out dx,
                          float* dgain, float* dbias) {
   on.begin();
   launch("layer_norm_backward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows_backward, x.rows,

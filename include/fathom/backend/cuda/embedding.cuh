@@ -34,19 +34,19 @@ struct embed_element {
 inline constexpr int sort_threads = 256;
 
 /// order [count]: the rows by token, and rows of one token as they come. Every thread finds the place of one row.
-__global__ void sort_rows(const token* tokens, index count, int* order) {
+__global__ void sort_rows(const token* tokens, int count, int* order) {
   FATHOM_CUDA_SHARED(token, others, sort_threads);
-  const index i = static_cast<index>(blockIdx.x) * sort_threads + threadIdx.x;
+  const int lane = static_cast<int>(threadIdx.x), i = static_cast<int>(blockIdx.x) * sort_threads + lane;
   const token mine = i < count ? tokens[i] : 0;
-  index place = 0;
-  for (index first = 0; first < count; first += sort_threads) {
+  int place = 0;
+  for (int first = 0; first < count; first += sort_threads) {
     __syncthreads();
-    if (first + threadIdx.x < count) others[threadIdx.x] = tokens[first + threadIdx.x];
+    if (first + lane < count) others[lane] = tokens[first + lane];
     __syncthreads();
-    const index last = count - first < sort_threads ? count - first : sort_threads;
-    for (index n = 0; n < last; ++n) place += others[n] < mine || (others[n] == mine && first + n < i);
+    const int last = count - first < sort_threads ? count - first : sort_threads, before_me = i - first;
+    for (int n = 0; n < last; ++n) place += others[n] < mine || (others[n] == mine && n < before_me);
   }
-  if (i < count) order[place] = static_cast<int>(i);
+  if (i < count) order[place] = i;
 }
 
 inline constexpr index rows_per_piece = 32;
@@ -110,7 +110,7 @@ struct add_position {
 /// x [rows, width] = wte[tokens] + wpe[positions]; tables of float or bf16
 template <class C, class Tokens, class Positions>
 void embedding_forward(const context<C>& on, const extent& e, std::span<const token> tokens, const Tokens& wte,
-                       const Positions& wpe, out x) {
+                       const Positions& wpe, matrix_out x) {
   on.begin();
   using element = kernel::embed_element<typename Tokens::value_type, typename Positions::value_type>;
   detail::for_elements(on, "embedding_forward", x.rows, x.columns, false,
@@ -119,7 +119,7 @@ void embedding_forward(const context<C>& on, const extent& e, std::span<const to
 
 /// dwte[tokens] += dx, dwpe[positions] += dx, for sequences that begin at position 0
 template <class C, class Tokens, class Positions>
-void embedding_backward(const context<C>& on, const extent& e, std::span<const token> tokens, in dx, Tokens& dwte,
+void embedding_backward(const context<C>& on, const extent& e, std::span<const token> tokens, matrix_in dx, Tokens& dwte,
                         Positions& dwpe) {
   if (e.starts) fail("cuda: embedding_backward of sequences that do not begin at position 0");
   on.begin();
@@ -130,7 +130,7 @@ void embedding_backward(const context<C>& on, const extent& e, std::span<const t
   float* const heads = on.template scratch<float>(pieces * columns);
   float* const tails = on.template scratch<float>(pieces * columns);
   launch("embedding_backward", {detail::blocks_of(rows, kernel::sort_threads), kernel::sort_threads}, on.stream(),
-         &kernel::sort_rows, tokens.data(), rows, order);
+         &kernel::sort_rows, tokens.data(), static_cast<int>(rows), order);
   const launch_shape shape{{detail::blocks_of(columns, 128), static_cast<unsigned>(pieces)}, 128};
   launch("embedding_backward", shape, on.stream(), &kernel::add_runs, tokens.data(), static_cast<const int*>(order), rows, dx.data,
          dx.stride, columns, dwte.data(), heads, tails);

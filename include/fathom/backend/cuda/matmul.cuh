@@ -62,7 +62,7 @@ namespace detail {
 /// An epilogue in parts: what is added to the product, and the rest, as cuBLASLt has it and as a kernel has it.
 template <class Rest>
 struct epilogue_parts {
-  in residual;  // without data: none
+  matrix_in residual;  // without data: none
   cublasLtEpilogue_t fused;
   const float* bias;
   float* before;  // what GELU is applied to: written, or for its gradient read
@@ -134,8 +134,8 @@ struct product_task {
   index right_rows, right_columns, right_stride;
   bool left_transposed, right_transposed;
   cudaDataType_t type;  // of both operands
-  out y;
-  in residual;  // without data: none
+  matrix_out y;
+  matrix_in residual;  // without data: none
   cublasLtEpilogue_t epilogue;
   const float* bias;
   float* before;
@@ -164,7 +164,7 @@ struct product_task {
                                             static_cast<std::int64_t>(stride)),
                  t.operation);
   };
-  const in c = t.residual.data ? t.residual : in(t.y);
+  const matrix_in c = t.residual.data ? t.residual : matrix_in(t.y);
   layout(plan->a, t.type, t.right_rows, t.right_columns, t.right_stride);
   layout(plan->b, t.type, t.left_rows, t.left_columns, t.left_stride);
   layout(plan->c, CUDA_R_32F, t.y.rows, t.y.columns, c.stride);
@@ -234,7 +234,7 @@ template <class Compute, class T>
   if constexpr (std::is_same_v<T, Compute>) {
     return x;
   } else {
-    const index stride = (x.columns + 7) / 8 * 8;  // rows of whole 16 bytes
+    const index stride = copy_stride(x.columns);
     const gpu::copy_of wanted{x.data, x.rows, x.columns, x.stride, nullptr};
     for (const gpu::copy_of& c : on.on().copies)
       if (c == wanted) return {static_cast<const Compute*>(c.copy), x.rows, x.columns, stride};
@@ -248,7 +248,7 @@ template <class Compute, class T>
 
 template <class Compute, class T, class U, class Rest>
 void product(const context<Compute>& on, const char* operation, matrix<const T> x, bool x_transposed, matrix<const U> w,
-             bool w_transposed, out y, const epilogue_parts<Rest>& e) {
+             bool w_transposed, matrix_out y, const epilogue_parts<Rest>& e) {
   if (y.rows == 0 || y.columns == 0) return;
   const matrix<const Compute> left = operand<Compute>(on, x), right = operand<Compute>(on, w);
   product_task task{.operation = operation,
@@ -364,10 +364,8 @@ struct from_row {
 
 namespace detail {
 
-inline constexpr index few = 8;  // rows that are few
-
 template <int Rows, class C, class P, class Rest>
-void some_rows(const context<C>& on, const char* operation, in x, matrix<const P> w, out y, in residual, const Rest& rest,
+void some_rows(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y, matrix_in residual, const Rest& rest,
                index first) {
   const auto aligned = [](const auto& m) {
     return alignment_of(m.data) >= 16 && m.stride * static_cast<index>(sizeof *m.data) % 16 == 0;
@@ -380,7 +378,7 @@ void some_rows(const context<C>& on, const char* operation, in x, matrix<const P
 
 /// y = epilogue(x w^T) for a few rows of x
 template <class C, class P, class Rest>
-void product_of_few_rows(const context<C>& on, const char* operation, in x, matrix<const P> w, out y,
+void product_of_few_rows(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y,
                          const epilogue_parts<Rest>& e) {
   index i = 0;
   for (; i + kernel::most_rows <= y.rows; i += kernel::most_rows)
@@ -389,7 +387,7 @@ void product_of_few_rows(const context<C>& on, const char* operation, in x, matr
 }
 
 template <class C, class P, class Rest>
-void product_nt(const context<C>& on, const char* operation, in x, matrix<const P> w, out y, const epilogue_parts<Rest>& e) {
+void product_nt(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y, const epilogue_parts<Rest>& e) {
   if (y.rows <= few) {
     on.begin();
     product_of_few_rows(on, operation, x, w, y, e);
@@ -404,34 +402,34 @@ void product_nt(const context<C>& on, const char* operation, in x, matrix<const 
 
 /// y [M, N] = epilogue(x [M, K] w [K, N])
 template <class C, class P, class Epilogue>
-void matmul(const context<C>& on, in x, matrix<P> w, out y, const Epilogue& epilogue) {
+void matmul(const context<C>& on, matrix_in x, matrix<P> w, matrix_out y, const Epilogue& epilogue) {
   on.on().free_scratch_but_copies();
   detail::product(on, "matmul", x, false, matrix<const std::remove_const_t<P>>(w), false, y, detail::parts_of(epilogue));
   on.begin();
 }
 /// y [M, N] = epilogue(x [M, K] w [N, K]^T)
 template <class C, class P, class Epilogue>
-void matmul_nt(const context<C>& on, in x, matrix<P> w, out y, const Epilogue& epilogue) {
+void matmul_nt(const context<C>& on, matrix_in x, matrix<P> w, matrix_out y, const Epilogue& epilogue) {
   detail::product_nt(on, "matmul_nt", x, matrix<const std::remove_const_t<P>>(w), y, detail::parts_of(epilogue));
 }
 /// g [K, N] += x [M, K]^T y [M, N]
 template <class C>
-void matmul_tn(const context<C>& on, in x, in y, out g) {
+void matmul_tn(const context<C>& on, matrix_in x, matrix_in y, matrix_out g) {
   on.on().free_scratch_but_copies();
   detail::product(on, "matmul_tn", x, true, y, false, g, detail::parts_of(epilogue::add<float>{g}));
 }
 
 // Weights that are tensors are matrices; packed ones are transposed.
 template <class C, class P, index... Extents, class Epilogue>
-void matmul(const context<C>& on, in x, const tensor<P, Extents...>& w, out y, const Epilogue& epilogue) {
+void matmul(const context<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {
   matmul(on, x, w.view(), y, epilogue);
 }
 template <class C, class P, index... Extents, class Epilogue>
-void matmul_nt(const context<C>& on, in x, const tensor<P, Extents...>& w, out y, const Epilogue& epilogue) {
+void matmul_nt(const context<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {
   matmul_nt(on, x, w.view(), y, epilogue);
 }
 template <class C, class P, index In, index Out, class Epilogue>
-void matmul(const context<C>& on, in x, const packed_matrix<P, In, Out>& w, out y, const Epilogue& epilogue) {
+void matmul(const context<C>& on, matrix_in x, const packed_matrix<P, In, Out>& w, matrix_out y, const Epilogue& epilogue) {
   detail::product_nt(on, "matmul", x, w.transposed.view(), y, detail::parts_of(epilogue));
 }
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <map>
 #include <memory>
@@ -42,8 +43,21 @@ inline void require_gpu() {
   if (major < 8) fail("cuda: the GPU has compute capability ", major, ".", minor, expected);
 }
 
+/// Memory of the host that the GPU copies to at its full speed.
+struct pinned_memory {
+  [[nodiscard]] static void* allocate(std::size_t bytes) {
+    void* block = nullptr;
+    check(cudaMallocHost(&block, bytes), "pinned memory of ", bytes, " bytes");
+    std::memset(block, 0, bytes);
+    return block;
+  }
+  static void release(void* block) { static_cast<void>(cudaFreeHost(block)); }
+};
+
 /// The memory of the GPU (core/memory.hpp). Copying waits for everything that the GPU was told before.
 struct memory {
+  using staging = pinned_memory;
+
   [[nodiscard]] static void* allocate(std::size_t bytes) {
     require_gpu();
     void* block = nullptr;
@@ -93,10 +107,11 @@ class gpu {
   }
   /// What the objects that a thread makes share, unless they are given another.
   [[nodiscard]] static std::shared_ptr<gpu> of_this_thread() {
-    static thread_local std::weak_ptr<gpu> known;
-    std::shared_ptr<gpu> shared = known.lock();
-    if (!shared) known = shared = std::make_shared<gpu>();
-    return shared;
+    static thread_local std::shared_ptr<gpu> known;
+    int number = 0;
+    if (known) check(cudaGetDevice(&number), "which GPU");
+    if (!known || known->number_ != number) known = std::make_shared<gpu>();
+    return known;
   }
 
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
@@ -118,7 +133,8 @@ class gpu {
 
   // ---- Scratch: memory for one operation -------------------------------------------------------------------------------
 
-  /// Operands of the products that came last, rounded to bf16: the next one often has one of them again.
+  /// Operands of the products that came last, or results of the operation before, rounded to bf16: the next product often has
+  /// one of them again.
   struct copy_of {
     const void* data;
     index rows, columns, stride;
@@ -225,6 +241,7 @@ class context {
  public:
   using scalar = float;
   using compute = Compute;
+  static constexpr index largest_head_width = 256;  // of attention
 
   explicit context(gpu& on) : gpu_(&on) {}
   [[nodiscard]] static constexpr int rank() { return 0; }
@@ -246,7 +263,7 @@ class context {
   gpu* gpu_;
 };
 
-using in = matrix<const float>;
-using out = matrix<float>;
+using matrix_in = matrix<const float>;
+using matrix_out = matrix<float>;
 
 }  // namespace fathom::cuda
