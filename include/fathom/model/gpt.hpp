@@ -84,11 +84,11 @@ template <config Given>
   return valid ? C : config{.vocab = 1, .context = 1, .width = 1, .depth = 1, .heads = 1, .hidden = 1};
 }
 
-/// The architecture that a config describes, member for member. The config itself is no template argument of types: nvcc
-/// cannot name those in functions that are not templates, and error messages are longer.
+/// The architecture that a config describes, by the members of what checked<>() returned. A config itself is no template
+/// argument of types: nvcc cannot name those everywhere, and error messages are longer.
 template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, std::uint64_t Depths,
           feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
-struct gpt_of {
+struct gpt {
   static constexpr config configuration{.vocab = Vocab,
                                         .context = Context,
                                         .width = Width,
@@ -149,10 +149,5 @@ struct gpt_of {
   using body = typename body_of<has_shortcut, C.depth>::type;
   using head = output_head<C.vocab, E, C.tied>;
 };
-
-/// The same of a config that checked<>() returned.
-template <config C>
-using gpt = gpt_of<C.vocab, C.context, C.width, C.depth, C.heads, C.hidden, C.tied, C.shortcut.depths.bits, C.shortcut.features,
-                   C.shortcut.hidden, C.shortcut.placement, C.shortcut.zero_init>;
 
 }  // namespace fathom
