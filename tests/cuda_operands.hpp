@@ -124,9 +124,9 @@ template <class Compute = float, class F>
 void run(const F& f, std::initializer_list<operand*> results) {
   std::vector<std::vector<float>> before, first;
   for (operand* const r : results) before.push_back(r->block());
-  for (const std::uint64_t seed : {0, 3, 6}) {
+  for (const int seed : {0, 3, 6}) {
 #if defined(FATHOM_CUDA_EMULATION)
-    emulation::set_seed(seed);
+    emulation::set_seed(static_cast<std::uint64_t>(seed));
 #endif
     for (std::size_t n = 0; n < results.size(); ++n) {
       results.begin()[n]->block() = before[n];

@@ -28,7 +28,8 @@ const auto magnitude = [](double x) { return std::abs(x); };
 TEST_CASE("copy, add, zero, column_sums on the GPU", "[cuda]") {
   random from(5, 0);
   std::size_t turn = 0;
-  for (const auto& [rows, columns] : matrix_shapes) {
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
     ++turn;
     INFO("[" << rows << ", " << columns << "]");
     operand x(rows, columns, layouts[turn % 3]);
@@ -62,7 +63,8 @@ TEST_CASE("copy, add, zero, column_sums on the GPU", "[cuda]") {
 TEST_CASE("GELU on the GPU", "[cuda]") {
   random from(6, 0);
   std::size_t turn = 0;
-  for (const auto& [rows, columns] : matrix_shapes) {
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
     ++turn;
     INFO("[" << rows << ", " << columns << "]");
     operand x(rows, columns, layouts[turn % 3]), dy(rows, columns, layouts[turn / 2 % 3]);
@@ -89,7 +91,8 @@ TEST_CASE("GELU on the GPU", "[cuda]") {
 TEST_CASE("layer_norm on the GPU", "[cuda]") {
   random from(7, 0);
   std::size_t turn = 0;
-  for (const auto& [rows, columns] : matrix_shapes) {
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
     ++turn;
     INFO("[" << rows << ", " << columns << "]");
     operand x(rows, columns, layouts[turn % 3]), gain(1, columns), bias(1, columns), dy(rows, columns, layouts[turn / 3 % 3]);
@@ -117,15 +120,16 @@ TEST_CASE("layer_norm on the GPU", "[cuda]") {
         },
         {&dx, &dgain, &dbias});
     check_close("dx", dx, wdx, [&](index i, index) { return factor(i) * 64 * (1 + wr[static_cast<std::size_t>(i)]); });
-    check_close("dgain", dgain, wdg, [&](index, index) { return static_cast<double>(rows + columns + 8) * eps * 32 * std::sqrt(rows); });
-    check_close("dbias", dbias, wdb, [&](index, index) { return static_cast<double>(rows + 8) * eps * 8 * std::sqrt(rows); });
+    check_close("dgain", dgain, wdg, [&](index, index) { return static_cast<double>(rows + columns + 8) * eps * 32 * std::sqrt(static_cast<double>(rows)); });
+    check_close("dbias", dbias, wdb, [&](index, index) { return static_cast<double>(rows + 8) * eps * 8 * std::sqrt(static_cast<double>(rows)); });
   }
 }
 
 TEST_CASE("cross_entropy on the GPU", "[cuda]") {
   random from(8, 0);
   std::size_t turn = 0;
-  for (const auto& [rows, columns] : {matrix_shape{1, 2}, {3, 61}, {17, 256}, {5, 700}, {2, 5000}, {40, 33}}) {
+  for (const matrix_shape& shape : {matrix_shape{1, 2}, {3, 61}, {17, 256}, {5, 700}, {2, 5000}, {40, 33}}) {
+    const index rows = shape.rows, columns = shape.columns;
     ++turn;
     INFO("[" << rows << ", " << columns << "]");
     operand logits(rows, columns, layouts[turn % 3]);
@@ -162,7 +166,8 @@ TEST_CASE("embedding on the GPU", "[cuda]") {
     tensor<float, context, width> wpe;
   };
   using tables = on_gpu<both>;
-  for (const auto& [sequences, length, few] : {std::array<index, 3>{1, 1, 37}, {3, 7, 37}, {2, 70, 3}, {5, 33, 1}, {1, 64, 2}}) {
+  for (const auto& shape : {std::array<index, 3>{1, 1, 37}, {3, 7, 37}, {2, 70, 3}, {5, 33, 1}, {1, 64, 2}}) {
+    const index sequences = shape[0], length = shape[1], few = shape[2];
     INFO(sequences << " sequences of " << length << " tokens of " << few);
     const extent e{sequences, length};
     std::vector<token> which;
@@ -187,9 +192,9 @@ TEST_CASE("embedding on the GPU", "[cuda]") {
     operand dx(e.rows(), width, layout::rows);
     dx.fill(from);
     std::vector<float> first;
-    for (const std::uint64_t seed : {0, 3, 6}) {
+    for (const int seed : {0, 3, 6}) {
 #if defined(FATHOM_CUDA_EMULATION)
-      emulation::set_seed(seed);
+      emulation::set_seed(static_cast<std::uint64_t>(seed));
 #endif
       cuda::memory::copy(gradients.get(), values.data(), sizeof(tables));  // they are added to
       executor<float>().run([&](const auto& on) { embedding_backward(on, e, tokens.span(), dx.view(), gradients->value.wte, gradients->value.wpe); });
@@ -264,8 +269,9 @@ template <class Compute>
 void check_products(kind which) {
   random from(11, static_cast<std::uint64_t>(which));
   std::size_t turn = 0;
-  for (const auto& [rows, depth, columns] : product_shapes)
+  for (const product_shape& shape : product_shapes)
     for (int epilogue = 0; epilogue < (which == kind::tn ? 1 : 6); ++epilogue) {
+      const index rows = shape.rows, depth = shape.depth, columns = shape.columns;
       ++turn;
       INFO("kind " << static_cast<int>(which) << ", [" << rows << ", " << depth << "] to " << columns << ", epilogue " << epilogue);
       operand x(which == kind::tn ? depth : rows, which == kind::tn ? rows : depth, layouts[turn % 3]);
