@@ -3,10 +3,12 @@
 //
 //   bench_steps_MODEL f32|bf16|int8      (how decoding's weights are stored; bf16: products of operands in bf16 as well)
 //
+// Compiled by nvcc, the same on a GPU, without int8; bf16 then is about training, too (compare_pytorch_gpu.sh).
+//
 // Then, line by line on the standard input, with N timed steps each:
 //   decode FROM N       one token each at positions FROM .. FROM + N - 1, one sequence
 //   prefill N           the full context
-//   train SEQUENCES N   forward, backward and AdamW, for a batch of SEQUENCES sequences of at most 256 tokens
+//   train SEQUENCES N   forward, backward and AdamW, for a batch of SEQUENCES sequences of at most 256 tokens (GPU: the context)
 //   save FILE           the weights, as safetensors
 //   logits PROMPT       not seconds, but the logits after the full context, of which PROMPT tokens were prefilled
 #include <chrono>
@@ -20,17 +22,31 @@
 #include <type_traits>
 #include <vector>
 
+#if defined(__CUDACC__)
+#include <fathom/cuda.cuh>
+#else
 #include <fathom/fathom.hpp>
+#endif
 
 #include "models.hpp"
 
 namespace {
 
-using net = fathom::model<bench::FATHOM_BENCH_MODEL>;
-/// The model that decodes with weights stored as P.
+#if defined(__CUDACC__)
+template <class Compute>
+using model = fathom::model<bench::FATHOM_BENCH_MODEL, fathom::backend::cuda<Compute>>;
+constexpr bool on_gpu = true;
+#else
+template <class Compute>
+using model = fathom::model<bench::FATHOM_BENCH_MODEL, fathom::backend::cpu<Compute>>;
+constexpr bool on_gpu = false;
+#endif
+using net = model<float>;
+/// The models that decode with weights stored as P, and that train.
 template <class P>
-using decoding_net = std::conditional_t<std::is_same_v<P, fathom::bf16>,
-                                        fathom::model<bench::FATHOM_BENCH_MODEL, fathom::backend::cpu<fathom::bf16>>, net>;
+using decoding_net = std::conditional_t<std::is_same_v<P, fathom::bf16>, model<fathom::bf16>, net>;
+template <class P>
+using training_net = std::conditional_t<on_gpu, decoding_net<P>, net>;
 
 /// Token i of the text that every program here reads; compare_ggml.cpp has the same.
 fathom::token text(fathom::index i) { return static_cast<fathom::token>(i * 7919 % net::vocab); }
@@ -54,12 +70,14 @@ fathom::owned<typename Net::parameters> weights() {
   auto w = fathom::make<typename Net::parameters>();
   fathom::initialize<Net>(*w, 1);
   fathom::random draw(2, 0);
-  Net::visit_tensors(
-      [&](fathom::initial, auto& tensor) {
-        if (tensor.rank == 1)
-          for (auto& value : tensor.span()) value += static_cast<float>(0.1 * draw.normal());
-      },
-      *w);
+  fathom::edit_on_host(*w, [&](auto& here) {
+    Net::visit_tensors(
+        [&](fathom::initial, auto& tensor) {
+          if (tensor.rank == 1)
+            for (auto& value : tensor.span()) value += static_cast<float>(0.1 * draw.normal());
+        },
+        here);
+  });
   return w;
 }
 
@@ -95,24 +113,27 @@ class decoder {
 };
 
 /// Training on one batch again and again.
+template <class P>
 class trainer {
  public:
+  using net = training_net<P>;
+
   void train(fathom::index sequences, int steps) {
-    constexpr fathom::index tokens = std::min<fathom::index>(net::context, 256);
+    constexpr fathom::index tokens = on_gpu ? net::context : std::min<fathom::index>(net::context, 256);
     const auto ids = text(0, sequences * tokens + 1);
     const auto count = static_cast<std::size_t>(sequences * tokens);
     const fathom::batch batch{std::span(ids).first(count), std::span(ids).last(count), sequences, tokens};
-    net::tape tape(sequences, tokens);
+    typename net::tape tape(sequences, tokens);
     const auto step = [&] {
       net::forward_backward(*weights_, batch, tape, *gradients_);
       optimizer_.step(*weights_, *gradients_);
     };
-    step();  // to warm up
+    for (int i = 0; i < 3; ++i) step();  // to warm up; the GPU's steps are recorded in the second
     for (int i = 0; i < steps; ++i) print_seconds(step);
   }
 
  private:
-  fathom::owned<net::parameters> weights_ = weights<net>(), gradients_ = fathom::make<net::parameters>();
+  fathom::owned<typename net::parameters> weights_ = weights<net>(), gradients_ = fathom::make<typename net::parameters>();
   fathom::adamw<net> optimizer_;
 };
 
@@ -126,7 +147,7 @@ void serve() {
             << ", \"position_bytes\": " << position_bytes
             << ", \"flops\": " << net::forward_flops_per_token() * static_cast<double>(net::context) << "}" << std::endl;
   std::unique_ptr<decoder<P>> ready;
-  std::unique_ptr<trainer> training;
+  std::unique_ptr<trainer<P>> training;
   const auto decoding = [&]() -> decoder<P>& {
     if (!ready) ready = std::make_unique<decoder<P>>();
     return *ready;
@@ -139,7 +160,7 @@ void serve() {
       {"prefill", [&] { std::cin >> steps; decoding().prefill(steps); }},
       {"train", [&] {
          std::cin >> n >> steps;
-         if (!training) training = std::make_unique<trainer>();
+         if (!training) training = std::make_unique<trainer<P>>();
          training->train(n, steps);
        }},
       {"save", [&] { std::cin >> file; fathom::save(file, *weights<net>()); }},
@@ -154,7 +175,9 @@ int main(int argc, char** argv) try {
   std::cout.precision(9);
   if (type == "f32") return serve<float>(), 0;
   if (type == "bf16") return serve<fathom::bf16>(), 0;
+#if !defined(__CUDACC__)
   if (type == "int8") return serve<std::int8_t>(), 0;
+#endif
   std::fputs("usage: bench_steps_MODEL f32|bf16|int8, and commands on the standard input\n", stderr);
   return 2;
 } catch (const std::exception& e) {

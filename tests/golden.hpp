@@ -85,7 +85,7 @@ void meets_golden_values(double tolerance, bool with_steps = true) {
         for (const double g : golden) squares += g * g;
         ++tensors;
       },
-      *gradients);
+      *fathom::on_host(*gradients));
   CHECK(tensors == std::count_if(expected.tensors().begin(), expected.tensors().end(),
                                  [](const auto& entry) { return entry.first.starts_with("grad."); }));
 
@@ -139,5 +139,5 @@ void meets_golden_values(double tolerance, bool with_steps = true) {
         INFO(name << " after three steps");
         CHECK(worst <= 1);
       },
-      *weights);
+      *fathom::on_host(*weights));
 }

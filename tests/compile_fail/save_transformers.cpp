@@ -1,6 +1,6 @@
 // What transformers cannot hold is not saved for it.
 // says: fathom::save_transformers: transformers has no GPT-2 with shortcuts
-// MISTAKE={1}: {2, 0, -1, false}
+// MISTAKE={1}: gpt<61, 16, 32, 2, 4, 128, true, 2
 #include <fathom/backend/reference.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/model/model.hpp>

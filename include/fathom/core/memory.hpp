@@ -1,4 +1,4 @@
-// Owning memory: aligned, zeroed, allocated once.
+// Owning memory: aligned, zeroed, allocated once; the host's, or that of a backend with memory of its own.
 #pragma once
 
 #include <cstddef>
@@ -32,10 +32,6 @@ inline void prefer_huge_pages([[maybe_unused]] void* block, [[maybe_unused]] std
 }
 
 namespace detail {
-struct aligned_delete {
-  void operator()(void* block) const { std::free(block); }
-};
-
 /// `bytes` zeroed bytes, in huge pages when they are many.
 [[nodiscard]] inline void* zeroed_block(std::size_t bytes) {
   const std::size_t page = bytes < large_block ? alignment : std::size_t{2} << 20;
@@ -48,31 +44,114 @@ struct aligned_delete {
 }
 }  // namespace detail
 
+/// Where numbers lie, and how they get there. This is the host's memory; a backend that has memory of its own (a GPU) says so
+/// with a type like this one, `memory`.
+struct host_memory {
+  using staging = host_memory;  // of the host's: where numbers best go for it to read
+  /// A block of zeroed bytes, at a multiple of fathom::alignment. Fails where there is no room.
+  [[nodiscard]] static void* allocate(std::size_t bytes) { return detail::zeroed_block(bytes); }
+  static void release(void* block) { std::free(block); }
+  static void zero(void* block, std::size_t bytes) { std::memset(block, 0, bytes); }
+  /// From the host's memory to this, back, or within it; after all that was to be done there before.
+  static void copy(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+};
+
+namespace detail {
+template <class T>
+struct memory_of {
+  using type = host_memory;
+};
+template <class T>
+  requires requires { typename T::memory; }
+struct memory_of<T> {
+  using type = typename T::memory;
+};
+template <class Memory>
+struct block_release {
+  void operator()(void* block) const { Memory::release(block); }
+};
+}  // namespace detail
+
+/// The memory that a backend computes in, or that parameters lie in.
+template <class T>
+using memory_of = typename detail::memory_of<T>::type;
+/// Whether that is the host's, which any code may look into.
+template <class T>
+inline constexpr bool is_on_host = std::is_same_v<memory_of<T>, host_memory>;
+
 /// Owns one object that is too large for the stack; use it like a pointer.
 template <class T>
-using owned = std::unique_ptr<T, detail::aligned_delete>;
+using owned = std::unique_ptr<T, detail::block_release<memory_of<T>>>;
 
-/// A new T on the heap: aligned, every number zero. For the parameter blocks, which are nothing but numbers.
+/// A new T on the heap, or in the memory of its backend: aligned, every number zero. For the parameter blocks, which are
+/// nothing but numbers.
 template <class T>
 [[nodiscard]] owned<T> make() {
   static_assert(std::is_trivially_destructible_v<T>, "fathom::make: only for blocks of plain numbers");
-  // Default-initialised: keeps the zeros; std::complex writes its own.
-  return owned<T>(::new (detail::zeroed_block(sizeof(T))) T);
+  void* const block = memory_of<T>::allocate(sizeof(T));
+  if constexpr (is_on_host<T>)
+    return owned<T>(::new (block) T);  // default-initialised: keeps the zeros; std::complex writes its own
+  else
+    return owned<T>(static_cast<T*>(block));
 }
 
 /// A run of zeroed bytes: what tapes and caches are laid out in.
-class buffer {
+template <class Memory = host_memory>
+class buffer_in {
  public:
-  buffer() = default;
-  explicit buffer(std::size_t bytes) : size_(bytes) {
-    if (bytes > 0) block_.reset(detail::zeroed_block(bytes));
+  buffer_in() = default;
+  explicit buffer_in(std::size_t bytes) : size_(bytes) {
+    if (bytes > 0) block_.reset(Memory::allocate(bytes));
   }
   [[nodiscard]] std::span<std::byte> bytes() const { return {static_cast<std::byte*>(block_.get()), size_}; }
 
  private:
-  std::unique_ptr<void, detail::aligned_delete> block_;
+  std::unique_ptr<void, detail::block_release<Memory>> block_;
   std::size_t size_ = 0;
 };
+using buffer = buffer_in<>;
+
+/// Numbers for the host to read: where they lie, if that is the host's memory, else a copy, which the next call writes over.
+template <class Memory, class T>
+class reader {
+ public:
+  [[nodiscard]] std::span<const T> operator()(const T* from, index count) {
+    const auto size = static_cast<std::size_t>(count);
+    if constexpr (std::is_same_v<Memory, host_memory>) {
+      return {from, size};
+    } else {
+      if (copy_.bytes().size() < size * sizeof(T)) copy_ = buffer_in<typename Memory::staging>(size * sizeof(T));
+      Memory::copy(copy_.bytes().data(), from, size * sizeof(T));
+      return {reinterpret_cast<const T*>(copy_.bytes().data()), size};
+    }
+  }
+
+ private:
+  buffer_in<typename Memory::staging> copy_;
+};
+
+/// Parameters for the host to read; use it like a pointer: to themselves, or to a copy of those in another memory.
+template <class Parameters>
+[[nodiscard]] auto on_host(const Parameters& parameters) {
+  if constexpr (is_on_host<Parameters>) {
+    return &parameters;
+  } else {
+    auto copy = make<typename Parameters::on_host>();
+    memory_of<Parameters>::copy(copy.get(), &parameters, sizeof parameters);
+    return copy;
+  }
+}
+/// Calls f(parameters) where the host can write to them. When f fails, those in another memory stay as they were.
+template <class Parameters, class F>
+void edit_on_host(Parameters& parameters, const F& f) {
+  if constexpr (is_on_host<Parameters>) {
+    f(parameters);
+  } else {
+    const auto copy = on_host(parameters);
+    f(*copy);
+    memory_of<Parameters>::copy(&parameters, copy.get(), sizeof parameters);
+  }
+}
 
 /// Fails unless memory of the caller's is what `who` needs.
 inline void check_memory(const char* who, std::span<std::byte> memory, std::size_t needed) {

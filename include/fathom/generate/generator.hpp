@@ -36,16 +36,18 @@ struct generation {
 /// memory is allocated when it is made; writing allocates nothing.
 template <class Model, class P = typename Model::scalar>
 class generator {
+  static constexpr bool here = is_on_host<Model>;
+
   /// Where everything lies that writing uses.
   struct views {
     token* history;      // [context], the tokens in the cache
     std::byte* sampler;
-    std::byte* cache;
+    std::byte* cache;  // where a cache lies in the host's memory; others it makes for itself
 
     explicit constexpr views(arena& a)
         : history(a.take<token>(Model::context)),
           sampler(a.take<std::byte>(static_cast<index>(fathom::sampler::bytes(Model::vocab)))),
-          cache(a.take<std::byte>(static_cast<index>(Model::cache_bytes()))) {}
+          cache(a.take<std::byte>(static_cast<index>(here ? Model::cache_bytes() : 0))) {}
   };
 
  public:
@@ -116,7 +118,7 @@ class generator {
         weights_(weights ? weights : own_weights_.get()),
         own_memory_(std::move(own_memory)),
         views_(laid_out(memory.empty() ? own_memory_.bytes() : memory)),
-        cache_(1, Model::context, {views_.cache, Model::cache_bytes()}, {options.threads}),
+        cache_(cache_in(views_, options.threads)),
         sampler_(Model::vocab, {options.temperature, options.top_k, options.top_p, options.seed},
                  {views_.sampler, fathom::sampler::bytes(Model::vocab)}),
         history_(views_.history, static_cast<std::size_t>(Model::context)),
@@ -125,6 +127,12 @@ class generator {
   static views laid_out(std::span<std::byte> memory) {
     arena a(memory.data());
     return views(a);
+  }
+  static typename Model::cache cache_in(const views& v, int threads) {
+    if constexpr (here)
+      return typename Model::cache(1, Model::context, {v.cache, Model::cache_bytes()}, {threads});
+    else
+      return typename Model::cache(1, Model::context, {threads});
   }
   [[noreturn]] static void too_long(std::size_t size) {
     fail("generator.write: a prompt of ", size, " tokens; the model's context has room for ", Model::context);

@@ -174,6 +174,21 @@ void read_tensors(const File& file, const std::string& prefix, Parameters& weigh
       weights, model::tensors);
 }
 
+/// The same without a prefix, for weights in whatever memory.
+template <class File, class Parameters, class Accept>
+void read_anywhere(const File& file, Parameters& weights, const load_options& options, const Accept& accept) {
+  if constexpr (is_packed<Parameters> && !is_on_host<Parameters>) {
+    using model = typename Parameters::model;
+    if (options.missing == missing::keep)
+      fail(file.path(), ": load with missing::keep into packed weights of a GPU; expected parameters, to be packed afterwards");
+    auto whole = make<typename model::parameters>();
+    read_anywhere(file, *whole, options, accept);
+    pack_into(*whole, weights);
+  } else {
+    edit_on_host(weights, [&](auto& to) { read_tensors(file, "", to, options, accept); });
+  }
+}
+
 /// Where a trainer's checkpoint keeps the moments of AdamW.
 inline constexpr const char* moments_prefix = "adamw.";
 
@@ -184,11 +199,12 @@ inline constexpr const char* moments_prefix = "adamw.";
 /// save<P>, with P = float, bf16 or int8, writes them as P (../README.md, "Types in files").
 template <class P = void, class Parameters>
 void save(const std::filesystem::path& path, const Parameters& weights) {
+  const auto here = on_host(weights);
   io::converted_tensors to;
   if constexpr (std::is_void_v<P>)
-    io::list_tensors(weights, "", to.tensors);
+    io::list_tensors(*here, "", to.tensors);
   else
-    to = io::convert_tensors<P>(weights);
+    to = io::convert_tensors<P>(*here);
   std::map<std::string, std::string> metadata{{"format", "pt"}};
   if (auto text = io::config_text<typename Parameters::model>(); !text.empty()) metadata[io::config_entry] = text;
   io::write_safetensors(path, to.tensors, metadata);
@@ -205,7 +221,8 @@ void save_transformers(const std::filesystem::path& folder, const Parameters& we
   std::filesystem::create_directories(folder, problem);
   if (problem) fail(folder.string(), ": cannot be made: ", problem.message());
   std::vector<std::pair<std::string, io::stored_tensor>> tensors;
-  io::list_tensors(weights, "transformer.", tensors);
+  const auto here = on_host(weights);
+  io::list_tensors(*here, "transformer.", tensors);
   for (auto& [name, tensor] : tensors)
     if (name == "transformer.lm_head.weight") name = "lm_head.weight";
   const char* const type = std::is_same_v<typename Parameters::model::scalar, double> ? "float64" : "float32";
@@ -224,8 +241,7 @@ void save_transformers(const std::filesystem::path& folder, const Parameters& we
 /// stay as they were. `weights` are parameters, or packed<P>: then there is never a second copy of all of them.
 template <class Parameters>
 void load(const io::safetensors_file& file, Parameters& weights, const load_options& options = {}) {
-  io::read_tensors(file, "", weights, options,
-                   [](std::string_view name) { return name.starts_with(io::moments_prefix); });
+  io::read_anywhere(file, weights, options, [](std::string_view name) { return name.starts_with(io::moments_prefix); });
 }
 template <class Parameters>
 void load(const std::filesystem::path& path, Parameters& weights, const load_options& options = {}) {
@@ -236,7 +252,7 @@ void load(const std::filesystem::path& path, Parameters& weights, const load_opt
   if constexpr (requires { architecture::configuration; })
     if (const auto text = io::transformers_differences(architecture::configuration, json); !text.empty())
       fail((path / "config.json").string(), ": does not fit the model:", text);
-  io::read_tensors(io::safetensors_folder(path), "", weights, options, [](std::string_view) { return false; });
+  io::read_anywhere(io::safetensors_folder(path), weights, options, [](std::string_view) { return false; });
 }
 
 }  // namespace fathom

@@ -1,6 +1,7 @@
 // From a config to an architecture: the GPT-2 body, and the block with the shortcut at its end (../README.md).
 #pragma once
 
+#include <cstdint>
 #include <type_traits>
 
 #include "fathom/layer/block.hpp"
@@ -83,15 +84,29 @@ template <config Given>
   return valid ? C : config{.vocab = 1, .context = 1, .width = 1, .depth = 1, .heads = 1, .hidden = 1};
 }
 
-/// The architecture that a config describes. C is what checked<>() returned.
-template <config C>
+/// The architecture that a config describes, by the members of what checked<>() returned. A config itself is no template
+/// argument of types: nvcc cannot name those everywhere, and error messages are longer.
+template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, std::uint64_t Depths,
+          feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
 struct gpt {
-  static constexpr config configuration = C;
-  static constexpr index vocab = C.vocab, context = C.context, width = C.width;
-  static constexpr bool tied = C.tied;
-  static constexpr bool has_shortcut = !C.shortcut.depths.empty();
+  static constexpr config configuration{.vocab = Vocab,
+                                        .context = Context,
+                                        .width = Width,
+                                        .depth = Depth,
+                                        .heads = Heads,
+                                        .hidden = Hidden,
+                                        .tied = Tied,
+                                        .shortcut = {.depths = depth_set::from_bits(Depths),
+                                                     .features = Features,
+                                                     .hidden = FeatureHidden,
+                                                     .placement = Placement,
+                                                     .zero_init = ZeroInit}};
+  static constexpr index vocab = Vocab, context = Context, width = Width;
+  static constexpr bool tied = Tied;
+  static constexpr bool has_shortcut = Depths != 0;
 
  private:
+  static constexpr config C = configuration;
   static constexpr index E = C.width, H = C.heads, F = C.hidden, D = C.shortcut.depths.count();
   static constexpr placement where = C.shortcut.placement;
   using norm = layer_norm<E>;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "fathom/core/memory.hpp"
 #include "fathom/core/random.hpp"
 #include "fathom/core/storage.hpp"
 
@@ -17,17 +18,19 @@ void initialize(typename Model::parameters& weights, std::uint64_t seed) {
   using T = typename Model::scalar;
   constexpr double deviation = 0.02;
   const double residual = deviation / std::sqrt(2.0 * Model::depth);
-  Model::visit(
-      [&](std::string_view name, initial start, auto& tensor) {
-        random numbers(seed, stream_of(name));
-        for (auto& value : tensor.span()) switch (start) {
-            case initial::zero: value = T(0); break;
-            case initial::one: value = T(1); break;
-            case initial::normal: value = static_cast<T>(deviation * numbers.normal()); break;
-            case initial::residual: value = static_cast<T>(residual * numbers.normal()); break;
-          }
-      },
-      weights);
+  edit_on_host(weights, [&](auto& here) {
+    Model::visit(
+        [&](std::string_view name, initial start, auto& tensor) {
+          random numbers(seed, stream_of(name));
+          for (auto& value : tensor.span()) switch (start) {
+              case initial::zero: value = T(0); break;
+              case initial::one: value = T(1); break;
+              case initial::normal: value = static_cast<T>(deviation * numbers.normal()); break;
+              case initial::residual: value = static_cast<T>(residual * numbers.normal()); break;
+            }
+        },
+        here);
+  });
 }
 
 }  // namespace fathom

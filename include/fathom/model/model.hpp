@@ -15,8 +15,10 @@ struct cpu;  // backend/cpu.hpp
 namespace detail {
 template <config C, class Backend>
 struct model_of {
-  static constexpr config valid = checked<C>();
-  using type = transformer<gpt<valid>, Backend>;
+  static constexpr config c = checked<C>();
+  using type = transformer<gpt<c.vocab, c.context, c.width, c.depth, c.heads, c.hidden, c.tied, c.shortcut.depths.bits,
+                               c.shortcut.features, c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>,
+                           Backend>;
 };
 }  // namespace detail
 

@@ -4,13 +4,16 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <complex>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <type_traits>
 
 #include "fathom/backend/epilogue.hpp"
+#include "fathom/backend/recording.hpp"
 #include "fathom/core/arena.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
@@ -31,6 +34,7 @@ struct transformer {
   using backend = Backend;
   using scalar = typename Backend::scalar;
   using executor = typename Backend::executor;
+  using memory = memory_of<Backend>;  // where parameters, tapes and caches lie
   using embedding = typename Architecture::embedding;
   using body = typename Architecture::body;
   using head = typename Architecture::head;
@@ -60,11 +64,17 @@ struct transformer {
   /// Weights, gradients and moments are values of this one type. fathom::make<net::parameters>() owns one.
   struct parameters : layout<plain<scalar>> {
     using model = transformer;
+    using memory = transformer::memory;
+    /// The same numbers in the host's memory.
+    struct on_host : layout<plain<scalar>> {
+      using model = transformer;
+    };
   };
   /// Read-only weights laid out for decoding with P = float, bf16 or int8 in the matrices: fathom::pack<P>(weights).
   template <class P>
   struct packed : layout<typename Backend::template packed<P>> {
     using model = transformer;
+    using memory = transformer::memory;
     using number = P;
   };
 
@@ -108,8 +118,13 @@ struct transformer {
 
   /// Training goes through the head with this many rows (tokens of the batch) at a time, so that the logits of a large
   /// vocabulary never exist for all of a large batch. Fewer than 512 would make its products slower: every chunk reads the
-  /// whole of W, and reads and writes the whole of its gradient. Where the vocabulary is small, a chunk has 4M logits.
-  static constexpr index head_rows = std::max<index>(512, (index{1} << 22) / vocab);
+  /// whole of W, and reads and writes the whole of its gradient. Where the vocabulary is small, a chunk has 4M logits, or as
+  /// many as suit the backend.
+  static constexpr index head_rows = [] {
+    index logits = index{1} << 22;
+    if constexpr (requires { Backend::head_logits; }) logits = Backend::head_logits;
+    return std::max<index>(512, logits / vocab);
+  }();
 
  private:
   using hidden = hidden_states<scalar, depth>;
@@ -120,6 +135,8 @@ struct transformer {
     fathom::hidden_states<scalar, depth> states;
     typename body::template tape<scalar> blocks;
     scalar* losses;          // [rows]
+    double* total;           // [1], their sum, and
+    token* tokens;           // [2, rows], the inputs and the targets, where the host's memory is another
     matrix<scalar> d;        // [rows, E], gradient of the residual stream
     matrix<scalar> dhidden;  // [number of depths * rows, E], gradients that stages sent back
     // For head_rows rows, in turn:
@@ -133,6 +150,8 @@ struct transformer {
         : states(take_states(a, e)),
           blocks(a, e),
           losses(a.take<scalar>(e.rows())),
+          total(a.take<double>(is_on_host<Backend> ? 0 : 1)),
+          tokens(a.take<token>(is_on_host<Backend> ? 0 : 2 * e.rows())),
           d(a.take<scalar>(e.rows(), width)),
           dhidden(a.take<scalar>(depths.count() * e.rows(), width)),
           out(a, chunk_of(e)),
@@ -170,19 +189,22 @@ struct transformer {
     [[nodiscard]] auto loss() const {
       if (counted_ < 0) fail("tape.loss: the last forward pass had no targets; it yields logits");
       loss_type sum = 0;
-      for (index i = 0; i < extent_.rows(); ++i) sum += loss_type(views_.losses[i]);
+      if constexpr (is_on_host<Backend>)
+        for (index i = 0; i < extent_.rows(); ++i) sum += loss_type(views_.losses[i]);
+      else
+        memory::copy(&sum, views_.total, sizeof sum);
       return sum / static_cast<loss_type>(static_cast<double>(counted_));
     }
     /// -log p of every target of the last pass, [sequences, tokens] in nats; 0 where the target is -1.
     [[nodiscard]] std::span<const scalar> losses() const {
       if (counted_ < 0) fail("tape.losses: the last forward pass had no targets; it yields logits");
-      return {views_.losses, static_cast<std::size_t>(extent_.rows())};
+      return read_losses_(views_.losses, extent_.rows());
     }
     /// The logits of the last pass, which was a forward without targets, [sequences, tokens, vocab].
     [[nodiscard]] std::span<const scalar> logits() const {
       if (state_ == state::empty || counted_ >= 0)
         fail("tape.logits: no logits here; call forward without targets first (with targets, it keeps only the losses)");
-      return {views_.logits.data, static_cast<std::size_t>(extent_.rows() * vocab)};
+      return read_logits_(views_.logits.data, extent_.rows() * vocab);
     }
     /// How many targets the last pass counted.
     [[nodiscard]] index counted() const { return std::max<index>(counted_, 0); }
@@ -224,18 +246,34 @@ struct transformer {
       check_tokens(b.targets, -1, vocab, "forward: targets");
       const bool all_logits = b.targets.empty() && e.rows() > head_rows;
       if (const std::size_t bytes = rows * vocab * sizeof(scalar); all_logits && all_logits_.bytes().size() < bytes)
-        all_logits_ = buffer(bytes);
+        all_logits_ = buffer_in<memory>(bytes);
       views_ = laid_out(e);
       if (all_logits) views_.logits = {reinterpret_cast<scalar*>(all_logits_.bytes().data()), e.rows(), vocab};
       extent_ = e;
       counted_ = b.targets.empty() ? -1 : b.counted();
+      take(b);
       state_ = state::forward;
     }
+    /// The batch, with its tokens where the backend reads them.
+    void take(const batch& b) {
+      batch_ = b;
+      if constexpr (!is_on_host<Backend>) {
+        const auto upload = [&](std::span<const token> from, token* to) -> std::span<const token> {
+          where_.upload(to, from.data(), from.size_bytes());
+          return {to, from.size()};
+        };
+        batch_.inputs = upload(b.inputs, views_.tokens);
+        batch_.targets = upload(b.targets, views_.tokens + extent_.rows());
+      }
+    }
 
-    buffer memory_, all_logits_;
+    buffer_in<memory> memory_, all_logits_;
     executor where_;
     extent extent_{};
     tape_views views_;
+    batch batch_;
+    repeated<executor> step_;
+    mutable reader<memory, scalar> read_losses_, read_logits_;
     index counted_ = -1;
     state state_ = state::empty;
   };
@@ -252,8 +290,9 @@ struct transformer {
   static void forward(const parameters& p, const batch& b, tape& t) {
     t.begin(b);
     t.where_.run([&](const auto& on) {
-      forward_body(on, p, b, t);
-      for (index first = 0; first < t.extent_.rows(); first += head_rows) forward_head(on, p, b, t, first);
+      forward_body(on, p, t);
+      for (index first = 0; first < t.extent_.rows(); first += head_rows) forward_head(on, p, t, first);
+      if (t.counted_ >= 0) add_losses(on, t);
     });
   }
 
@@ -263,8 +302,9 @@ struct transformer {
     if (t.state_ != tape::state::forward || t.counted_ < 0 || b.sequences != t.extent_.sequences ||
         b.tokens != t.extent_.tokens || std::ssize(b.targets) != t.extent_.rows())
       fail("backward: call forward with this batch and with targets first, once for every backward");
+    t.take(b);
     t.state_ = tape::state::backward;
-    t.where_.run([&](const auto& on) { backward_all(on, p, b, t, g, scale, true); });
+    t.where_.run([&](const auto& on) { backward_all(on, p, t, g, scale, true); });
   }
 
   /// Both at once, for a batch with targets: tape.loss() is then the loss, and g has grown by scale * its gradient. The same,
@@ -273,18 +313,23 @@ struct transformer {
     if (b.targets.empty()) fail("forward_backward: a batch without targets has no loss");
     t.begin(b);
     t.state_ = tape::state::backward;
-    t.where_.run([&](const auto& on) {
-      forward_body(on, p, b, t);
-      backward_all(on, p, b, t, g, scale, false);
-    });
+    const auto address = [](const parameters& x) { return reinterpret_cast<std::uintptr_t>(&x); };
+    t.step_.run(t.where_,
+                {address(p), address(g), static_cast<std::uint64_t>(b.sequences), static_cast<std::uint64_t>(b.tokens),
+                 static_cast<std::uint64_t>(t.counted_), std::bit_cast<std::uint64_t>(scale)},
+                [&](const auto& on) {
+                  forward_body(on, p, t);
+                  backward_all(on, p, t, g, scale, false);
+                  add_losses(on, t);
+                });
   }
 
  private:
   // Each of these exists once: inlined at several places, a compiler may round them differently (it fuses multiply-adds).
   template <class On>
-  [[gnu::noinline]] static void forward_body(const On& on, const parameters& p, const batch& b, const tape& t) {
+  [[gnu::noinline]] static void forward_body(const On& on, const parameters& p, const tape& t) {
     const tape_views& v = t.views_;
-    embedding::forward(on, p.embed, t.extent_, b.inputs, matrix<scalar>(v.states.states[0], t.extent_.rows(), width));
+    embedding::forward(on, p.embed, t.extent_, t.batch_.inputs, matrix<scalar>(v.states.states[0], t.extent_.rows(), width));
     body::forward(on, p.blocks, t.extent_, v.states, 0, v.blocks);
   }
 
@@ -301,30 +346,36 @@ struct transformer {
   };
   /// Logits, and losses if there are targets, of the rows from `first` on.
   template <class On>
-  [[gnu::noinline]] static void forward_head(const On& on, const parameters& p, const batch& b, const tape& t, index first) {
+  [[gnu::noinline]] static void forward_head(const On& on, const parameters& p, const tape& t, index first) {
     const tape_views& v = t.views_;
-    const chunk c(v, b, first);
+    const chunk c(v, t.batch_, first);
     head::forward(on, p.out, p.embed.wte, c.x, c.logits, v.out);
     if (!c.targets.empty()) cross_entropy::forward(on, c.logits, c.targets, v.losses + first, v.loss);
   }
 
+  /// What tape.loss() reads, where the host cannot add up the losses itself.
+  template <class On>
+  static void add_losses(const On& on, const tape& t) {
+    if constexpr (!is_on_host<Backend>) sum(on, t.views_.losses, t.extent_.rows(), t.views_.total);
+  }
+
   /// From the hidden states on. The head's last rows come first: their logits may be there.
   template <class On>
-  [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const batch& b, const tape& t, parameters& g,
+  [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const tape& t, parameters& g,
                                              double scale, bool has_last_logits) {
     const tape_views& v = t.views_;
     const auto factor = static_cast<scalar>(scale / static_cast<double>(std::max<index>(t.counted_, 1)));
     const index last = (t.extent_.rows() - 1) / head_rows * head_rows;
     for (index first = last; first >= 0; first -= head_rows) {
-      if (first < last || !has_last_logits) forward_head(on, p, b, t, first);
-      const chunk c(v, b, first);
+      if (first < last || !has_last_logits) forward_head(on, p, t, first);
+      const chunk c(v, t.batch_, first);
       cross_entropy::backward(on, c.logits, c.targets, factor, v.loss);
       head::backward(on, p.out, p.embed.wte, c.x, c.logits, v.d.rows_from(first, c.x.rows), v.out, g.out, g.embed.wte,
                      v.out_scratch);
     }
     zero(on, v.dhidden);
     body::backward(on, p.blocks, t.extent_, v.states, 0, v.d, v.blocks, g.blocks, v.free);
-    embedding::backward(on, t.extent_, b.inputs, v.d, g.embed);
+    embedding::backward(on, t.extent_, t.batch_.inputs, v.d, g.embed);
   }
 
   // ---- Decoding ------------------------------------------------------------------------------------------------------
@@ -335,7 +386,8 @@ struct transformer {
   /// Where everything lies that decoding uses. Decoding keeps the states of the depths that are looked back at; the
   /// others share two.
   struct cache_views {
-    index* lengths;  // [sequences], tokens held
+    index* lengths;  // [sequences], tokens held, and
+    token* tokens;   // [rows_at_once], those read now, where the host's memory is another
     typename body::template cache<scalar> blocks;
     fathom::hidden_states<scalar, depth> states;  // for rows_at_once(sequences) rows
     matrix<scalar> logits;                        // [sequences, V]
@@ -344,6 +396,7 @@ struct transformer {
 
     constexpr cache_views(arena& a, index sequences, index capacity)
         : lengths(a.take<index>(sequences)),
+          tokens(a.take<token>(is_on_host<Backend> ? 0 : rows_at_once(sequences))),
           blocks(a, sequences, capacity),
           states(take_states(a, rows_at_once(sequences))),
           logits(a.take<scalar>(sequences, vocab)),
@@ -379,26 +432,29 @@ struct transformer {
           where_(where),
           sequences_(sequences),
           capacity_(capacity),
-          views_(laid_out(own_.bytes())) {}
+          views_(laid_out(own_.bytes())) {
+      place_lengths();
+    }
     /// The same in memory of the caller's: at least cache_bytes(sequences, capacity) bytes at an address that is a
     /// multiple of fathom::alignment, which must outlive the cache.
     cache(index sequences, index capacity, std::span<std::byte> memory, executor where = {})
         : where_(where), sequences_(sequences), capacity_(capacity), views_(laid_out(checked(memory))) {
-      std::fill_n(views_.lengths, sequences_, index{0});  // whatever the memory held
+      place_lengths();
+      std::fill_n(lengths_, sequences_, index{0});  // whatever the memory held
     }
 
     [[nodiscard]] index sequences() const { return sequences_; }
     [[nodiscard]] index capacity() const { return capacity_; }
     /// Tokens held of a sequence.
-    [[nodiscard]] index length(index sequence = 0) const { return views_.lengths[at(sequence)]; }
+    [[nodiscard]] index length(index sequence = 0) const { return lengths_[at(sequence)]; }
     /// Forgets what came after the first `length` tokens, in every sequence or in one.
     void truncate(index length) {
       if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
-      for (index s = 0; s < sequences_; ++s) views_.lengths[s] = std::min(views_.lengths[s], length);
+      for (index s = 0; s < sequences_; ++s) lengths_[s] = std::min(lengths_[s], length);
     }
     void truncate(index length, index sequence) {
       if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
-      views_.lengths[at(sequence)] = std::min(views_.lengths[at(sequence)], length);
+      lengths_[at(sequence)] = std::min(lengths_[at(sequence)], length);
     }
 
    private:
@@ -423,10 +479,25 @@ struct transformer {
       return {a, sequences_, capacity_};
     }
 
-    buffer own_;
+    /// The host counts in its own memory, where the tokens that are read lie behind the lengths, as they do in the other.
+    void place_lengths() {
+      if constexpr (!is_on_host<Backend>) {
+        arena a;
+        static_cast<void>(a.take<index>(sequences_));
+        static_cast<void>(a.take<token>(cache_views::rows_at_once(sequences_)));
+        host_lengths_ = buffer(a.used());
+      }
+      lengths_ = is_on_host<Backend> ? views_.lengths : reinterpret_cast<index*>(host_lengths_.bytes().data());
+    }
+
+    buffer_in<memory> own_;
     executor where_;
     index sequences_, capacity_;
     cache_views views_;
+    buffer host_lengths_;
+    index* lengths_ = nullptr;  // [sequences], tokens held
+    repeated<executor> token_;
+    reader<memory, scalar> read_logits_;
   };
 
   /// Bytes of a cache.
@@ -448,9 +519,9 @@ struct transformer {
       const index n = std::min(prefill_block, count - done);
       run_tokens(weights, prompt.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)), c,
                  {1, n, c.views_.lengths + sequence, c.capacity(), sequence}, done + n == count);
-      c.views_.lengths[sequence] += n;
+      c.lengths_[sequence] += n;
     }
-    return {c.views_.logits.row(sequence), static_cast<std::size_t>(vocab)};
+    return c.read_logits_(c.views_.logits.row(sequence), vocab);
   }
 
   /// Reads one further token of each sequence, and returns the logits that follow, [sequences, vocab]; they stay until the
@@ -465,8 +536,8 @@ struct transformer {
              "; truncate it, or generate with fathom::overflow::slide");
     check_tokens(next, 0, vocab, "decode");
     run_tokens(weights, next, c, {c.sequences(), 1, c.views_.lengths, c.capacity(), 0}, true);
-    for (index s = 0; s < c.sequences(); ++s) ++c.views_.lengths[s];
-    return {c.views_.logits.data, static_cast<std::size_t>(c.sequences() * vocab)};
+    for (index s = 0; s < c.sequences(); ++s) ++c.lengths_[s];
+    return c.read_logits_(c.views_.logits.data, c.sequences() * vocab);
   }
   template <class W>
   static std::span<const scalar> decode(const W& weights, token next, cache& c) {
@@ -477,7 +548,16 @@ struct transformer {
   /// The model over further tokens; logits of each sequence's last one.
   template <class W>
   static void run_tokens(const W& w, std::span<const token> tokens, cache& c, const extent& e, bool want_logits) {
-    c.where_.run([&](const auto& on) {
+    if constexpr (!is_on_host<Backend>) {
+      // Both in one go: the lengths and, behind them, the tokens.
+      const auto tokens_at = static_cast<std::size_t>(reinterpret_cast<std::byte*>(c.views_.tokens) -
+                                                      reinterpret_cast<std::byte*>(c.views_.lengths));
+      std::byte* const both = c.host_lengths_.bytes().data();
+      std::copy_n(tokens.data(), tokens.size(), reinterpret_cast<token*>(both + tokens_at));
+      c.where_.upload(c.views_.lengths, both, tokens_at + tokens.size_bytes());
+      tokens = {c.views_.tokens, tokens.size()};
+    }
+    const auto run = [&](const auto& on) {
       hidden states = c.views_.states;
       states.rows = e.rows();
       embedding::forward(on, w.embed, e, tokens, matrix<scalar>(states.states[0], e.rows(), width));
@@ -485,17 +565,30 @@ struct transformer {
       if (!want_logits) return;
       const matrix<const scalar> last = states.state(depth).every(e.tokens, e.tokens - 1);
       head::forward(on, w.out, w.embed.wte, last, c.views_.logits.rows_from(e.first, e.sequences), c.views_.out);
-    });
+    };
+    if (e.tokens == 1 && e.sequences == c.sequences_)
+      c.token_.run(c.where_, {reinterpret_cast<std::uintptr_t>(&w)}, run);
+    else
+      c.where_.run(run);
   }
 };
+
+/// The same weights laid out for decoding.
+template <class Parameters, class Packed>
+void pack_into(const Parameters& weights, Packed& to) {
+  using model = typename Parameters::model;
+  model::visit_tensors(
+      [](initial, const auto& from, auto& tensor) {
+        model::backend::template pack_tensor<typename Packed::number>(from, tensor);
+      },
+      weights, to);
+}
 
 /// Weights laid out for decoding, with P = float, bf16 or int8 in the matrices.
 template <class P, class Parameters>
 [[nodiscard]] auto pack(const Parameters& weights) {
-  using model = typename Parameters::model;
-  auto ready = make<typename model::template packed<P>>();
-  model::visit_tensors([](initial, const auto& from, auto& to) { model::backend::template pack_tensor<P>(from, to); },
-                       weights, *ready);
+  auto ready = make<typename Parameters::model::template packed<P>>();
+  pack_into(weights, *ready);
   return ready;
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "fathom/backend/operations.hpp"
@@ -30,7 +29,8 @@ class adamw {
   using executor = typename Model::executor;
 
   explicit adamw(const adamw_options& options = {}, executor where = {})
-      : options_(options), where_(where), first_(make<parameters>()), second_(make<parameters>()) {
+      : options_(options), where_(where), first_(make<parameters>()), second_(make<parameters>()),
+        whole_(*first_) {
     if (!(options.rate >= 0) || !(options.beta1 >= 0 && options.beta1 < 1) || !(options.beta2 >= 0 && options.beta2 < 1) ||
         !(options.eps > 0) || !(options.decay >= 0) || !(options.clip >= 0))
       fail("adamw: rate ", options.rate, ", beta1 ", options.beta1, ", beta2 ", options.beta2, ", eps ", options.eps,
@@ -48,6 +48,10 @@ class adamw {
   }
   /// The same, but does not fail: a norm that is not finite is returned like any other.
   double try_step(parameters& weights, parameters& gradients, double rate) {
+    if constexpr (steps_by_itself) {
+      start_step(weights, gradients, rate);
+      return finish_step();
+    }
     double norm = 0;
     where_.run([&](const auto& on) {
       double squares = 0;
@@ -55,15 +59,8 @@ class adamw {
       const double n = std::sqrt(squares);
       if (on.rank() == 0) norm = n;
       if (!std::isfinite(n)) return;  // every rank sees the same sum
-      const double count = static_cast<double>(steps_ + 1);
-      adamw_settings s{.rate = rate,
-                       .beta1 = options_.beta1,
-                       .beta2 = options_.beta2,
-                       .eps = options_.eps,
-                       .decay = 0,
-                       .correction1 = 1 - std::pow(options_.beta1, count),
-                       .correction2 = 1 - std::pow(options_.beta2, count),
-                       .gradient_scale = options_.clip > 0 && n > options_.clip ? options_.clip / n : 1};
+      adamw_settings s = settings(rate);
+      s.gradient_scale = options_.clip > 0 && n > options_.clip ? options_.clip / n : 1;
       Model::visit_tensors(
           [&](initial, auto& w, auto& g, auto& m, auto& v) {
             s.decay = w.rank == 2 ? options_.decay : 0;
@@ -75,14 +72,32 @@ class adamw {
     return norm;
   }
 
+  /// Whether the backend takes a whole step by itself, the norm included. A step then has two halves: one that starts it
+  /// and does not wait, and one that waits and returns what try_step returns.
+  static constexpr bool steps_by_itself = requires { typename Model::backend::optimizer; };
+  void start_step(parameters& weights, parameters& gradients, double rate)
+    requires steps_by_itself
+  {
+    adamw_settings s = settings(rate);
+    s.decay = options_.decay;
+    whole_.start(where_, weights, gradients, *first_, *second_, s, options_.clip);
+  }
+  double finish_step()
+    requires steps_by_itself
+  {
+    const double norm = whole_.finish(where_);
+    if (std::isfinite(norm)) ++steps_;
+    return norm;
+  }
+
   /// Steps taken so far, and the moments: what a checkpoint holds.
   [[nodiscard]] index steps() const { return steps_; }
   [[nodiscard]] const parameters& first_moment() const { return *first_; }
   [[nodiscard]] const parameters& second_moment() const { return *second_; }
   /// Forgets all steps.
   void reset() {
-    std::memset(static_cast<void*>(first_.get()), 0, sizeof(parameters));
-    std::memset(static_cast<void*>(second_.get()), 0, sizeof(parameters));
+    memory_of<parameters>::zero(first_.get(), sizeof(parameters));
+    memory_of<parameters>::zero(second_.get(), sizeof(parameters));
     steps_ = 0;
   }
   /// Goes on from there.
@@ -93,9 +108,36 @@ class adamw {
   }
 
  private:
+  /// Of the next step, but for decay and clipping.
+  [[nodiscard]] adamw_settings settings(double rate) const {
+    const double count = static_cast<double>(steps_ + 1);
+    return {.rate = rate,
+            .beta1 = options_.beta1,
+            .beta2 = options_.beta2,
+            .eps = options_.eps,
+            .decay = 0,
+            .correction1 = 1 - std::pow(options_.beta1, count),
+            .correction2 = 1 - std::pow(options_.beta2, count),
+            .gradient_scale = 1};
+  }
+
+  struct by_tensor {
+    explicit by_tensor(const parameters&) {}
+  };
+  template <class Backend>
+  struct optimizer_of {
+    using type = by_tensor;
+  };
+  template <class Backend>
+    requires requires { typename Backend::optimizer; }
+  struct optimizer_of<Backend> {
+    using type = typename Backend::optimizer::template of<Model>;
+  };
+
   adamw_options options_;
   executor where_;
   owned<parameters> first_, second_;
+  [[no_unique_address]] typename optimizer_of<typename Model::backend>::type whole_;
   index steps_ = 0;
 };
 

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -107,7 +106,7 @@ class trainer {
     index step = 0;
     std::vector<double> recent;  // losses of the last steps
     // Nothing of an earlier run counts here but its weights.
-    std::memset(static_cast<void*>(gradients_.get()), 0, sizeof(parameters));
+    memory_of<parameters>::zero(gradients_.get(), sizeof(parameters));
     optimizer_.reset();
     if (options_.resume && !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint)) {
       const nlohmann::json state = restore(identity);
@@ -130,11 +129,8 @@ class trainer {
     bool stopped = false;
     while (step < options_.steps && !stopped) {
       const auto start = clock::now();
-      const double loss = forward_and_backward(windows, step);
-      if (!std::isfinite(loss)) diverged("the loss is ", loss, " at step ", step + 1);
       const double rate = schedule(step);
-      const double norm = optimizer_.try_step(*weights_, *gradients_, rate);
-      if (!std::isfinite(norm)) diverged("the norm of the gradients is ", norm, " at step ", step + 1);
+      const auto [loss, norm] = take_step(windows, step, rate);
       busy += seconds_since(start);
       ++step;
       recent.push_back(loss);
@@ -192,15 +188,27 @@ class trainer {
 
   [[nodiscard]] index tokens_per_step() const { return options_.batch * options_.tokens * options_.accumulate; }
 
-  /// The mean loss over all micro-batches of a step; leaves its gradient.
-  double forward_and_backward(data::windows& windows, index step) {
-    double loss = 0;
+  struct step_result {
+    double loss;  // the mean over all micro-batches
+    double norm;  // of the gradients
+  };
+  step_result take_step(data::windows& windows, index step, double rate) {
+    step_result result{};
     for (index n = 0; n < options_.accumulate; ++n) {
       const batch& b = windows.at(step * options_.accumulate + n);
       Model::forward_backward(*weights_, b, tape_, *gradients_, 1.0 / static_cast<double>(options_.accumulate));
-      loss += static_cast<double>(tape_.loss()) / static_cast<double>(options_.accumulate);
+      // A GPU can begin with the update before anybody waits for the loss: where that is not finite, neither is the norm.
+      if constexpr (adamw<Model>::steps_by_itself)
+        if (n + 1 == options_.accumulate) optimizer_.start_step(*weights_, *gradients_, rate);
+      result.loss += static_cast<double>(tape_.loss()) / static_cast<double>(options_.accumulate);
     }
-    return loss;
+    if (!std::isfinite(result.loss)) diverged("the loss is ", result.loss, " at step ", step + 1);
+    if constexpr (adamw<Model>::steps_by_itself)
+      result.norm = optimizer_.finish_step();
+    else
+      result.norm = optimizer_.try_step(*weights_, *gradients_, rate);
+    if (!std::isfinite(result.norm)) diverged("the norm of the gradients is ", result.norm, " at step ", step + 1);
+    return result;
   }
 
   template <class... Pieces>
@@ -227,9 +235,11 @@ class trainer {
 
   void save_checkpoint(const nlohmann::ordered_json& identity, index step, const std::vector<double>& recent) {
     std::vector<std::pair<std::string, io::stored_tensor>> tensors;
-    io::list_tensors(*weights_, "", tensors);
-    io::list_tensors(optimizer_.first_moment(), first_moment, tensors);
-    io::list_tensors(optimizer_.second_moment(), second_moment, tensors);
+    const auto weights = on_host(*weights_), first = on_host(optimizer_.first_moment()),
+               second = on_host(optimizer_.second_moment());
+    io::list_tensors(*weights, "", tensors);
+    io::list_tensors(*first, first_moment, tensors);
+    io::list_tensors(*second, second_moment, tensors);
     std::map<std::string, std::string> metadata{{"format", "pt"}};
     if (auto text = io::config_text<Model>(); !text.empty()) metadata[io::config_entry] = text;
     auto state = identity;
@@ -257,9 +267,9 @@ class trainer {
     auto weights = make<parameters>(), first = make<parameters>(), second = make<parameters>();
     const auto any = [](std::string_view) { return true; };
     const auto own = [](std::string_view name) { return name.starts_with(io::moments_prefix); };
-    io::read_tensors(file, "", *weights, {}, own);
-    io::read_tensors(file, first_moment, *first, {}, any);
-    io::read_tensors(file, second_moment, *second, {}, any);
+    edit_on_host(*weights, [&](auto& to) { io::read_tensors(file, "", to, {}, own); });
+    edit_on_host(*first, [&](auto& to) { io::read_tensors(file, first_moment, to, {}, any); });
+    edit_on_host(*second, [&](auto& to) { io::read_tensors(file, second_moment, to, {}, any); });
     weights_ = std::move(weights);
     optimizer_.restore(std::move(first), std::move(second), state["step"].get<index>());
     last_checkpoint_ = state["step"].get<index>();

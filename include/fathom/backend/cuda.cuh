@@ -1,0 +1,59 @@
+// The CUDA backend: one NVIDIA GPU, Ampere or newer, with matrix products by cuBLASLt and kernels of our own for the rest.
+// Compiled by nvcc; needs nothing but the CUDA Toolkit.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+#include "fathom/backend/cuda/adamw.cuh"
+#include "fathom/backend/cuda/attention.cuh"
+#include "fathom/backend/cuda/cross_entropy.cuh"
+#include "fathom/backend/cuda/elementwise.cuh"
+#include "fathom/backend/cuda/embedding.cuh"
+#include "fathom/backend/cuda/matmul.cuh"
+#include "fathom/backend/cuda/packed.cuh"
+#include "fathom/backend/cuda/runtime.cuh"
+
+namespace fathom::backend {
+
+/// Compute = float: everything in it, without TF32. Compute = bf16: the operands of matrix products and of attention are
+/// rounded to bf16; weights, activations and sums are float. Parameters, tapes and caches lie in the GPU's memory.
+template <class Compute = float>
+struct cuda {
+  static_assert(std::is_same_v<Compute, float> || std::is_same_v<Compute, bf16>,
+                "fathom::backend::cuda computes in float or in fathom::bf16");
+  using scalar = float;
+  using context = fathom::cuda::context<Compute>;
+  using memory = fathom::cuda::memory;
+  using recording = fathom::cuda::recording;
+  using optimizer = fathom::cuda::block_optimizer;
+  static constexpr index head_logits = index{1} << 28;  // that exist at one time: 1 GiB
+
+  /// Which GPU, and its stream: the one that is current in this thread, unless another is given. `threads` is there for the
+  /// other backends' sake.
+  struct executor {
+    int threads = 0;
+    std::shared_ptr<fathom::cuda::gpu> on = fathom::cuda::gpu::of_this_thread();
+
+    using recording = fathom::cuda::recording;
+    template <class F>
+    void run(const F& f) const {
+      on->free_scratch();
+      f(context(*on));
+    }
+    void upload(void* to, const void* from, std::size_t bytes) const { on->upload(to, from, bytes); }
+  };
+
+  /// Storage for decoding (backend/cuda/packed.cuh).
+  template <class P>
+  using packed = fathom::cuda::packed<P>;
+  template <class P, class From, class To>
+  static void pack_tensor(const From& from, To& to) {
+    const executor here;
+    here.run([&](const auto& on) { fathom::cuda::pack_tensor(on, from, to); });
+    here.on->wait("pack");
+  }
+};
+
+}  // namespace fathom::backend

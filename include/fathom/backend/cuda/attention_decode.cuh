@@ -1,0 +1,187 @@
+// Attention of few queries over a long memory: decoding. Reading keys and values once is all that it costs.
+//
+// The rows that a query sees are split evenly among `splits` blocks, of 4 warps. The Width numbers of a row lie 16 bytes on each
+// of some lanes; a warp reads as many rows at a time as it has lanes for, and 4 times that before it computes. Every group of
+// lanes has a softmax of its own (largest score, sum of weights, weighted sum), and these are put together in an order that
+// depends on the shape alone: lanes, warps, splits. A result so does not depend on who was first.
+#pragma once
+
+#include <cstdint>
+
+#include "fathom/backend/cuda/attention_parts.cuh"
+#include "fathom/backend/cuda/device.cuh"
+#include "fathom/core/bf16.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom::cuda::attention {
+
+inline constexpr int decode_threads = 128;
+
+/// A softmax of some rows is a largest score (in base 2), a sum of weights relative to it, and a sum of weighted rows. The factor
+/// that makes its numbers relative to another largest score; of no rows at all, 0.
+__device__ __forceinline__ float factor_of(float largest, float other) {
+  return largest == -INFINITY ? 0.0f : exp2_fast(largest - other);
+}
+
+/// to [Count] = x [Count], those from `there` on 0; `whole`: all are there, and x is a multiple of 16 bytes
+template <int Count, class T>
+__device__ __forceinline__ void load_numbers(float (&to)[Count], const T* x, int there, bool whole) {
+  constexpr int together = 16 / static_cast<int>(sizeof(T));
+  static_assert(Count % together == 0);
+  if (whole) {
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < Count; n += together) {
+      const uint4 words = *reinterpret_cast<const uint4*>(x + n);
+      const std::uint32_t w[4] = {words.x, words.y, words.z, words.w};
+      FATHOM_CUDA_UNROLL
+      for (int i = 0; i < 4; ++i)
+        if constexpr (std::is_same_v<T, float>) {
+          to[n + i] = __uint_as_float(w[i]);
+        } else {
+          to[n + 2 * i] = low_bf16(w[i]);
+          to[n + 2 * i + 1] = high_bf16(w[i]);
+        }
+    }
+  } else {
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < Count; ++n) to[n] = n < there ? to_float(x[n]) : 0.0f;
+  }
+}
+
+/// parts [rows, heads, splits, Width + 2]: largest score, sum of weights, weighted sum of a split; where there is one split,
+/// out [rows, heads] and lse [rows, heads] (unless it is null) at once.
+///   blocks: rows * heads, splits
+template <int Width, class T>
+__global__ void __launch_bounds__(decode_threads)
+    decode(attention_size s, rows_of_heads<const T> q, rows_of_heads<const T> k, rows_of_heads<const T> v, rows_of_heads<T> out,
+           float* lse, float* parts) {
+  constexpr int together = 16 / static_cast<int>(sizeof(T));
+  constexpr int lanes = Width / together < 32 ? Width / together : 32, count = Width / lanes;  // of a row; numbers of each
+  constexpr int rows = 32 / lanes, ahead = Width <= 128 ? 4 : 2;
+  constexpr int warps_here = decode_threads / 32;
+  FATHOM_CUDA_SHARED(float, warp_parts, warps_here * (Width + 2));
+
+  const int head = static_cast<int>(blockIdx.x % static_cast<unsigned>(s.heads));
+  const index row = blockIdx.x / static_cast<unsigned>(s.heads);
+  const int sequence = static_cast<int>(row / s.queries), query = static_cast<int>(row % s.queries);
+  const int seen = (s.start(sequence) + query + 1) * s.rows_per_position;
+  const int splits = static_cast<int>(gridDim.y), split = static_cast<int>(blockIdx.y);
+  const int share = (seen + splits - 1) / splits, begin = split * share, end = smaller(seen, begin + share);
+  const index memory = s.memory_row(sequence);
+  const int warp = thread() / 32, lane = thread() % 32, first = lane % lanes * count, there = s.head_width - first;
+
+  const T* const q_row = q.at(row, head) + first;
+  const T* const k_rows = k.at(memory, head) + first;
+  const T* const v_rows = v.at(memory, head) + first;
+  const auto whole_rows = [&](const auto& x, const T* at) {
+    return s.head_width == Width && x.stride % together == 0 && reinterpret_cast<std::uintptr_t>(at) % 16 == 0;
+  };
+  const bool whole = whole_rows(k, k_rows) && whole_rows(v, v_rows);
+  float left[count];
+  load_numbers(left, q_row, there, whole_rows(q, q_row));
+  FATHOM_CUDA_UNROLL
+  for (int n = 0; n < count; ++n) left[n] *= s.scale * log2_e;
+
+  float largest = -INFINITY, total = 0, sums[count] = {};
+  FATHOM_CUDA_ROLL
+  for (int r = begin + warp * rows; r < end; r += ahead * warps_here * rows) {
+    float score[ahead], values[ahead][count], most = largest;
+    FATHOM_CUDA_UNROLL
+    for (int a = 0; a < ahead; ++a) {
+      const int at = r + a * warps_here * rows + lane / lanes;
+      float keys[count] = {};
+      FATHOM_CUDA_UNROLL
+      for (int n = 0; n < count; ++n) values[a][n] = 0;
+      if (at < end) {
+        load_numbers(keys, k_rows + at * k.stride, there, whole);
+        load_numbers(values[a], v_rows + at * v.stride, there, whole);
+      }
+      score[a] = 0;
+      FATHOM_CUDA_UNROLL
+      for (int n = 0; n < count; ++n) score[a] = __fmaf_rn(left[n], keys[n], score[a]);
+    }
+    FATHOM_CUDA_UNROLL
+    for (int a = 0; a < ahead; ++a) {
+      FATHOM_CUDA_UNROLL
+      for (int n = lanes / 2; n > 0; n /= 2) score[a] += __shfl_xor_sync(0xffffffffu, score[a], n);
+      if (r + a * warps_here * rows + lane / lanes >= end) score[a] = -INFINITY;
+      most = fmaxf(most, score[a]);
+    }
+    const float factor = factor_of(largest, most);
+    largest = most;
+    total *= factor;
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < count; ++n) sums[n] *= factor;
+    FATHOM_CUDA_UNROLL
+    for (int a = 0; a < ahead; ++a) {
+      const float weight = factor_of(score[a], most);
+      total += weight;
+      FATHOM_CUDA_UNROLL
+      for (int n = 0; n < count; ++n) sums[n] = __fmaf_rn(weight, values[a][n], sums[n]);
+    }
+  }
+  // The warp's groups of lanes.
+  FATHOM_CUDA_UNROLL
+  for (int n = lanes; n < 32; n *= 2) {
+    const float most = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, n)), factor = factor_of(largest, most);
+    largest = most;
+    total *= factor;
+    total += __shfl_xor_sync(0xffffffffu, total, n);
+    FATHOM_CUDA_UNROLL
+    for (int i = 0; i < count; ++i) {
+      sums[i] *= factor;
+      sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], n);
+    }
+  }
+  if (lane < lanes) {
+    float* const to = warp_parts + warp * (Width + 2);
+    if (lane == 0) to[0] = largest, to[1] = total;
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < count; ++n) to[2 + first + n] = sums[n];
+  }
+  __syncthreads();
+  // The block's warps.
+  float most = -INFINITY, all = 0;
+  FATHOM_CUDA_UNROLL
+  for (int w = 0; w < warps_here; ++w) most = fmaxf(most, warp_parts[w * (Width + 2)]);
+  FATHOM_CUDA_UNROLL
+  for (int w = 0; w < warps_here; ++w)
+    all += warp_parts[w * (Width + 2) + 1] * factor_of(warp_parts[w * (Width + 2)], most);
+  float* const part_to = splits > 1 ? parts + (static_cast<index>(blockIdx.x) * splits + split) * (Width + 2) : nullptr;
+  for (int n = thread(); n < Width; n += decode_threads) {
+    float sum = 0;
+    FATHOM_CUDA_UNROLL
+    for (int w = 0; w < warps_here; ++w)
+      sum += warp_parts[w * (Width + 2) + 2 + n] * factor_of(warp_parts[w * (Width + 2)], most);
+    if (splits > 1)
+      part_to[2 + n] = sum;
+    else if (n < s.head_width)
+      out.at(row, head)[n] = from_float<T>(sum / all);
+  }
+  if (thread() == 0) {
+    if (splits > 1)
+      part_to[0] = most, part_to[1] = all;
+    else if (lse)
+      lse[blockIdx.x] = most * ln_2 + logf(all);
+  }
+}
+
+/// out, lse = the splits of `parts` put together; a block for each row and head
+template <int Width, class T>
+__global__ void __launch_bounds__(decode_threads)
+    combine(attention_size s, int splits, const float* parts, rows_of_heads<T> out, float* lse) {
+  const int head = static_cast<int>(blockIdx.x % static_cast<unsigned>(s.heads));
+  const index row = blockIdx.x / static_cast<unsigned>(s.heads);
+  const float* const from = parts + static_cast<index>(blockIdx.x) * splits * (Width + 2);
+  float most = -INFINITY, all = 0;
+  for (int i = 0; i < splits; ++i) most = fmaxf(most, from[i * (Width + 2)]);
+  for (int i = 0; i < splits; ++i) all += from[i * (Width + 2) + 1] * factor_of(from[i * (Width + 2)], most);
+  for (int n = thread(); n < s.head_width; n += decode_threads) {
+    float sum = 0;
+    for (int i = 0; i < splits; ++i) sum += from[i * (Width + 2) + 2 + n] * factor_of(from[i * (Width + 2)], most);
+    out.at(row, head)[n] = from_float<T>(sum / all);
+  }
+  if (lse && thread() == 0) lse[blockIdx.x] = most * ln_2 + logf(all);
+}
+
+}  // namespace fathom::cuda::attention

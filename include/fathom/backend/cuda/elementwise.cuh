@@ -1,0 +1,365 @@
+// Operations on rows and columns on the GPU: copies, sums, activations, layer normalisation.
+//
+// Sums are made in an order that depends on the shape alone, so that results are bitwise the same every time.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "fathom/backend/cuda/runtime.cuh"
+#include "fathom/core/bf16.hpp"
+#include "fathom/core/matrix.hpp"
+
+namespace fathom::cuda {
+
+namespace kernel {
+
+inline constexpr unsigned whole_warp = 0xffffffffu;
+
+/// The sum of x over a warp, on every lane.
+__device__ __forceinline__ float warp_sum(float x) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(whole_warp, x, lanes);
+  return x;
+}
+__device__ __forceinline__ double warp_sum(double x) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(whole_warp, x, lanes);
+  return x;
+}
+__device__ __forceinline__ float warp_largest(float x) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) x = fmaxf(x, __shfl_xor_sync(whole_warp, x, lanes));
+  return x;
+}
+/// The sum of x over a block of up to 1024 threads, on every thread.
+template <class T>
+__device__ __forceinline__ T block_sum(T x) {
+  FATHOM_CUDA_SHARED(T, parts, 32);
+  x = warp_sum(x);
+  __syncthreads();  // an earlier sum may still be read
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+  __syncthreads();
+  T sum = 0;
+  for (unsigned w = 0; w < blockDim.x / 32; ++w) sum += parts[w];
+  return sum;
+}
+__device__ __forceinline__ float block_largest(float x) {
+  FATHOM_CUDA_SHARED(float, parts, 32);
+  x = warp_largest(x);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+  __syncthreads();
+  float largest = parts[0];
+  for (unsigned w = 1; w < blockDim.x / 32; ++w) largest = fmaxf(largest, parts[w]);
+  return largest;
+}
+
+/// f(i, j) for every element of a matrix [rows, columns].
+template <class F>
+__global__ void elements(index rows, index columns, F f) {
+  constexpr index together = 4;  // loads on their way at one time
+  const index first = static_cast<index>(blockIdx.x) * blockDim.x * together + threadIdx.x;
+  const index step = static_cast<index>(gridDim.x) * blockDim.x * together;
+  for (index i = blockIdx.y; i < rows; i += gridDim.y)
+    for (index j = first; j < columns; j += step) {
+      FATHOM_CUDA_UNROLL
+      for (index u = 0; u < together; ++u)
+        if (const index at = j + u * blockDim.x; at < columns) f(i, at);
+    }
+}
+
+// ---- What becomes of an element --------------------------------------------------------------------------------------
+
+/// GELU and its slope (backend/epilogue.hpp).
+struct gelu_of {
+  float value, slope;
+  __device__ __forceinline__ explicit gelu_of(float x) {
+    constexpr float twice_sqrt_2_over_pi = 1.59576912160573071f, cubic = 0.044715f;
+    const float square = x * x;
+    const float u = twice_sqrt_2_over_pi * x * (1 + cubic * square);
+    const float slope_of_u = twice_sqrt_2_over_pi * (1 + 3 * cubic * square);
+    const float s = 1 / (1 + expf(-u));
+    value = x * s;
+    slope = s + x * s * (1 - s) * slope_of_u;
+  }
+};
+
+template <class From, class To>
+struct copy_element {
+  const From* x;
+  index x_stride;
+  To* y;
+  index y_stride;
+  __device__ void operator()(index i, index j) const {
+    y[i * y_stride + j] = from_float<To>(to_float(x[i * x_stride + j]));
+  }
+};
+struct add_element {
+  const float* x;
+  index x_stride;
+  float* y;
+  index y_stride;
+  __device__ void operator()(index i, index j) const { y[i * y_stride + j] += x[i * x_stride + j]; }
+};
+struct zero_element {
+  float* y;
+  index y_stride;
+  __device__ void operator()(index i, index j) const { y[i * y_stride + j] = 0; }
+};
+struct gelu_element {
+  const float* x;
+  index x_stride;
+  float* y;
+  index y_stride;
+  __device__ void operator()(index i, index j) const { y[i * y_stride + j] = gelu_of(x[i * x_stride + j]).value; }
+};
+struct gelu_gradient_element {
+  const float* x;
+  index x_stride;
+  const float* dy;
+  index dy_stride;
+  float* dx;
+  index dx_stride;
+  __device__ void operator()(index i, index j) const {
+    dx[i * dx_stride + j] = dy[i * dy_stride + j] * gelu_of(x[i * x_stride + j]).slope;
+  }
+};
+
+// ---- Layer normalisation, a warp for each row ------------------------------------------------------------------------
+
+inline constexpr float layer_norm_eps = 1e-5f;
+
+/// `rounded`: a copy of y for the product that follows; or null
+__global__ void layer_norm_rows(index rows, index columns, const float* x, index x_stride, const float* gain,
+                                const float* bias, float* y, index y_stride, float* mean, float* rstd, bf16* rounded,
+                                index rounded_stride) {
+  const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (i >= rows) return;
+  const index lane = threadIdx.x % 32;
+  const float* const row = x + i * x_stride;
+  const float count = static_cast<float>(columns);
+  float sum = 0;
+  for (index j = lane; j < columns; j += 32) sum += row[j];
+  const float m = warp_sum(sum) / count;
+  float squares = 0;
+  for (index j = lane; j < columns; j += 32) squares += (row[j] - m) * (row[j] - m);
+  const float r = 1 / sqrtf(warp_sum(squares) / count + layer_norm_eps);
+  for (index j = lane; j < columns; j += 32) {
+    const float normed = (row[j] - m) * r * gain[j] + bias[j];
+    y[i * y_stride + j] = normed;
+    if (rounded) rounded[i * rounded_stride + j] = from_float<bf16>(normed);
+  }
+  if (lane == 0) {
+    mean[i] = m;
+    rstd[i] = r;
+  }
+}
+
+/// dx += rstd (g - mean of g - normed (mean of g normed)), g = dy gain, normed = (x - mean) rstd
+__global__ void layer_norm_rows_backward(index rows, index columns, const float* x, index x_stride, const float* gain,
+                                         const float* mean, const float* rstd, const float* dy, index dy_stride, float* dx,
+                                         index dx_stride) {
+  const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (i >= rows) return;
+  const index lane = threadIdx.x % 32;
+  const float *const row = x + i * x_stride, *const d = dy + i * dy_stride;
+  const float m = mean[i], r = rstd[i], count = static_cast<float>(columns);
+  float sum_g = 0, sum_gn = 0;
+  for (index j = lane; j < columns; j += 32) {
+    const float g = d[j] * gain[j];
+    sum_g += g;
+    sum_gn += g * ((row[j] - m) * r);
+  }
+  const float mean_g = warp_sum(sum_g) / count, mean_gn = warp_sum(sum_gn) / count;
+  for (index j = lane; j < columns; j += 32)
+    dx[i * dx_stride + j] += r * (d[j] * gain[j] - mean_g - (row[j] - m) * r * mean_gn);
+}
+
+// ---- Sums over rows --------------------------------------------------------------------------------------------------
+
+/// What is summed up over the rows: one number, y, or two, dy normed and dy.
+struct sum_of_column {
+  static constexpr int count = 1;
+  const float* y;
+  index stride;
+  __device__ void operator()(index i, index j, float* sums) const { sums[0] += y[i * stride + j]; }
+};
+struct sums_of_layer_norm {
+  static constexpr int count = 2;
+  const float* x;
+  index x_stride;
+  const float *mean, *rstd;
+  const float* dy;
+  index dy_stride;
+  __device__ void operator()(index i, index j, float* sums) const {
+    const float d = dy[i * dy_stride + j];
+    sums[0] += d * ((x[i * x_stride + j] - mean[i]) * rstd[i]);
+    sums[1] += d;
+  }
+};
+
+inline constexpr unsigned column_lanes = 32, row_lanes = 8;
+
+/// partial [slices, count, columns]: each slice of the rows by itself. Blocks of 32 columns by 8 rows.
+template <class F>
+__global__ void column_partials(index rows, index columns, F f, float* partial) {
+  constexpr int N = F::count;
+  FATHOM_CUDA_SHARED(float, shared, N * column_lanes * row_lanes);
+  const index j = static_cast<index>(blockIdx.x) * column_lanes + threadIdx.x;
+  const index first = rows * blockIdx.y / gridDim.y, last = rows * (blockIdx.y + 1) / gridDim.y;
+  float sums[N] = {};
+  if (j < columns)
+    for (index i = first + threadIdx.y; i < last; i += row_lanes) f(i, j, sums);
+  for (int n = 0; n < N; ++n) shared[(static_cast<unsigned>(n) * row_lanes + threadIdx.y) * column_lanes + threadIdx.x] = sums[n];
+  __syncthreads();
+  if (threadIdx.y > 0 || j >= columns) return;
+  for (int n = 0; n < N; ++n) {
+    float sum = 0;
+    for (unsigned y = 0; y < row_lanes; ++y)
+      sum += shared[(static_cast<unsigned>(n) * row_lanes + y) * column_lanes + threadIdx.x];
+    partial[(static_cast<index>(blockIdx.y) * N + n) * columns + j] = sum;
+  }
+}
+/// g0, g1 [columns] += the sums of all slices
+template <int N>
+__global__ void add_partials(index columns, index slices, const float* partial, float* g0, float* g1) {
+  const index j = static_cast<index>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (j >= columns) return;
+  for (int n = 0; n < N; ++n) {
+    float sum = 0;
+    for (index s = 0; s < slices; ++s) sum += partial[(s * N + n) * columns + j];
+    (n == 0 ? g0 : g1)[j] += sum;
+  }
+}
+
+/// total = the sum of x [count], by one block
+__global__ void sum_in_double(const float* x, index count, double* total) {
+  double sum = 0;
+  for (index i = threadIdx.x; i < count; i += blockDim.x) sum += static_cast<double>(x[i]);
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) *total = sum;
+}
+
+}  // namespace kernel
+
+namespace detail {
+
+inline constexpr index few = 8;  // rows that decoding's products have at most
+
+[[nodiscard]] inline unsigned blocks_of(index count, index each, index most = index{1} << 30) {
+  return static_cast<unsigned>(std::clamp<index>((count + each - 1) / each, 1, most));
+}
+
+/// f(i, j) for every element of a matrix whose operands, if `compact`, all lie row after row and nothing else.
+template <class C, class F>
+void for_elements(const context<C>& on, const char* operation, index rows, index columns, bool compact, const F& f) {
+  if (rows == 0 || columns == 0) return;
+  if (compact) {
+    columns *= rows;
+    rows = 1;
+  }
+  const index most = index{16} * on.processors();
+  launch(operation, {{blocks_of(columns, 1024, most), blocks_of(rows, 1, 65535)}, 256}, on.stream(), &kernel::elements<F>, rows,
+         columns, f);
+}
+template <class T, class U>
+[[nodiscard]] bool are_compact(const matrix<T>& x, const matrix<U>& y) {
+  return x.stride == x.columns && y.stride == y.columns;
+}
+
+/// The distance of rows of an operand's copy: whole 16 bytes.
+[[nodiscard]] inline index copy_stride(index columns) { return (columns + 7) / 8 * 8; }
+
+/// Where an operation whose result is an operand of the products that follow writes it a second time, rounded to bf16; without
+/// data where they take it as it is, or it has few rows (matmul.cuh).
+template <class Compute>
+[[nodiscard]] matrix<bf16> room_for_copy(const context<Compute>& on, matrix_in y) {
+  if (!std::is_same_v<Compute, bf16> || y.rows <= few) return {};
+  const index stride = copy_stride(y.columns);
+  bf16* const to = on.template scratch<bf16>(y.rows * stride);
+  on.on().keep_copy({y.data, y.rows, y.columns, y.stride, to});
+  return {to, y.rows, y.columns, stride};
+}
+
+/// g0, g1 [columns] += the sums over the rows of what f says
+template <class C, class F>
+void add_column_sums(const context<C>& on, const char* operation, index rows, index columns, const F& f, float* g0, float* g1) {
+  constexpr int N = F::count;
+  const unsigned tiles = blocks_of(columns, kernel::column_lanes);
+  const index slices = std::clamp<index>(rows / 64, 1, std::max<index>(1, index{8} * on.processors() / tiles));
+  float* const partial = on.template scratch<float>(slices * N * columns);
+  launch(operation, {{tiles, static_cast<unsigned>(slices)}, {kernel::column_lanes, kernel::row_lanes}}, on.stream(),
+         &kernel::column_partials<F>, rows, columns, f, partial);
+  launch(operation, {blocks_of(columns, 128), 128}, on.stream(), &kernel::add_partials<N>, columns, slices,
+         static_cast<const float*>(partial), g0, g1);
+}
+
+}  // namespace detail
+
+/// y = x
+template <class C>
+void copy(const context<C>& on, matrix_in x, matrix_out y) {
+  on.begin();
+  detail::for_elements(on, "copy", y.rows, y.columns, detail::are_compact(x, y),
+                       kernel::copy_element<float, float>{x.data, x.stride, y.data, y.stride});
+}
+/// y += x
+template <class C>
+void add(const context<C>& on, matrix_in x, matrix_out y) {
+  on.begin();
+  detail::for_elements(on, "add", y.rows, y.columns, detail::are_compact(x, y),
+                       kernel::add_element{x.data, x.stride, y.data, y.stride});
+}
+/// y = 0
+template <class C>
+void zero(const context<C>& on, matrix_out y) {
+  on.begin();
+  detail::for_elements(on, "zero", y.rows, y.columns, y.stride == y.columns, kernel::zero_element{y.data, y.stride});
+}
+/// y = GELU(x)
+template <class C>
+void gelu_forward(const context<C>& on, matrix_in x, matrix_out y) {
+  on.begin();
+  detail::for_elements(on, "gelu_forward", y.rows, y.columns, detail::are_compact(x, y),
+                       kernel::gelu_element{x.data, x.stride, y.data, y.stride});
+}
+/// dx = dy GELU'(x)
+template <class C>
+void gelu_backward(const context<C>& on, matrix_in x, matrix_in dy, matrix_out dx) {
+  on.begin();
+  detail::for_elements(on, "gelu_backward", dx.rows, dx.columns, detail::are_compact(x, dx) && dy.stride == dy.columns,
+                       kernel::gelu_gradient_element{x.data, x.stride, dy.data, dy.stride, dx.data, dx.stride});
+}
+
+/// g [N] += sum over the rows of y [M, N]. Keeps the operands of products: it comes between two that have y.
+template <class C>
+void column_sums(const context<C>& on, matrix_in y, float* g) {
+  on.on().free_scratch_but_copies();
+  detail::add_column_sums(on, "column_sums", y.rows, y.columns, kernel::sum_of_column{y.data, y.stride}, g, nullptr);
+}
+
+/// y = (x - mean) rstd gain + bias, row by row; keeps mean [rows] and rstd [rows]
+template <class C>
+void layer_norm_forward(const context<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float* mean, float* rstd) {
+  on.begin();
+  const matrix<bf16> rounded = detail::room_for_copy(on, y);
+  launch("layer_norm_forward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows, x.rows, x.columns,
+         x.data, x.stride, gain, bias, y.data, y.stride, mean, rstd, rounded.data, rounded.stride);
+}
+/// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well
+template <class C>
+void layer_norm_backward(const context<C>& on, matrix_in x, const float* gain, const float* mean, const float* rstd, matrix_in dy, matrix_out dx,
+                         float* dgain, float* dbias) {
+  on.begin();
+  launch("layer_norm_backward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows_backward, x.rows,
+         x.columns, x.data, x.stride, gain, mean, rstd, dy.data, dy.stride, dx.data, dx.stride);
+  detail::add_column_sums(on, "layer_norm_backward", x.rows, x.columns,
+                          kernel::sums_of_layer_norm{x.data, x.stride, mean, rstd, dy.data, dy.stride}, dgain, dbias);
+}
+
+/// total [1] = the sum of x [count]; for the loss, which the host then reads
+template <class C>
+void sum(const context<C>& on, const float* x, index count, double* total) {
+  on.begin();
+  launch("sum", {1, 1024}, on.stream(), &kernel::sum_in_double, x, count, total);
+}
+
+}  // namespace fathom::cuda

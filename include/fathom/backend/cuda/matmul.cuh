@@ -1,0 +1,436 @@
+// Matrix products on the GPU: cuBLASLt, and a kernel of our own for a few rows, as decoding has them.
+//
+// cuBLASLt works on columns, and so makes y^T [N, M]: its A is the right operand, its B the left one. Operands are of the
+// compute type; what is not is first copied to scratch memory. Which algorithm is taken is asked once for every shape.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+#include "fathom/backend/cuda/elementwise.cuh"
+#include "fathom/backend/cuda/packed.cuh"
+#include "fathom/backend/epilogue.hpp"
+#include "fathom/core/bf16.hpp"
+#include "fathom/core/tensor.hpp"
+
+namespace fathom::cuda {
+
+// ---- Epilogues (backend/epilogue.hpp) --------------------------------------------------------------------------------
+
+namespace kernel {
+
+// What happens to v + residual at (i, j).
+struct as_it_is {
+  __device__ __forceinline__ float operator()(float v, index, index) const { return v; }
+};
+struct with_bias {
+  const float* b;
+  __device__ __forceinline__ float operator()(float v, index, index j) const { return v + b[j]; }
+};
+struct with_bias_gelu {
+  const float* b;
+  float* before;  // or null
+  index before_stride;
+  __device__ __forceinline__ float operator()(float v, index i, index j) const {
+    const float z = v + b[j];
+    if (before) before[i * before_stride + j] = z;
+    return gelu_of(z).value;
+  }
+};
+struct with_gelu_gradient {
+  const float* before;
+  index before_stride;
+  __device__ __forceinline__ float operator()(float v, index i, index j) const {
+    return v * gelu_of(before[i * before_stride + j]).slope;
+  }
+};
+
+template <class Rest>
+struct apply_rest {
+  Rest rest;
+  float* y;
+  index stride;
+  __device__ void operator()(index i, index j) const { y[i * stride + j] = rest(y[i * stride + j], i, j); }
+};
+
+}  // namespace kernel
+
+namespace detail {
+
+/// An epilogue in parts: what is added to the product, and the rest, as cuBLASLt has it and as a kernel has it.
+template <class Rest>
+struct epilogue_parts {
+  matrix_in residual;  // without data: none
+  cublasLtEpilogue_t fused;
+  const float* bias;
+  float* before;  // what GELU is applied to: written, or for its gradient read
+  index before_stride;
+  Rest rest;
+};
+inline epilogue_parts<kernel::as_it_is> parts_of(const epilogue::none&) { return {{}, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0, {}}; }
+inline epilogue_parts<kernel::as_it_is> parts_of(const epilogue::add<float>& e) {
+  return {e.residual, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0, {}};
+}
+inline epilogue_parts<kernel::with_bias> parts_of(const epilogue::bias<float>& e) {
+  return {{}, CUBLASLT_EPILOGUE_BIAS, e.b, nullptr, 0, {e.b}};
+}
+inline epilogue_parts<kernel::with_bias> parts_of(const epilogue::bias_add<float>& e) {
+  return {e.residual, CUBLASLT_EPILOGUE_BIAS, e.b, nullptr, 0, {e.b}};
+}
+inline epilogue_parts<kernel::with_bias_gelu> parts_of(const epilogue::bias_gelu<float>& e) {
+  return {{},
+          e.before.data ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_BIAS,
+          e.b,
+          e.before.data,
+          e.before.stride,
+          {e.b, e.before.data, e.before.stride}};
+}
+inline epilogue_parts<kernel::with_gelu_gradient> parts_of(const epilogue::gelu_gradient<float>& e) {
+  return {{},
+          CUBLASLT_EPILOGUE_DGELU,
+          nullptr,
+          const_cast<float*>(e.before.data),  // cuBLASLt has one name for what is read and what is written
+          e.before.stride,
+          {e.before.data, e.before.stride}};
+}
+/// cuBLASLt's GELU is precise enough beside bf16 operands; float has our own.
+template <class Compute, class Rest>
+inline constexpr bool may_fuse = std::is_same_v<Compute, bf16> || std::is_same_v<Rest, kernel::with_bias>;
+
+}  // namespace detail
+
+// ---- cuBLASLt ----------------------------------------------------------------------------------------------------------
+
+/// A product that has been asked for once: how cuBLASLt does it.
+struct product_plan {
+  cublasLtMatmulDesc_t operation = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, d = nullptr;
+  cublasLtMatmulAlgo_t algorithm{};
+  bool is_possible = false;
+
+  product_plan() = default;
+  product_plan(const product_plan&) = delete;
+  product_plan& operator=(const product_plan&) = delete;
+  ~product_plan() {
+    for (const cublasLtMatrixLayout_t layout : {a, b, c, d})
+      if (layout) static_cast<void>(cublasLtMatrixLayoutDestroy(layout));
+    if (operation) static_cast<void>(cublasLtMatmulDescDestroy(operation));
+  }
+  template <class T>
+  void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
+    check_cublas(cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof value), "describing a matrix product");
+  }
+};
+
+namespace detail {
+
+/// y [M, N] = left [M, K] right [K, N] + residual, and an epilogue; either operand may be given transposed.
+struct product_task {
+  const char* operation;
+  const void *left, *right;
+  index left_rows, left_columns, left_stride;     // as they lie
+  index right_rows, right_columns, right_stride;
+  bool left_transposed, right_transposed;
+  cudaDataType_t type;  // of both operands
+  matrix_out y;
+  matrix_in residual;  // without data: none
+  cublasLtEpilogue_t epilogue;
+  const float* bias;
+  float* before;
+  index before_stride;
+};
+
+/// The largest power of two, at most 256, that an address is a multiple of.
+[[nodiscard]] inline std::uint32_t alignment_of(const void* address) {
+  const auto bits = reinterpret_cast<std::uintptr_t>(address) | 256;
+  return static_cast<std::uint32_t>(bits & (~bits + 1));
+}
+
+[[nodiscard]] inline std::shared_ptr<product_plan> make_plan(gpu& on, const product_task& t) {
+  auto plan = std::make_shared<product_plan>();
+  check_cublas(cublasLtMatmulDescCreate(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), t.operation);
+  plan->set(CUBLASLT_MATMUL_DESC_TRANSA, t.right_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  plan->set(CUBLASLT_MATMUL_DESC_TRANSB, t.left_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  plan->set(CUBLASLT_MATMUL_DESC_EPILOGUE, t.epilogue);
+  if (t.bias) plan->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(t.bias));
+  if (t.before) {
+    plan->set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(t.before));
+    plan->set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, static_cast<std::int64_t>(t.before_stride));
+  }
+  const auto layout = [&](cublasLtMatrixLayout_t& to, cudaDataType_t type, index rows, index columns, index stride) {
+    check_cublas(cublasLtMatrixLayoutCreate(&to, type, static_cast<std::uint64_t>(columns), static_cast<std::uint64_t>(rows),
+                                            static_cast<std::int64_t>(stride)),
+                 t.operation);
+  };
+  const matrix_in c = t.residual.data ? t.residual : matrix_in(t.y);
+  layout(plan->a, t.type, t.right_rows, t.right_columns, t.right_stride);
+  layout(plan->b, t.type, t.left_rows, t.left_columns, t.left_stride);
+  layout(plan->c, CUDA_R_32F, t.y.rows, t.y.columns, c.stride);
+  layout(plan->d, CUDA_R_32F, t.y.rows, t.y.columns, t.y.stride);
+
+  cublasLtMatmulPreference_t wish = nullptr;
+  check_cublas(cublasLtMatmulPreferenceCreate(&wish), t.operation);
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    check_cublas(cublasLtMatmulPreferenceSetAttribute(wish, attribute, &value, sizeof value), t.operation);
+  };
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, gpu::workspace_bytes);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(t.right));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(t.left));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(c.data));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(t.y.data));
+  cublasLtMatmulHeuristicResult_t best{};
+  int found = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(on.blas(), plan->operation, plan->a, plan->b, plan->c, plan->d,
+                                                               wish, 1, &best, &found);
+  static_cast<void>(cublasLtMatmulPreferenceDestroy(wish));
+  plan->is_possible = status == CUBLAS_STATUS_SUCCESS && found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
+  plan->algorithm = best.algo;
+  return plan;
+}
+
+/// Runs a product, or says that cuBLASLt cannot.
+[[nodiscard]] inline bool try_product(gpu& on, const product_task& t) {
+  const void* const c = t.residual.data ? static_cast<const void*>(t.residual.data) : t.y.data;
+  const product_key key{t.left_rows,
+                        t.left_columns,
+                        t.left_stride,
+                        t.right_rows,
+                        t.right_columns,
+                        t.right_stride,
+                        t.left_transposed,
+                        t.right_transposed,
+                        t.type,
+                        t.y.stride,
+                        t.residual.data ? t.residual.stride : 0,
+                        t.epilogue,
+                        t.before_stride,
+                        alignment_of(t.left),
+                        alignment_of(t.right),
+                        alignment_of(c),
+                        alignment_of(t.y.data),
+                        alignment_of(t.bias),
+                        alignment_of(t.before),
+                        t.residual.data == t.y.data};
+  std::shared_ptr<product_plan>& plan = on.plans[key];
+  if (!plan) plan = make_plan(on, t);
+  if (!plan->is_possible) return false;
+  if (t.bias) plan->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(t.bias));
+  if (t.before) plan->set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<void*>(t.before));
+  const float one = 1, weight = t.residual.data ? 1 : 0;
+  const cublasStatus_t status =
+      cublasLtMatmul(on.blas(), plan->operation, &one, t.right, plan->a, t.left, plan->b, &weight, c, plan->c, t.y.data, plan->d,
+                     &plan->algorithm, on.workspace(), gpu::workspace_bytes, on.stream());
+  if (status != CUBLAS_STATUS_SUCCESS)
+    fail("cuda: ", t.operation, " [", t.left_rows, ", ", t.left_columns, "] with [", t.right_rows, ", ", t.right_columns,
+         "] to [", t.y.rows, ", ", t.y.columns, "]: ", cublasLtGetStatusString(status));
+  return true;
+}
+
+/// An operand in the compute type: as it lies, or a copy, which the products that follow find again.
+template <class Compute, class T>
+[[nodiscard]] matrix<const Compute> operand(const context<Compute>& on, matrix<const T> x) {
+  if constexpr (std::is_same_v<T, Compute>) {
+    return x;
+  } else {
+    const index stride = copy_stride(x.columns);
+    const gpu::copy_of wanted{x.data, x.rows, x.columns, x.stride, nullptr};
+    for (const gpu::copy_of& c : on.on().copies)
+      if (c == wanted) return {static_cast<const Compute*>(c.copy), x.rows, x.columns, stride};
+    Compute* const to = on.template scratch<Compute>(x.rows * stride);
+    for_elements(on, "operand of a product", x.rows, x.columns, x.stride == x.columns && stride == x.columns,
+                 kernel::copy_element<T, Compute>{x.data, x.stride, to, stride});
+    on.on().keep_copy({x.data, x.rows, x.columns, x.stride, to});
+    return {to, x.rows, x.columns, stride};
+  }
+}
+
+template <class Compute, class T, class U, class Rest>
+void product(const context<Compute>& on, const char* operation, matrix<const T> x, bool x_transposed, matrix<const U> w,
+             bool w_transposed, matrix_out y, const epilogue_parts<Rest>& e) {
+  if (y.rows == 0 || y.columns == 0) return;
+  const matrix<const Compute> left = operand<Compute>(on, x), right = operand<Compute>(on, w);
+  product_task task{.operation = operation,
+                    .left = left.data,
+                    .right = right.data,
+                    .left_rows = left.rows,
+                    .left_columns = left.columns,
+                    .left_stride = left.stride,
+                    .right_rows = right.rows,
+                    .right_columns = right.columns,
+                    .right_stride = right.stride,
+                    .left_transposed = x_transposed,
+                    .right_transposed = w_transposed,
+                    .type = std::is_same_v<Compute, bf16> ? CUDA_R_16BF : CUDA_R_32F,
+                    .y = y,
+                    .residual = e.residual,
+                    .epilogue = e.fused,
+                    .bias = e.bias,
+                    .before = e.before,
+                    .before_stride = e.before_stride};
+  if constexpr (std::is_same_v<Rest, kernel::as_it_is>) {
+    if (!try_product(on.on(), task)) fail("cuda: ", operation, " to [", y.rows, ", ", y.columns, "]: cuBLASLt has no algorithm");
+  } else {
+    if (may_fuse<Compute, Rest> && try_product(on.on(), task)) return;
+    task.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    task.bias = task.before = nullptr;
+    task.before_stride = 0;
+    if (!try_product(on.on(), task)) fail("cuda: ", operation, " to [", y.rows, ", ", y.columns, "]: cuBLASLt has no algorithm");
+    for_elements(on, operation, y.rows, y.columns, false, kernel::apply_rest<Rest>{e.rest, y.data, y.stride});
+  }
+}
+
+}  // namespace detail
+
+// ---- A few rows: every weight is read once, by a warp for each output ------------------------------------------------
+
+namespace kernel {
+
+/// Sixteen bytes of weights as floats.
+template <class P>
+struct sixteen_bytes;
+template <>
+struct sixteen_bytes<float> {
+  static constexpr int count = 4;
+  __device__ static void load(const float* from, float (&to)[4]) {
+    const float4 v = *reinterpret_cast<const float4*>(from);
+    to[0] = v.x;
+    to[1] = v.y;
+    to[2] = v.z;
+    to[3] = v.w;
+  }
+};
+template <>
+struct sixteen_bytes<bf16> {
+  static constexpr int count = 8;
+  __device__ static void load(const bf16* from, float (&to)[8]) {
+    const uint4 v = *reinterpret_cast<const uint4*>(from);
+    const std::uint32_t words[4] = {v.x, v.y, v.z, v.w};
+    FATHOM_CUDA_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      to[2 * i] = low_bf16(words[i]);
+      to[2 * i + 1] = high_bf16(words[i]);
+    }
+  }
+};
+
+inline constexpr int most_rows = 4;  // of x at a time
+inline constexpr unsigned warps_of_few_rows = 4;
+
+/// y [rows, N] = rest(x [rows, K] w [N, K]^T + residual); rows of w and x begin at multiples of 16 bytes, if `aligned`
+template <int Rows, class P, class Rest>
+__global__ void few_rows(index depth, index columns, bool aligned, const float* x, index x_stride, const P* w, index w_stride,
+                         const float* residual, index residual_stride, Rest rest, float* y, index y_stride) {
+  constexpr int together = sixteen_bytes<P>::count;
+  const index n = static_cast<index>(blockIdx.x) * warps_of_few_rows + threadIdx.x / 32;
+  if (n >= columns) return;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const P* const weights = w + n * w_stride;
+  float sums[Rows] = {};
+  const index whole = aligned ? depth / together * together : 0;
+  for (index k = lane * together; k < whole; k += 32 * together) {
+    float v[together];
+    sixteen_bytes<P>::load(weights + k, v);
+    FATHOM_CUDA_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+      FATHOM_CUDA_UNROLL
+      for (int i = 0; i < together; i += 4) {
+        const float4 u = *reinterpret_cast<const float4*>(x + r * x_stride + k + i);
+        sums[r] += u.x * v[i] + u.y * v[i + 1] + u.z * v[i + 2] + u.w * v[i + 3];
+      }
+    }
+  }
+  for (index k = whole + lane; k < depth; k += 32) {
+    const float v = to_float(weights[k]);
+    for (int r = 0; r < Rows; ++r) sums[r] += x[r * x_stride + k] * v;
+  }
+  FATHOM_CUDA_UNROLL
+  for (int r = 0; r < Rows; ++r) {
+    const float sum = warp_sum(sums[r]);
+    if (lane == 0) y[r * y_stride + n] = rest(residual ? sum + residual[r * residual_stride + n] : sum, r, n);
+  }
+}
+
+/// An epilogue that begins at a later row.
+template <class Rest>
+struct from_row {
+  Rest rest;
+  index first;
+  __device__ __forceinline__ float operator()(float v, index i, index j) const { return rest(v, first + i, j); }
+};
+
+}  // namespace kernel
+
+namespace detail {
+
+template <int Rows, class C, class P, class Rest>
+void some_rows(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y, matrix_in residual, const Rest& rest,
+               index first) {
+  const auto aligned = [](const auto& m) {
+    return alignment_of(m.data) >= 16 && m.stride * static_cast<index>(sizeof *m.data) % 16 == 0;
+  };
+  launch(operation, {blocks_of(y.columns, kernel::warps_of_few_rows), 32 * kernel::warps_of_few_rows}, on.stream(),
+         &kernel::few_rows<Rows, P, kernel::from_row<Rest>>, x.columns, y.columns, aligned(x) && aligned(w), x.row(first), x.stride,
+         w.data, w.stride, residual.data ? residual.row(first) : nullptr, residual.stride, kernel::from_row<Rest>{rest, first},
+         y.row(first), y.stride);
+}
+
+/// y = epilogue(x w^T) for a few rows of x
+template <class C, class P, class Rest>
+void product_of_few_rows(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y,
+                         const epilogue_parts<Rest>& e) {
+  index i = 0;
+  for (; i + kernel::most_rows <= y.rows; i += kernel::most_rows)
+    some_rows<kernel::most_rows>(on, operation, x, w, y, e.residual, e.rest, i);
+  for (; i < y.rows; ++i) some_rows<1>(on, operation, x, w, y, e.residual, e.rest, i);
+}
+
+template <class C, class P, class Rest>
+void product_nt(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y, const epilogue_parts<Rest>& e) {
+  if (y.rows <= few) {
+    on.begin();
+    product_of_few_rows(on, operation, x, w, y, e);
+  } else {
+    on.on().free_scratch_but_copies();
+    product(on, operation, x, false, w, true, y, e);
+    on.begin();  // y may be what a copy was made of
+  }
+}
+
+}  // namespace detail
+
+/// y [M, N] = epilogue(x [M, K] w [K, N])
+template <class C, class P, class Epilogue>
+void matmul(const context<C>& on, matrix_in x, matrix<P> w, matrix_out y, const Epilogue& epilogue) {
+  on.on().free_scratch_but_copies();
+  detail::product(on, "matmul", x, false, matrix<const std::remove_const_t<P>>(w), false, y, detail::parts_of(epilogue));
+  on.begin();
+}
+/// y [M, N] = epilogue(x [M, K] w [N, K]^T)
+template <class C, class P, class Epilogue>
+void matmul_nt(const context<C>& on, matrix_in x, matrix<P> w, matrix_out y, const Epilogue& epilogue) {
+  detail::product_nt(on, "matmul_nt", x, matrix<const std::remove_const_t<P>>(w), y, detail::parts_of(epilogue));
+}
+/// g [K, N] += x [M, K]^T y [M, N]
+template <class C>
+void matmul_tn(const context<C>& on, matrix_in x, matrix_in y, matrix_out g) {
+  on.on().free_scratch_but_copies();
+  detail::product(on, "matmul_tn", x, true, y, false, g, detail::parts_of(epilogue::add<float>{g}));
+}
+
+// Weights that are tensors are matrices; packed ones are transposed.
+template <class C, class P, index... Extents, class Epilogue>
+void matmul(const context<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {
+  matmul(on, x, w.view(), y, epilogue);
+}
+template <class C, class P, index... Extents, class Epilogue>
+void matmul_nt(const context<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {
+  matmul_nt(on, x, w.view(), y, epilogue);
+}
+template <class C, class P, index In, index Out, class Epilogue>
+void matmul(const context<C>& on, matrix_in x, const packed_matrix<P, In, Out>& w, matrix_out y, const Epilogue& epilogue) {
+  detail::product_nt(on, "matmul", x, w.transposed.view(), y, detail::parts_of(epilogue));
+}
+
+}  // namespace fathom::cuda

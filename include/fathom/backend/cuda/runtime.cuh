@@ -1,0 +1,269 @@
+// A GPU as one thread of the host uses it: memory, a stream, cuBLASLt, scratch, recordings; and the execution context.
+//
+// All work of a thread goes to one stream, in order: operations need no further synchronisation among themselves, and
+// what one has left in scratch memory may be written over by the next. The host waits only where it reads numbers.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#if !defined(FATHOM_CUDA_EMULATION)
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+#endif
+
+#include "fathom/backend/cuda/device.cuh"
+#include "fathom/core/error.hpp"
+#include "fathom/core/matrix.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom::cuda {
+
+inline void check_cublas(cublasStatus_t status, const char* what) {
+  if (status != CUBLAS_STATUS_SUCCESS) fail("cuda: ", what, ": ", cublasLtGetStatusString(status));
+}
+
+/// Fails, once and for all in one sentence, where there is no GPU that this library runs on.
+inline void require_gpu() {
+  static constexpr const char* expected = "; expected a GPU of compute capability 8.0 (Ampere) or newer, and its driver";
+  int count = 0, number = 0, major = 0, minor = 0;
+  if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess || count == 0)
+    fail("cuda: no GPU: ", status != cudaSuccess ? cudaGetErrorString(status) : "none is there", expected);
+  check(cudaGetDevice(&number), "which GPU");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number), "which GPU");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, number), "which GPU");
+  if (major < 8) fail("cuda: the GPU has compute capability ", major, ".", minor, expected);
+}
+
+/// Memory of the host that the GPU copies to at its full speed.
+struct pinned_memory {
+  [[nodiscard]] static void* allocate(std::size_t bytes) {
+    void* block = nullptr;
+    check(cudaMallocHost(&block, bytes), "pinned memory of ", bytes, " bytes");
+    std::memset(block, 0, bytes);
+    return block;
+  }
+  static void release(void* block) { static_cast<void>(cudaFreeHost(block)); }
+};
+
+/// The memory of the GPU (core/memory.hpp). Copying waits for everything that the GPU was told before.
+struct memory {
+  using staging = pinned_memory;
+
+  [[nodiscard]] static void* allocate(std::size_t bytes) {
+    require_gpu();
+    void* block = nullptr;
+    check(cudaMalloc(&block, std::max<std::size_t>(bytes, 1)), "memory of ", bytes, " bytes");
+    zero(block, bytes);
+    return block;
+  }
+  static void release(void* block) { static_cast<void>(cudaFree(block)); }
+  static void zero(void* block, std::size_t bytes) {
+    settle("before zeroing", bytes);
+    check(cudaMemset(block, 0, bytes), "zeroing ", bytes, " bytes");
+    settle("zeroing", bytes);
+  }
+  static void copy(void* to, const void* from, std::size_t bytes) {
+    settle("before a copy", bytes);
+    check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "a copy of ", bytes, " bytes");
+  }
+
+ private:
+  /// Streams of this library do not wait for the one that these calls go to, nor it for them.
+  static void settle(const char* what, std::size_t bytes) { check(cudaDeviceSynchronize(), what, " of ", bytes, " bytes"); }
+};
+
+struct product_plan;  // matmul.cuh
+using product_key = std::array<std::int64_t, 20>;
+
+/// The GPU that is current in a thread when this is made.
+class gpu {
+ public:
+  gpu() {
+    require_gpu();
+    check(cudaGetDevice(&number_), "which GPU");
+    check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, number_), "multiprocessors");
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
+    check_cublas(cublasLtCreate(&blas_), "cuBLASLt");
+    check(cudaMalloc(&workspace_, workspace_bytes), "workspace of ", workspace_bytes, " bytes");
+  }
+  gpu(const gpu&) = delete;
+  gpu& operator=(const gpu&) = delete;
+  ~gpu() {
+    plans.clear();
+    static_cast<void>(cudaStreamSynchronize(stream_));
+    for (void* const block : scratch_) static_cast<void>(cudaFree(block));
+    static_cast<void>(cudaFree(workspace_));
+    static_cast<void>(cublasLtDestroy(blas_));
+    static_cast<void>(cudaStreamDestroy(stream_));
+  }
+  /// What the objects that a thread makes share, unless they are given another.
+  [[nodiscard]] static std::shared_ptr<gpu> of_this_thread() {
+    static thread_local std::shared_ptr<gpu> known;
+    int number = 0;
+    if (known) check(cudaGetDevice(&number), "which GPU");
+    if (!known || known->number_ != number) known = std::make_shared<gpu>();
+    return known;
+  }
+
+  [[nodiscard]] cudaStream_t stream() const { return stream_; }
+  [[nodiscard]] cublasLtHandle_t blas() const { return blas_; }
+  [[nodiscard]] int processors() const { return processors_; }
+  static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // what cuBLAS advises for Hopper
+  [[nodiscard]] void* workspace() const { return workspace_; }
+
+  void wait(const char* what) const { check(cudaStreamSynchronize(stream_), what); }
+  /// From the host's memory; what is there may change as soon as this returns.
+  void upload(void* to, const void* from, std::size_t bytes) const {
+    if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "upload of ", bytes, " bytes");
+  }
+  /// Into the host's memory; waits for it.
+  void download(void* to, const void* from, std::size_t bytes) const {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "download of ", bytes, " bytes");
+    wait("download");
+  }
+
+  // ---- Scratch: memory for one operation -------------------------------------------------------------------------------
+
+  /// Operands of the products that came last, or results of the operation before, rounded to bf16: the next product often has
+  /// one of them again.
+  struct copy_of {
+    const void* data;
+    index rows, columns, stride;
+    void* copy;
+    bool operator==(const copy_of& other) const {
+      return data == other.data && rows == other.rows && columns == other.columns && stride == other.stride;
+    }
+  };
+  /// Begins an operation: all scratch memory is free again. A product keeps the copies that the ones before it have made.
+  void free_scratch() {
+    copies.clear();
+    used_ = kept_ = 0;
+  }
+  void free_scratch_but_copies() { used_ = kept_; }
+  void keep_copy(const copy_of& c) {
+    copies.push_back(c);
+    kept_ = used_;
+  }
+  /// Memory until the next operation begins. It grows when it must, which repeated work then no longer does; what it was
+  /// before stays, since recordings may refer to it.
+  template <class T>
+  [[nodiscard]] T* scratch(index count) {
+    const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
+    if (used_ + bytes > size_) {
+      if (recording_) fail("cuda: scratch memory of ", bytes, " bytes more, while work is recorded");
+      const std::size_t size = std::max({used_ + bytes, 2 * size_, std::size_t{16} << 20});
+      void* block = nullptr;
+      check(cudaMalloc(&block, size), "scratch memory of ", size, " bytes");
+      scratch_.push_back(block);
+      size_ = size;
+      used_ = kept_ = 0;  // what was taken before lies in the block before
+    }
+    T* const from = reinterpret_cast<T*>(static_cast<std::byte*>(scratch_.back()) + used_);
+    used_ += bytes;
+    return from;
+  }
+
+  std::vector<copy_of> copies;
+  std::map<product_key, std::shared_ptr<product_plan>> plans;  // matmul.cuh
+
+  /// Records what f() tells the stream, instead of doing it.
+  template <class F>
+  [[nodiscard]] cudaGraphExec_t record(const F& f) {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "beginning to record");
+    recording_ = true;
+    cudaGraph_t graph = nullptr;
+    try {
+      f();
+    } catch (...) {
+      recording_ = false;
+      static_cast<void>(cudaStreamEndCapture(stream_, &graph));
+      if (graph) static_cast<void>(cudaGraphDestroy(graph));
+      throw;
+    }
+    recording_ = false;
+    check(cudaStreamEndCapture(stream_, &graph), "recording");
+    cudaGraphExec_t work = nullptr;
+    const cudaError_t status = cudaGraphInstantiate(&work, graph, 0);
+    static_cast<void>(cudaGraphDestroy(graph));
+    check(status, "a recording");
+    return work;
+  }
+
+ private:
+  int number_ = 0, processors_ = 0;
+  cudaStream_t stream_ = nullptr;
+  cublasLtHandle_t blas_ = nullptr;
+  void* workspace_ = nullptr;
+  std::vector<void*> scratch_;  // the last is in use
+  std::size_t size_ = 0, used_ = 0, kept_ = 0;
+  bool recording_ = false;
+};
+
+/// Work that is repeated: done once as it is, then recorded as a CUDA graph, and played back from then on. `key` is all that
+/// the work depends on but the numbers in memory; with a new one, this begins anew (backend/recording.hpp).
+class recording {
+ public:
+  template <class Executor, class F>
+  void run(const Executor& where, std::initializer_list<std::uint64_t> key, const F& f) {
+    if (where.on == on_ && std::equal(key.begin(), key.end(), key_.begin(), key_.end())) {
+      if (!work_) work_.reset(on_->record([&] { where.run(f); }));
+      check(cudaGraphLaunch(work_.get(), on_->stream()), "playing back recorded work");
+    } else {
+      work_.reset();
+      on_ = where.on;
+      key_ = key;
+      where.run(f);
+    }
+  }
+
+ private:
+  struct destroy {
+    void operator()(cudaGraphExec_t work) const { static_cast<void>(cudaGraphExecDestroy(work)); }
+  };
+  std::shared_ptr<gpu> on_;
+  std::vector<std::uint64_t> key_;
+  std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, destroy> work_;
+};
+
+/// Where an operation runs: in the stream of a GPU. Compute is the type of the operands of matrix products: float, or bf16.
+/// Sums are float, and so are weights and activations.
+template <class Compute>
+class context {
+ public:
+  using scalar = float;
+  using compute = Compute;
+  static constexpr index largest_head_width = 256;  // of attention
+
+  explicit context(gpu& on) : gpu_(&on) {}
+  [[nodiscard]] static constexpr int rank() { return 0; }
+  [[nodiscard]] static constexpr int size() { return 1; }
+  static void barrier() {}
+
+  [[nodiscard]] gpu& on() const { return *gpu_; }
+  [[nodiscard]] cudaStream_t stream() const { return gpu_->stream(); }
+  [[nodiscard]] int processors() const { return gpu_->processors(); }
+  /// Memory until the next operation begins.
+  template <class T>
+  [[nodiscard]] T* scratch(index count) const {
+    return gpu_->scratch<T>(count);
+  }
+  /// Every operation but a product says first that it begins.
+  void begin() const { gpu_->free_scratch(); }
+
+ private:
+  gpu* gpu_;
+};
+
+using matrix_in = matrix<const float>;
+using matrix_out = matrix<float>;
+
+}  // namespace fathom::cuda

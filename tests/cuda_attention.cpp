@@ -1,0 +1,428 @@
+// Attention of the CUDA backend against the reference backend in double, its kernels run on the CPU (cuda_emulation.hpp), in
+// several orders of threads, which must give the same bits.
+//
+// Operands lie in blocks of memory whose other elements are NaN, as is memory that no query sees, and so do results before they
+// are computed. With operands in bf16, tests round them first, so that what differs is what kernels round: weights and gradients
+// of scores, by 2^-8 of them, where they are operands of the next product.
+#include "cuda_emulation.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <ostream>
+#include <type_traits>
+#include <vector>
+
+#include <fathom/backend/cuda/attention.cuh>
+#include <fathom/backend/reference.hpp>
+#include <fathom/core/random.hpp>
+
+#include "catch.hpp"
+
+namespace fathom::test {
+namespace {
+
+/// An execution context: float or bf16 in memory; scratch memory that ends where it should.
+template <class Compute, class T>
+struct emulated {
+  using compute = Compute;
+  using scalar = T;
+  int processors_ = 132;
+  mutable std::vector<emulation::memory_block> blocks;
+
+  [[nodiscard]] static cudaStream_t stream() { return nullptr; }
+  [[nodiscard]] int processors() const { return processors_; }
+  void begin() const { blocks.clear(); }
+  template <class U>
+  [[nodiscard]] U* scratch(index count) const {
+    blocks.push_back(emulation::poisoned(static_cast<std::size_t>(count) * sizeof(U)));
+    return reinterpret_cast<U*>(blocks.back().get());
+  }
+};
+
+/// All bits set: NaN, as float and as bf16.
+template <class T>
+T poison() {
+  T x;
+  std::memset(&x, 0xff, sizeof x);
+  return x;
+}
+double number(float x) { return static_cast<double>(x); }
+double number(bf16 x) { return static_cast<double>(static_cast<float>(x)); }
+
+/// A matrix in a block of NaNs; `offset` elements lie before it and between its rows.
+template <class T>
+class framed {
+ public:
+  framed(index rows, index columns, index offset)
+      : rows_(rows),
+        columns_(columns),
+        offset_(offset),
+        bytes_(static_cast<std::size_t>(offset + rows * (columns + offset)) * sizeof(T)),
+        block_(emulation::poisoned(bytes_)) {}
+  framed(const framed& other) : framed(other.rows_, other.columns_, other.offset_) {
+    std::memcpy(block_.get(), other.block_.get(), bytes_);
+  }
+
+  [[nodiscard]] matrix<T> view() const {
+    return {reinterpret_cast<T*>(block_.get()) + offset_, rows_, columns_, columns_ + offset_};
+  }
+  /// f(row, column, element) for each.
+  template <class F>
+  void each(const F& f) const {
+    for (index i = 0; i < rows_; ++i)
+      for (index j = 0; j < columns_; ++j) f(i, j, view()(i, j));
+  }
+  [[nodiscard]] framed<double> widened() const {
+    framed<double> wide(rows_, columns_, 0);
+    each([&](index i, index j, T x) { wide.view()(i, j) = number(x); });
+    return wide;
+  }
+  [[nodiscard]] bool same_bits(const framed& other) const {
+    return bytes_ == other.bytes_ && std::memcmp(block_.get(), other.block_.get(), bytes_) == 0;
+  }
+  [[nodiscard]] bool frame_is_untouched() const {
+    const framed copy(*this);
+    copy.each([](index, index, T& x) { x = poison<T>(); });
+    return copy.same_bits(framed(rows_, columns_, offset_));
+  }
+  template <class F>
+  void each(const F& f)
+    requires std::is_invocable_v<F, index, index, T&>
+  {
+    for (index i = 0; i < rows_; ++i)
+      for (index j = 0; j < columns_; ++j) f(i, j, view()(i, j));
+  }
+
+ private:
+  index rows_, columns_, offset_;
+  std::size_t bytes_;
+  emulation::memory_block block_;
+};
+
+struct attention_case {
+  index sequences, queries, heads, head_width, rows_per_position;
+  std::vector<index> starts = {};  // none: all 0
+  index more_rows = 0;             // of memory, than any query sees
+  index first = 0;                 // sequences of memory before these
+
+  [[nodiscard]] attention_shape shape() const {
+    const index start = starts.empty() ? 0 : *std::max_element(starts.begin(), starts.end());
+    return {sequences, queries, heads, head_width, rows_per_position, (start + queries) * rows_per_position + more_rows,
+            starts.empty() ? nullptr : starts.data(), first};
+  }
+};
+std::ostream& operator<<(std::ostream& out, const attention_case& c) {
+  out << c.sequences << " sequences, " << c.queries << " queries, " << c.heads << " heads of " << c.head_width << ", "
+      << c.rows_per_position << " rows a position, " << c.more_rows << " more, first " << c.first << ", starts";
+  for (const index start : c.starts) out << " " << start;
+  return out;
+}
+
+constexpr fathom::reference::context<double> oracle{};
+
+/// What a kernel makes of numbers that are operands of a product: an error of this times them.
+template <class Compute>
+constexpr double operand_error = std::is_same_v<Compute, bf16> ? 1.1 * 0x1p-8 : 0;
+/// Of float: sums of a few hundred numbers and exp, relative to the sum of their magnitudes.
+constexpr double float_error = 64 * 0x1p-23;
+/// Of a result that is stored.
+template <class T>
+constexpr double storage_error = std::is_same_v<T, bf16> ? 1.01 * 0x1p-8 : 0x1p-24;
+
+/// Operands of an attention, and everything about it in double.
+template <class Compute, class T>
+struct operands {
+  attention_case c;
+  attention_shape s;
+  index columns, rows, memory;
+  framed<T> q, k, v, dout;
+  framed<double> out, lse;
+
+  operands(const attention_case& given, index offset, random& numbers)
+      : c(given),
+        s(c.shape()),
+        columns(s.heads * s.head_width),
+        rows(s.sequences * s.queries),
+        memory((s.first + s.sequences) * s.memory_rows),
+        q(rows, columns, offset),
+        k(memory, columns, offset),
+        v(memory, columns, offset),
+        dout(rows, columns, offset),
+        out(rows, columns, 0),
+        lse(rows, s.heads, 0) {
+    s.starts = c.starts.empty() ? nullptr : c.starts.data();
+    const auto fill = [&](framed<T>& m, double scale) {
+      m.each([&](index, index, T& x) {
+        const float value = static_cast<float>(scale * numbers.normal());
+        x = T(std::is_same_v<Compute, bf16> ? static_cast<float>(bf16(value)) : value);
+      });
+    };
+    fill(q, 1.5);
+    fill(k, 1);
+    fill(v, 1);
+    fill(dout, 1);
+    for (index r = 0; r < memory; ++r)
+      if (!seen_by_any(r))
+        for (index j = 0; j < columns; ++j) k.view()(r, j) = v.view()(r, j) = poison<T>();
+    attention_forward(oracle, s, q.widened().view(), k.widened().view(), v.widened().view(), out.view(), lse.view().data);
+  }
+  /// Whether any query sees row r of memory.
+  [[nodiscard]] bool seen_by_any(index r) const {
+    const index sequence = r / s.memory_rows - s.first;
+    return sequence >= 0 && r % s.memory_rows < s.visible(sequence, s.queries - 1);
+  }
+  /// f(query row, memory row, head, weight) for all that a query sees.
+  template <class F>
+  void pairs(const F& f) const {
+    for (index b = 0; b < s.sequences; ++b)
+      for (index h = 0; h < s.heads; ++h)
+        for (index t = 0; t < s.queries; ++t)
+          for (index r = 0; r < s.visible(b, t); ++r) {
+            const index i = b * s.queries + t, at = s.memory_row(b) + r;
+            double score = 0;
+            for (index e = h * s.head_width; e < (h + 1) * s.head_width; ++e) score += number(q.view()(i, e)) * number(k.view()(at, e));
+            f(i, at, h, std::exp(score / std::sqrt(static_cast<double>(s.head_width)) - lse.view()(i, h)));
+          }
+  }
+};
+
+template <class T>
+void check_close(const char* what, const framed<T>& found, const framed<double>& expected, const framed<double>& allowed) {
+  double worst = 0;
+  index row = 0, column = 0;
+  found.each([&](index i, index j, T x) {
+    const double difference = std::abs(number(x) - expected.view()(i, j));
+    const double ratio = difference == 0 ? 0 : difference / (allowed.view()(i, j) + storage_error<T> * std::abs(expected.view()(i, j)));
+    if (!(ratio <= worst)) {  // so that a NaN is the worst of all
+      worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
+      row = i;
+      column = j;
+    }
+  });
+  INFO(what << " (" << row << ", " << column << "): found " << number(found.view()(row, column)) << ", expected "
+            << expected.view()(row, column) << ", allowed difference " << allowed.view()(row, column));
+  CHECK(worst <= 1);
+}
+framed<double> zeros(index rows, index columns) {
+  framed<double> m(rows, columns, 0);
+  m.each([](index, index, double& x) { x = 0; });
+  return m;
+}
+
+/// Runs an operation on fresh results in two orders of threads, which must make the same of them.
+template <class Results, class Run>
+Results in_any_order(const Results& fresh, std::uint64_t turn, const Run& run) {
+  Results first = fresh;
+  emulation::set_seed(0);
+  run(first);
+  for (const auto& result : first) CHECK(result.frame_is_untouched());
+  Results other = fresh;
+  emulation::set_seed(1 + turn);
+  run(other);
+  for (std::size_t i = 0; i < first.size(); ++i) CHECK(first[i].same_bits(other[i]));
+  emulation::set_seed(0);
+  return first;
+}
+
+template <class Compute, class T>
+void check_forward(const attention_case& c, index offset, random& numbers, std::uint64_t turn) {
+  INFO(c << ", offset " << offset);
+  const emulated<Compute, T> on;
+  const operands<Compute, T> a(c, offset, numbers);
+  const std::vector<framed<T>> fresh{framed<T>(a.rows, a.columns, offset)};
+  framed<float> lse(a.rows, a.s.heads, 0);
+  const auto results = in_any_order(fresh, turn, [&](auto& r) {
+    lse.each([](index, index, float& x) { x = poison<float>(); });
+    cuda::attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), r[0].view(), lse.view().data);
+  });
+  framed<T> without = fresh[0];
+  emulation::set_seed(turn + 100);
+  cuda::attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), without.view(), nullptr);
+  CHECK(results[0].same_bits(without));
+
+  framed<double> allowed = zeros(a.rows, a.columns), lse_allowed = zeros(a.rows, a.s.heads);
+  a.pairs([&](index i, index r, index h, double weight) {
+    for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e)
+      allowed.view()(i, e) += weight * std::abs(number(a.v.view()(r, e))) * (operand_error<Compute> + float_error);
+  });
+  lse_allowed.each([&](index i, index h, double& x) { x = float_error * (1 + std::abs(a.lse.view()(i, h))); });
+  check_close("out", results[0], a.out, allowed);
+  check_close("lse", lse, a.lse, lse_allowed);
+}
+
+template <class Compute, class T>
+void check_backward(const attention_case& c, index offset, random& numbers, std::uint64_t turn) {
+  INFO(c << ", offset " << offset);
+  const emulated<Compute, T> on;
+  const operands<Compute, T> a(c, offset, numbers);
+  // What forward has left, as it is stored.
+  framed<T> out(a.rows, a.columns, offset);
+  framed<float> lse(a.rows, a.s.heads, 0);
+  out.each([&](index i, index j, T& x) { x = T(static_cast<float>(a.out.view()(i, j))); });
+  lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse.view()(i, h)); });
+
+  const framed<T> of_queries(a.rows, a.columns, offset), of_memory(a.memory, a.columns, offset);
+  framed<float> delta(a.rows, a.s.heads, 0);
+  const auto found = in_any_order(std::vector<framed<T>>{of_queries, of_memory, of_memory}, turn, [&](auto& r) {
+    delta.each([](index, index, float& x) { x = poison<float>(); });
+    cuda::attention_backward(on, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.view().data, a.dout.view(),
+                             delta.view().data, r[0].view(), r[1].view(), r[2].view());
+  });
+
+  framed<double> dq = zeros(a.rows, a.columns), dk = zeros(a.memory, a.columns), dv = dk, delta_expected = zeros(a.rows, a.s.heads);
+  attention_backward(oracle, a.s, a.q.widened().view(), a.k.widened().view(), a.v.widened().view(), out.widened().view(),
+                     lse.widened().view().data, a.dout.widened().view(), delta_expected.view().data, dq.view(), dk.view(),
+                     dv.view());
+  framed<double> dq_allowed = zeros(a.rows, a.columns), dk_allowed = zeros(a.memory, a.columns), dv_allowed = dk_allowed;
+  const double scale = 1 / std::sqrt(static_cast<double>(a.s.head_width));
+  a.pairs([&](index i, index r, index h, double weight) {
+    double dweight = 0, magnitude = 0, delta_magnitude = 0;
+    for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e) {
+      const double d = number(a.dout.view()(i, e));
+      dweight += d * number(a.v.view()(r, e));
+      magnitude += std::abs(d * number(a.v.view()(r, e)));
+      delta_magnitude += std::abs(d * number(out.view()(i, e)));
+    }
+    const double dscore = scale * weight * (std::abs(dweight - delta_expected.view()(i, h)) * operand_error<Compute> +
+                                            (magnitude + delta_magnitude) * float_error);
+    for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e) {
+      dq_allowed.view()(i, e) += dscore * std::abs(number(a.k.view()(r, e)));
+      dk_allowed.view()(r, e) += dscore * std::abs(number(a.q.view()(i, e)));
+      dv_allowed.view()(r, e) += weight * std::abs(number(a.dout.view()(i, e))) * (operand_error<Compute> + float_error);
+    }
+  });
+  check_close("dq", found[0], dq, dq_allowed);
+  // Other sequences' rows of memory are left as they were.
+  const auto of_these = [&](const framed<T>& all) {
+    framed<T> some(a.s.sequences * a.s.memory_rows, a.columns, 0);
+    some.each([&](index i, index j, T& x) { x = all.view()(a.s.memory_row(0) + i, j); });
+    return some;
+  };
+  const auto rows_of_these = [&](const framed<double>& all) {
+    framed<double> some(a.s.sequences * a.s.memory_rows, a.columns, 0);
+    some.each([&](index i, index j, double& x) { x = all.view()(a.s.memory_row(0) + i, j); });
+    return some;
+  };
+  check_close("dk", of_these(found[1]), rows_of_these(dk), rows_of_these(dk_allowed));
+  check_close("dv", of_these(found[2]), rows_of_these(dv), rows_of_these(dv_allowed));
+}
+
+/// Forward and backward, in memory that is laid out for tensor cores (offset 0 or 8) and in memory that is not (3).
+template <class Compute, class T>
+void check_all(const std::vector<attention_case>& cases, std::uint64_t stream) {
+  random numbers(5, stream);
+  std::uint64_t turn = 0;
+  for (const attention_case& c : cases) {
+    const index offset = std::array<index, 3>{8, 0, 3}[turn++ % 3];
+    check_forward<Compute, T>(c, offset, numbers, turn);
+    check_backward<Compute, T>(c, offset, numbers, turn);
+  }
+}
+
+/// Training, and prompts after others: sizes around those of tiles (64 and 128 rows), heads of all widths.
+std::vector<attention_case> cases_of(std::vector<index> widths) {
+  std::vector<attention_case> cases;
+  std::size_t turn = 0;
+  const auto width = [&] { return widths[turn++ % widths.size()]; };
+  for (const index queries : {5, 16, 31, 63, 64, 65, 127, 128, 129}) {
+    cases.push_back({1, queries, 1 + queries % 2, width(), 1});
+    cases.push_back({1 + queries % 2, queries, 1, width(), 2 + queries % 3});
+  }
+  cases.push_back({2, 150, 2, width(), 3});
+  cases.push_back({2, 7, 2, width(), 1, {61, 3}});
+  cases.push_back({3, 20, 1, width(), 3, {0, 40, 21}, 10, 1});
+  cases.push_back({2, 66, 1, width(), 2, {130, 62}, 65, 2});
+  return cases;
+}
+
+}  // namespace
+
+TEST_CASE("attention of the cuda backend, float", "[cuda]") {
+  check_all<float, float>(cases_of({64, 32, 8, 50, 64, 16}), 1);
+  check_all<float, float>({{1, 70, 1, 128, 1}, {1, 20, 1, 100, 3}, {1, 20, 1, 200, 2}, {2, 33, 1, 256, 1}}, 2);
+}
+
+TEST_CASE("attention of the cuda backend, bf16 operands", "[cuda]") {
+  check_all<bf16, float>(cases_of({64, 32, 16}), 3);
+  check_all<bf16, float>({{1, 70, 1, 128, 1}, {2, 30, 1, 100, 3}, {1, 20, 2, 8, 2}, {1, 65, 2, 24, 3}, {1, 40, 1, 63, 4}, {1, 10, 1, 200, 2}}, 4);
+}
+
+TEST_CASE("attention of the cuda backend, bf16 operands in bf16", "[cuda]") {
+  check_all<bf16, bf16>(cases_of({64}), 5);
+  check_all<bf16, bf16>({{1, 130, 2, 16, 3}, {2, 65, 3, 32, 1}, {1, 129, 1, 128, 2}, {1, 40, 2, 8, 4}, {1, 66, 1, 48, 1, {}, 70}}, 6);
+}
+
+TEMPLATE_TEST_CASE("attention of few queries over a long memory of the cuda backend", "[cuda]", float, bf16) {
+  random numbers(7, 7);
+  std::uint64_t turn = 0;
+  for (const index width : {8, 16, 31, 32, 64, 128, 200})
+    for (const index depths : {1, 3}) {
+      const index offset = std::array<index, 3>{8, 0, 3}[++turn % 3];
+      check_forward<float, TestType>({1, 1, 2, width, depths, {}, 3}, offset, numbers, turn);
+      check_forward<float, TestType>({3, 1 + static_cast<index>(turn % 4), 1, width, depths, {0, 430, 57}, 200, 1}, offset, numbers, turn);
+    }
+}
+TEST_CASE("the other type of operands leaves decoding alone", "[cuda]") {
+  random numbers(7, 8);
+  check_forward<bf16, float>({2, 1, 2, 64, 3, {20, 300}, 0, 1}, 0, numbers, 1);
+}
+
+TEMPLATE_TEST_CASE("attention_weights of the cuda backend", "[cuda]", float, bf16) {
+  using T = TestType;
+  random numbers(9, 9);
+  for (const attention_case& c : {attention_case{2, 9, 3, 16, 3, {0, 4}, 5}, attention_case{1, 20, 1, 50, 1}}) {
+    const operands<T, T> a(c, 3, numbers);
+    framed<float> lse(a.rows, a.s.heads, 0);
+    lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse.view()(i, h)); });
+    const index rows = a.rows * a.s.heads;
+    const auto found = in_any_order(std::vector<framed<T>>{framed<T>(rows, a.s.memory_rows, 3)}, 1, [&](auto& r) {
+      cuda::attention_weights(emulated<T, T>(), a.s, a.q.view(), a.k.view(), lse.view().data, r[0].view());
+    });
+    framed<double> expected = zeros(rows, a.s.memory_rows), allowed = zeros(rows, a.s.memory_rows);
+    attention_weights(oracle, a.s, a.q.widened().view(), a.k.widened().view(), lse.widened().view().data, expected.view());
+    allowed.each([&](index i, index j, double& x) { x = 8 * float_error * expected.view()(i, j); });
+    check_close("weights", found[0], expected, allowed);
+  }
+}
+
+TEMPLATE_TEST_CASE("attention_append of the cuda backend", "[cuda]", float, bf16) {
+  using T = TestType;
+  random numbers(10, 10);
+  const std::vector<index> starts{4, 0};
+  for (const bool starting : {false, true}) {
+    const extent e{2, 3, starting ? starts.data() : nullptr, 9, 1};
+    framed<T> kv(e.rows(), 300, 3);
+    kv.each([&](index, index, T& x) { x = T(static_cast<float>(numbers.normal())); });
+    const framed<T> memory(3 * e.capacity * 3, 300, 3);
+    const auto found = in_any_order(std::vector<framed<T>>{memory}, 1, [&](auto& r) {
+      cuda::attention_append(emulated<T, T>(), e, kv.view(), r[0].view(), 3, 2);
+    });
+    const framed<T> expected = memory;
+    for (index s = 0; s < 2; ++s)
+      for (index t = 0; t < 3; ++t)
+        for (index j = 0; j < 300; ++j)
+          expected.view()(((1 + s) * 9 + (starting ? starts[static_cast<std::size_t>(s)] : 0) + t) * 3 + 2, j) = kv.view()(s * 3 + t, j);
+    CHECK(found[0].same_bits(expected));
+  }
+}
+
+TEST_CASE("attention of the cuda backend says what it has no kernel for", "[cuda]") {
+  const auto failure = [](auto context, index head_width) -> std::string {
+    using T = typename decltype(context)::scalar;
+    const framed<T> x(8, head_width, 0);
+    const attention_shape s{1, 8, 1, head_width, 1, 8};
+    try {
+      cuda::attention_forward(context, s, x.view(), x.view(), x.view(), x.view(), nullptr);
+    } catch (const error& e) {
+      return e.what();
+    }
+    return {};
+  };
+  CHECK(failure(emulated<float, float>(), 257) == "cuda: attention_forward: heads of 257 columns; at most 256 are supported");
+  CHECK(failure(emulated<bf16, bf16>(), 129) == "cuda: attention_forward: heads of 129 columns in bf16; at most 128 are supported");
+}
+
+}  // namespace fathom::test

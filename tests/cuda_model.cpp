@@ -1,0 +1,272 @@
+// Whole models on the CUDA backend. Compiled by g++ or clang++, kernels run under emulation and CUDA's libraries are stood in
+// for (cuda_library.hpp): all host code of the backend runs, and any look of the host into the GPU's memory is a crash.
+// Compiled by nvcc, as gpu_model.cu, the same on a GPU.
+#if !defined(__CUDACC__)
+#include "cuda_library.hpp"
+#endif
+
+#include <fathom/cuda.cuh>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "catch.hpp"
+#include "fails_with.hpp"
+#include "golden.hpp"
+#include "temporary_folder.hpp"
+
+namespace {
+
+using fathom::bf16;
+using fathom::config;
+using fathom::token;
+namespace backend = fathom::backend;
+
+constexpr config plain{.vocab = 61, .context = 16, .width = 32, .depth = 3, .heads = 4};
+constexpr config small{.vocab = 23, .context = 12, .width = 24, .depth = 2, .heads = 3, .tied = false, .shortcut = {.depths = {0, 1}}};
+using net = fathom::model<small, backend::cuda<float>>;
+using twin = fathom::model<small, backend::reference<float>>;
+
+std::vector<token> some_tokens(std::size_t count, fathom::index vocab) {
+  std::vector<token> tokens;
+  fathom::random from(3, 0);
+  for (std::size_t i = 0; i < count; ++i) tokens.push_back(static_cast<token>(i % 3 ? tokens.back() * 7 % vocab : from.below(vocab)));
+  return tokens;
+}
+
+template <class Model>
+std::vector<float> values(const typename Model::parameters& parameters) {
+  std::vector<float> all;
+  Model::visit_tensors([&](fathom::initial, const auto& t) { all.insert(all.end(), t.span().begin(), t.span().end()); },
+                       *fathom::on_host(parameters));
+  return all;
+}
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+/// The largest difference, relative to the largest number.
+double difference(const std::vector<float>& a, const std::vector<float>& b) { return distance(a, b); }
+
+}  // namespace
+
+TEST_CASE("training on the GPU goes as in the reference backend, and every time the same", "[cuda]") {
+  const auto tokens = some_tokens(300, small.vocab), held = some_tokens(70, small.vocab);
+  const auto losses_of = [&]<class Model>(Model, std::vector<float>* weights) {
+    std::vector<double> losses;
+    fathom::trainer<Model> trainer({.batch = 3, .accumulate = 2, .steps = 6, .rate = 1e-2f, .seed = 4, .evaluate_every = 2, .progress = false,
+                                    .observer = [&](const fathom::progress& p) {
+                                      losses.push_back(p.loss);
+                                      losses.push_back(p.gradient_norm);
+                                      if (!std::isnan(p.validation)) losses.push_back(p.validation);
+                                      return true;
+                                    }});
+    const auto result = trainer.fit(tokens, held);
+    losses.push_back(result.validation_nll);
+    *weights = values<Model>(trainer.weights());
+    return losses;
+  };
+  std::vector<float> here, again, there;
+  const auto found = losses_of(net{}, &here);
+  CHECK(distance(found, losses_of(twin{}, &there)) < 1e-4);
+  CHECK(difference(here, there) < 1e-3);
+  CHECK(losses_of(net{}, &again) == found);
+  CHECK(same_bits(here, again));
+}
+
+TEST_CASE("a run begun on the GPU goes on anywhere, and the other way round", "[cuda]") {
+  const temporary_folder folder;
+  const auto tokens = some_tokens(300, small.vocab);
+  const auto run = [&]<class Model>(Model, const char* file, fathom::index stop_after) {
+    fathom::trainer<Model> trainer({.batch = 2, .steps = 6, .rate = 1e-2f, .seed = 4, .checkpoint = folder.path() / file, .resume = true,
+                                    .progress = false,
+                                    .observer = [&](const fathom::progress& p) { return p.step != stop_after; }});
+    trainer.fit(tokens);
+    return values<Model>(trainer.weights());
+  };
+  const auto whole = run(twin{}, "twin", 6);
+  CHECK(difference(run(net{}, "net", 6), whole) < 1e-3);
+  run(net{}, "begun on the GPU", 3);
+  CHECK(difference(run(twin{}, "begun on the GPU", 6), whole) < 1e-3);
+  run(twin{}, "begun elsewhere", 3);
+  CHECK(difference(run(net{}, "begun elsewhere", 6), whole) < 1e-3);
+  // Interrupted or not, the GPU computes the same bits.
+  run(net{}, "interrupted", 3);
+  CHECK(same_bits(run(net{}, "interrupted", 6), run(net{}, "net", 6)));
+}
+
+TEST_CASE("files of a GPU's weights are those of any weights", "[cuda]") {
+  const temporary_folder folder;
+  auto weights = fathom::make<net::parameters>(), loaded = fathom::make<net::parameters>();
+  auto elsewhere = fathom::make<twin::parameters>();
+  fathom::initialize<net>(*weights, 9);
+  fathom::initialize<twin>(*elsewhere, 9);
+  CHECK(same_bits(values<net>(*weights), values<twin>(*elsewhere)));
+  fathom::save(folder.path() / "weights", *weights);
+  fathom::load(folder.path() / "weights", *loaded);
+  CHECK(same_bits(values<net>(*weights), values<net>(*loaded)));
+  fathom::save<bf16>(folder.path() / "bf16", *weights);
+  fathom::load(folder.path() / "bf16", *elsewhere);
+  CHECK(difference(values<net>(*weights), values<twin>(*elsewhere)) < 0x1p-8);
+  const auto any = fathom::load_any<fathom::model<plain, backend::cuda<bf16>>, net>(folder.path() / "weights");
+  CHECK(same_bits(values<net>(*weights), values<net>(*std::get<1>(any))));
+  // What does not fit changes nothing.
+  auto other = fathom::make<fathom::model<plain, backend::cuda<bf16>>::parameters>();
+  CHECK(fails_with([&] { fathom::load(folder.path() / "weights", *other); }, "does not fit the model"));
+  // Packed weights are read as they are.
+  auto packed = fathom::make<net::packed<bf16>>();
+  fathom::load(folder.path() / "weights", *packed);
+  net::cache cache(1), cache2(1);
+  const auto prompt = some_tokens(5, small.vocab);
+  const auto logits = net::prefill(*packed, prompt, cache);
+  const auto expected = net::prefill(*fathom::pack<bf16>(*weights), prompt, cache2);
+  CHECK(std::equal(logits.begin(), logits.end(), expected.begin()));
+}
+
+TEMPLATE_TEST_CASE("decoding on the GPU gives what a full forward pass gives", "[cuda]", float, bf16) {
+  using P = TestType;
+  auto weights = fathom::make<net::parameters>();
+  fathom::initialize<net>(*weights, 6);
+  const auto ready = fathom::pack<P>(*weights);
+  const auto tokens = some_tokens(12, small.vocab);
+  net::tape tape(1, 12);
+  net::forward(*weights, {tokens, {}, 1, 12}, tape);
+  const std::vector<float> full(tape.logits().begin(), tape.logits().end());
+  const double tolerance = std::is_same_v<P, float> ? 1e-5 : 2e-2;
+  const auto is_right = [&](std::span<const float> logits, fathom::index position) {
+    const std::vector<float> found(logits.begin(), logits.end());
+    return distance(found, std::span(full).subspan(static_cast<std::size_t>(position * small.vocab), small.vocab)) < tolerance;
+  };
+  for (const fathom::index first : {1, 3, 10}) {  // tokens of the prompt
+    net::cache cache(1);
+    CHECK(is_right(net::prefill(*ready, std::span(tokens).first(static_cast<std::size_t>(first)), cache), first - 1));
+    for (fathom::index i = first; i < 12; ++i) CHECK(is_right(net::decode(*ready, tokens[static_cast<std::size_t>(i)], cache), i));
+    cache.truncate(4);
+    CHECK(cache.length() == 4);
+    CHECK(is_right(net::decode(*ready, tokens[4], cache), 4));
+  }
+  // Several sequences, of different lengths.
+  net::cache cache(2);
+  net::prefill(*ready, std::span(tokens).first(2), cache, 0);
+  net::prefill(*ready, std::span(tokens).first(7), cache, 1);
+  const token next[] = {tokens[2], tokens[7]};
+  for (int repeat = 0; repeat < 3; ++repeat) {  // the third is played back
+    const auto logits = net::decode(*ready, next, cache);
+    CHECK(is_right(logits.first(small.vocab), 2));
+    CHECK(is_right(logits.last(small.vocab), 7));
+    cache.truncate(2, 0);
+    cache.truncate(7, 1);
+  }
+}
+
+TEST_CASE("a generator on the GPU writes what one in the reference backend writes", "[cuda]") {
+  auto weights = fathom::make<net::parameters>();
+  auto elsewhere = fathom::make<twin::parameters>();
+  fathom::initialize<net>(*weights, 6);
+  fathom::initialize<twin>(*elsewhere, 6);
+  const auto written = [&]<class Model>(Model, const auto& from) {
+    std::vector<token> all;
+    fathom::generator<Model> writer(from, {.temperature = 0.7f, .top_k = 9, .seed = 2});
+    writer.write(some_tokens(4, small.vocab), 30, [&](token t) {  // slides twice
+      all.push_back(t);
+      return true;
+    });
+    return all;
+  };
+  CHECK(written(net{}, *weights) == written(twin{}, *elsewhere));
+}
+
+namespace {
+/// A head of 512 rows at a time.
+struct in_chunks : backend::cuda<float> {
+  static constexpr fathom::index head_logits = 1;
+};
+}  // namespace
+TEST_CASE("a batch whose logits are made in pieces", "[cuda]") {
+  using model = fathom::model<small, in_chunks>;
+  const auto tokens = some_tokens(12 * 44 + 1, small.vocab);  // 528 rows
+  const fathom::batch b{std::span(tokens).first(528), std::span(tokens).last(528), 44, 12};
+  auto weights = fathom::make<net::parameters>(), expected = fathom::make<net::parameters>();
+  auto same = fathom::make<model::parameters>(), found = fathom::make<model::parameters>(), parts = fathom::make<model::parameters>();
+  fathom::initialize<net>(*weights, 6);
+  fathom::initialize<model>(*same, 6);
+  net::tape whole(44, 12);
+  model::tape tape(44, 12);
+  net::forward_backward(*weights, b, whole, *expected);
+  model::forward_backward(*same, b, tape, *found);
+  CHECK(std::abs(tape.loss() / whole.loss() - 1) < 1e-6);
+  CHECK(difference(values<model>(*found), values<net>(*expected)) < 1e-5);
+  model::forward(*same, b, tape);
+  model::backward(*same, b, tape, *parts);
+  CHECK(same_bits(values<model>(*found), values<model>(*parts)));
+  CHECK(tape.losses().size() == 528);
+}
+
+#if defined(FATHOM_CUDA_EMULATION)
+
+TEST_CASE("steps and tokens are recorded, and then nothing is allocated", "[cuda]") {
+  auto& library = fathom::emulation::the_library();
+  const auto tokens = some_tokens(25, small.vocab);
+  const fathom::batch b{std::span(tokens).first(24), std::span(tokens).last(24), 2, 12};
+  auto weights = fathom::make<net::parameters>(), gradients = fathom::make<net::parameters>();
+  fathom::initialize<net>(*weights, 6);
+  net::tape tape(2, 12);
+  fathom::adamw<net> optimizer;
+  const auto step = [&] {
+    net::forward_backward(*weights, b, tape, *gradients);
+    return std::pair(tape.loss(), optimizer.step(*weights, *gradients));
+  };
+  step();
+  step();
+  const std::size_t allocations = library.allocations, launches = library.graph_launches, graphs = library.graphs;
+  for (int i = 0; i < 3; ++i) step();
+  CHECK(library.allocations == allocations);
+  CHECK(library.graph_launches == launches + 6);  // the gradients, the step
+  CHECK(library.graphs == graphs);
+
+  const auto ready = fathom::pack<bf16>(*weights);
+  net::cache cache(1);
+  net::prefill(*ready, std::span(tokens).first(3), cache);
+  net::decode(*ready, tokens[3], cache);
+  net::decode(*ready, tokens[4], cache);
+  const std::size_t before = library.allocations, tokens_before = library.graph_launches;
+  for (std::size_t i = 5; i < 9; ++i) net::decode(*ready, tokens[i], cache);
+  CHECK(library.allocations == before);
+  CHECK(library.graph_launches == tokens_before + 4);
+}
+
+TEST_CASE("gradients that are not finite change nothing", "[cuda]") {
+  auto weights = fathom::make<net::parameters>(), gradients = fathom::make<net::parameters>();
+  fathom::initialize<net>(*weights, 6);
+  const auto before = values<net>(*weights);
+  fathom::edit_on_host(*gradients, [](auto& g) { g.embed.wpe.values[3] = INFINITY; });
+  fathom::adamw<net> optimizer;
+  CHECK(fails_with([&] { optimizer.step(*weights, *gradients); }, "the norm of the gradients is inf at step 1"));
+  CHECK(same_bits(before, values<net>(*weights)));
+  CHECK(optimizer.steps() == 0);
+}
+
+TEST_CASE("one clear error where there is no GPU, or too old a one, or too small a one", "[cuda]") {
+  auto& library = fathom::emulation::the_library();
+  const auto fails = [](const std::string& message) { return fails_with([] { return fathom::make<net::parameters>(); }, message); };
+  const std::string expected = "; expected a GPU of compute capability 8.0 (Ampere) or newer, and its driver";
+  library.gpus = 0;
+  CHECK(fails("cuda: no GPU: none is there" + expected));
+  library.no_gpu = cudaErrorInsufficientDriver;
+  CHECK(fails("cuda: no GPU: CUDA driver version is insufficient for CUDA runtime version" + expected));
+  library.no_gpu = cudaSuccess;
+  library.gpus = 1;
+  library.major = 7;
+  library.minor = 5;
+  CHECK(fails("cuda: the GPU has compute capability 7.5" + expected));
+  library.major = 9;
+  library.minor = 0;
+  const std::size_t room = library.room;
+  library.room = 1 << 12;
+  CHECK(fails("cuda: memory of " + std::to_string(sizeof(net::parameters)) + " bytes: out of memory"));
+  library.room = room;
+}
+
+#endif

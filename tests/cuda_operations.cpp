@@ -1,0 +1,377 @@
+// The operations of the CUDA backend but attention, against the reference backend in double, over odd shapes.
+#include "cuda_operands.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+namespace fathom::test {
+
+namespace {
+struct matrix_shape {
+  index rows, columns;
+};
+constexpr matrix_shape matrix_shapes[] = {{1, 1}, {1, 600}, {2, 3}, {7, 8}, {9, 7}, {31, 33}, {64, 63}, {100, 1}, {65, 129}, {300, 40}};
+
+/// Something that lies in the memory of the GPU.
+template <class T>
+struct on_gpu {
+  using memory = fathom::cuda::memory;
+  T value;
+};
+
+/// |x|, for bounds: a sum of n numbers is off by n eps times the sum of their magnitudes at most.
+const auto magnitude = [](double x) { return std::abs(x); };
+}  // namespace
+
+TEST_CASE("copy, add, zero, column_sums on the GPU", "[cuda]") {
+  random from(5, 0);
+  std::size_t turn = 0;
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    operand x(rows, columns, layouts[turn % 3]);
+    x.fill(from);
+    operand y(rows, columns, layouts[turn / 3 % 3]);
+    run([&](const auto& on) { copy(on, x.view(), y.view()); }, {&y});
+    check_close("copy", y, x.widened(), [](index, index) { return 1e-300; });
+    operand z(rows, columns, layouts[turn / 2 % 3]);
+    run([&](const auto& on) { zero(on, z.view()); }, {&z});
+    check_close("zero", z, x.widened([](double) { return 0.0; }), [](index, index) { return 1e-300; });
+    operand sum(rows, columns, layouts[turn / 3 % 3]);
+    sum.fill(from);
+    std::vector<double> expected = sum.widened(), other = x.widened();
+    for (std::size_t n = 0; n < expected.size(); ++n)
+      expected[n] = static_cast<double>(static_cast<float>(expected[n]) + static_cast<float>(other[n]));
+    run([&](const auto& on) { add(on, x.view(), sum.view()); }, {&sum});
+    check_close("add", sum, expected, [](index, index) { return 1e-300; });
+
+    operand g(1, columns);
+    g.fill(from);
+    std::vector<double> total = g.widened(), bound = g.widened(magnitude), magnitudes = x.widened(magnitude);
+    column_sums(oracle, view(other, rows, columns), total.data());
+    column_sums(oracle, view(magnitudes, rows, columns), bound.data());
+    run([&](const auto& on) { column_sums(on, x.view(), g.data()); }, {&g});
+    check_close("column_sums", g, total, [&](index, index j) {
+      return static_cast<double>(rows + 2) * eps * bound[static_cast<std::size_t>(j)];
+    });
+  }
+}
+
+TEST_CASE("GELU on the GPU", "[cuda]") {
+  random from(6, 0);
+  std::size_t turn = 0;
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    operand x(rows, columns, layouts[turn % 3]), dy(rows, columns, layouts[turn / 2 % 3]);
+    x.fill(from, turn % 2 ? 1 : 6);
+    dy.fill(from);
+    constexpr double special[] = {0, -0.0, 1e-8, 5, -5, 12, -12, 100, -100, 1e4, -1e4, 1e-30, -1e-30};
+    for (index j = 0; j < std::min<index>(columns, std::ssize(special)); ++j) x.at(rows - 1, j) = static_cast<float>(special[j]);
+    x.upload();
+    operand y(rows, columns, layouts[turn / 3 % 3]), dx(rows, columns);
+    std::vector<double> wide = x.widened(), dwide = dy.widened(), value(wide.size()), slope(wide.size());
+    gelu_forward(oracle, view(wide, rows, columns), view(value, rows, columns));
+    gelu_backward(oracle, view(wide, rows, columns), view(dwide, rows, columns), view(slope, rows, columns));
+    run([&](const auto& on) { gelu_forward(on, x.view(), y.view()); }, {&y});
+    check_close("gelu", y, value, [&](index i, index j) {  // e^-u is off by |u| eps
+      return 40 * eps * (std::abs(value[static_cast<std::size_t>(i * columns + j)]) + 1e-7) + 1e-35;
+    });
+    run([&](const auto& on) { gelu_backward(on, x.view(), dy.view(), dx.view()); }, {&dx});
+    check_close("gelu_backward", dx, slope, [&](index i, index j) {
+      return 100 * eps * std::abs(static_cast<double>(dy.at(i, j))) + 1e-35;
+    });
+  }
+}
+
+TEST_CASE("layer_norm on the GPU", "[cuda]") {
+  random from(7, 0);
+  std::size_t turn = 0;
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    operand x(rows, columns, layouts[turn % 3]), gain(1, columns), bias(1, columns), dy(rows, columns, layouts[turn / 3 % 3]);
+    x.fill(from);
+    for (operand* const o : {&gain, &bias, &dy}) o->fill(from);
+    operand y(rows, columns, layouts[turn / 2 % 3]), mean(1, rows), rstd(1, rows);
+    std::vector<double> wx = x.widened(), wg = gain.widened(), wb = bias.widened(), wy(wx.size()), wm(static_cast<std::size_t>(rows)),
+                        wr = wm;
+    layer_norm_forward(oracle, view(wx, rows, columns), wg.data(), wb.data(), view(wy, rows, columns), wm.data(), wr.data());
+    run([&](const auto& on) { layer_norm_forward(on, x.view(), gain.data(), bias.data(), y.view(), mean.data(), rstd.data()); },
+        {&y, &mean, &rstd});
+    // Numbers of size 1; a row of few or equal numbers is scaled up by up to 300.
+    const auto factor = [&](index i) { return static_cast<double>(columns + 8) * eps * (1 + wr[static_cast<std::size_t>(i)]); };
+    check_close("mean", mean, wm, [&](index, index) { return static_cast<double>(columns + 2) * eps * 4; });
+    check_close("rstd", rstd, wr, [&](index, index i) { return factor(i) * wr[static_cast<std::size_t>(i)] * 4; });
+    check_close("y", y, wy, [&](index i, index j) { return factor(i) * 8 * (std::abs(wg[static_cast<std::size_t>(j)]) + 1); });
+
+    operand dx(rows, columns, layouts[turn / 2 % 3]), dgain(1, columns), dbias(1, columns);
+    for (operand* const o : {&dx, &dgain, &dbias}) o->fill(from);
+    std::vector<double> wdy = dy.widened(), wdx = dx.widened(), wdg = dgain.widened(), wdb = dbias.widened();
+    layer_norm_backward(oracle, view(wx, rows, columns), wg.data(), wm.data(), wr.data(), view(wdy, rows, columns),
+                        view(wdx, rows, columns), wdg.data(), wdb.data());
+    run([&](const auto& on) {
+          layer_norm_backward(on, x.view(), gain.data(), mean.data(), rstd.data(), dy.view(), dx.view(), dgain.data(), dbias.data());
+        },
+        {&dx, &dgain, &dbias});
+    check_close("dx", dx, wdx, [&](index i, index) { return factor(i) * 64 * (1 + wr[static_cast<std::size_t>(i)]); });
+    check_close("dgain", dgain, wdg, [&](index, index) { return static_cast<double>(rows + columns + 8) * eps * 32 * std::sqrt(static_cast<double>(rows)); });
+    check_close("dbias", dbias, wdb, [&](index, index) { return static_cast<double>(rows + 8) * eps * 8 * std::sqrt(static_cast<double>(rows)); });
+  }
+}
+
+TEST_CASE("cross_entropy on the GPU", "[cuda]") {
+  random from(8, 0);
+  std::size_t turn = 0;
+  for (const matrix_shape& shape : {matrix_shape{1, 2}, {3, 61}, {17, 256}, {5, 700}, {2, 5000}, {40, 33}}) {
+    const index rows = shape.rows, columns = shape.columns;
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    operand logits(rows, columns, layouts[turn % 3]);
+    logits.fill(from, turn % 2 ? 1 : 30);
+    std::vector<token> which;
+    for (index i = 0; i < rows; ++i) which.push_back(i % 5 == 3 ? -1 : static_cast<token>(from.below(columns)));
+    const numbers<token> targets(which);
+    operand losses(1, rows), lse(1, rows);
+    std::vector<double> wide = logits.widened(), wl(static_cast<std::size_t>(rows)), we = wl;
+    cross_entropy_forward(oracle, view(wide, rows, columns), which, wl.data(), we.data());
+    run([&](const auto& on) { cross_entropy_forward(on, logits.view(), targets.span(), losses.data(), lse.data()); },
+        {&losses, &lse});
+    const auto bound = [&](index, index i) { return 8 * eps * (std::abs(we[static_cast<std::size_t>(i)]) + 120); };
+    check_close("lse", lse, we, bound);
+    check_close("losses", losses, wl, bound);
+    numbers<double> total(1);
+    executor<float>().run([&](const auto& on) { sum(on, losses.data(), rows, total.data()); });
+    total.download();
+    double expected = 0;
+    for (index i = 0; i < rows; ++i) expected += static_cast<double>(losses.at(0, i));
+    CHECK(std::abs(total.host[0] - expected) <= 1e-12 * std::abs(expected));
+
+    cross_entropy_backward(oracle, view(wide, rows, columns), which, we.data(), 0.25);
+    run([&](const auto& on) { cross_entropy_backward(on, logits.view(), targets.span(), lse.data(), 0.25f); }, {&logits});
+    check_close("dlogits", logits, wide, [&](index, index) { return 0.25 * 200 * eps; });
+  }
+}
+
+TEST_CASE("embedding on the GPU", "[cuda]") {
+  constexpr index vocab = 37, context = 70, width = 19;
+  random from(9, 0);
+  struct both {
+    tensor<float, vocab, width> wte;
+    tensor<float, context, width> wpe;
+  };
+  using tables = on_gpu<both>;
+  for (const auto& shape : {std::array<index, 3>{1, 1, 37}, {3, 7, 37}, {2, 70, 3}, {5, 33, 1}, {1, 64, 2}}) {
+    const index sequences = shape[0], length = shape[1], few = shape[2];
+    INFO(sequences << " sequences of " << length << " tokens of " << few);
+    const extent e{sequences, length};
+    std::vector<token> which;
+    for (index i = 0; i < e.rows(); ++i) which.push_back(static_cast<token>(few - 1 - from.below(few)));
+    const numbers<token> tokens(which);
+    auto weights = make<tables>(), gradients = make<tables>();
+    std::vector<float> values(sizeof(tables) / sizeof(float));
+    for (float& v : values) v = static_cast<float>(from.normal());
+    cuda::memory::copy(weights.get(), values.data(), sizeof(tables));
+    const auto wte_at = [&](const std::vector<float>& v, index i, index j) { return static_cast<double>(v[static_cast<std::size_t>(i * width + j)]); };
+    const index offset = reinterpret_cast<const float*>(&weights->value.wpe) - reinterpret_cast<const float*>(weights.get());
+    const auto wpe_at = [&](const std::vector<float>& v, index i, index j) { return static_cast<double>(v[static_cast<std::size_t>(offset + i * width + j)]); };
+
+    operand x(e.rows(), width, layout::columns);
+    run([&](const auto& on) { embedding_forward(on, e, tokens.span(), weights->value.wte, weights->value.wpe, x.view()); }, {&x});
+    std::vector<double> expected;
+    for (index i = 0; i < e.rows(); ++i)
+      for (index j = 0; j < width; ++j)
+        expected.push_back(wte_at(values, which[static_cast<std::size_t>(i)], j) + wpe_at(values, i % length, j));
+    check_close("x", x, expected, [](index, index) { return 8 * eps; });
+
+    operand dx(e.rows(), width, layout::rows);
+    dx.fill(from);
+    std::vector<float> first;
+    for (const int seed : {0, 3, 6}) {
+#if defined(FATHOM_CUDA_EMULATION)
+      emulation::set_seed(static_cast<std::uint64_t>(seed));
+#endif
+      cuda::memory::copy(gradients.get(), values.data(), sizeof(tables));  // they are added to
+      executor<float>().run([&](const auto& on) { embedding_backward(on, e, tokens.span(), dx.view(), gradients->value.wte, gradients->value.wpe); });
+      std::vector<float> found(values.size());
+      cuda::memory::copy(found.data(), gradients.get(), sizeof(tables));
+      if (seed == 0) first = found;
+      CHECK(std::memcmp(first.data(), found.data(), sizeof(tables)) == 0);
+    }
+    double worst = 0;
+    for (index j = 0; j < width; ++j) {
+      for (index v = 0; v < vocab; ++v) {
+        double total = wte_at(values, v, j);
+        for (index i = 0; i < e.rows(); ++i)
+          if (which[static_cast<std::size_t>(i)] == v) total += static_cast<double>(dx.at(i, j));
+        worst = std::max(worst, std::abs(total - wte_at(first, v, j)));
+      }
+      for (index p = 0; p < context; ++p) {
+        double total = wpe_at(values, p, j);
+        for (index s = 0; s < sequences && p < length; ++s) total += static_cast<double>(dx.at(s * length + p, j));
+        worst = std::max(worst, std::abs(total - wpe_at(first, p, j)));
+      }
+    }
+    CHECK(worst <= static_cast<double>(e.rows()) * 4 * eps);
+  }
+}
+
+TEST_CASE("adamw_update and sum_of_squares on the GPU", "[cuda]") {
+  random from(10, 0);
+  for (const index count : {1, 63, 1025, 20000}) {
+    operand w(1, count), g(1, count), m(1, count), v(1, count);
+    for (operand* const o : {&w, &g, &m, &v}) o->fill(from);
+    for (index i = 0; i < count; ++i) v.at(0, i) = std::abs(v.at(0, i));
+    v.upload();
+    double expected = 0;
+    for (const double x : g.widened()) expected += x * x;
+    double found = 0;
+    executor<float>().run([&](const auto& on) { found = sum_of_squares(on, g.data(), count); });
+    CHECK(std::abs(found / expected - 1) < 1e-5);
+
+    const adamw_settings s{1e-2, 0.9, 0.95, 1e-8, 0.1, 1 - std::pow(0.9, 3), 1 - std::pow(0.95, 3), 0.5};
+    std::vector<double> ww = w.widened(), wg = g.widened(), wm = m.widened(), wv = v.widened();
+    adamw_update(oracle, ww.data(), wg.data(), wm.data(), wv.data(), count, s);
+    run([&](const auto& on) { adamw_update(on, w.data(), g.data(), m.data(), v.data(), count, s); }, {&w, &g, &m, &v});
+    check_close("w", w, ww, [&](index, index j) {
+      const auto at = static_cast<std::size_t>(j);
+      return 8 * eps * (std::abs(ww[at]) + 1e-2 * std::abs(wm[at]) / std::sqrt(wv[at]) * 8);
+    });
+    check_close("m", m, wm, [](index, index) { return 16 * eps; });
+    check_close("v", v, wv, [](index, index) { return 32 * eps; });
+    check_close("g", g, wg, [](index, index) { return 1e-300; });
+  }
+}
+
+// ---- Products ----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// What a product makes of an operand.
+template <class Compute>
+double rounded(double x) {
+  return std::is_same_v<Compute, bf16> ? static_cast<double>(static_cast<float>(bf16(static_cast<float>(x)))) : x;
+}
+
+struct product_shape {
+  index rows, depth, columns;
+};
+constexpr product_shape product_shapes[] = {{1, 1, 1}, {1, 64, 40}, {3, 17, 5}, {8, 33, 24}, {9, 40, 16}, {33, 7, 8}, {20, 65, 31}};
+
+enum class kind { nn, nt, tn };
+
+template <class Compute>
+void check_products(kind which) {
+  random from(11, static_cast<std::uint64_t>(which));
+  std::size_t turn = 0;
+  for (const product_shape& shape : product_shapes)
+    for (int epilogue = 0; epilogue < (which == kind::tn ? 1 : 6); ++epilogue) {
+      const index rows = shape.rows, depth = shape.depth, columns = shape.columns;
+      ++turn;
+      INFO("kind " << static_cast<int>(which) << ", [" << rows << ", " << depth << "] to " << columns << ", epilogue " << epilogue);
+      operand x(which == kind::tn ? depth : rows, which == kind::tn ? rows : depth, layouts[turn % 3]);
+      operand w(which == kind::nt ? columns : depth, which == kind::nt ? depth : columns, layouts[turn / 2 % 3]);
+      operand y(rows, columns, layouts[turn / 3 % 3]), b(1, columns), residual(rows, columns, layouts[turn / 4 % 3]),
+          before(rows, columns, layouts[turn / 2 % 3]);
+      for (operand* const o : {&x, &w, &b, &residual}) o->fill(from);
+      if (epilogue == 1 || which == kind::tn) y.fill(from);
+      if (epilogue == 5) before.fill(from);
+      std::vector<double> wx = x.widened(rounded<Compute>), ww = w.widened(rounded<Compute>), wy = y.widened(), wb = b.widened(),
+                          wr = residual.widened(), wz = before.widened();
+      std::vector<double> mx = x.widened(magnitude), mw = w.widened(magnitude), sums(static_cast<std::size_t>(rows * columns));
+      const auto ours = [&](const auto& on, const auto& e) {
+        if (which == kind::nn) matmul(on, x.view(), w.view(), y.view(), e);
+        if (which == kind::nt) matmul_nt(on, x.view(), w.view(), y.view(), e);
+      };
+      const auto theirs = [&](std::vector<double>& l, std::vector<double>& r, std::vector<double>& to, const auto& e) {
+        const matrix<double> a = view(l, x.rows, x.columns), c = view(r, w.rows, w.columns);
+        if (which == kind::nn) matmul(oracle, a, c, view(to, rows, columns), e);
+        if (which == kind::nt) matmul_nt(oracle, a, c, view(to, rows, columns), e);
+      };
+      const matrix<double> wide_y = view(wy, rows, columns), wide_r = view(wr, rows, columns), wide_z = view(wz, rows, columns);
+      std::initializer_list<operand*> results = {&y};
+      const auto both = [&](const auto& mine, const auto& other) {
+        theirs(wx, ww, wy, other);
+        theirs(mx, mw, sums, fathom::epilogue::none{});
+        if (epilogue == 4)
+          run<Compute>([&](const auto& on) { ours(on, mine); }, {&y, &before});
+        else
+          run<Compute>([&](const auto& on) { ours(on, mine); }, results);
+      };
+      if (which == kind::tn) {
+        matmul_tn(oracle, view(wx, depth, rows), view(ww, depth, columns), wide_y);
+        matmul_tn(oracle, view(mx, depth, rows), view(mw, depth, columns), view(sums, rows, columns));
+        run<Compute>([&](const auto& on) { matmul_tn(on, x.view(), w.view(), y.view()); }, results);
+      } else if (epilogue == 0) {
+        both(fathom::epilogue::none{}, fathom::epilogue::none{});
+      } else if (epilogue == 1) {
+        both(fathom::epilogue::add{y.view()}, fathom::epilogue::add{wide_y});
+      } else if (epilogue == 2) {
+        both(fathom::epilogue::bias{static_cast<const float*>(b.data())}, fathom::epilogue::bias{static_cast<const double*>(wb.data())});
+      } else if (epilogue == 3) {
+        both(fathom::epilogue::bias_add{static_cast<const float*>(b.data()), residual.view()},
+             fathom::epilogue::bias_add{static_cast<const double*>(wb.data()), wide_r});
+      } else if (epilogue == 4) {
+        both(fathom::epilogue::bias_gelu{static_cast<const float*>(b.data()), before.view()},
+             fathom::epilogue::bias_gelu{static_cast<const double*>(wb.data()), wide_z});
+      } else {
+        both(fathom::epilogue::gelu_gradient{before.view()}, fathom::epilogue::gelu_gradient{wide_z});
+      }
+      // A few rows are multiplied in float by the CUDA backend, whatever the compute type: nearer to the numbers as they are.
+      const bool in_float = which == kind::nt && rows <= 8;
+      const double error = in_float && std::is_same_v<Compute, bf16> ? 0x1p-7 : static_cast<double>(depth + 8) * eps;
+      const auto bound = [&](index i, index j) { return 2 * error * (sums[static_cast<std::size_t>(i * columns + j)] + 8); };
+      check_close("y", y, wy, bound);
+      if (epilogue == 4) check_close("before", before, wz, bound);
+    }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("matrix products on the GPU", "[cuda]", float, bf16) {
+#if defined(FATHOM_CUDA_EMULATION)
+  const bool fuses = GENERATE(true, false);
+  executor<TestType>().on->plans.clear();
+  emulation::the_library().fuses = fuses;
+#endif
+  for (const kind which : {kind::nn, kind::nt, kind::tn}) check_products<TestType>(which);
+#if defined(FATHOM_CUDA_EMULATION)
+  emulation::the_library().fuses = true;
+#endif
+}
+
+TEMPLATE_TEST_CASE("products with packed weights on the GPU", "[cuda]", float, bf16) {
+  using P = TestType;
+  constexpr index in = 72, out = 45;
+  using weights = on_gpu<tensor<float, in, out>>;
+  using packed_weights = on_gpu<fathom::cuda::packed_matrix<P, in, out>>;
+  random from(12, 0);
+  auto w = make<weights>();
+  auto packed = make<packed_weights>();
+  operand values(in, out);
+  values.fill(from);
+  cuda::memory::copy(w.get(), values.block().data(), sizeof(float) * in * out);
+  backend::cuda<float>::pack_tensor<P>(w->value, packed->value);
+  for (const index rows : {1, 2, 4, 7, 9, 30}) {
+    INFO(rows << " rows");
+    operand x(rows, in), y(rows, out, layout::columns), b(1, out);
+    x.fill(from);
+    b.fill(from);
+    // Many rows are multiplied by cuBLASLt, in the compute type.
+    std::vector<double> wx = x.widened(), ww = values.widened(rounded<P>), wy(static_cast<std::size_t>(rows * out)), wb = b.widened();
+    matmul(oracle, view(wx, rows, in), matrix<const double>(view(ww, in, out)), view(wy, rows, out),
+           fathom::epilogue::bias{static_cast<const double*>(wb.data())});
+    run([&](const auto& on) {
+          matmul(on, x.view(), packed->value, y.view(), fathom::epilogue::bias{static_cast<const float*>(b.data())});
+        },
+        {&y});
+    check_close("y", y, wy, [](index, index) { return 80 * eps * in * 2; });
+  }
+}
+
+}  // namespace fathom::test
