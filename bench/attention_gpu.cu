@@ -20,7 +20,8 @@ constexpr index sequences = 16, tokens = 1024, heads = 12, width = 64, E = heads
 
 /// A matrix of the GPU's, of random numbers.
 struct numbers {
-  numbers(index rows, index columns) : block(static_cast<std::size_t>(rows * columns) * sizeof(float)), rows_(rows), columns_(columns) {
+  numbers(index rows, index columns)
+      : block(static_cast<std::size_t>(rows * columns) * sizeof(float)), rows_(rows), columns_(columns) {
     std::vector<float> values(static_cast<std::size_t>(rows * columns));
     fathom::random draw(1, static_cast<std::uint64_t>(rows));
     for (float& v : values) v = static_cast<float>(draw.normal());
@@ -54,10 +55,12 @@ void measure(const char* name, index rows) {
   const auto gpu = cuda::gpu::of_this_thread();
   const cuda::context<Compute> on(*gpu);
   const fathom::attention_shape shape{sequences, tokens, heads, width, rows, tokens * rows};
-  const numbers q(sequences * tokens, E), kv(sequences * tokens * rows, 2 * E), out(sequences * tokens, E), dout(sequences * tokens, E),
-      dq(sequences * tokens, E), dkv(sequences * tokens * rows, 2 * E), lse(sequences * tokens, heads), delta(sequences * tokens, heads);
+  const numbers q(sequences * tokens, E), kv(sequences * tokens * rows, 2 * E), out(sequences * tokens, E),
+      dout(sequences * tokens, E), dq(sequences * tokens, E), dkv(sequences * tokens * rows, 2 * E),
+      lse(sequences * tokens, heads), delta(sequences * tokens, heads);
   const auto keys = kv.view().columns_from(0, E), values = kv.view().columns_from(E, E);
-  const double forward = seconds(*gpu, [&] { attention_forward(on, shape, q.view(), keys, values, out.view(), lse.view().data); });
+  const double forward =
+      seconds(*gpu, [&] { attention_forward(on, shape, q.view(), keys, values, out.view(), lse.view().data); });
   const double backward = seconds(*gpu, [&] {
     attention_backward(on, shape, q.view(), keys, values, out.view(), lse.view().data, dout.view(), delta.view().data, dq.view(),
                        dkv.view().columns_from(0, E), dkv.view().columns_from(E, E));
