@@ -12,9 +12,11 @@ function(fathom_nvcc_test name)
     return()
   endif()
   get_target_property(catch Catch2::Catch2 INTERFACE_INCLUDE_DIRECTORIES)
+  list(REMOVE_ITEM catch /usr/include)  # where the compiler looks by itself, in its own order
+  list(TRANSFORM catch PREPEND -isystem=)
   add_test(NAME nvcc_${name}
            COMMAND ${FATHOM_NVCC} -std=c++20 -O1 -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a
-                   --Werror all-warnings -Xcompiler=-Wall,-Wextra -I${PROJECT_SOURCE_DIR}/include -isystem=${catch}
+                   --Werror all-warnings -Xcompiler=-Wall,-Wextra -I${PROJECT_SOURCE_DIR}/include ${catch}
                    -c ${CMAKE_CURRENT_SOURCE_DIR}/gpu_${name}.cu -o ${CMAKE_CURRENT_BINARY_DIR}/gpu_${name}.o)
 endfunction()
 fathom_nvcc_test(attention)
