@@ -100,7 +100,8 @@ template <int Width, class T>
 __device__ __forceinline__ void store_rows(const float (&sums)[Width / 8][4], float upper, float lower, bf16* stage, T* to,
                                            index stride, int there, int head_width) {
   const int lane = thread() % 32, group = lane / 4, member = lane % 4;
-  const bool whole = head_width == Width && reinterpret_cast<std::uintptr_t>(to) % 16 == 0 && stride % (16 / sizeof(T)) == 0;
+  constexpr int together = 16 / static_cast<int>(sizeof(T));
+  const bool whole = head_width == Width && reinterpret_cast<std::uintptr_t>(to) % 16 == 0 && stride % together == 0;
   if (!whole) {
     FATHOM_CUDA_UNROLL
     for (int c = 0; c < Width / 8; ++c)
@@ -118,7 +119,6 @@ __device__ __forceinline__ void store_rows(const float (&sums)[Width / 8][4], fl
       if (group + 8 < there) *reinterpret_cast<float2*>(at + 8 * stride) = make_float2(sums[c][2] * lower, sums[c][3] * lower);
     }
   } else {
-    __syncwarp();
     FATHOM_CUDA_UNROLL
     for (int c = 0; c < Width / 8; ++c) {
       const auto at = [&](int row) { return reinterpret_cast<std::uint32_t*>(stage + swizzled<Width>(row, c) + 2 * member); };
