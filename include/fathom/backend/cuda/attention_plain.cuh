@@ -182,8 +182,7 @@ __global__ void __launch_bounds__(plain_threads)
       for (int c = 0; c < sizes::c; ++c) o[i][c] *= factor;
     }
     __syncwarp();
-    add_weighted<Width>(weights, k_tile + right * row, o);
-    __syncwarp();
+    add_weighted<Width>(weights, k_tile + right * row, o);  // before the next tile's barrier, behind which weights are new
   }
   float factor[sizes::i];
   FATHOM_CUDA_UNROLL
@@ -249,8 +248,7 @@ __global__ void __launch_bounds__(plain_threads)
       }
     }
     __syncwarp();
-    add_weighted<Width>(gradients, k_tile, sums);
-    __syncwarp();
+    add_weighted<Width>(gradients, k_tile, sums);  // before the next tile's barrier, behind which gradients are new
   }
   float factor[sizes::i];
   FATHOM_CUDA_UNROLL
