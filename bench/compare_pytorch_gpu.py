@@ -7,7 +7,6 @@ a share of. compare_pytorch_gpu.sh builds and runs it.
 """
 
 import argparse
-import functools
 import json
 import statistics
 import subprocess
@@ -15,7 +14,6 @@ import time
 
 import torch
 import torch._dynamo
-from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import compare_pytorch as peer
@@ -25,19 +23,18 @@ TRAINING_TARGETS = {"tiny": 3, "small": 3, "medium": 1.15, "medium_shortcut": 1.
 
 
 class FlexShortcut(peer.Shortcut):
-    """The shortcut's attention without a dense mask."""
+    """The shortcut's attention without a dense mask, for sequences of the model's context."""
+
+    def __init__(self, width, heads, depths, context):
+        super().__init__(width, heads, depths, context)
+        self.visible = create_block_mask(lambda b, h, q, k: k % context <= q, None, None, context, context * len(depths),
+                                         device="cuda")
 
     def forward(self, x, states, cache=None):
-        tokens, depths = x.shape[1], len(self.depths)
         memory = torch.cat([f(states[s]) for f, s in zip(self.features, self.depths)], dim=1)
         q = peer.heads_first(self.c_q(self.ln(x)), self.heads)
         k, v = (peer.heads_first(part, self.heads) for part in self.c_kv(memory).chunk(2, dim=2))
-        return self.c_proj(peer.merged(flex_attention(q, k.to(q.dtype), v.to(q.dtype), block_mask=visible(tokens, depths))))
-
-
-@functools.cache
-def visible(tokens, depths):
-    return create_block_mask(lambda b, h, q, k: k % tokens <= q, None, None, tokens, tokens * depths, device="cuda")
+        return self.c_proj(peer.merged(flex_attention(q, k, v, block_mask=self.visible)))
 
 
 class Fathom:

@@ -33,7 +33,7 @@ if has bench; then
   for model in tiny tiny_shortcut small small_shortcut medium medium_shortcut; do
     start "bench_steps_$model" -x cu "-DFATHOM_BENCH_MODEL=$model" bench/steps.cpp
   done
-  start bench_attention_gpu bench/attention_gpu.cu
+  start bench_cuda_attention bench/cuda_attention.cu
   start example examples/gpu.cu
 fi
 failed=0
@@ -66,7 +66,7 @@ fi
 if has bench; then
   (cd "$out" && cat ../../include/fathom/*/*.hpp >text.txt)  # something to learn: the library
   run example bash -c "cd $out && time ./example text.txt"
-  run attention "$out/bench_attention_gpu"
+  run attention "$out/bench_cuda_attention"
   run pytorch python3 bench/compare_pytorch_gpu.py --programs "$out"
 fi
 exit $failed

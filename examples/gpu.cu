@@ -14,7 +14,11 @@ using backend = fathom::backend::cpu<float>;
 #endif
 #include <fathom/data/text.hpp>
 
-constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
+constexpr fathom::config tiny{.vocab = 256,
+                              .context = 128,
+                              .width = 128,
+                              .depth = 6,
+                              .heads = 4,
                               .shortcut = {.depths = {2, 4}}};  // the last block attends to the outputs of blocks 2 and 4
 using net = fathom::model<tiny, backend>;
 

@@ -1,2 +1,47 @@
-# Tests of the CUDA backend: kernels run on the CPU everywhere (cuda_emulation.hpp), and nvcc compiles them where it is.
-fathom_test(cuda_emulation)
+# Tests of the CUDA backend. They are compiled twice: by the compiler of everything else, with kernels and CUDA's libraries
+# emulated on the CPU (cuda_emulation.hpp, cuda_library.hpp); and, where nvcc is, for a GPU, as gpu_*.cu, with warnings as errors.
+# Those are labelled gpu, and skipped where there is no GPU.
+foreach(test cuda_emulation cuda_attention cuda_operations cuda_golden cuda_model)
+  fathom_test(${test})
+endforeach()
+foreach(test cuda_attention cuda_operations cuda_golden cuda_model)  # loops of an emulator
+  target_compile_options(test_${test} PRIVATE -O1)
+endforeach()
+
+if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+  return()  # nvcc has flags of its own: once is enough
+endif()
+
+# fathom_gpu_test(NAME ARCHITECTURE ...) adds gpu_NAME.cu, compiled for these GPUs.
+function(fathom_gpu_test name)
+  if(NOT TARGET fathom_cuda OR NOT CUDAToolkit_NVCC_EXECUTABLE)
+    add_test(NAME gpu_${name} COMMAND ${CMAKE_COMMAND} -E echo "skipped: nvcc, or cuBLASLt, was not found")
+    set_tests_properties(gpu_${name} PROPERTIES LABELS gpu SKIP_REGULAR_EXPRESSION "^skipped: ")
+    return()
+  endif()
+  set(program ${CMAKE_CURRENT_BINARY_DIR}/gpu_${name})
+  set(architectures ${ARGN})
+  list(TRANSFORM architectures REPLACE "(.+)" "-gencode=arch=compute_\\1,code=sm_\\1")
+  # Headers that are not where every compiler looks.
+  set(includes)
+  foreach(library Catch2::Catch2 nlohmann_json::nlohmann_json)
+    get_target_property(folders ${library} INTERFACE_INCLUDE_DIRECTORIES)
+    list(APPEND includes ${folders})
+  endforeach()
+  list(REMOVE_DUPLICATES includes)
+  list(REMOVE_ITEM includes /usr/include)
+  list(TRANSFORM includes PREPEND -isystem=)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/*.hpp ${PROJECT_SOURCE_DIR}/include/*.cuh)
+  file(GLOB own CONFIGURE_DEPENDS cuda_*.[ch]pp gpu_*.* golden.hpp)
+  add_custom_command(OUTPUT ${program}
+    COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++20 -O1 ${architectures} --Werror all-warnings -Xcompiler=-Wall,-Wextra
+            -I${PROJECT_SOURCE_DIR}/include ${includes} -DFATHOM_GOLDEN="${CMAKE_CURRENT_SOURCE_DIR}/golden"
+            ${CMAKE_CURRENT_SOURCE_DIR}/gpu_${name}.cu -o ${program} -lcublasLt
+    DEPENDS ${sources} ${own} VERBATIM)
+  add_custom_target(gpu_${name}_program ALL DEPENDS ${program})
+  add_test(NAME gpu_${name} COMMAND ${program})
+  set_tests_properties(gpu_${name} PROPERTIES LABELS gpu SKIP_RETURN_CODE 77)
+endfunction()
+fathom_gpu_test(attention 80 90a)  # the oldest, and the one that is aimed at
+fathom_gpu_test(operations 80 90a)
+fathom_gpu_test(model 90a)

@@ -1,12 +1,15 @@
-// Attention of the CUDA backend against the reference backend in double, its kernels run on the CPU (cuda_emulation.hpp), in
-// several orders of threads, which must give the same bits.
+// Attention of the CUDA backend against the reference backend in double. Compiled by g++ or clang++, its kernels run on the CPU
+// (cuda_emulation.hpp), in several orders of threads, which must give the same bits; by nvcc (gpu_attention.cu), on a GPU.
 //
 // Operands lie in blocks of memory whose other elements are NaN, as is memory that no query sees, and so do results before they
 // are computed. With operands in bf16, tests round them first, so that what differs is what kernels round: weights and gradients
 // of scores, by 2^-8 of them, where they are operands of the next product.
+#if !defined(__CUDACC__)
 #include "cuda_emulation.hpp"
+#endif
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -24,20 +27,42 @@
 namespace fathom::test {
 namespace {
 
+#if defined(FATHOM_CUDA_EMULATION)
+using emulation::set_seed;
+using emulation::poisoned;
+using device_memory = emulation::memory_block;
+inline void copy_bytes(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+#else
+void set_seed(std::uint64_t) {}
+struct release {
+  void operator()(std::byte* memory) const { static_cast<void>(cudaFree(memory)); }
+};
+using device_memory = std::unique_ptr<std::byte, release>;
+/// Memory of the GPU with all bits set.
+device_memory poisoned(std::size_t bytes) {
+  void* memory = nullptr;
+  cuda::check(cudaMalloc(&memory, std::max<std::size_t>(bytes, 1)), "memory");
+  cuda::check(cudaMemset(memory, 0xff, bytes), "memory");
+  return device_memory(static_cast<std::byte*>(memory));
+}
+void copy_bytes(void* to, const void* from, std::size_t bytes) {
+  cuda::check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "a copy of ", bytes, " bytes");
+}
+#endif
+
 /// An execution context: float or bf16 in memory; scratch memory that ends where it should.
 template <class Compute, class T>
-struct emulated {
+struct test_context {
   using compute = Compute;
   using scalar = T;
-  int processors_ = 132;
-  mutable std::vector<emulation::memory_block> blocks;
+  mutable std::vector<device_memory> blocks;
 
   [[nodiscard]] static cudaStream_t stream() { return nullptr; }
-  [[nodiscard]] int processors() const { return processors_; }
+  [[nodiscard]] static int processors() { return 132; }
   void begin() const { blocks.clear(); }
   template <class U>
   [[nodiscard]] U* scratch(index count) const {
-    blocks.push_back(emulation::poisoned(static_cast<std::size_t>(count) * sizeof(U)));
+    blocks.push_back(poisoned(static_cast<std::size_t>(count) * sizeof(U)));
     return reinterpret_cast<U*>(blocks.back().get());
   }
 };
@@ -52,7 +77,7 @@ T poison() {
 double number(float x) { return static_cast<double>(x); }
 double number(bf16 x) { return static_cast<double>(static_cast<float>(x)); }
 
-/// A matrix in a block of NaNs; `offset` elements lie before it and between its rows.
+/// A matrix in a block of NaNs, on the host and on the GPU; `offset` elements lie before it and between its rows.
 template <class T>
 class framed {
  public:
@@ -60,47 +85,64 @@ class framed {
       : rows_(rows),
         columns_(columns),
         offset_(offset),
-        bytes_(static_cast<std::size_t>(offset + rows * (columns + offset)) * sizeof(T)),
-        block_(emulation::poisoned(bytes_)) {}
-  framed(const framed& other) : framed(other.rows_, other.columns_, other.offset_) {
-    std::memcpy(block_.get(), other.block_.get(), bytes_);
-  }
+        here_(static_cast<std::size_t>(offset + rows * (columns + offset)), poison<T>()),
+        there_(poisoned(bytes())) {}
+  framed(const framed& other) : framed(other.rows_, other.columns_, other.offset_) { here_ = other.here_; }
 
-  [[nodiscard]] matrix<T> view() const {
-    return {reinterpret_cast<T*>(block_.get()) + offset_, rows_, columns_, columns_ + offset_};
+  [[nodiscard]] T& operator()(index i, index j) {
+    return here_[static_cast<std::size_t>(offset_ + i * (columns_ + offset_) + j)];
   }
+  [[nodiscard]] const T& operator()(index i, index j) const { return const_cast<framed&>(*this)(i, j); }
   /// f(row, column, element) for each.
   template <class F>
-  void each(const F& f) const {
+  void each(const F& f) {
     for (index i = 0; i < rows_; ++i)
-      for (index j = 0; j < columns_; ++j) f(i, j, view()(i, j));
+      for (index j = 0; j < columns_; ++j) f(i, j, (*this)(i, j));
   }
+  template <class F>
+  void each(const F& f) const {
+    const_cast<framed&>(*this).each([&](index i, index j, const T& x) { f(i, j, x); });
+  }
+  /// The matrix on the GPU, as it is on the host now.
+  [[nodiscard]] matrix<T> on_gpu() const {
+    if (!here_.empty()) copy_bytes(there_.get(), here_.data(), bytes());
+    return {reinterpret_cast<T*>(there_.get()) + offset_, rows_, columns_, columns_ + offset_};
+  }
+  /// As it is on the GPU now.
+  void fetch() { copy_bytes(here_.data(), there_.get(), bytes()); }
+
+  /// Compact, in double.
   [[nodiscard]] framed<double> widened() const {
     framed<double> wide(rows_, columns_, 0);
-    each([&](index i, index j, T x) { wide.view()(i, j) = number(x); });
+    each([&](index i, index j, const T& x) { wide(i, j) = number(x); });
     return wide;
   }
+  [[nodiscard]] framed from_row(index first, index count) const {
+    framed some(count, columns_, 0);
+    some.each([&](index i, index j, T& x) { x = (*this)(first + i, j); });
+    return some;
+  }
+  [[nodiscard]] matrix<T> view() { return {here_.data() + offset_, rows_, columns_, columns_ + offset_}; }
   [[nodiscard]] bool same_bits(const framed& other) const {
-    return bytes_ == other.bytes_ && std::memcmp(block_.get(), other.block_.get(), bytes_) == 0;
+    return here_.size() == other.here_.size() && (here_.empty() || std::memcmp(here_.data(), other.here_.data(), bytes()) == 0);
   }
   [[nodiscard]] bool frame_is_untouched() const {
-    const framed copy(*this);
+    framed copy(*this);
     copy.each([](index, index, T& x) { x = poison<T>(); });
     return copy.same_bits(framed(rows_, columns_, offset_));
   }
-  template <class F>
-  void each(const F& f)
-    requires std::is_invocable_v<F, index, index, T&>
-  {
-    for (index i = 0; i < rows_; ++i)
-      for (index j = 0; j < columns_; ++j) f(i, j, view()(i, j));
-  }
 
  private:
+  [[nodiscard]] std::size_t bytes() const { return here_.size() * sizeof(T); }
   index rows_, columns_, offset_;
-  std::size_t bytes_;
-  emulation::memory_block block_;
+  std::vector<T> here_;
+  device_memory there_;
 };
+framed<double> zeros(index rows, index columns) {
+  framed<double> m(rows, columns, 0);
+  m.each([](index, index, double& x) { x = 0; });
+  return m;
+}
 
 struct attention_case {
   index sequences, queries, heads, head_width, rows_per_position;
@@ -137,6 +179,7 @@ template <class Compute, class T>
 struct operands {
   attention_case c;
   attention_shape s;
+  framed<index> starts;
   index columns, rows, memory;
   framed<T> q, k, v, dout;
   framed<double> out, lse;
@@ -144,6 +187,7 @@ struct operands {
   operands(const attention_case& given, index offset, random& numbers)
       : c(given),
         s(c.shape()),
+        starts(1, std::ssize(c.starts), 0),
         columns(s.heads * s.head_width),
         rows(s.sequences * s.queries),
         memory((s.first + s.sequences) * s.memory_rows),
@@ -153,7 +197,8 @@ struct operands {
         dout(rows, columns, offset),
         out(rows, columns, 0),
         lse(rows, s.heads, 0) {
-    s.starts = c.starts.empty() ? nullptr : c.starts.data();
+    if (!c.starts.empty()) s.starts = c.starts.data();
+    starts.each([&](index, index i, index& x) { x = c.starts[static_cast<std::size_t>(i)]; });
     const auto fill = [&](framed<T>& m, double scale) {
       m.each([&](index, index, T& x) {
         const float value = static_cast<float>(scale * numbers.normal());
@@ -166,8 +211,13 @@ struct operands {
     fill(dout, 1);
     for (index r = 0; r < memory; ++r)
       if (!seen_by_any(r))
-        for (index j = 0; j < columns; ++j) k.view()(r, j) = v.view()(r, j) = poison<T>();
+        for (index j = 0; j < columns; ++j) k(r, j) = v(r, j) = poison<T>();
     attention_forward(oracle, s, q.widened().view(), k.widened().view(), v.widened().view(), out.view(), lse.view().data);
+  }
+  [[nodiscard]] attention_shape shape_on_gpu() const {
+    attention_shape there = s;
+    if (s.starts) there.starts = starts.on_gpu().data;
+    return there;
   }
   /// Whether any query sees row r of memory.
   [[nodiscard]] bool seen_by_any(index r) const {
@@ -183,8 +233,8 @@ struct operands {
           for (index r = 0; r < s.visible(b, t); ++r) {
             const index i = b * s.queries + t, at = s.memory_row(b) + r;
             double score = 0;
-            for (index e = h * s.head_width; e < (h + 1) * s.head_width; ++e) score += number(q.view()(i, e)) * number(k.view()(at, e));
-            f(i, at, h, std::exp(score / std::sqrt(static_cast<double>(s.head_width)) - lse.view()(i, h)));
+            for (index e = h * s.head_width; e < (h + 1) * s.head_width; ++e) score += number(q(i, e)) * number(k(at, e));
+            f(i, at, h, std::exp(score / std::sqrt(static_cast<double>(s.head_width)) - lse(i, h)));
           }
   }
 };
@@ -194,61 +244,60 @@ void check_close(const char* what, const framed<T>& found, const framed<double>&
   double worst = 0;
   index row = 0, column = 0;
   found.each([&](index i, index j, T x) {
-    const double difference = std::abs(number(x) - expected.view()(i, j));
-    const double ratio = difference == 0 ? 0 : difference / (allowed.view()(i, j) + storage_error<T> * std::abs(expected.view()(i, j)));
+    const double difference = std::abs(number(x) - expected(i, j));
+    const double ratio = difference == 0 ? 0 : difference / (allowed(i, j) + storage_error<T> * std::abs(expected(i, j)));
     if (!(ratio <= worst)) {  // so that a NaN is the worst of all
       worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
       row = i;
       column = j;
     }
   });
-  INFO(what << " (" << row << ", " << column << "): found " << number(found.view()(row, column)) << ", expected "
-            << expected.view()(row, column) << ", allowed difference " << allowed.view()(row, column));
+  INFO(what << " (" << row << ", " << column << "): found " << number(found(row, column)) << ", expected "
+            << expected(row, column) << ", allowed difference " << allowed(row, column));
   CHECK(worst <= 1);
 }
-framed<double> zeros(index rows, index columns) {
-  framed<double> m(rows, columns, 0);
-  m.each([](index, index, double& x) { x = 0; });
-  return m;
-}
-
 /// Runs an operation on fresh results in two orders of threads, which must make the same of them.
 template <class Results, class Run>
 Results in_any_order(const Results& fresh, std::uint64_t turn, const Run& run) {
-  Results first = fresh;
-  emulation::set_seed(0);
+  Results first = fresh, other = fresh;
+  set_seed(0);
   run(first);
-  for (const auto& result : first) CHECK(result.frame_is_untouched());
-  Results other = fresh;
-  emulation::set_seed(1 + turn);
+  for (auto& result : first) result.fetch();
+  set_seed(1 + turn);
   run(other);
-  for (std::size_t i = 0; i < first.size(); ++i) CHECK(first[i].same_bits(other[i]));
-  emulation::set_seed(0);
+  for (auto& result : other) result.fetch();
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    CHECK(first[i].frame_is_untouched());
+    CHECK(first[i].same_bits(other[i]));
+  }
+  set_seed(0);
   return first;
 }
 
 template <class Compute, class T>
 void check_forward(const attention_case& c, index offset, random& numbers, std::uint64_t turn) {
   INFO(c << ", offset " << offset);
-  const emulated<Compute, T> on;
+  const test_context<Compute, T> on;
   const operands<Compute, T> a(c, offset, numbers);
   const std::vector<framed<T>> fresh{framed<T>(a.rows, a.columns, offset)};
   framed<float> lse(a.rows, a.s.heads, 0);
   const auto results = in_any_order(fresh, turn, [&](auto& r) {
     lse.each([](index, index, float& x) { x = poison<float>(); });
-    cuda::attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), r[0].view(), lse.view().data);
+    cuda::attention_forward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), r[0].on_gpu(), lse.on_gpu().data);
+    lse.fetch();
   });
   framed<T> without = fresh[0];
-  emulation::set_seed(turn + 100);
-  cuda::attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), without.view(), nullptr);
+  set_seed(turn + 100);
+  cuda::attention_forward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), without.on_gpu(), nullptr);
+  without.fetch();
   CHECK(results[0].same_bits(without));
 
   framed<double> allowed = zeros(a.rows, a.columns), lse_allowed = zeros(a.rows, a.s.heads);
   a.pairs([&](index i, index r, index h, double weight) {
     for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e)
-      allowed.view()(i, e) += weight * std::abs(number(a.v.view()(r, e))) * (operand_error<Compute> + float_error);
+      allowed(i, e) += weight * std::abs(number(a.v(r, e))) * (operand_error<Compute> + float_error);
   });
-  lse_allowed.each([&](index i, index h, double& x) { x = float_error * (1 + std::abs(a.lse.view()(i, h))); });
+  lse_allowed.each([&](index i, index h, double& x) { x = float_error * (1 + std::abs(a.lse(i, h))); });
   check_close("out", results[0], a.out, allowed);
   check_close("lse", lse, a.lse, lse_allowed);
 }
@@ -256,23 +305,24 @@ void check_forward(const attention_case& c, index offset, random& numbers, std::
 template <class Compute, class T>
 void check_backward(const attention_case& c, index offset, random& numbers, std::uint64_t turn) {
   INFO(c << ", offset " << offset);
-  const emulated<Compute, T> on;
+  const test_context<Compute, T> on;
   const operands<Compute, T> a(c, offset, numbers);
   // What forward has left, as it is stored.
   framed<T> out(a.rows, a.columns, offset);
   framed<float> lse(a.rows, a.s.heads, 0);
-  out.each([&](index i, index j, T& x) { x = T(static_cast<float>(a.out.view()(i, j))); });
-  lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse.view()(i, h)); });
+  out.each([&](index i, index j, T& x) { x = T(static_cast<float>(a.out(i, j))); });
+  lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse(i, h)); });
 
   const framed<T> of_queries(a.rows, a.columns, offset), of_memory(a.memory, a.columns, offset);
   framed<float> delta(a.rows, a.s.heads, 0);
   const auto found = in_any_order(std::vector<framed<T>>{of_queries, of_memory, of_memory}, turn, [&](auto& r) {
     delta.each([](index, index, float& x) { x = poison<float>(); });
-    cuda::attention_backward(on, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.view().data, a.dout.view(),
-                             delta.view().data, r[0].view(), r[1].view(), r[2].view());
+    cuda::attention_backward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), out.on_gpu(), lse.on_gpu().data,
+                             a.dout.on_gpu(), delta.on_gpu().data, r[0].on_gpu(), r[1].on_gpu(), r[2].on_gpu());
   });
 
-  framed<double> dq = zeros(a.rows, a.columns), dk = zeros(a.memory, a.columns), dv = dk, delta_expected = zeros(a.rows, a.s.heads);
+  framed<double> dq = zeros(a.rows, a.columns), dk = zeros(a.memory, a.columns), dv = dk;
+  framed<double> delta_expected = zeros(a.rows, a.s.heads);
   attention_backward(oracle, a.s, a.q.widened().view(), a.k.widened().view(), a.v.widened().view(), out.widened().view(),
                      lse.widened().view().data, a.dout.widened().view(), delta_expected.view().data, dq.view(), dk.view(),
                      dv.view());
@@ -281,33 +331,26 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
   a.pairs([&](index i, index r, index h, double weight) {
     double dweight = 0, magnitude = 0, delta_magnitude = 0;
     for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e) {
-      const double d = number(a.dout.view()(i, e));
-      dweight += d * number(a.v.view()(r, e));
-      magnitude += std::abs(d * number(a.v.view()(r, e)));
-      delta_magnitude += std::abs(d * number(out.view()(i, e)));
+      const double d = number(a.dout(i, e));
+      dweight += d * number(a.v(r, e));
+      magnitude += std::abs(d * number(a.v(r, e)));
+      delta_magnitude += std::abs(d * number(out(i, e)));
     }
-    const double dscore = scale * weight * (std::abs(dweight - delta_expected.view()(i, h)) * operand_error<Compute> +
+    const double dscore = scale * weight * (std::abs(dweight - delta_expected(i, h)) * operand_error<Compute> +
                                             (magnitude + delta_magnitude) * float_error);
     for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e) {
-      dq_allowed.view()(i, e) += dscore * std::abs(number(a.k.view()(r, e)));
-      dk_allowed.view()(r, e) += dscore * std::abs(number(a.q.view()(i, e)));
-      dv_allowed.view()(r, e) += weight * std::abs(number(a.dout.view()(i, e))) * (operand_error<Compute> + float_error);
+      dq_allowed(i, e) += dscore * std::abs(number(a.k(r, e)));
+      dk_allowed(r, e) += dscore * std::abs(number(a.q(i, e)));
+      dv_allowed(r, e) += weight * std::abs(number(a.dout(i, e))) * (operand_error<Compute> + float_error);
     }
   });
   check_close("dq", found[0], dq, dq_allowed);
   // Other sequences' rows of memory are left as they were.
-  const auto of_these = [&](const framed<T>& all) {
-    framed<T> some(a.s.sequences * a.s.memory_rows, a.columns, 0);
-    some.each([&](index i, index j, T& x) { x = all.view()(a.s.memory_row(0) + i, j); });
-    return some;
-  };
-  const auto rows_of_these = [&](const framed<double>& all) {
-    framed<double> some(a.s.sequences * a.s.memory_rows, a.columns, 0);
-    some.each([&](index i, index j, double& x) { x = all.view()(a.s.memory_row(0) + i, j); });
-    return some;
-  };
-  check_close("dk", of_these(found[1]), rows_of_these(dk), rows_of_these(dk_allowed));
-  check_close("dv", of_these(found[2]), rows_of_these(dv), rows_of_these(dv_allowed));
+  const index first = a.s.memory_row(0), count = a.s.sequences * a.s.memory_rows;
+  check_close("dk", found[1].from_row(first, count), dk.from_row(first, count), dk_allowed.from_row(first, count));
+  check_close("dv", found[2].from_row(first, count), dv.from_row(first, count), dv_allowed.from_row(first, count));
+  CHECK(found[1].from_row(0, first).same_bits(of_memory.from_row(0, first)));
+  CHECK(found[2].from_row(0, first).same_bits(of_memory.from_row(0, first)));
 }
 
 /// Forward and backward, in memory that is laid out for tensor cores (offset 0 or 8) and in memory that is not (3).
@@ -333,6 +376,7 @@ std::vector<attention_case> cases_of(std::vector<index> widths) {
   }
   cases.push_back({2, 150, 2, width(), 3});
   cases.push_back({2, 7, 2, width(), 1, {61, 3}});
+  cases.push_back({2, 37, 1, width(), 1, {17, 33}});  // 16 queries see one key of the next 16
   cases.push_back({3, 20, 1, width(), 3, {0, 40, 21}, 10, 1});
   cases.push_back({2, 66, 1, width(), 2, {130, 62}, 65, 2});
   return cases;
@@ -347,12 +391,19 @@ TEST_CASE("attention of the cuda backend, float", "[cuda]") {
 
 TEST_CASE("attention of the cuda backend, bf16 operands", "[cuda]") {
   check_all<bf16, float>(cases_of({64, 32, 16}), 3);
-  check_all<bf16, float>({{1, 70, 1, 128, 1}, {2, 30, 1, 100, 3}, {1, 20, 2, 8, 2}, {1, 65, 2, 24, 3}, {1, 40, 1, 63, 4}, {1, 10, 1, 200, 2}}, 4);
+  check_all<bf16, float>({{1, 70, 1, 128, 1},
+                          {2, 30, 1, 100, 3},
+                          {1, 20, 2, 8, 2},
+                          {1, 65, 2, 24, 3},
+                          {1, 40, 1, 63, 4},
+                          {1, 10, 1, 200, 2}},
+                         4);
 }
 
 TEST_CASE("attention of the cuda backend, bf16 operands in bf16", "[cuda]") {
   check_all<bf16, bf16>(cases_of({64}), 5);
-  check_all<bf16, bf16>({{1, 130, 2, 16, 3}, {2, 65, 3, 32, 1}, {1, 129, 1, 128, 2}, {1, 40, 2, 8, 4}, {1, 66, 1, 48, 1, {}, 70}}, 6);
+  check_all<bf16, bf16>(
+      {{1, 130, 2, 16, 3}, {2, 65, 3, 32, 1}, {1, 129, 1, 128, 2}, {1, 40, 2, 8, 4}, {1, 66, 1, 48, 1, {}, 70}}, 6);
 }
 
 TEMPLATE_TEST_CASE("attention of few queries over a long memory of the cuda backend", "[cuda]", float, bf16) {
@@ -362,7 +413,8 @@ TEMPLATE_TEST_CASE("attention of few queries over a long memory of the cuda back
     for (const index depths : {1, 3}) {
       const index offset = std::array<index, 3>{8, 0, 3}[++turn % 3];
       check_forward<float, TestType>({1, 1, 2, width, depths, {}, 3}, offset, numbers, turn);
-      check_forward<float, TestType>({3, 1 + static_cast<index>(turn % 4), 1, width, depths, {0, 430, 57}, 200, 1}, offset, numbers, turn);
+      const index queries = 1 + static_cast<index>(turn % 4);
+      check_forward<float, TestType>({3, queries, 1, width, depths, {0, 430, 57}, 200, 1}, offset, numbers, turn);
     }
 }
 TEST_CASE("the other type of operands leaves decoding alone", "[cuda]") {
@@ -376,14 +428,15 @@ TEMPLATE_TEST_CASE("attention_weights of the cuda backend", "[cuda]", float, bf1
   for (const attention_case& c : {attention_case{2, 9, 3, 16, 3, {0, 4}, 5}, attention_case{1, 20, 1, 50, 1}}) {
     const operands<T, T> a(c, 3, numbers);
     framed<float> lse(a.rows, a.s.heads, 0);
-    lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse.view()(i, h)); });
+    lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse(i, h)); });
     const index rows = a.rows * a.s.heads;
     const auto found = in_any_order(std::vector<framed<T>>{framed<T>(rows, a.s.memory_rows, 3)}, 1, [&](auto& r) {
-      cuda::attention_weights(emulated<T, T>(), a.s, a.q.view(), a.k.view(), lse.view().data, r[0].view());
+      cuda::attention_weights(test_context<T, T>(), a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), lse.on_gpu().data,
+                              r[0].on_gpu());
     });
     framed<double> expected = zeros(rows, a.s.memory_rows), allowed = zeros(rows, a.s.memory_rows);
     attention_weights(oracle, a.s, a.q.widened().view(), a.k.widened().view(), lse.widened().view().data, expected.view());
-    allowed.each([&](index i, index j, double& x) { x = 8 * float_error * expected.view()(i, j); });
+    allowed.each([&](index i, index j, double& x) { x = 8 * float_error * expected(i, j); });
     check_close("weights", found[0], expected, allowed);
   }
 }
@@ -391,20 +444,22 @@ TEMPLATE_TEST_CASE("attention_weights of the cuda backend", "[cuda]", float, bf1
 TEMPLATE_TEST_CASE("attention_append of the cuda backend", "[cuda]", float, bf16) {
   using T = TestType;
   random numbers(10, 10);
-  const std::vector<index> starts{4, 0};
+  framed<index> starts(1, 2, 0);
+  starts(0, 0) = 4;
+  starts(0, 1) = 0;
   for (const bool starting : {false, true}) {
-    const extent e{2, 3, starting ? starts.data() : nullptr, 9, 1};
+    const extent e{2, 3, starting ? starts.on_gpu().data : nullptr, 9, 1};
     framed<T> kv(e.rows(), 300, 3);
     kv.each([&](index, index, T& x) { x = T(static_cast<float>(numbers.normal())); });
     const framed<T> memory(3 * e.capacity * 3, 300, 3);
     const auto found = in_any_order(std::vector<framed<T>>{memory}, 1, [&](auto& r) {
-      cuda::attention_append(emulated<T, T>(), e, kv.view(), r[0].view(), 3, 2);
+      cuda::attention_append(test_context<T, T>(), e, kv.on_gpu(), r[0].on_gpu(), 3, 2);
     });
-    const framed<T> expected = memory;
+    framed<T> expected = memory;
     for (index s = 0; s < 2; ++s)
       for (index t = 0; t < 3; ++t)
         for (index j = 0; j < 300; ++j)
-          expected.view()(((1 + s) * 9 + (starting ? starts[static_cast<std::size_t>(s)] : 0) + t) * 3 + 2, j) = kv.view()(s * 3 + t, j);
+          expected(((1 + s) * 9 + (starting ? starts(0, s) : 0) + t) * 3 + 2, j) = kv(s * 3 + t, j);
     CHECK(found[0].same_bits(expected));
   }
 }
@@ -415,14 +470,15 @@ TEST_CASE("attention of the cuda backend says what it has no kernel for", "[cuda
     const framed<T> x(8, head_width, 0);
     const attention_shape s{1, 8, 1, head_width, 1, 8};
     try {
-      cuda::attention_forward(context, s, x.view(), x.view(), x.view(), x.view(), nullptr);
+      cuda::attention_forward(context, s, x.on_gpu(), x.on_gpu(), x.on_gpu(), x.on_gpu(), nullptr);
     } catch (const error& e) {
       return e.what();
     }
     return {};
   };
-  CHECK(failure(emulated<float, float>(), 257) == "cuda: attention_forward: heads of 257 columns; at most 256 are supported");
-  CHECK(failure(emulated<bf16, bf16>(), 129) == "cuda: attention_forward: heads of 129 columns in bf16; at most 128 are supported");
+  CHECK(failure(test_context<float, float>(), 257) == "cuda: attention_forward: heads of 257 columns; at most 256 are supported");
+  CHECK(failure(test_context<bf16, bf16>(), 129) ==
+        "cuda: attention_forward: heads of 129 columns in bf16; at most 128 are supported");
 }
 
 }  // namespace fathom::test

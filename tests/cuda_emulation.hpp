@@ -130,7 +130,9 @@ struct place {
   int line;
   static constexpr place here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
   [[nodiscard]] std::string text() const { return std::string(file) + ":" + std::to_string(line); }
-  bool operator==(const place& other) const { return line == other.line && std::strcmp(file, other.file) == 0; }
+  bool operator==(const place& other) const {
+    return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
+  }
 };
 
 struct asynchronous_copy {
@@ -184,7 +186,7 @@ struct meeting {
 };
 
 struct warp_state {
-  unsigned lanes = 0;             // that exist
+  unsigned lanes = 0, finished = 0;  // that exist; that have ended
   std::array<fiber*, 32> fibers{};
   std::array<meeting, 32> meetings;  // by the lowest lane of their mask
   std::vector<fiber*> ready;
@@ -357,6 +359,7 @@ inline void yield() {
     if (!the_machine.failure) the_machine.failure = std::current_exception();
   }
   f.finished = true;
+  f.warp->finished |= 1u << f.lane;
   ++f.block->finished;
   leave(f, true);
   std::abort();
@@ -532,12 +535,10 @@ Out meet(const char* what, unsigned mask, const In& in, const F& compute, place 
     m.mask = mask;
     m.what = what;
     m.at = at;
-  } else if (m.mask != mask || std::strcmp(m.what, what) != 0 || !(m.at == at)) {
+  } else if (m.mask != mask || (m.what != what && std::strcmp(m.what, what) != 0) || !(m.at == at)) {
     fail(std::string(what) + " while other threads of the warp are at " + m.what + " " + m.at.text(), at);
   }
-  for (unsigned others = mask; others; others &= others - 1)
-    if (f.warp->fibers[static_cast<std::size_t>(std::countr_zero(others))]->finished)
-      fail(std::string(what) + " by a warp of which threads have ended", at);
+  if (mask & f.warp->finished) fail(std::string(what) + " by a warp of which threads have ended", at);
   Out out{};
   m.in[f.lane] = &in;
   m.out[f.lane] = &out;

@@ -28,7 +28,11 @@ struct after_mlp_embedding {
 };
 struct joint_identity {
   static constexpr const char* name = "joint_identity";
-  static constexpr config c{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4,
+  static constexpr config c{.vocab = 61,
+                            .context = 16,
+                            .width = 32,
+                            .depth = 4,
+                            .heads = 4,
                             .shortcut = {.depths = {1, 2}, .features = feature_map::identity, .placement = placement::joint}};
 };
 

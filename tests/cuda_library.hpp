@@ -115,11 +115,16 @@ inline library& the_library() {
 
 inline const char* cudaGetErrorString(cudaError_t status) {
   switch (status) {
-    case cudaSuccess: return "no error";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
-    default: return "an error";
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient for CUDA runtime version";
+    default:
+      return "an error";
   }
 }
 inline cudaError_t cudaGetDeviceCount(int* count) {
@@ -316,12 +321,18 @@ inline cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cub
     return CUBLAS_STATUS_SUCCESS;
   };
   switch (attribute) {
-    case CUBLASLT_MATMUL_DESC_TRANSA: return set(d->a);
-    case CUBLASLT_MATMUL_DESC_TRANSB: return set(d->b);
-    case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(d->epilogue);
-    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(d->bias);
-    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: return set(d->before);
-    default: return set(d->before_stride);
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      return set(d->a);
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      return set(d->b);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      return set(d->epilogue);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      return set(d->bias);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+      return set(d->before);
+    default:
+      return set(d->before_stride);
   }
 }
 inline cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* l, cudaDataType_t type, std::uint64_t rows,
@@ -391,7 +402,8 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t oper
   const float scale = *static_cast<const float*>(alpha), weight = *static_cast<const float*>(beta);
   ++l.products;
   const auto work = [=] {
-    const auto number = [](const void* p, const fathom_blas_layout& layout, cublasOperation_t how, std::int64_t i, std::int64_t j) {
+    const auto number = [](const void* p, const fathom_blas_layout& layout, cublasOperation_t how, std::int64_t i,
+                           std::int64_t j) {
       const std::int64_t at = how == CUBLAS_OP_N ? i + j * layout.stride : j + i * layout.stride;
       return layout.type == CUDA_R_32F ? static_cast<const float*>(p)[at]
                                        : static_cast<float>(static_cast<const fathom::bf16*>(p)[at]);

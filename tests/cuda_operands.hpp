@@ -60,8 +60,12 @@ class operand {
   operand(index rows_, index columns_, layout how = layout::compact)
       : rows(rows_),
         columns(columns_),
-        stride_(how == layout::compact ? columns_ : how == layout::columns ? columns_ + 5 : 3 * columns_),
-        offset_(how == layout::compact ? 0 : how == layout::columns ? 3 : columns_),
+        stride_(how == layout::compact   ? columns_
+                : how == layout::columns ? columns_ + 5
+                                         : 3 * columns_),
+        offset_(how == layout::compact   ? 0
+                : how == layout::columns ? 3
+                                         : columns_),
         block_(how == layout::compact ? rows_ * columns_ : stride_ * rows_) {
     block_.upload();
   }
@@ -157,7 +161,8 @@ void check_close(const char* what, const operand& found, const std::vector<doubl
   index row = 0, column = 0;
   for (index i = 0; i < found.rows; ++i)
     for (index j = 0; j < found.columns; ++j) {
-      const double difference = std::abs(static_cast<double>(found.at(i, j)) - expected[static_cast<std::size_t>(i * found.columns + j)]);
+      const double difference =
+          std::abs(static_cast<double>(found.at(i, j)) - expected[static_cast<std::size_t>(i * found.columns + j)]);
       const double ratio = difference == 0 ? 0 : difference / bound(i, j);
       if (!(ratio <= worst)) {  // so that a NaN is the worst of all
         worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;

@@ -4,6 +4,6 @@
 #include "cuda_golden.cpp"
 #include "cuda_model.cpp"
 
-#if __has_include(<Eigen/Core>) && defined(EIGEN_WORLD_VERSION) || defined(XSIMD_VERSION_MAJOR)
+#if defined(EIGEN_WORLD_VERSION) || defined(XSIMD_VERSION_MAJOR)
 #error "fathom/cuda.cuh includes Eigen or xsimd"
 #endif

@@ -69,13 +69,14 @@ template <class Model>
       if (rows > Stage::depths.count()) map.sources.push_back("context");
       for (int d = 0; d < Stage::depths.count(); ++d) map.sources.push_back(join("depth ", Stage::depths[d]));
       // The model's columns are position-major, key j of source s in column j * rows + s; the map's are source-major.
-      const buffer_in<typename Model::memory> memory(static_cast<std::size_t>(layer::heads * n * n * rows) * sizeof(T) + alignment);
+      const auto numbers = static_cast<std::size_t>(layer::heads * n * n * rows);
+      const buffer_in<typename Model::memory> memory(numbers * sizeof(T) + alignment);
       arena a(memory.bytes().data());
       const matrix<T> w = a.take<T>(layer::heads * n, n * rows);
       tape.where().run([&](const auto& on) { layer::weights(on, tape.shape(), stage_tape.layer, w); });
       reader<typename Model::memory, T> read;
       const matrix<const T> found(read(w.data, w.rows * w.columns).data(), w.rows, w.columns);
-      map.weights.reserve(static_cast<std::size_t>(layer::heads * n * n * rows));
+      map.weights.reserve(numbers);
       for (index i = 0; i < layer::heads * n; ++i)
         for (index s = 0; s < rows; ++s)
           for (index j = 0; j < n; ++j) map.weights.push_back(static_cast<float>(found(i, j * rows + s)));

@@ -566,10 +566,10 @@ struct transformer {
       const matrix<const scalar> last = states.state(depth).every(e.tokens, e.tokens - 1);
       head::forward(on, w.out, w.embed.wte, last, c.views_.logits.rows_from(e.first, e.sequences), c.views_.out);
     };
-    if (e.tokens == 1 && e.sequences == c.sequences_)
-      c.token_.run(c.where_, {reinterpret_cast<std::uintptr_t>(&w)}, run);
-    else
-      c.where_.run(run);
+    if constexpr (!is_on_host<Backend>)
+      if (e.tokens == 1 && e.sequences == c.sequences_)
+        return c.token_.run(c.where_, {reinterpret_cast<std::uintptr_t>(&w)}, run);
+    c.where_.run(run);
   }
 };
 

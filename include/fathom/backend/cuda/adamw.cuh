@@ -114,8 +114,8 @@ template <class C>
   on.on().upload(table, pieces.data(), pieces.size() * sizeof(kernel::piece));
   launch("sum_of_squares", {static_cast<unsigned>(pieces.size()), 256}, on.stream(), &kernel::squares_of_pieces,
          static_cast<const kernel::piece*>(table), g, squares);
-  launch("sum_of_squares", {1, 1024}, on.stream(), &kernel::norm_of_squares, static_cast<const double*>(squares), std::ssize(pieces),
-         squares + pieces.size());
+  launch("sum_of_squares", {1, 1024}, on.stream(), &kernel::norm_of_squares, static_cast<const double*>(squares),
+         std::ssize(pieces), squares + pieces.size());
   double norm = 0;
   on.on().download(&norm, squares + pieces.size(), sizeof norm);
   return norm * norm;
@@ -137,8 +137,8 @@ struct block_optimizer {
       Model::visit_tensors(
           [&](initial, auto& tensor) {
             for (index i = 0; i < tensor.size; i += piece_size)
-              pieces.push_back({tensor.data() - begin + i, static_cast<int>(std::min(piece_size, tensor.size - i)),
-                                tensor.rank == 2 ? 1 : 0});
+              pieces.push_back(
+                  {tensor.data() - begin + i, static_cast<int>(std::min(piece_size, tensor.size - i)), tensor.rank == 2 ? 1 : 0});
           },
           like);
       count_ = std::ssize(pieces);
@@ -162,8 +162,8 @@ struct block_optimizer {
                        const auto grid = static_cast<unsigned>(count_);
                        launch("adamw", {grid, 256}, on.stream(), &kernel::squares_of_pieces, pieces,
                               static_cast<const float*>(values(g)), squares);
-                       launch("adamw", {1, 1024}, on.stream(), &kernel::norm_of_squares, static_cast<const double*>(squares), count_,
-                              squares + count_);
+                       launch("adamw", {1, 1024}, on.stream(), &kernel::norm_of_squares, static_cast<const double*>(squares),
+                              count_, squares + count_);
                        launch("adamw", {grid, 256}, on.stream(), &kernel::step_of_pieces, pieces, values(w), values(g), values(m),
                               values(v), reinterpret_cast<const kernel::step_numbers*>(numbers_.bytes().data()), clip,
                               static_cast<const double*>(squares + count_));

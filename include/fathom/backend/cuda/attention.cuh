@@ -1,14 +1,14 @@
 // Attention over a visible prefix on the GPU (operations.hpp, attention_shape): flash attention of our own.
 //
-// Which kernels: for operands in bf16, those on tensor cores (attention_tensor.cuh), with heads up to 128 wide; otherwise those in
-// float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float.
+// Which kernels: for operands in bf16, those on tensor cores (attention_tensor.cuh), with heads up to 128 wide; otherwise those
+// in float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float.
 //
 // The execution context `on` has
 //   scalar, compute          the type that numbers lie in memory in, float or bf16; the type of the operands of products
 //   stream(), processors()   of the GPU
 //   begin(), scratch<T>(n)   says that an operation begins; memory for n numbers until the next one does
-// Numbers that do not lie as tensor cores read them (as bf16, in whole 16 bytes, heads of a width there is a kernel for) are first
-// copied into scratch memory, rounded to bf16, each head filled up with zeros. `starts` is read on the GPU.
+// Numbers that do not lie as tensor cores read them (as bf16, in whole 16 bytes, heads of a width there is a kernel for) are
+// first copied into scratch memory, rounded to bf16, each head filled up with zeros. `starts` is read on the GPU.
 #pragma once
 
 #include <algorithm>
@@ -80,19 +80,28 @@ __device__ __forceinline__ float operand(float x) {
   return to_float(from_float<Compute>(x));
 }
 
-/// delta [rows, heads] = the sum over a head's columns of dout out; a warp for each
-template <class Compute, class T>
+/// delta [rows, heads] = the sum over a head's columns of dout out; Width / 8 lanes for each, 256 threads a block
+template <int Width, class Compute, class T>
 __global__ void __launch_bounds__(256)
     sum_of_products(attention_size s, rows_of_heads<const T> out, rows_of_heads<const T> dout, float* delta) {
-  const index at = static_cast<index>(blockIdx.x) * 8 + threadIdx.x / 32;
-  if (at >= static_cast<index>(s.sequences) * s.queries * s.heads) return;
-  const index row = at / s.heads;
-  const int head = static_cast<int>(at % s.heads);
+  constexpr int lanes = Width / 8;
+  const index at = (static_cast<index>(blockIdx.x) * 256 + threadIdx.x) / lanes;
   float sum = 0;
-  for (int e = thread() % 32; e < s.head_width; e += 32)
-    sum = __fmaf_rn(operand<Compute>(to_float(dout.at(row, head)[e])), to_float(out.at(row, head)[e]), sum);
-  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
-  if (thread() % 32 == 0) delta[at] = sum;
+  if (at < static_cast<index>(s.sequences) * s.queries * s.heads) {
+    const index row = at / s.heads;
+    const int head = static_cast<int>(at % s.heads), first = thread() % lanes * 8, there = s.head_width - first;
+    const T* const x = out.at(row, head) + first;
+    const T* const y = dout.at(row, head) + first;
+    const bool whole = there >= 8 && (reinterpret_cast<std::uintptr_t>(x) | reinterpret_cast<std::uintptr_t>(y)) % 16 == 0;
+    float left[8], right[8];
+    load_numbers(left, x, there, whole);
+    load_numbers(right, y, there, whole);
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < 8; ++n) sum = __fmaf_rn(left[n], operand<Compute>(right[n]), sum);
+  }
+  FATHOM_CUDA_UNROLL
+  for (int n = lanes / 2; n > 0; n /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, n);
+  if (at < static_cast<index>(s.sequences) * s.queries * s.heads && thread() % lanes == 0) delta[at] = sum;
 }
 
 /// weights [sequences, heads, queries, memory_rows]; a block for each row of it, a warp for each number
@@ -158,6 +167,11 @@ inline attention_size size_of(const char* operation, const attention_shape& s) {
           .starts = s.starts,
           .heads_at_once = n(std::min(at_once, s.sequences * s.heads)),
           .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width)))};
+}
+
+[[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
+  fail("cuda: ", operation, ": heads of ", s.head_width, " columns in bf16; at most ", widest_on_tensor_cores,
+       " are supported");
 }
 
 template <class T>
@@ -285,7 +299,7 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
              &forward_plain<W>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(out, s), lse);
     });
   else
-    fail("cuda: ", operation, ": heads of ", s.head_width, " columns in bf16; at most ", widest_on_tensor_cores, " are supported");
+    fail_in_bf16(operation, s);
 }
 
 /// dq, dk, dv = the gradients, given dout; of rows of memory that no query sees, 0. They are overwritten. `delta` [sequences *
@@ -304,16 +318,17 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
   if (rows * shape.heads == 0) return;
   const auto tiles = [&](index count, index tile) { return blocks_of(operation, (count + tile - 1) / tile * heads); };
 
-  const unsigned delta_blocks = blocks_of(operation, (rows * shape.heads + 7) / 8);
-  const auto make_delta = [&](auto compute) {
-    launch(operation, {delta_blocks, 256}, on.stream(), &sum_of_products<decltype(compute), T>, s, heads_of(out, s),
+  const auto make_delta = [&](auto width, auto compute) {
+    constexpr int W = width();
+    const unsigned blocks = blocks_of(operation, (rows * shape.heads * (W / 8) + 255) / 256);
+    launch(operation, {blocks, 256}, on.stream(), &sum_of_products<W, decltype(compute), T>, s, heads_of(out, s),
            heads_of(dout, s), delta);
   };
   if constexpr (std::is_same_v<typename On::compute, bf16>)
     if (s.head_width <= widest_on_tensor_cores) {
-      make_delta(bf16());
       with_tensor_width(s.head_width, [&](auto width) {
         constexpr int W = width();
+        make_delta(width, bf16());
         attention_size of_copies;
         const auto x = rounded<W, T, On>(on, operation, s)(std::array<matrix<const T>, 4>{q, k, v, dout}, 6, of_copies);
         // Gradients of keys and values begin where those do in the memory they are of.
@@ -328,10 +343,10 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
       return;
     }
   if constexpr (std::is_same_v<T, float>) {
-    make_delta(float());
     with_plain_width<typename On::compute>(s.head_width, [&](auto width) {
       constexpr int W = width();
       using sizes = plain_block<W>;
+      make_delta(width, float());
       launch(operation, {tiles(shape.queries, sizes::left), plain_threads, sizes::backward_queries_shared}, on.stream(),
              &backward_queries_plain<W>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse, delta,
              heads_of(dq, s));
@@ -340,7 +355,7 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
              heads_of(dk, s), heads_of(dv, s));
     });
   } else {
-    fail("cuda: ", operation, ": heads of ", s.head_width, " columns in bf16; at most ", widest_on_tensor_cores, " are supported");
+    fail_in_bf16(operation, s);
   }
 }
 

@@ -61,8 +61,8 @@ struct block_of_queries {
   int tiles, full;          // of keys; the first `full` of them are seen by all
   index row, memory;        // the first row of q; of k and v
 
-  __device__ __forceinline__ explicit block_of_queries(const attention_size& s)
-      : at(part_of(s, blockIdx.x, (s.queries + Queries - 1) / Queries, true)),
+  __device__ __forceinline__ explicit block_of_queries(const attention_size& s, unsigned block)
+      : at(part_of(s, block, (s.queries + Queries - 1) / Queries, true)),
         start(s.start(at.sequence)),
         first(at.tile * Queries),
         there(smaller(Queries, s.queries - first)),

@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(plain_threads)
   auto* const q_tile = reinterpret_cast<float*>(dynamic_shared());  // [left, Width]
   float* const kv_tiles = q_tile + sizes::left * row;               // 2 times: keys, values [right, Width]
   float* const weights = kv_tiles + 4 * right * row;                // [left, right]
-  const block_of_queries<sizes::left, right> b(s);
+  const block_of_queries<sizes::left, right> b(s, blockIdx.x);
 
   const auto load = [&](int tile) {
     float* const to = kv_tiles + tile % 2 * 2 * right * row;
@@ -182,8 +182,7 @@ __global__ void __launch_bounds__(plain_threads)
       for (int c = 0; c < sizes::c; ++c) o[i][c] *= factor;
     }
     __syncwarp();
-    add_weighted<Width>(weights, k_tile + right * row, o);
-    __syncwarp();
+    add_weighted<Width>(weights, k_tile + right * row, o);  // before the next tile's barrier, behind which weights are new
   }
   float factor[sizes::i];
   FATHOM_CUDA_UNROLL
@@ -209,7 +208,7 @@ __global__ void __launch_bounds__(plain_threads)
   float* const dout_tile = q_tile + sizes::left * row;              // [left, Width]
   float* const kv_tiles = dout_tile + sizes::left * row;            // 2 times: keys, values [right, Width]
   float* const gradients = kv_tiles + 4 * right * row;              // [left, right], of scores
-  const block_of_queries<sizes::left, right> b(s);
+  const block_of_queries<sizes::left, right> b(s, blockIdx.x);
 
   const auto load = [&](int tile) {
     float* const to = kv_tiles + tile % 2 * 2 * right * row;
@@ -249,8 +248,7 @@ __global__ void __launch_bounds__(plain_threads)
       }
     }
     __syncwarp();
-    add_weighted<Width>(gradients, k_tile, sums);
-    __syncwarp();
+    add_weighted<Width>(gradients, k_tile, sums);  // before the next tile's barrier, behind which gradients are new
   }
   float factor[sizes::i];
   FATHOM_CUDA_UNROLL
@@ -261,9 +259,9 @@ __global__ void __launch_bounds__(plain_threads)
 /// dv = p^T dout;  dk = ds^T q / sqrt(head_width); of rows of memory that no query sees, 0.
 template <int Width>
 __global__ void __launch_bounds__(plain_threads)
-    backward_keys_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k, rows_of_heads<const float> v,
-                        rows_of_heads<const float> dout, const float* lse, const float* delta, rows_of_heads<float> dk,
-                        rows_of_heads<float> dv) {
+    backward_keys_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k,
+                        rows_of_heads<const float> v, rows_of_heads<const float> dout, const float* lse, const float* delta,
+                        rows_of_heads<float> dk, rows_of_heads<float> dv) {
   using sizes = plain_block<Width>;
   constexpr int left = sizes::left, right = sizes::right, row = sizes::row;
   auto* const k_tile = reinterpret_cast<float*>(dynamic_shared());  // [left, Width]

@@ -3,27 +3,27 @@
 // Flash attention (Dao, arXiv 2307.08691): a block of queries goes over the keys tile by tile; scores exist in registers only,
 // and a running largest score and sum make the softmax. In base 2: exp(scale x) = 2^(scale log2(e) x), one multiply-add.
 //
-// What a query sees is the prefix of (start + query + 1) D rows (operations.hpp, attention_shape). So a block's tiles are
-// three: seen by all of its queries, which have no mask; seen by some, where the products of 16 keys (or queries) that a warp's 16
-// queries (or keys) do not meet are left out; and the rest, which are not looked at. Nothing depends on D but where they end.
+// What a query sees is the prefix of (start + query + 1) D rows (operations.hpp, attention_shape). So a block's tiles are of
+// three kinds: seen by all of its queries, which have no mask; seen by some, where the products of 16 keys and 16 queries that
+// do not meet are left out; and the rest, which are not looked at. Nothing depends on D but where they end.
 //
-// Who does what, for heads of 64 columns:
-//   forward        a block: 128 queries, 4 warps of 32; tiles of 64 keys. A warp holds in registers its queries (32 words a
-//                  lane), scores [32, 64] (64) and sums [32, 64] (64); two blocks share a multiprocessor. Each fragment of keys and
-//                  values from shared memory feeds 4 matrix instructions, so that shared memory is not what limits.
-//   dq             a block: 128 queries, 4 warps of 32; tiles of 64 keys, in halves: scores, gradients of scores [32, 32]
-//                  (32 each), dq [32, 64] (64), queries and dout (32 each).
-//   dk, dv         a block: 64 keys, 4 warps of 16; tiles of 64 queries, in halves: scores and their gradients transposed,
-//                  [16, 32] (16 each), so that they are the left operands of dv += p^T dout and dk += ds^T q as they are; dk, dv
-//                  [16, 64] (32 each), keys and values (16 each). Three blocks share a multiprocessor.
-// A warp's two times 16 queries are its own and those of the mirror place (0 and 7, 1 and 6, ...): all warps have the same
-// share of what the mask leaves.
+// Who does what, for heads of 64 columns (how many registers a lane has for it):
+//   forward  a block: 128 queries, 4 warps of 32; tiles of 64 keys. A warp has scores [32, 64] (64), sums [32, 64] (64) and half
+//            of its queries (16). Two blocks share a multiprocessor. Each fragment of keys or values that is read from shared
+//            memory feeds 4 matrix instructions, so that shared memory is not what limits.
+//   dq       a block: 128 queries, 4 warps of 32; tiles of 64 keys, of which 16 at a time: scores and their gradients [32, 16]
+//            (16 each), dq [32, 64] (64), queries and dout (32 each). Two blocks share a multiprocessor.
+//   dk, dv   a block: 64 keys, 4 warps of 16; tiles of 64 queries, of which 16 at a time: scores and their gradients
+//            transposed, [16, 16] (8 each), so that they are the left operands of dv += p^T dout and dk += ds^T q as they are;
+//            dk, dv [16, 64] (32 each), keys and values (16 each). Three blocks share a multiprocessor.
+// A warp's two times 16 queries are those of mirrored places (0 and 7, 1 and 6, ...): all warps have the same share of what the
+// mask leaves.
 //
-// Backward computes scores and their gradients twice, 7 products instead of 5. What it has for that: no atomic operations, sums
-// in one order and so the same bits every time, no memory, no second pass over dq; blocks of any number of sequences and
-// heads that are independent of each other; and no exchange of ds through shared memory. With one kernel, dq would have to be
-// added to by all blocks of keys in turn: by one block for each head, of which there are often too few to fill the machine,
-// or into copies, one for each block of keys, which are as large as the scores.
+// Backward computes scores and their gradients twice, 7 products instead of 5. For that it has: no atomic operations, sums in
+// one order and so the same bits every time; no memory for sums, and no pass over them; blocks that are independent of each
+// other, as many as there are keys and queries; and no exchange of ds through shared memory. In one kernel, dq would have to be
+// added to by all blocks of keys in turn: by one block for each head, of which there are often too few to fill the machine;
+// or into one copy for each block of keys, which together are as large as the scores.
 //
 // Tiles come by cp.async into one of two places while the other is worked on: one barrier a tile. In a tile's rows the groups
 // of 8 numbers (16 bytes) lie in an order that depends on the row (`swizzled`), so that the 8 rows which one ldmatrix reads lie
@@ -100,7 +100,8 @@ template <int Width, class T>
 __device__ __forceinline__ void store_rows(const float (&sums)[Width / 8][4], float upper, float lower, bf16* stage, T* to,
                                            index stride, int there, int head_width) {
   const int lane = thread() % 32, group = lane / 4, member = lane % 4;
-  const bool whole = head_width == Width && reinterpret_cast<std::uintptr_t>(to) % 16 == 0 && stride % (16 / sizeof(T)) == 0;
+  constexpr int together = 16 / static_cast<int>(sizeof(T));
+  const bool whole = head_width == Width && reinterpret_cast<std::uintptr_t>(to) % 16 == 0 && stride % together == 0;
   if (!whole) {
     FATHOM_CUDA_UNROLL
     for (int c = 0; c < Width / 8; ++c)
@@ -118,7 +119,6 @@ __device__ __forceinline__ void store_rows(const float (&sums)[Width / 8][4], fl
       if (group + 8 < there) *reinterpret_cast<float2*>(at + 8 * stride) = make_float2(sums[c][2] * lower, sums[c][3] * lower);
     }
   } else {
-    __syncwarp();
     FATHOM_CUDA_UNROLL
     for (int c = 0; c < Width / 8; ++c) {
       const auto at = [&](int row) { return reinterpret_cast<std::uint32_t*>(stage + swizzled<Width>(row, c) + 2 * member); };
@@ -145,8 +145,8 @@ inline constexpr int warps = 4, threads = 32 * warps;  // of a block
 template <int Width>
 struct query_block {
   static constexpr int queries = 128, keys = Width <= 64 ? 64 : 32;
-  static constexpr int half_keys = Width <= 32 ? 32 : 16;  // of a step of the kernel for dq
-  static constexpr bool left_in_registers = Width <= 64;  // a warp's queries
+  static constexpr int step_keys = Width <= 32 ? 32 : 16;  // that the kernel for dq works on at one time
+  static constexpr bool left_in_registers = Width <= 64;  // a warp's queries, in the kernel for dq
   static constexpr int steps = Width / 16;                // of depth
 };
 template <int Width>
@@ -263,7 +263,7 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
   constexpr int keys = sizes::keys, steps = sizes::steps;
   auto* const q_tile = reinterpret_cast<bf16*>(dynamic_shared());  // [queries, Width]
   bf16* const kv_tiles = q_tile + sizes::queries * Width;          // 2 times: keys, values [keys, Width]
-  const rows_of_warp<Width> b(s);
+  const rows_of_warp<Width> b(s, blockIdx.x);
   const int lane = thread() % 32, group = lane / 4;
 
   const bf16 *k_rows = k.at(b.memory, b.at.head), *v_rows = v.at(b.memory, b.at.head);  // of the tile that is loaded next
@@ -278,9 +278,10 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
   load_tile<Width, sizes::queries, threads>(q_tile, q.at(b.row, b.at.head), q.stride, b.there);
   load(0);
 
-  std::uint32_t held[2][sizes::left_in_registers ? steps : 1][4];
+  constexpr int in_registers = Width <= 32 ? 2 : Width <= 64 ? 1 : 0;  // of a warp's two times 16 queries
+  std::uint32_t held[2][in_registers > 0 ? steps : 1][4];
   const auto left = [&](std::uint32_t (&a)[4], int m, int step) {
-    if constexpr (sizes::left_in_registers) {
+    if (m < in_registers) {
       FATHOM_CUDA_UNROLL
       for (int i = 0; i < 4; ++i) a[i] = held[m][step][i];
     } else {
@@ -297,13 +298,12 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
     wait_copies<0>();
     __syncthreads();  // the tile is there, and none reads the one before any more
     if (tile + 1 < b.tiles) load(tile + 1);
-    if constexpr (sizes::left_in_registers)
-      if (tile == 0) {
+    if (tile == 0) {
+      FATHOM_CUDA_UNROLL
+      for (int m = 0; m < in_registers; ++m)
         FATHOM_CUDA_UNROLL
-        for (int m = 0; m < 2; ++m)
-          FATHOM_CUDA_UNROLL
-          for (int step = 0; step < steps; ++step) load_left<Width>(held[m][step], q_tile, b.rows(m), step);
-      }
+        for (int step = 0; step < steps; ++step) load_left<Width>(held[m][step], q_tile, b.rows(m), step);
+    }
     const bf16* const k_tile = kv_tiles + tile % 2 * 2 * keys * Width;
     int limit[2][2] = {}, reach[2] = {};
     if (tile < b.full) {
@@ -315,34 +315,36 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
     }
   }
 
+  const rows_of_warp<Width> to(s, opaque(blockIdx.x));  // as b, anew: less is held in registers until here
   FATHOM_CUDA_UNROLL
   for (int m = 0; m < 2; ++m) {
     FATHOM_CUDA_UNROLL
     for (int h = 0; h < 2; ++h) {
       total[m][h] += __shfl_xor_sync(0xffffffffu, total[m][h], 1);
       total[m][h] += __shfl_xor_sync(0xffffffffu, total[m][h], 2);
-      const int row = b.rows(m) + group + 8 * h;
-      if (lse && lane % 4 == 0 && row < b.there)
-        lse[(b.row + row) * s.heads + b.at.head] = largest[m][h] * s.scale + logf(total[m][h]);
+      const int row = to.rows(m) + group + 8 * h;
+      if (lse && lane % 4 == 0 && row < to.there)
+        lse[(to.row + row) * s.heads + to.at.head] = largest[m][h] * s.scale + logf(total[m][h]);
     }
-    store_rows<Width>(o[m], 1 / total[m][0], 1 / total[m][1], q_tile + b.rows(m) * Width, out.at(b.row + b.rows(m), b.at.head),
-                      out.stride, b.there - b.rows(m), s.head_width);
+    store_rows<Width>(o[m], 1 / total[m][0], 1 / total[m][1], q_tile + to.rows(m) * Width,
+                      out.at(to.row + to.rows(m), to.at.head), out.stride, to.there - to.rows(m), s.head_width);
   }
 }
 
 // ---- Backward: dq ----------------------------------------------------------------------------------------------------
 
 template <int Width>
-constexpr std::size_t backward_queries_shared = sizeof(bf16) * Width * (2 * query_block<Width>::queries + 4 * query_block<Width>::keys);
+constexpr std::size_t backward_queries_shared =
+    sizeof(bf16) * Width * (2 * query_block<Width>::queries + 4 * query_block<Width>::keys);
 
-/// Half a tile of keys: scores, their gradients, and what they add to dq.
+/// Some of a tile's keys: scores, their gradients, and what they add to dq.
 ///   lse2, delta [2, 2]: of rows group and group + 8 of a warp's two times 16 queries
 template <int Width, bool Masked, class Left, class LeftGradient>
-__device__ __forceinline__ void backward_queries_half(const Left& left, const LeftGradient& left_gradient, const bf16* k_tile,
+__device__ __forceinline__ void backward_queries_step(const Left& left, const LeftGradient& left_gradient, const bf16* k_tile,
                                                       const bf16* v_tile, int key, float scale2, const float (&lse2)[2][2],
                                                       const float (&delta)[2][2], const int (&limit)[2][2],
                                                       const int (&reach)[2], float (&dq)[2][Width / 8][4]) {
-  constexpr int keys = query_block<Width>::half_keys, steps = Width / 16;
+  constexpr int keys = query_block<Width>::step_keys, steps = Width / 16;
   const int member = thread() % 4;
   float x[2][keys / 8][4] = {};   // scores, then their gradients [16, 8]
   float dp[2][keys / 8][4] = {};  // gradients of weights
@@ -412,7 +414,7 @@ __global__ void __launch_bounds__(threads)
   auto* const q_tile = reinterpret_cast<bf16*>(dynamic_shared());   // [queries, Width]
   bf16* const dout_tile = q_tile + sizes::queries * Width;          // [queries, Width]
   bf16* const kv_tiles = dout_tile + sizes::queries * Width;        // 2 times: keys, values [keys, Width]
-  const rows_of_warp<Width> b(s);
+  const rows_of_warp<Width> b(s, blockIdx.x);
   const int group = thread() % 32 / 4;
 
   const bf16 *k_rows = k.at(b.memory, b.at.head), *v_rows = v.at(b.memory, b.at.head);  // of the tile that is loaded next
@@ -480,21 +482,22 @@ __global__ void __launch_bounds__(threads)
     int limit[2][2] = {}, reach[2] = {};
     if (tile < b.full) {
       FATHOM_CUDA_ROLL
-      for (int key = 0; key < keys; key += sizes::half_keys)
-        backward_queries_half<Width, false>(left, left_gradient, k_tile, v_tile, key, scale2, row_lse2, row_delta, limit, reach,
+      for (int key = 0; key < keys; key += sizes::step_keys)
+        backward_queries_step<Width, false>(left, left_gradient, k_tile, v_tile, key, scale2, row_lse2, row_delta, limit, reach,
                                             sums);
     } else {
       b.limits(tile * keys, limit, reach);
       FATHOM_CUDA_ROLL
-      for (int key = 0; key < larger(reach[0], reach[1]) && key < keys; key += sizes::half_keys)
-        backward_queries_half<Width, true>(left, left_gradient, k_tile, v_tile, key, scale2, row_lse2, row_delta, limit, reach,
+      for (int key = 0; key < larger(reach[0], reach[1]) && key < keys; key += sizes::step_keys)
+        backward_queries_step<Width, true>(left, left_gradient, k_tile, v_tile, key, scale2, row_lse2, row_delta, limit, reach,
                                            sums);
     }
   }
+  const rows_of_warp<Width> to(s, opaque(blockIdx.x));
   FATHOM_CUDA_UNROLL
   for (int m = 0; m < 2; ++m)
-    store_rows<Width>(sums[m], s.scale, s.scale, q_tile + b.rows(m) * Width, dq.at(b.row + b.rows(m), b.at.head), dq.stride,
-                      b.there - b.rows(m), s.head_width);
+    store_rows<Width>(sums[m], s.scale, s.scale, q_tile + to.rows(m) * Width, dq.at(to.row + to.rows(m), to.at.head), dq.stride,
+                      to.there - to.rows(m), s.head_width);
 }
 
 // ---- Backward: dk, dv ------------------------------------------------------------------------------------------------
@@ -503,6 +506,7 @@ __global__ void __launch_bounds__(threads)
 template <int Width>
 struct key_block {
   static constexpr int keys = 16 * warps, queries = 64;
+  static constexpr int step_queries = Width == 64 ? 16 : 32;  // that a warp works on at one time
   static constexpr bool left_in_registers = Width <= 64;  // a warp's keys and values
   static constexpr int steps = Width / 16;
 };
@@ -511,14 +515,14 @@ constexpr std::size_t backward_keys_shared =
     sizeof(bf16) * Width * (4 * key_block<Width>::queries + (Width <= 64 ? 0 : 2 * key_block<Width>::keys)) +
     sizeof(float) * 4 * key_block<Width>::queries;
 
-/// Half a tile of queries: scores [keys, queries], their gradients, and what they add to dk and dv.
+/// Some of a tile's queries: scores [keys, queries], their gradients, and what they add to dk and dv.
 ///   limit [2]: the first of the tile's queries that sees the rows group and group + 8 of a warp's keys; reach: that sees any
 template <int Width, bool Masked, class Left, class LeftValues>
-__device__ __forceinline__ void backward_keys_half(const Left& left, const LeftValues& left_values, const bf16* q_tile,
+__device__ __forceinline__ void backward_keys_step(const Left& left, const LeftValues& left_values, const bf16* q_tile,
                                                    const bf16* dout_tile, const float* tile_lse, const float* tile_delta,
                                                    int query, float scale2, const int (&limit)[2], int reach,
                                                    float (&dk)[Width / 8][4], float (&dv)[Width / 8][4]) {
-  constexpr int queries = 32, steps = Width / 16;
+  constexpr int queries = key_block<Width>::step_queries, steps = Width / 16;
   const int member = thread() % 4;
   float x[queries / 8][4] = {}, dp[queries / 8][4] = {};  // [16 keys, 8 queries] each
   FATHOM_CUDA_UNROLL
@@ -578,7 +582,8 @@ __device__ __forceinline__ void backward_keys_half(const Left& left, const LeftV
 template <int Width, class T>
 __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
     backward_keys(attention_size s, rows_of_heads<const bf16> q, rows_of_heads<const bf16> k, rows_of_heads<const bf16> v,
-                  rows_of_heads<const bf16> dout, const float* lse, const float* delta, rows_of_heads<T> dk, rows_of_heads<T> dv) {
+                  rows_of_heads<const bf16> dout, const float* lse, const float* delta, rows_of_heads<T> dk,
+                  rows_of_heads<T> dv) {
   using sizes = key_block<Width>;
   constexpr int keys = sizes::keys, queries = sizes::queries, steps = sizes::steps;
   auto* const tiles = reinterpret_cast<bf16*>(dynamic_shared());                   // 2 times: queries, dout [queries, Width]
@@ -661,25 +666,26 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
       int limit[2] = {}, reach = 0;
       if ((start + query + 1) * depths >= first + keys) {
         FATHOM_CUDA_ROLL
-        for (int half = 0; half < queries; half += 32)
-          backward_keys_half<Width, false>(left, left_values, q_tile, dout_tile, tile_lse, tile_delta, half, scale2, limit, reach,
+        for (int from = 0; from < queries; from += sizes::step_queries)
+          backward_keys_step<Width, false>(left, left_values, q_tile, dout_tile, tile_lse, tile_delta, from, scale2, limit, reach,
                                            dk_sums, dv_sums);
       } else {
         limit[0] = first_to_see(warp_row + group) - query;
         limit[1] = first_to_see(warp_row + group + 8) - query;
         reach = first_to_see(warp_row) - query;
         FATHOM_CUDA_ROLL
-        for (int half = 0; half < queries; half += 32)
-          if (half + 31 >= reach)
-            backward_keys_half<Width, true>(left, left_values, q_tile, dout_tile, tile_lse, tile_delta, half, scale2, limit,
+        for (int from = 0; from < queries; from += sizes::step_queries)
+          if (from + sizes::step_queries > reach)
+            backward_keys_step<Width, true>(left, left_values, q_tile, dout_tile, tile_lse, tile_delta, from, scale2, limit,
                                             reach, dk_sums, dv_sums);
       }
     }
     __syncthreads();  // none reads tiles any more
   }
   bf16* const stage = tiles + warp_row * Width;
-  store_rows<Width>(dk_sums, s.scale, s.scale, stage, dk.at(memory + warp_row, at.head), dk.stride, there - warp_row, s.head_width);
-  store_rows<Width>(dv_sums, 1.0f, 1.0f, stage, dv.at(memory + warp_row, at.head), dv.stride, there - warp_row, s.head_width);
+  const index row = memory + warp_row;
+  store_rows<Width>(dk_sums, s.scale, s.scale, stage, dk.at(row, at.head), dk.stride, there - warp_row, s.head_width);
+  store_rows<Width>(dv_sums, 1.0f, 1.0f, stage, dv.at(row, at.head), dv.stride, there - warp_row, s.head_width);
 }
 
 }  // namespace attention

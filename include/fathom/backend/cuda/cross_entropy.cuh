@@ -61,12 +61,13 @@ void cross_entropy_forward(const context<C>& on, matrix_in logits, std::span<con
 }
 /// logits become their gradient: scale (softmax(logits) - onehot(target)); 0 where the target is -1
 template <class C>
-void cross_entropy_backward(const context<C>& on, matrix_out logits, std::span<const token> targets, const float* lse, float scale) {
+void cross_entropy_backward(const context<C>& on, matrix_out logits, std::span<const token> targets, const float* lse,
+                            float scale) {
   on.begin();
   const matrix<bf16> rounded = detail::room_for_copy(on, logits);
   launch("cross_entropy_backward", {static_cast<unsigned>(logits.rows), detail::threads_of_row(logits.columns)}, on.stream(),
-         &kernel::cross_entropy_rows_backward, logits.columns, logits.data, logits.stride, targets.data(), lse, scale, rounded.data,
-         rounded.stride);
+         &kernel::cross_entropy_rows_backward, logits.columns, logits.data, logits.stride, targets.data(), lse, scale,
+         rounded.data, rounded.stride);
 }
 
 }  // namespace fathom::cuda

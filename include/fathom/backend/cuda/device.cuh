@@ -45,7 +45,7 @@ __device__ __forceinline__ std::byte* dynamic_shared() {
 #if defined(FATHOM_CUDA_EMULATION)
   return emulation::dynamic_shared();
 #else
-  extern __shared__ uint4 fathom_dynamic_shared[];
+  extern __shared__ __align__(128) uint4 fathom_dynamic_shared[];
   return reinterpret_cast<std::byte*>(fathom_dynamic_shared);
 #endif
 }
@@ -103,6 +103,14 @@ __device__ __forceinline__ void named_barrier(int id, int threads FATHOM_CUDA_PL
 #endif
 }
 
+/// The same number, which the compiler then does not know, so that it computes anew what it could have kept in registers.
+__device__ __forceinline__ unsigned opaque(unsigned x) {
+#if !defined(FATHOM_CUDA_EMULATION)
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
 // ---- Numbers ---------------------------------------------------------------------------------------------------------
 
 /// Two numbers rounded to bf16 (to nearest, ties to even) in one word, the first in its lower half.
@@ -150,11 +158,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
 ///   a[0], a[1]: columns 2 member, + 1 of rows group, group + 8;   a[2], a[3]: the same rows, columns 2 member + 8, + 9
 ///   b0, b1:     rows 2 member, + 1; 2 member + 8, + 9;  column group
 ///   d[0], d[1]: columns 2 member, + 1 of row group;               d[2], d[3]: of row group + 8
-__device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1 FATHOM_CUDA_PLACE) {
+__device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                    std::uint32_t b1 FATHOM_CUDA_PLACE) {
 #if defined(FATHOM_CUDA_EMULATION)
   emulation::mma(d, a, {b0, b1}, at);
 #else
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif

@@ -88,9 +88,7 @@ struct copy_element {
   index x_stride;
   To* y;
   index y_stride;
-  __device__ void operator()(index i, index j) const {
-    y[i * y_stride + j] = from_float<To>(to_float(x[i * x_stride + j]));
-  }
+  __device__ void operator()(index i, index j) const { y[i * y_stride + j] = from_float<To>(to_float(x[i * x_stride + j])); }
 };
 struct add_element {
   const float* x;
@@ -128,9 +126,8 @@ struct gelu_gradient_element {
 inline constexpr float layer_norm_eps = 1e-5f;
 
 /// `rounded`: a copy of y for the product that follows; or null
-__global__ void layer_norm_rows(index rows, index columns, const float* x, index x_stride, const float* gain,
-                                const float* bias, float* y, index y_stride, float* mean, float* rstd, bf16* rounded,
-                                index rounded_stride) {
+__global__ void layer_norm_rows(index rows, index columns, const float* x, index x_stride, const float* gain, const float* bias,
+                                float* y, index y_stride, float* mean, float* rstd, bf16* rounded, index rounded_stride) {
   const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (i >= rows) return;
   const index lane = threadIdx.x % 32;
@@ -169,8 +166,7 @@ __global__ void layer_norm_rows_backward(index rows, index columns, const float*
     sum_gn += g * ((row[j] - m) * r);
   }
   const float mean_g = warp_sum(sum_g) / count, mean_gn = warp_sum(sum_gn) / count;
-  for (index j = lane; j < columns; j += 32)
-    dx[i * dx_stride + j] += r * (d[j] * gain[j] - mean_g - (row[j] - m) * r * mean_gn);
+  for (index j = lane; j < columns; j += 32) dx[i * dx_stride + j] += r * (d[j] * gain[j] - mean_g - (row[j] - m) * r * mean_gn);
 }
 
 // ---- Sums over rows --------------------------------------------------------------------------------------------------
@@ -202,7 +198,7 @@ inline constexpr unsigned column_lanes = 32, row_lanes = 8;
 template <class F>
 __global__ void column_partials(index rows, index columns, F f, float* partial) {
   constexpr int N = F::count;
-  FATHOM_CUDA_SHARED(float, shared, N * column_lanes * row_lanes);
+  FATHOM_CUDA_SHARED(float, shared, N* column_lanes* row_lanes);
   const index j = static_cast<index>(blockIdx.x) * column_lanes + threadIdx.x;
   const index first = rows * blockIdx.y / gridDim.y, last = rows * (blockIdx.y + 1) / gridDim.y;
   float sums[N] = {};
@@ -338,7 +334,8 @@ void column_sums(const context<C>& on, matrix_in y, float* g) {
 
 /// y = (x - mean) rstd gain + bias, row by row; keeps mean [rows] and rstd [rows]
 template <class C>
-void layer_norm_forward(const context<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float* mean, float* rstd) {
+void layer_norm_forward(const context<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float* mean,
+                        float* rstd) {
   on.begin();
   const matrix<bf16> rounded = detail::room_for_copy(on, y);
   launch("layer_norm_forward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows, x.rows, x.columns,
@@ -346,8 +343,8 @@ void layer_norm_forward(const context<C>& on, matrix_in x, const float* gain, co
 }
 /// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well
 template <class C>
-void layer_norm_backward(const context<C>& on, matrix_in x, const float* gain, const float* mean, const float* rstd, matrix_in dy, matrix_out dx,
-                         float* dgain, float* dbias) {
+void layer_norm_backward(const context<C>& on, matrix_in x, const float* gain, const float* mean, const float* rstd, matrix_in dy,
+                         matrix_out dx, float* dgain, float* dbias) {
   on.begin();
   launch("layer_norm_backward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows_backward, x.rows,
          x.columns, x.data, x.stride, gain, mean, rstd, dy.data, dy.stride, dx.data, dx.stride);

@@ -132,8 +132,8 @@ void embedding_backward(const context<C>& on, const extent& e, std::span<const t
   launch("embedding_backward", {detail::blocks_of(rows, kernel::sort_threads), kernel::sort_threads}, on.stream(),
          &kernel::sort_rows, tokens.data(), static_cast<int>(rows), order);
   const launch_shape shape{{detail::blocks_of(columns, 128), static_cast<unsigned>(pieces)}, 128};
-  launch("embedding_backward", shape, on.stream(), &kernel::add_runs, tokens.data(), static_cast<const int*>(order), rows, dx.data,
-         dx.stride, columns, dwte.data(), heads, tails);
+  launch("embedding_backward", shape, on.stream(), &kernel::add_runs, tokens.data(), static_cast<const int*>(order), rows,
+         dx.data, dx.stride, columns, dwte.data(), heads, tails);
   launch("embedding_backward", shape, on.stream(), &kernel::add_long_runs, tokens.data(), static_cast<const int*>(order), rows,
          columns, static_cast<const float*>(heads), static_cast<const float*>(tails), dwte.data());
   detail::for_elements(on, "embedding_backward", e.tokens, columns, false,

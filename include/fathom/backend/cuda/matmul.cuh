@@ -69,7 +69,9 @@ struct epilogue_parts {
   index before_stride;
   Rest rest;
 };
-inline epilogue_parts<kernel::as_it_is> parts_of(const epilogue::none&) { return {{}, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0, {}}; }
+inline epilogue_parts<kernel::as_it_is> parts_of(const epilogue::none&) {
+  return {{}, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0, {}};
+}
 inline epilogue_parts<kernel::as_it_is> parts_of(const epilogue::add<float>& e) {
   return {e.residual, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0, {}};
 }
@@ -130,7 +132,7 @@ namespace detail {
 struct product_task {
   const char* operation;
   const void *left, *right;
-  index left_rows, left_columns, left_stride;     // as they lie
+  index left_rows, left_columns, left_stride;  // as they lie
   index right_rows, right_columns, right_stride;
   bool left_transposed, right_transposed;
   cudaDataType_t type;  // of both operands
@@ -182,8 +184,8 @@ struct product_task {
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(t.y.data));
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(on.blas(), plan->operation, plan->a, plan->b, plan->c, plan->d,
-                                                               wish, 1, &best, &found);
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(on.blas(), plan->operation, plan->a, plan->b, plan->c, plan->d, wish, 1, &best, &found);
   static_cast<void>(cublasLtMatmulPreferenceDestroy(wish));
   plan->is_possible = status == CUBLAS_STATUS_SUCCESS && found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
   plan->algorithm = best.algo;
@@ -365,15 +367,15 @@ struct from_row {
 namespace detail {
 
 template <int Rows, class C, class P, class Rest>
-void some_rows(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y, matrix_in residual, const Rest& rest,
-               index first) {
+void some_rows(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y, matrix_in residual,
+               const Rest& rest, index first) {
   const auto aligned = [](const auto& m) {
     return alignment_of(m.data) >= 16 && m.stride * static_cast<index>(sizeof *m.data) % 16 == 0;
   };
   launch(operation, {blocks_of(y.columns, kernel::warps_of_few_rows), 32 * kernel::warps_of_few_rows}, on.stream(),
-         &kernel::few_rows<Rows, P, kernel::from_row<Rest>>, x.columns, y.columns, aligned(x) && aligned(w), x.row(first), x.stride,
-         w.data, w.stride, residual.data ? residual.row(first) : nullptr, residual.stride, kernel::from_row<Rest>{rest, first},
-         y.row(first), y.stride);
+         &kernel::few_rows<Rows, P, kernel::from_row<Rest>>, x.columns, y.columns, aligned(x) && aligned(w), x.row(first),
+         x.stride, w.data, w.stride, residual.data ? residual.row(first) : nullptr, residual.stride,
+         kernel::from_row<Rest>{rest, first}, y.row(first), y.stride);
 }
 
 /// y = epilogue(x w^T) for a few rows of x
@@ -387,7 +389,8 @@ void product_of_few_rows(const context<C>& on, const char* operation, matrix_in 
 }
 
 template <class C, class P, class Rest>
-void product_nt(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y, const epilogue_parts<Rest>& e) {
+void product_nt(const context<C>& on, const char* operation, matrix_in x, matrix<const P> w, matrix_out y,
+                const epilogue_parts<Rest>& e) {
   if (y.rows <= few) {
     on.begin();
     product_of_few_rows(on, operation, x, w, y, e);

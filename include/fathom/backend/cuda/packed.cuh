@@ -46,13 +46,13 @@ struct transpose_element {
 template <class C, class P, index... Extents>
 void pack_tensor(const context<C>& on, const tensor<float, Extents...>& from, tensor<P, Extents...>& to) {
   on.begin();
-  detail::for_elements(on, "pack", 1, from.size, true, kernel::copy_element<float, P>{from.data(), from.size, to.data(), from.size});
+  detail::for_elements(on, "pack", 1, from.size, true,
+                       kernel::copy_element<float, P>{from.data(), from.size, to.data(), from.size});
 }
 template <class C, class P, index In, index Out>
 void pack_tensor(const context<C>& on, const tensor<float, In, Out>& from, packed_matrix<P, In, Out>& to) {
   on.begin();
-  detail::for_elements(on, "pack", Out, In, false,
-                       kernel::transpose_element<P>{from.data(), Out, to.transposed.data(), In});
+  detail::for_elements(on, "pack", Out, In, false, kernel::transpose_element<P>{from.data(), Out, to.transposed.data(), In});
 }
 
 }  // namespace fathom::cuda

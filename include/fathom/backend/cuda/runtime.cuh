@@ -160,12 +160,12 @@ class gpu {
     const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
     if (used_ + bytes > size_) {
       if (recording_) fail("cuda: scratch memory of ", bytes, " bytes more, while work is recorded");
-      const std::size_t size = std::max({used_ + bytes, 2 * size_, std::size_t{16} << 20});
+      // What the operation has taken before lies in the block before, and leaves its room here, where the next time it will lie.
+      const std::size_t size = std::max({used_ + bytes, 2 * size_, std::size_t{1} << 16});
       void* block = nullptr;
       check(cudaMalloc(&block, size), "scratch memory of ", size, " bytes");
       scratch_.push_back(block);
       size_ = size;
-      used_ = kept_ = 0;  // what was taken before lies in the block before
     }
     T* const from = reinterpret_cast<T*>(static_cast<std::byte*>(scratch_.back()) + used_);
     used_ += bytes;
