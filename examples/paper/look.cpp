@@ -171,6 +171,8 @@ void probe(const options& o, const net::parameters& weights, std::span<const fat
 void run(const options& o) {
   fs::create_directories(o.folder);
   const auto held_back = fathom::data::tokens(o.data / "validation.bin", net::vocab, {.validation = 0});
+  if (std::ssize(held_back.all()) <= net::context)
+    fathom::fail((o.data / "validation.bin").string(), ": has ", held_back.all().size(), " tokens; expected more than ", net::context);
   const auto weights = fathom::make<net::parameters>();
   fathom::load(o.weights, *weights);
   const paper::meaning meaning = paper::meaning_of(PAPER_KIND, o.tokenizer);

@@ -93,7 +93,8 @@ def comparison(results, runs_of, kinds, variants):
                 curve, target = ([(step, nll) for step, _, nll in curves[kind, run.variant, run.seed, run.rate, run.tokens]]
                                  for run in (runs[seed], plain[seed]))
                 steps.append(reached(curve, target[-1][1]))
-            tokens = None if None in steps or not steps else statistics.fmean(steps) * 2048
+            steps = [step for step in steps if step is not None]
+            tokens = statistics.fmean(steps) * 2048 if steps else None
             speed = speeds.get((kind, variant))
             rows.append({
                 "kind": kind,
@@ -111,7 +112,8 @@ def comparison(results, runs_of, kinds, variants):
                 "test_minus_plain": number(paired["test"][0]),
                 "test_minus_plain_ci95": number(paired["test"][1]),
                 "tokens_per_second": number(speed, 0),
-                "tokens_to_plain": number(tokens, 0) if tokens else "not reached",
+                "seeds_that_reach_plain": f"{len(steps)} of {len(pairs)}",
+                "tokens_to_plain": number(tokens, 0),  # means over those seeds
                 "seconds_to_plain": number(tokens / speed, 0) if tokens and speed else "",
                 "flops_to_plain": f"{tokens * float(some['flops_per_token']):.3g}" if tokens else "",
             })
@@ -226,7 +228,7 @@ def add_look(results, run, folder):
 
 def markdown(rows):
     """The comparison as a table for people."""
-    lines = ["| data | model | parameters | validation NLL | minus plain | test NLL | minus plain | tokens to plain's last NLL |",
+    lines = ["| data | model | parameters | validation NLL | minus plain | test NLL | minus plain | seeds that reach plain's last NLL, and tokens they take |",
              "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
 
     def difference(row, part):
@@ -238,5 +240,5 @@ def markdown(rows):
         spread = f" ± {row['validation_sd']}" if row["validation_sd"] else ""
         lines.append(f"| {row['kind']} | {NAMES[row['variant']]} | {int(row['parameters']):,} | {row['validation_nll']}{spread} | "
                      f"{difference(row, 'validation')} | {row['test_nll']} | {difference(row, 'test')} | "
-                     f"{f'{float(tokens) / 1e6:.2f} M' if tokens.isdigit() else tokens} |")
+                     f"{row['seeds_that_reach_plain']}{f': {float(tokens) / 1e6:.2f} M' if tokens else ''} |")
     return "\n".join(lines) + "\n"
