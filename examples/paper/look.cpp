@@ -64,7 +64,8 @@ void look_at_tokens(const options& o, const net::parameters& weights, std::span<
     const std::vector<float> losses(tape.losses().begin(), tape.losses().end());
     const auto map = fathom::attention_map<net>(weights, inputs);
     for (fathom::index i = 0; i < net::context; ++i) {
-      lines += fathom::join(w, ",", i, ",", meaning.class_of(window, static_cast<std::size_t>(i)), ",", losses[static_cast<std::size_t>(i)]);
+      const auto at = static_cast<std::size_t>(i);
+      lines += fathom::join(w, ",", i, ",", meaning.class_of(window, at), ",", losses[at]);
       for (int n = 0; n < depths.count(); ++n) {
         double mean = 0;
         for (fathom::index h = 0; h < map.heads; ++h) {
@@ -79,7 +80,8 @@ void look_at_tokens(const options& o, const net::parameters& weights, std::span<
   }
   for (fathom::index h = 0; h < config.heads; ++h) {
     heads += std::to_string(h);
-    for (int n = 0; n < depths.count(); ++n) heads += fathom::join(",", sums[static_cast<std::size_t>(h * depths.count() + n)]);
+    for (int n = 0; n < depths.count(); ++n)
+      heads += fathom::join(",", sums[static_cast<std::size_t>(h * depths.count() + n)]);
     heads += '\n';
   }
   for (const auto& [name, text] : {std::pair{"tokens.csv", &lines}, std::pair{"heads.csv", &heads}}) {
@@ -172,7 +174,8 @@ void run(const options& o) {
   fs::create_directories(o.folder);
   const auto held_back = fathom::data::tokens(o.data / "validation.bin", net::vocab, {.validation = 0});
   if (std::ssize(held_back.all()) <= net::context)
-    fathom::fail((o.data / "validation.bin").string(), ": has ", held_back.all().size(), " tokens; expected more than ", net::context);
+    fathom::fail((o.data / "validation.bin").string(), ": has ", held_back.all().size(), " tokens; expected more than ",
+                 net::context);
   const auto weights = fathom::make<net::parameters>();
   fathom::load(o.weights, *weights);
   const paper::meaning meaning = paper::meaning_of(PAPER_KIND, o.tokenizer);

@@ -21,8 +21,8 @@ constexpr int vocab_of(std::string_view kind) {
   throw "paper: no such kind of data";
 }
 
-/// The config of a variant. All but the sizes of `scaling` have the body of which a reader of the paper gives the example: 10 blocks,
-/// width 128, 8 heads; and the shortcut reads depths 2, 4 and 8.
+/// The config of a variant. All but the sizes of `scaling` have the body of which a reader of the paper gives the example: 10
+/// blocks, width 128, 8 heads; and the shortcut reads depths 2, 4 and 8.
 constexpr fathom::config model_of(std::string_view kind, std::string_view variant) {
   using fathom::feature_map, fathom::placement;
   fathom::config c{.vocab = vocab_of(kind), .context = 256, .width = 128, .depth = 10, .heads = 8};

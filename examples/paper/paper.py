@@ -2,9 +2,9 @@
 
     paper.py EXPERIMENT ... [--jobs N] [--kinds KIND ...] [--quick]
 
-EXPERIMENT is sweep, comparison, ablations, scaling, speed, look (each does the runs that it needs, and writes tables and
-figures), or report (tables and figures of the runs that there are). Runs that results/runs.csv has are not repeated; one that was stopped
-goes on. run.sh makes the data and installs what this needs.
+EXPERIMENT is sweep, comparison, ablations, scaling, speed or look: each does the runs that it needs, and writes tables and
+figures; or report: tables and figures of the runs that there are. Runs that results/runs.csv has are not repeated; one that was
+stopped goes on. run.sh installs and configures what this needs.
 """
 
 import argparse
@@ -38,8 +38,9 @@ ABLATION_TOKENS = 2_000_000
 COMPARED = ["plain", "plain11", "shortcut", "zero"]
 ABLATED_KINDS = ["characters", "music"]
 ABLATION_SEEDS = [1, 2]
-ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear", "identity", "hidden32", "hidden512", "depths_2", "depths_4", "depths_8",
-             "depths_2_8", "depths_0_2_4_8", "depths_all", "depths_9", "depths_2_4_8_9", "replace", "replace_zero", "joint", "before"]
+ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear", "identity", "hidden32", "hidden512", "depths_2",
+             "depths_4", "depths_8", "depths_2_8", "depths_0_2_4_8", "depths_all", "depths_9", "depths_2_4_8_9", "replace",
+             "replace_zero", "joint", "before"]
 # A plain model and one with the shortcut, of each size.
 SCALES = [("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
 

@@ -228,7 +228,8 @@ def add_look(results, run, folder):
 
 def markdown(rows):
     """The comparison as a table for people."""
-    lines = ["| data | model | parameters | validation NLL | minus plain | test NLL | minus plain | seeds that reach plain's last NLL, and tokens they take |",
+    lines = ["| data | model | parameters | validation NLL | minus plain | test NLL | minus plain | "
+             "seeds that reach plain's last NLL, and tokens they take |",
              "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
 
     def difference(row, part):
