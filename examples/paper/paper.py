@@ -210,7 +210,7 @@ def data_of(kind):
 
 def command(*words):
     try:
-        subprocess.run([str(word) for word in words], check=True)
+        subprocess.run([str(word) for word in words], check=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
     except subprocess.CalledProcessError as error:
         sys.exit(f"paper.py: {Path(words[0]).name} {words[1]} failed with {error.returncode}")
 
