@@ -709,7 +709,7 @@ inline void load_matrices(std::uint32_t (&r)[4], const void* row, bool transpose
 
 template <class... P, class... A>
 void launch(const char* operation, dim3 grid, dim3 block, std::size_t shared_bytes, bool cooperative, void (*kernel)(P...),
-            const A&... arguments) {
+            A... arguments) {  // by value: a launch may come later, and an array is then its address
   const auto go = [=] { run(operation, grid, block, shared_bytes, cooperative, [=] { kernel(P(arguments)...); }); };
   if (the_machine.launches)
     the_machine.launches(go);
