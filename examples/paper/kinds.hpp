@@ -119,9 +119,9 @@ meaning speech(std::vector<std::string> rows) {
             // Whether a frame is voiced is said by its last token: found there, or in the frame before.
             for (std::size_t at = i; at < tokens.size() && at < i + codec2::fields; ++at)
               if (tokens[at] >= codec2::unvoiced)
-                return std::string(tokens[at] == codec2::unvoiced ? "unvoiced, " : "voiced, ") +
+                return std::string(tokens[at] == codec2::unvoiced ? "unvoiced " : "voiced ") +
                        names[static_cast<std::size_t>(field)];
-            return std::string("cut off, ") + names[static_cast<std::size_t>(field)];
+            return std::string("cut off ") + names[static_cast<std::size_t>(field)];
           },
           [](const std::filesystem::path& path, std::span<const fathom::token> tokens) {
             fathom::data::write_wav(path, Codec::decode(tokens), Codec::rate);
