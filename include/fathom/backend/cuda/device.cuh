@@ -111,6 +111,37 @@ __device__ __forceinline__ unsigned opaque(unsigned x) {
   return x;
 }
 
+// ---- Blocks that wait for each other ---------------------------------------------------------------------------------
+
+/// ++*counter in global memory; returns what it was. What the block's threads wrote before their last barrier is there for whoever
+/// sees the new number with one of these two.
+__device__ __forceinline__ unsigned arrive(unsigned* counter) {
+#if defined(FATHOM_CUDA_EMULATION)
+  return atomicAdd(counter, 1u);
+#else
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(__cvta_generic_to_global(counter)) : "memory");
+  return before;
+#endif
+}
+/// Waits until as many have arrived.
+__device__ __forceinline__ void wait_for_arrivals(const unsigned* counter, unsigned count) {
+#if defined(FATHOM_CUDA_EMULATION)
+  while (*const_cast<const volatile unsigned*>(counter) < count) emulation::yield();
+#else
+  unsigned now;
+  do
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(__cvta_generic_to_global(counter)) : "memory");
+  while (now < count);
+#endif
+}
+/// Begins to bring the 128 bytes around an address in global memory into the second-level cache.
+__device__ __forceinline__ void prefetch([[maybe_unused]] const void* from) {
+#if !defined(FATHOM_CUDA_EMULATION)
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
+#endif
+}
+
 // ---- Numbers ---------------------------------------------------------------------------------------------------------
 
 /// Two numbers rounded to bf16 (to nearest, ties to even) in one word, the first in its lower half.
@@ -206,7 +237,8 @@ void check(cudaError_t status, const Pieces&... what) {
 }
 #endif
 
-/// Starts kernel(arguments...) on the stream; `operation` is what an error calls it.
+/// Starts kernel(arguments...) on the stream; `operation` is what an error calls it. Every kernel is a template, if only of <class
+/// = void>: others would be defined in each translation unit anew, and could not be linked; nvcc has no inline ones.
 template <class... P, class... A>
 void launch(const char* operation, const launch_shape& s, [[maybe_unused]] cudaStream_t stream, void (*kernel)(P...),
             A&&... arguments) {
