@@ -251,6 +251,63 @@ TEMPLATE_TEST_CASE("decoding on the GPU gives what a full forward pass gives", "
 #endif
 }
 
+namespace {
+/// A residual source with operations that a single kernel does not know: the sum of the two first depths.
+struct sum_of_depths {
+  static constexpr fathom::index rows_per_token = 1;
+  static constexpr fathom::depth_set depths{0, 1};
+  template <class S>
+  struct parameters {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F&, const Path&, P&...) {}
+  template <class T>
+  using tape = fathom::nothing;
+  template <class T>
+  using scratch = fathom::nothing;
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P&, const fathom::extent&, const Hidden& hidden, fathom::output<On> memory,
+                      const fathom::nothing&) {
+    zero(on, memory);
+    for (const int depth : {0, 1}) add(on, hidden.state(depth), memory);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P&, const fathom::extent&, const Hidden& hidden, fathom::output<On> dmemory,
+                       const fathom::nothing&, G&, const fathom::nothing&) {
+    for (const int depth : {0, 1}) add(on, dmemory, hidden.gradient(depth));
+  }
+  static constexpr double flops(fathom::index) { return 0; }
+  static std::string describe() { return "a sum"; }
+};
+struct summing {
+  static constexpr fathom::index vocab = 19, context = 12, width = 16;
+  static constexpr bool tied = true;
+  using norm = fathom::layer_norm<width>;
+  using attention = fathom::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
+  using feed_forward = fathom::sublayer<"ln_2", norm, "mlp", fathom::mlp<width, 32>>;
+  using embedding = fathom::embedding<vocab, context, width, tied>;
+  using body = fathom::stack<fathom::repeat<fathom::block<attention, feed_forward>, 2>,
+                             fathom::repeat<fathom::block<fathom::read<"sum", width, sum_of_depths>, attention, feed_forward>, 1>>;
+  using head = fathom::output_head<vocab, width, tied>;
+};
+}  // namespace
+TEST_CASE("a layer with other operations decodes by many kernels", "[cuda]") {
+  using model = fathom::transformer<summing, backend::cuda<float>>;
+  auto weights = fathom::make<model::parameters>();
+  fathom::initialize<model>(*weights, 6);
+  const auto ready = fathom::pack<float>(*weights);
+  const auto tokens = some_tokens(12, summing::vocab);
+  model::tape tape(1, 12);
+  model::forward(*weights, {tokens, {}, 1, 12}, tape);
+  const std::vector<float> full(tape.logits().begin(), tape.logits().end());
+  model::cache cache(1);
+  model::prefill(*ready, std::span(tokens).first(2), cache);
+  for (std::size_t i = 2; i < 12; ++i) {
+    const auto logits = model::decode(*ready, tokens[i], cache);
+    CHECK(distance(std::vector<float>(logits.begin(), logits.end()), std::span(full).subspan(i * summing::vocab, summing::vocab)) <
+          1e-5);
+  }
+}
+
 TEST_CASE("decoding far on is what it is with many kernels", "[cuda]") {
 #if defined(FATHOM_CUDA_EMULATION)
   auto& processors = fathom::emulation::the_library().processors;

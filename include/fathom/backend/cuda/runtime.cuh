@@ -114,7 +114,13 @@ class gpu {
     return known;
   }
 
-  [[nodiscard]] cudaStream_t stream() const { return stream_; }
+  /// For those who tell it something.
+  [[nodiscard]] cudaStream_t stream() const {
+    was_told_ = true;
+    return stream_;
+  }
+  /// Whether it was told anything since the last such question.
+  [[nodiscard]] bool was_told() const { return std::exchange(was_told_, false); }
   [[nodiscard]] cublasLtHandle_t blas() const { return blas_; }
   [[nodiscard]] int processors() const { return processors_; }
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // what cuBLAS advises for Hopper
@@ -206,6 +212,7 @@ class gpu {
   std::vector<void*> scratch_;  // the last is in use
   std::size_t size_ = 0, used_ = 0, kept_ = 0;
   bool recording_ = false;
+  mutable bool was_told_ = false;
 };
 
 /// Work that is repeated: done once as it is, then recorded as a CUDA graph, and played back from then on. `key` is all that

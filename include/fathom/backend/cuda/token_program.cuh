@@ -7,8 +7,8 @@
 //   - keys and values go to the cache from the product that makes them
 //   - steps that need nothing of each other share a phase, as the features of several depths do; blocks wait between phases
 //   - the weights of the next phase go into the second-level cache during this one
-// What cannot be a step (another layer's operation, several sequences, weights that are not packed) makes the whole program
-// impossible, and the token is a CUDA graph of kernels instead.
+// What cannot be a step (operations that others have added, several sequences, weights that are not packed) makes the whole
+// program impossible, and the token is a CUDA graph of kernels instead.
 #pragma once
 
 #include <algorithm>
@@ -93,6 +93,8 @@ struct token_step {
 __host__ __device__ constexpr std::size_t bytes_of_steps(int count) {
   return (static_cast<std::size_t>(count) * sizeof(token_step) + 15) / 16 * 16;
 }
+
+static_assert(sizeof(token_step) % 8 == 0);  // copied so
 
 /// Blocks that have arrived at the barriers so far, and that have ended.
 struct token_counters {
@@ -557,24 +559,21 @@ class token_program {
   kernel::token_counters* counters_ = nullptr;
 };
 
-/// A context that notes operations down instead of doing them.
-class token_notes {
+/// A context that notes operations down. Operations that it does not know, as any layer may have, it does, like every context.
+template <class Compute>
+class token_notes : public context<Compute> {
  public:
-  using scalar = float;
-  static constexpr index largest_head_width = cuda::largest_head_width;
+  static constexpr bool notes_down = true;
 
-  explicit token_notes(token_program& to) : to_(&to) {}
-  [[nodiscard]] static constexpr int rank() { return 0; }
-  [[nodiscard]] static constexpr int size() { return 1; }
-  static void barrier() {}
+  token_notes(const context<Compute>& on, token_program& to) : context<Compute>(on), to_(&to) {}
   [[nodiscard]] token_program& to() const { return *to_; }
 
  private:
   token_program* to_;
 };
 
-template <class Tokens, class Positions>
-void embedding_forward(const token_notes& on, const extent& e, std::span<const token> tokens, const Tokens& wte,
+template <class C, class Tokens, class Positions>
+void embedding_forward(const token_notes<C>& on, const extent& e, std::span<const token> tokens, const Tokens& wte,
                        const Positions& wpe, matrix_out x) {
   const auto numbers = []<class T>(const T& table) {
     return kernel::numbers{table.data(), std::is_same_v<typename T::value_type, bf16>};
@@ -582,38 +581,34 @@ void embedding_forward(const token_notes& on, const extent& e, std::span<const t
   if (!e.starts) return on.to().give_up();
   on.to().embed(tokens.data(), e.starts, numbers(wte), numbers(wpe), x);
 }
-inline void layer_norm_forward(const token_notes& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float*,
-                               float*) {
+template <class C>
+void layer_norm_forward(const token_notes<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float*, float*) {
   on.to().normalize(x, gain, bias, y);
 }
-template <class P, index... Extents, class Epilogue>
-void matmul_nt(const token_notes& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {
+template <class C, class P, index... Extents, class Epilogue>
+void matmul_nt(const token_notes<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {
   on.to().multiply(x, w.data(), y, detail::parts_of(epilogue));
 }
-template <class P, index In, index Out, class Epilogue>
-void matmul(const token_notes& on, matrix_in x, const packed_matrix<P, In, Out>& w, matrix_out y, const Epilogue& epilogue) {
+template <class C, class P, index In, index Out, class Epilogue>
+void matmul(const token_notes<C>& on, matrix_in x, const packed_matrix<P, In, Out>& w, matrix_out y, const Epilogue& epilogue) {
   on.to().multiply(x, w.transposed.data(), y, detail::parts_of(epilogue));
 }
-inline void attention_append(const token_notes& on, const extent& e, matrix_in kv, matrix_out memory, index rows_per_position,
-                             index slot) {
+template <class C>
+void attention_append(const token_notes<C>& on, const extent& e, matrix_in kv, matrix_out memory, index rows_per_position,
+                      index slot) {
   if (!e.starts || e.sequences != 1) return on.to().give_up();
   const index rows = e.capacity * rows_per_position;
   on.to().append(kv, memory.rows_from(e.first * rows, rows), rows, e.starts, rows_per_position, slot);
 }
-inline void attention_forward(const token_notes& on, const attention_shape& shape, matrix_in q, matrix_in k, matrix_in v,
-                              matrix_out out, float* lse) {
+template <class C>
+void attention_forward(const token_notes<C>& on, const attention_shape& shape, matrix_in q, matrix_in k, matrix_in v,
+                       matrix_out out, float* lse) {
   on.to().attend(shape, q, k, v, out, lse);
 }
-inline void copy(const token_notes& on, matrix_in x, matrix_out y) { on.to().copy(x, y); }
-
-// What is no step.
-template <index... Extents, class Epilogue>
-void matmul(const token_notes& on, matrix_in, const tensor<float, Extents...>&, matrix_out, const Epilogue&) {
-  on.to().give_up();
+template <class C>
+void copy(const token_notes<C>& on, matrix_in x, matrix_out y) {
+  on.to().copy(x, y);
 }
-inline void add(const token_notes& on, matrix_in, matrix_out) { on.to().give_up(); }
-inline void zero(const token_notes& on, matrix_out) { on.to().give_up(); }
-inline void gelu_forward(const token_notes& on, matrix_in, matrix_out) { on.to().give_up(); }
 
 // ---- Tokens, again and again -------------------------------------------------------------------------------------------
 
@@ -625,8 +620,10 @@ class token_recording {
   void run(const Executor& where, std::initializer_list<std::uint64_t> key, const F& f) {
     if (!(where.on == on_ && std::equal(key.begin(), key.end(), key_.begin(), key_.end()))) {
       auto program = std::make_unique<token_program>();
-      f(token_notes(*program));
-      if (program->weight_bytes() > where.one_kernel) program->give_up();
+      static_cast<void>(where.on->was_told());
+      where.run([&](const auto& on) { f(token_notes(on, *program)); });
+      // What was done instead of noted down would be missing; it will be done again, by the graph.
+      if (where.on->was_told() || program->weight_bytes() > where.one_kernel) program->give_up();
       if (program->is_possible()) program->finish(*where.on);
       program_ = program->is_possible() ? std::move(program) : nullptr;
       on_ = where.on;
