@@ -497,6 +497,7 @@ struct transformer {
     buffer host_lengths_;
     index* lengths_ = nullptr;  // [sequences], tokens held
     repeated_token<executor> token_;
+    index drawn_at_ = -1;  // the length at which the token that lies in the backend's memory was drawn
     reader<memory, scalar> read_logits_;
   };
 
@@ -541,6 +542,7 @@ struct transformer {
   /// Reads the token that was drawn last, known to the host or not, and begins to draw the one that follows.
   template <class W, class Drawing>
   static void decode_and_draw(const W& weights, cache& c, Drawing& draw) {
+    if (c.drawn_at_ != c.length()) fail("decode_and_draw: no token has been drawn after the ", c.length(), " that the cache holds");
     read_tokens(weights, {}, c);
     draw_next(c, draw);
   }
@@ -574,11 +576,16 @@ struct transformer {
   /// The token goes to where the next pass reads it, with the length that the sequence now has.
   template <class Drawing>
   static void draw_next(cache& c, Drawing& draw) {
+    c.drawn_at_ = c.lengths_[0];
     c.where_.run([&](const auto& on) {
       draw(on, std::span<const scalar>(c.views_.logits.data, static_cast<std::size_t>(vocab)), c.views_.tokens, c.views_.lengths,
            c.lengths_[0]);
     });
   }
+
+  /// Its address stands for the type: weights of another may come to lie where these were.
+  template <class W>
+  static inline const char kind_of{};
 
   /// The model over further tokens; logits of each sequence's last one. No tokens: those that have been drawn.
   template <class W>
@@ -591,6 +598,7 @@ struct transformer {
         std::byte* const both = c.host_lengths_.bytes().data();
         std::copy_n(tokens.data(), tokens.size(), reinterpret_cast<token*>(both + tokens_at));
         c.where_.upload(c.views_.lengths, both, tokens_at + tokens.size_bytes());
+        c.drawn_at_ = -1;
       }
       tokens = {c.views_.tokens, static_cast<std::size_t>(e.rows())};
     }
@@ -605,7 +613,7 @@ struct transformer {
     };
     if constexpr (!is_on_host<Backend>)
       if (e.tokens == 1 && e.sequences == c.sequences_)
-        return c.token_.run(c.where_, {reinterpret_cast<std::uintptr_t>(&w)}, run);
+        return c.token_.run(c.where_, {reinterpret_cast<std::uintptr_t>(&w), reinterpret_cast<std::uintptr_t>(&kind_of<W>)}, run);
     c.where_.run(run);
   }
 };

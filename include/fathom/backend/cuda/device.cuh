@@ -131,8 +131,9 @@ __device__ __forceinline__ void wait_for_arrivals(const unsigned* counter, unsig
 #else
   unsigned now;
   do
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(__cvta_generic_to_global(counter)) : "memory");
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(__cvta_generic_to_global(counter)) : "memory");
   while (now < count);
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
 #endif
 }
 /// Begins to bring the 128 bytes around an address in global memory into the second-level cache.
@@ -227,6 +228,7 @@ struct launch_shape {
   dim3 grid, block;
   std::size_t shared = 0;    // bytes of dynamic shared memory
   bool cooperative = false;  // all blocks at once, so that they can wait for each other
+  std::size_t most_shared = 0;  // where `shared` is not the same in every launch of a kernel: the most that it may be
 };
 
 #if !defined(FATHOM_CUDA_EMULATION) || defined(FATHOM_CUDA_LIBRARY)  // tests/cuda_library.hpp
@@ -251,8 +253,10 @@ void launch(const char* operation, const launch_shape& s, [[maybe_unused]] cudaS
             s.block.x * s.block.y * s.block.z, " threads with ", s.shared, " bytes of shared memory");
   };
   const void* const function = reinterpret_cast<const void*>(kernel);
-  if (s.shared > 48 * 1024)
-    checked(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(s.shared)));
+  // More than 48 KB, with what the kernel has besides, must be asked for. That belongs to the kernel, which several threads of the
+  // host may launch, and so has to be the same every time.
+  if (const std::size_t most = s.most_shared ? s.most_shared : s.shared; most > 32 * 1024)
+    checked(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most)));
   std::tuple<std::remove_cv_t<P>...> values(static_cast<P>(arguments)...);
   std::apply(
       [&](auto&... value) {

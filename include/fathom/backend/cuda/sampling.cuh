@@ -173,7 +173,7 @@ struct weighed {
   }
 };
 
-/// The next token goes to `result`, and to where decoding reads it, with the number of tokens before it. masses [count]:
+/// The next token goes to `result`, in the host's memory, and to where decoding reads it, with the number of tokens before it. masses [count]:
 /// scratch. `number`: uniform in [0, 1).   One block
 template <class = void>
 __global__ void __launch_bounds__(draw_threads, 1)
@@ -215,8 +215,9 @@ __global__ void __launch_bounds__(draw_threads, 1)
     chosen = some || top_p < 1 ? all.token_at(all.find(at, false)) : all.token_at(at);
   }
   if (thread == 0) {
-    *result = {state, state == drawn::fine ? chosen : 0, bad > 0 ? static_cast<int>(0xffffffffu - static_cast<unsigned>(bad)) : 0};
-    *next = result->next;
+    const token found = state == drawn::fine ? chosen : 0;  // in any case one that can be read
+    *result = {state, found, bad > 0 ? static_cast<int>(0xffffffffu - static_cast<unsigned>(bad)) : 0};
+    *next = found;
     *length = length_now;
   }
 }
@@ -231,8 +232,7 @@ class drawing {
         options_(options),
         numbers_(options.seed, stream_of("sampler")),
         masses_(static_cast<std::size_t>(vocab) * sizeof(kernel::mass)),
-        results_(sizeof(drawn) * slots),
-        read_(sizeof(drawn) * slots) {
+        results_(sizeof(drawn) * slots) {
     check_sampling(options);
     if (vocab > index{1} << 19) fail("cuda: drawing from ", vocab, " tokens; at most ", index{1} << 19, " are supported");
     for (cudaEvent_t& e : done_) check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "an event");
@@ -257,9 +257,6 @@ class drawing {
            static_cast<int>(std::min<index>(options_.top_k, static_cast<index>(logits.size()))),
            static_cast<double>(options_.top_p), options_.temperature > 0 ? numbers_.uniform() : 0.0,
            reinterpret_cast<kernel::mass*>(masses_.bytes().data()), result, next, length, length_now);
-    check(cudaMemcpyAsync(reinterpret_cast<drawn*>(read_.bytes().data()) + slot, result, sizeof(drawn), cudaMemcpyDeviceToHost,
-                          on.stream()),
-          "download of a token");
     check(cudaEventRecord(done_[slot], on.stream()), "an event");
     ++begun_;
   }
@@ -268,7 +265,7 @@ class drawing {
     if (begun_ == taken_) fail("cuda: no token is drawn");
     const std::size_t slot = taken_++ % slots;
     check(cudaEventSynchronize(done_[slot]), "drawing a token");
-    const drawn d = reinterpret_cast<const drawn*>(read_.bytes().data())[slot];
+    const drawn d = reinterpret_cast<const drawn*>(results_.bytes().data())[slot];
     if (d.state == drawn::not_finite)
       fail("sampler: the logit of token ", d.at, " is infinite or not a number; expected a finite number");
     if (d.state == drawn::nothing_left) fail("sampler: every logit is -inf; expected a finite one");
@@ -286,8 +283,8 @@ class drawing {
   std::shared_ptr<gpu> on_;
   sampling options_;
   random numbers_;
-  buffer_in<memory> masses_, results_;
-  buffer_in<pinned_memory> read_;
+  buffer_in<memory> masses_;
+  buffer_in<pinned_memory> results_;  // the GPU writes there
   std::array<cudaEvent_t, slots> done_{};
   std::size_t begun_ = 0, taken_ = 0;
 };

@@ -98,7 +98,7 @@ static_assert(sizeof(token_step) % 8 == 0);  // copied so
 
 /// Blocks that have arrived at the barriers so far, and that have ended.
 struct token_counters {
-  unsigned arrived, ended;
+  unsigned arrived, elsewhere[31], ended;  // each in 128 bytes of its own
 };
 
 /// The mean and 1 / the standard deviation of x [count], by a warp.
@@ -135,32 +135,64 @@ __device__ __forceinline__ void store(const token_step& s, int r, int n, float v
     s.memory[(*s.position * s.rows_per_position + s.slot + r) * s.memory_stride + n - s.memory_column] = value;
 }
 
-/// A unit of a product: token_warps * (32 / s.lanes) of its columns; x [s.rows, s.depth] in shared memory.
-template <int Rows, class P>
-__device__ __forceinline__ void multiply_unit(const token_step& s, const float* x, int unit) {
+/// The columns of a product that a block makes at a time.
+__host__ __device__ constexpr int columns_of_unit(int lanes) { return token_warps * (32 / lanes); }
+
+/// What a thread reads of the weights at one go: 16 bytes each of `count` places in a column.
+struct weights_ahead {
+  static constexpr int count = 4;
+  uint4 words[count];
+};
+template <class P>
+__device__ __forceinline__ void load_ahead(const token_step& s, const P* column, int k, weights_ahead& to) {
+  FATHOM_CUDA_UNROLL
+  for (int a = 0; a < weights_ahead::count; ++a)
+    if (const int at = k + a * s.lanes * sixteen_bytes<P>::count; at < s.depth)
+      to.words[a] = *reinterpret_cast<const uint4*>(column + at);
+}
+
+/// A unit of a product; x [s.rows, s.depth] in shared memory, filled in by `load_x` while the first weights are on their way.
+template <int Rows, class P, class F>
+__device__ __forceinline__ void multiply_unit(const token_step& s, const float* x, int unit, const F& load_x) {
   constexpr int together = sixteen_bytes<P>::count;
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const int part = lane % s.lanes, n = (unit * token_warps + warp) * (32 / s.lanes) + lane / s.lanes;
+  const int part = lane % s.lanes, n = unit * columns_of_unit(s.lanes) + warp * (32 / s.lanes) + lane / s.lanes;
+  const P* const column = static_cast<const P*>(s.weights.data) + static_cast<index>(n < s.columns ? n : 0) * s.depth;
+  const int step = s.lanes * together;
+  int k = part * together;
+  weights_ahead ahead{};
+  if (s.is_aligned) load_ahead(s, column, k, ahead);
+  load_x();
   float sums[Rows] = {};
-  if (n < s.columns) {
-    const P* const weights = static_cast<const P*>(s.weights.data) + static_cast<index>(n) * s.depth;
-    const int whole = s.is_aligned ? s.depth / together * together : 0;
-    for (int k = part * together; k < whole; k += s.lanes * together) {
-      float w[together];
-      sixteen_bytes<P>::load(weights + k, w);
+  if (s.is_aligned) {
+    while (k < s.depth) {
+      FATHOM_CUDA_UNROLL
+      for (int a = 0; a < weights_ahead::count; ++a) {
+        const int at = k + a * step;
+        if (at >= s.depth) break;
+        float w[together];
+        sixteen_bytes<P>::widen(ahead.words[a], w);
+        FATHOM_CUDA_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+          if (r >= s.rows) break;
+          FATHOM_CUDA_UNROLL
+          for (int i = 0; i < together; i += 4) {
+            const float4 u = *reinterpret_cast<const float4*>(x + r * s.depth + at + i);
+            sums[r] += u.x * w[i] + u.y * w[i + 1] + u.z * w[i + 2] + u.w * w[i + 3];
+          }
+        }
+      }
+      k += weights_ahead::count * step;
+      load_ahead(s, column, k, ahead);
+    }
+  } else {
+    for (int i = part; i < s.depth; i += s.lanes) {
+      const float w = to_float(column[i]);
       FATHOM_CUDA_UNROLL
       for (int r = 0; r < Rows; ++r) {
         if (r >= s.rows) break;
-        FATHOM_CUDA_UNROLL
-        for (int i = 0; i < together; i += 4) {
-          const float4 u = *reinterpret_cast<const float4*>(x + r * s.depth + k + i);
-          sums[r] += u.x * w[i] + u.y * w[i + 1] + u.z * w[i + 2] + u.w * w[i + 3];
-        }
+        sums[r] += x[r * s.depth + i] * w;
       }
-    }
-    for (int k = whole + part; k < s.depth; k += s.lanes) {
-      const float w = to_float(weights[k]);
-      for (int r = 0; r < s.rows; ++r) sums[r] += x[r * s.depth + k] * w;
     }
   }
   FATHOM_CUDA_UNROLL
@@ -193,6 +225,11 @@ __device__ __forceinline__ void attend_unit(const token_step& s, int unit) {
   if (threadIdx.x == 0) s.arrived[head] = 0;  // for the next token
 }
 
+/// The first of a step's units that a block does; the others follow `blocks` later each.
+__device__ __forceinline__ int first_unit(const token_step& s, int block, int blocks) {
+  return (block + blocks - s.first % blocks) % blocks;
+}
+
 /// All steps, for one token. `counters` are 0, and are left so.   Cooperative; any number of blocks.
 template <int Width>
 __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* all, int count, token_counters* counters) {
@@ -210,15 +247,20 @@ __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* 
     while (end < count && steps[end].phase == phase) ++end;
     for (int i = end; i < count && steps[i].phase == steps[end].phase; ++i)
       if (const token_step& s = steps[i]; s.does == token_step::what::multiply) {
+        const index unit_bytes = static_cast<index>(columns_of_unit(s.lanes)) * s.depth * (s.weights.is_bf16 ? 2 : 4);
         const index bytes = static_cast<index>(s.columns) * s.depth * (s.weights.is_bf16 ? 2 : 4);
-        for (index at = (static_cast<index>(block) * token_threads + thread) * 128; at < bytes;
-             at += static_cast<index>(blocks) * token_threads * 128)
-          prefetch(static_cast<const std::byte*>(s.weights.data) + at);
+        for (int unit = first_unit(s, block, blocks); unit < s.units; unit += blocks)
+          for (index at = unit * unit_bytes + thread * 128; at < (unit + 1) * unit_bytes && at < bytes; at += token_threads * 128)
+            prefetch(static_cast<const std::byte*>(s.weights.data) + at);
       }
     for (int i = begin; i < end; ++i) {
       const token_step& s = steps[i];
       bool is_loaded = false;
-      for (int unit = (block + blocks - s.first % blocks) % blocks; unit < s.units; unit += blocks) {
+      const auto load_x = [&] {
+        if (!is_loaded) load_rows(s, rows);
+        is_loaded = true;
+      };
+      for (int unit = first_unit(s, block, blocks); unit < s.units; unit += blocks) {
         switch (s.does) {
           case token_step::what::embed:
             for (int j = thread; j < s.columns; j += token_threads)
@@ -230,12 +272,10 @@ __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* 
             for (int j = thread; j < s.columns; j += token_threads) store(s, 0, j, rows[j]);
             break;
           case token_step::what::multiply:
-            if (!is_loaded) load_rows(s, rows);
-            is_loaded = true;
             if (s.weights.is_bf16)
-              s.rows == 1 ? multiply_unit<1, bf16>(s, rows, unit) : multiply_unit<token_rows, bf16>(s, rows, unit);
+              s.rows == 1 ? multiply_unit<1, bf16>(s, rows, unit, load_x) : multiply_unit<token_rows, bf16>(s, rows, unit, load_x);
             else
-              s.rows == 1 ? multiply_unit<1, float>(s, rows, unit) : multiply_unit<token_rows, float>(s, rows, unit);
+              s.rows == 1 ? multiply_unit<1, float>(s, rows, unit, load_x) : multiply_unit<token_rows, float>(s, rows, unit, load_x);
             break;
           case token_step::what::attend:
             attend_unit<Width>(s, unit);
@@ -255,7 +295,7 @@ __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* 
     }
     __syncthreads();
   }
-  if (thread == 0 && arrive(&counters->ended) == static_cast<unsigned>(blocks) - 1) *counters = {0, 0};
+  if (thread == 0 && arrive(&counters->ended) == static_cast<unsigned>(blocks) - 1) counters->arrived = counters->ended = 0;
 }
 
 }  // namespace kernel
@@ -304,7 +344,7 @@ class token_program {
       s.weights = {weights, std::is_same_v<P, bf16>};
       s.is_aligned = s.depth % together == 0 && detail::alignment_of(weights) >= 16;
       s.lanes = s.is_aligned ? static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::min(s.depth / together, 32)))) : 32;
-      s.units = (s.columns + kernel::token_warps * (32 / s.lanes) - 1) / (kernel::token_warps * (32 / s.lanes));
+      s.units = (s.columns + kernel::columns_of_unit(s.lanes) - 1) / kernel::columns_of_unit(s.lanes);
       s.bias = e.bias;
       s.has_gelu = std::is_same_v<Rest, kernel::with_bias_gelu>;
       if (e.residual.data) {
@@ -314,6 +354,7 @@ class token_program {
       s.y = y.row(first);
       s.y_stride = y.stride;
       matrix_in from = x.rows_from(first, rows);
+      if (s.residual) read(all_of(e.residual.rows_from(first, rows)));
       const norm* const n = rows == 1 ? norm_that_made(s.x, s.depth) : nullptr;
       if (n && n->x_is_there) {
         s.x = n->x;
@@ -325,11 +366,7 @@ class token_program {
       }
       most_numbers_ = std::max(most_numbers_, rows * s.depth * (s.gain ? 2 : 1));
       std::vector<range> reads{all_of(from)};
-      if (s.residual) {
-        const range residual = all_of(e.residual.rows_from(first, rows));
-        read(residual);
-        reads.push_back(residual);
-      }
+      if (s.residual) reads.push_back(all_of(e.residual.rows_from(first, rows)));
       weight_bytes_ += static_cast<std::size_t>(y.columns * x.columns) * sizeof(P);
       note(s, std::move(reads), {all_of(y.rows_from(first, rows))});
     }
@@ -443,7 +480,7 @@ class token_program {
   }
   void launch_on(const gpu& on) const {
     attention::with_decode_width(most_head_width_, [&](auto width) {
-      launch("decode", {blocks_, kernel::token_threads, shared_, true}, on.stream(), &kernel::run_steps<width()>, steps_, count_,
+      launch("decode", {blocks_, kernel::token_threads, shared_, true, most_shared}, on.stream(), &kernel::run_steps<width()>, steps_, count_,
              counters_);
     });
   }
@@ -451,7 +488,7 @@ class token_program {
   [[nodiscard]] int phases() const { return notes_.empty() ? 0 : notes_.back().s.phase + 1; }
 
  private:
-  static constexpr std::size_t most_shared = std::size_t{96} << 10;
+  static constexpr std::size_t most_shared = std::size_t{88} << 10;  // GPUs of Ampere have 99 KB for a block, with what is static
 
   struct range {
     const void *begin, *end;
@@ -500,8 +537,11 @@ class token_program {
     return s;
   }
   void note(const step& s, std::vector<range> reads, std::vector<range> writes) {
+    // Of a step that writes several rows, only between them there may be something that it does not write.
+    if (s.y)
+      for (index r = 0; r < s.rows; ++r) forget_norms({s.y + r * s.y_stride, s.y + r * s.y_stride + s.columns});
     for (const range& w : writes) {
-      forget_norms(w);
+      if (!s.y) forget_norms(w);
       for (norm& n : norms_)
         if (w.meets({n.x, n.x + n.columns})) n.x_is_there = false;
     }
@@ -559,7 +599,8 @@ class token_program {
   kernel::token_counters* counters_ = nullptr;
 };
 
-/// A context that notes operations down. Operations that it does not know, as any layer may have, it does, like every context.
+/// A context that notes operations down. Operations that it does not know, as any layer may have, it tells the stream, like
+/// every context.
 template <class Compute>
 class token_notes : public context<Compute> {
  public:
@@ -620,10 +661,13 @@ class token_recording {
   void run(const Executor& where, std::initializer_list<std::uint64_t> key, const F& f) {
     if (!(where.on == on_ && std::equal(key.begin(), key.end(), key_.begin(), key_.end()))) {
       auto program = std::make_unique<token_program>();
-      static_cast<void>(where.on->was_told());
-      where.run([&](const auto& on) { f(token_notes(on, *program)); });
-      // What was done instead of noted down would be missing; it will be done again, by the graph.
-      if (where.on->was_told() || program->weight_bytes() > where.one_kernel) program->give_up();
+      const auto note = [&] { where.run([&](const auto& on) { f(token_notes(on, *program)); }); };
+      bool is_all = false;  // what tells the stream something is not noted down
+      try {
+        is_all = where.on->tells_nothing(note);
+      } catch (const error&) {  // it also needed memory; what else is wrong, the graph will say
+      }
+      if (!is_all || program->weight_bytes() > where.one_kernel) program->give_up();
       if (program->is_possible()) program->finish(*where.on);
       program_ = program->is_possible() ? std::move(program) : nullptr;
       on_ = where.on;
