@@ -268,12 +268,14 @@ struct sum_of_depths {
   static void forward(const On& on, const P&, const fathom::extent&, const Hidden& hidden, fathom::output<On> memory,
                       const fathom::nothing&) {
     zero(on, memory);
-    for (const int depth : {0, 1}) add(on, hidden.state(depth), memory);
+    add(on, hidden.state(0), memory);
+    add(on, hidden.state(1), memory);
   }
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P&, const fathom::extent&, const Hidden& hidden, fathom::output<On> dmemory,
                        const fathom::nothing&, G&, const fathom::nothing&) {
-    for (const int depth : {0, 1}) add(on, dmemory, hidden.gradient(depth));
+    add(on, dmemory, hidden.gradient(0));
+    add(on, dmemory, hidden.gradient(1));
   }
   static constexpr double flops(fathom::index) { return 0; }
   static std::string describe() { return "a sum"; }
@@ -303,8 +305,8 @@ TEST_CASE("a layer with other operations decodes by many kernels", "[cuda]") {
   model::prefill(*ready, std::span(tokens).first(2), cache);
   for (std::size_t i = 2; i < 12; ++i) {
     const auto logits = model::decode(*ready, tokens[i], cache);
-    CHECK(distance(std::vector<float>(logits.begin(), logits.end()), std::span(full).subspan(i * summing::vocab, summing::vocab)) <
-          1e-5);
+    const auto expected = std::span(full).subspan(i * static_cast<std::size_t>(summing::vocab), summing::vocab);
+    CHECK(distance(std::vector<float>(logits.begin(), logits.end()), expected) < 1e-5);
   }
 }
 
@@ -340,7 +342,7 @@ TEST_CASE("a generator on the GPU writes what one in the reference backend write
   const auto written = [&]<class Model>(Model, const auto& from) {
     std::vector<token> all;
     fathom::generator<Model> writer(from, {.temperature = 0.7f, .top_k = 9, .seed = 2});
-    for (const std::size_t stop_after : {5, 100, 3}) {
+    for (const std::size_t stop_after : {5u, 100u, 3u}) {
       const std::size_t end = all.size() + stop_after;
       writer.write(some_tokens(4, small.vocab), 30, [&](token t) {  // slides twice, where it does not stop
         all.push_back(t);
