@@ -30,7 +30,8 @@ PROGRAMS = BUILD / "programs"  # where CMake was configured
 # ---- The budgets, fixed before the first run ---------------------------------------------------------------------------
 
 KINDS = ["characters", "music", "speech", "subwords"]  # unless said otherwise; there is speech_vq, too
-RATES = [1e-3, 2e-3, 4e-3]  # of every variant alike
+RATES = [1e-3, 2e-3, 4e-3]  # of every variant alike; and further ones, for all, where the best of one is the first or the last
+MOST_RATES = 7
 SEEDS = [1, 2, 3]
 SWEEP_TOKENS = 1_000_000
 COMPARISON_TOKENS = 4_000_000
@@ -127,8 +128,13 @@ class Results:
 
 
 def commit():
-    return subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True,
-                          text=True).stdout.strip() or "unknown"
+    """The commit, "-dirty" where files that make results (not the results themselves) differ from it."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+
+    number = git("rev-parse", "--short", "HEAD").stdout.strip()
+    sources = ["include", "examples/paper", "cmake", "CMakeLists.txt", "CMakePresets.json", ":!examples/paper/results", ":!*.md"]
+    return number + ("-dirty" if git("diff", "--quiet", "HEAD", "--", *sources).returncode else "") if number else "unknown"
 
 
 def machine():
@@ -233,28 +239,54 @@ def make_data(kind, source):
 # ---- The experiments ---------------------------------------------------------------------------------------------------
 
 
-def sweep_runs(kind, variants):
-    return [planned(kind, variant, SEEDS[0], rate, SWEEP_TOKENS) for variant in variants for rate in RATES]
+def rates_of(results, kind):
+    """The rates to sweep, as far as the results say: half the lowest or twice the highest joins them, for every variant, while
+    that is the best of one of those compared."""
+    def runs(variant):
+        return [planned(kind, variant, SEEDS[0], rate, SWEEP_TOKENS) for rate in rates]
+
+    rates = list(RATES)
+    while 1 < len(rates) < MOST_RATES and all(run in results.runs for variant in COMPARED for run in runs(variant)):
+        best = {min(runs(variant), key=lambda run: results.value(run, "best_validation_nll")).rate for variant in COMPARED}
+        if rates[0] in best:
+            rates.insert(0, rates[0] / 2)
+        elif rates[-1] in best:
+            rates.append(rates[-1] * 2)
+        else:
+            break
+    return rates
+
+
+def sweep_runs(results, kind, variants):
+    return [planned(kind, variant, SEEDS[0], rate, SWEEP_TOKENS) for variant in variants for rate in rates_of(results, kind)]
 
 
 def best_rate(results, kind, variant):
     """The rate with the lowest NLL on held-back data in the sweep."""
-    return min((run for run in sweep_runs(kind, [variant])), key=lambda run: results.value(run, "best_validation_nll")).rate
+    return min(sweep_runs(results, kind, [variant]), key=lambda run: results.value(run, "best_validation_nll")).rate
 
 
 def sweep(results, kinds, jobs):
     for kind in kinds:
-        perform(sweep_runs(kind, COMPARED), results, jobs)
+        while any(run not in results.runs for run in sweep_runs(results, kind, COMPARED)):
+            perform(sweep_runs(results, kind, COMPARED), results, jobs)
 
 
 def comparison_runs(results, kind):
-    return [planned(kind, variant, seed, best_rate(results, kind, variant), COMPARISON_TOKENS) for seed in SEEDS
+    """Every variant at the rate that the sweep found for it, and where that is not plain's, at plain's as well."""
+    own = [planned(kind, variant, seed, best_rate(results, kind, variant), COMPARISON_TOKENS) for seed in SEEDS
+           for variant in COMPARED]
+    return own + [run for run in at_plains_rate(results, kind) if run not in own]
+
+
+def at_plains_rate(results, kind):
+    return [planned(kind, variant, seed, best_rate(results, kind, "plain"), COMPARISON_TOKENS) for seed in SEEDS
             for variant in COMPARED]
 
 
 def comparison(results, kinds, jobs):
     for kind in kinds:
-        perform(sweep_runs(kind, COMPARED), results, jobs)
+        sweep(results, [kind], jobs)
         perform(comparison_runs(results, kind), results, jobs)
 
 
@@ -266,7 +298,7 @@ def ablation_runs(results, kind):
 
 def ablations(results, kinds, jobs):
     for kind in (kind for kind in kinds if kind in ABLATED_KINDS):
-        perform(sweep_runs(kind, ["plain", "zero"]), results, jobs)
+        sweep(results, [kind], jobs)
         perform(ablation_runs(results, kind), results, jobs)
 
 
@@ -277,7 +309,8 @@ def scaling_runs(results, kind):
 
 def scaling(results, kinds, jobs):
     for kind in (kind for kind in kinds if kind in ABLATED_KINDS):
-        perform([run for pair in SCALES for run in sweep_runs(kind, pair)], results, jobs)
+        sweep(results, [kind], jobs)
+        perform([run for pair in SCALES for run in sweep_runs(results, kind, pair)], results, jobs)
         perform(scaling_runs(results, kind), results, jobs)
 
 
@@ -309,7 +342,7 @@ def look(results, kinds, jobs):
     """What the models of the comparison look at; needs the weights, which stay in build/paper/runs."""
     for kind in kinds:
         build([f"paper_look_{kind}_{variant}" for variant in LOOKED_AT])
-        for run in comparison_runs(results, kind):
+        for run in at_plains_rate(results, kind):
             if run.variant not in LOOKED_AT:
                 continue
             weights = folder_of(run) / "best.safetensors"
@@ -324,16 +357,19 @@ def look(results, kinds, jobs):
 
 
 def write_report(results, kinds):
-    def compared(kind):
-        swept = all(run in results.runs for run in sweep_runs(kind, COMPARED))
-        return comparison_runs(results, kind) if swept else []
+    def when_swept(runs_of):
+        def of(kind):
+            swept = all(run in results.runs for run in sweep_runs(results, kind, COMPARED))
+            return [run for run in runs_of(results, kind) if run in results.runs] if swept else []
 
-    rows = report.comparison(results, compared, kinds, COMPARED)
+        return of
+
+    rows = report.comparison(results, when_swept(comparison_runs), kinds, COMPARED)
     if rows:
         (results.folder / "comparison.md").write_text(report.markdown(rows))
-    report.curves_figure(results, compared, kinds, COMPARED)
+    report.curves_figure(results, when_swept(at_plains_rate), kinds, COMPARED)
     for name, runs_of, variants in ("ablations", ablation_runs, ["plain", "zero"]), ("scaling", scaling_runs, sum(SCALES, ())):
-        kinds_done = [k for k in ABLATED_KINDS if all(run in results.runs for run in sweep_runs(k, variants))]
+        kinds_done = [k for k in ABLATED_KINDS if all(run in results.runs for run in sweep_runs(results, k, variants))]
         report.pairs(results, name, {kind: runs_of(results, kind) for kind in kinds_done},
                      dict(SCALES) if name == "scaling" else None)
 

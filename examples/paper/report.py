@@ -68,18 +68,14 @@ def number(value, digits=4):
 
 
 def comparison(results, runs_of, kinds, variants):
-    """A row for each kind and variant that was run; paired differences are to `plain` of the same seed."""
+    """A row for each kind, variant and rate that was run; paired differences are to `plain` of the same seed."""
     curves, speeds, rows = curves_of(results), speeds_of(results), []
     for kind in kinds:
-        done = [run for run in runs_of(kind) if run in results.runs]
-        if not done:
-            continue
-        by_variant = {variant: {run.seed: run for run in done if run.variant == variant} for variant in variants}
-        plain = by_variant["plain"]
-        for variant in variants:
-            runs = by_variant[variant]
-            if not runs:
-                continue
+        done = runs_of(kind)
+        plain = {run.seed: run for run in done if run.variant == "plain"}
+        order = sorted({(variants.index(run.variant), run.rate) for run in done})
+        for variant, rate in ((variants[n], rate) for n, rate in order):
+            runs = {run.seed: run for run in done if (run.variant, run.rate) == (variant, rate)}
             some = results.runs[next(iter(runs.values()))]
             validation = [results.value(run, "best_validation_nll") for run in runs.values()]
             test = [results.value(run, "test_nll") for run in runs.values()]
@@ -101,7 +97,7 @@ def comparison(results, runs_of, kinds, variants):
                 "variant": variant,
                 "parameters": some["parameters"],
                 "training_flops_per_token": f"{float(some['flops_per_token']):.0f}",
-                "rate": f"{next(iter(runs.values())).rate:g}",
+                "rate": f"{rate:g}",
                 "seeds": len(runs),
                 "validation_nll": number(statistics.fmean(validation)),
                 "validation_sd": number(deviation(validation)),
@@ -145,9 +141,9 @@ def pairs(results, name, runs_of, partners):
 
 
 def curves_figure(results, runs_of, kinds, variants):
-    """The paper's Figure 2: NLL of held-back data against tokens, and below it the difference to plain."""
+    """The paper's Figure 2: NLL of held-back data against tokens, and below it the difference to plain; all at plain's rate."""
     curves = curves_of(results)
-    kinds = [kind for kind in kinds if any(run in results.runs for run in runs_of(kind))]
+    kinds = [kind for kind in kinds if runs_of(kind)]
     if not kinds:
         return
     figure, axes = plt.subplots(2, len(kinds), figsize=(4.2 * len(kinds), 6), height_ratios=(2, 1), sharex="col", squeeze=False,
@@ -157,13 +153,13 @@ def curves_figure(results, runs_of, kinds, variants):
         means = {}
         for variant in variants:
             of_seed = [np.array([(step, nll) for step, _, nll in curves[kind, run.variant, run.seed, run.rate, run.tokens]])
-                       for run in runs_of(kind) if run.variant == variant and run in results.runs]
+                       for run in runs_of(kind) if run.variant == variant]
             if not of_seed:
                 continue
             tokens = of_seed[0][:, 0] * 2048 / 1e6
             nll = np.array([curve[:, 1] for curve in of_seed])
             means[variant] = {run.seed: curve for run, curve in zip(
-                [r for r in runs_of(kind) if r.variant == variant and r in results.runs], nll)}
+                [r for r in runs_of(kind) if r.variant == variant], nll)}
             above.plot(tokens, nll.mean(0), color=COLOURS[variant], label=NAMES[variant])
             if variant != "plain" and "plain" in means:
                 shared = [seed for seed in means[variant] if seed in means["plain"]]
@@ -228,9 +224,9 @@ def add_look(results, run, folder):
 
 def markdown(rows):
     """The comparison as a table for people."""
-    lines = ["| data | model | parameters | validation NLL | minus plain | test NLL | minus plain | "
+    lines = ["| data | model | parameters | rate | validation NLL | minus plain | test NLL | minus plain | "
              "seeds that reach plain's last NLL, and tokens they take |",
-             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
 
     def difference(row, part):
         value, half = row[f"{part}_minus_plain"], row[f"{part}_minus_plain_ci95"]
@@ -239,7 +235,7 @@ def markdown(rows):
     for row in rows:
         tokens = row["tokens_to_plain"]
         spread = f" ± {row['validation_sd']}" if row["validation_sd"] else ""
-        lines.append(f"| {row['kind']} | {NAMES[row['variant']]} | {int(row['parameters']):,} | {row['validation_nll']}{spread} | "
+        lines.append(f"| {row['kind']} | {NAMES[row['variant']]} | {int(row['parameters']):,} | {row['rate']} | {row['validation_nll']}{spread} | "
                      f"{difference(row, 'validation')} | {row['test_nll']} | {difference(row, 'test')} | "
                      f"{row['seeds_that_reach_plain']}{f': {float(tokens) / 1e6:.2f} M' if tokens else ''} |")
     return "\n".join(lines) + "\n"
