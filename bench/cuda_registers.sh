@@ -1,5 +1,5 @@
 #!/bin/sh
-# What ptxas says of the main kernels of attention on a GPU: registers of a thread, bytes spilled, shared memory that is not
+# What ptxas says of the main kernels of attention, decoding and sampling on a GPU: registers of a thread, bytes spilled, shared memory that is not
 # chosen at the launch. Needs nvcc, and no GPU.   bash bench/cuda_registers.sh [architectures: sm_80 sm_90a]
 set -e
 cd "$(dirname "$0")/.."
@@ -8,6 +8,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cat > "$folder/kernels.cu" <<'END'
 #include <fathom/backend/cuda/attention.cuh>
+#include <fathom/backend/cuda/sampling.cuh>
+#include <fathom/backend/cuda/token_program.cuh>
 namespace {
 template <class Compute>
 struct context {
@@ -26,6 +28,10 @@ void use(const fathom::attention_shape& s, fathom::matrix<float> m) {
   fathom::cuda::attention_forward(on, s, m, m, m, m, nullptr);
   fathom::cuda::attention_backward(on, s, m, m, m, m, nullptr, m, nullptr, m, m, m);
 }
+void use(const fathom::cuda::token_program& p, const fathom::cuda::gpu& g) { p.launch_on(g); }
+template __global__ void fathom::cuda::kernel::draw<void>(const float*, int, double, int, double, double,
+                                                          fathom::cuda::kernel::mass*, fathom::cuda::drawn*, fathom::token*,
+                                                          fathom::index*, fathom::index);
 template void use<float>(const fathom::attention_shape&, fathom::matrix<float>);
 template void use<fathom::bf16>(const fathom::attention_shape&, fathom::matrix<float>);
 END
@@ -34,11 +40,11 @@ echo "| --- | --- | --- | --- | --- |"
 for architecture in ${*:-sm_80 sm_90a}; do
   "$nvcc" -std=c++20 -O3 -arch="$architecture" -Iinclude -Xptxas -v -c "$folder/kernels.cu" -o "$folder/kernels.o" 2>&1 |
     c++filt | awk -v gpu="$architecture" '
-      /Compiling entry function/ { kernel = $0; sub(/.*attention::/, "", kernel); sub(/\(.*/, "", kernel) }
+      /Compiling entry function/ { kernel = $0; sub(/\((fathom|float).*/, "", kernel); sub(/.*(attention|kernel)::/, "", kernel); sub(/\(.*/, "", kernel) }
       /spill stores/ { spilled = $5 + 0 ", " $9 + 0 }
       /Used [0-9]+ registers/ {
         shared = 0
         for (i = 1; i < NF; ++i) if ($(i + 1) == "bytes" && $(i + 2) ~ /^smem/) shared = $i
         printf "| %s | %s | %d | %s | %d |\n", kernel, gpu, $5, spilled, shared
-      }' | grep -E "forward|backward|decode" | sort
+      }' | grep -E "forward|backward|decode|run_steps|draw" | sort
 done

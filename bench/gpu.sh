@@ -26,7 +26,9 @@ start() { # name, arguments of nvcc
 }
 if has tests || has sanitizer; then
   for test in tests/gpu_*.cu; do
-    start "$(basename "$test" .cu)" -Xptxas=-v "-DFATHOM_GOLDEN=\"$PWD/tests/golden\"" "$test"
+    name=$(basename "$test" .cu) more=()
+    if [ "$name" = gpu_operations ]; then more=(-x cu tests/cuda_second_unit.cpp); fi
+    start "$name" -Xptxas=-v "-DFATHOM_GOLDEN=\"$PWD/tests/golden\"" "$test" "${more[@]}"
   done
 fi
 if has bench; then

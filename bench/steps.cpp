@@ -11,6 +11,9 @@
 //   train SEQUENCES N   forward, backward and AdamW, for a batch of SEQUENCES sequences of at most 256 tokens (GPU: the context)
 //   save FILE           the weights, as safetensors
 //   logits PROMPT       not seconds, but the logits after the full context, of which PROMPT tokens were prefilled
+// and on a GPU
+//   one FROM N, many FROM N    as decode, whatever the model's size: by one kernel for each token, or by a graph of many
+//   write N             each of N tokens as a generator hands them over, after a prompt of one: decoding, sampling, the way to the host
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -87,24 +90,50 @@ class decoder {
  public:
   using net = decoding_net<P>;
 
-  void decode(fathom::index from, int steps) {
-    if (cache_.length() < from) prefill_up_to(from);
-    cache_.truncate(from);
-    for (int i = 0; i < steps; ++i) print_seconds([&] { net::decode(*weights_, text(from + i), cache_); });
+  void decode(fathom::index from, int steps) { decode(from, steps, cache_); }
+#if defined(__CUDACC__)
+  void decode(fathom::index from, int steps, std::size_t one_kernel) {
+    typename net::executor where;
+    where.one_kernel = one_kernel;
+    typename net::cache cache(1, net::context, where);
+    prefill_up_to(from, cache);
+    for (int i = 0; i < 3; ++i) {  // the graph is recorded in the second
+      net::decode(*weights_, text(from), cache);
+      cache.truncate(from);
+    }
+    decode(from, steps, cache);
   }
+  void write(int steps) {
+    fathom::generator<net, P> writer(*weights<net>(), {.seed = 1});
+    const auto one = std::span(prompt_).first(1);
+    writer.write(one, 4, [](fathom::token) { return true; });
+    auto last = std::chrono::steady_clock::now();
+    writer.write(one, steps, [&](fathom::token) {
+      const auto now = std::chrono::steady_clock::now();
+      std::cout << std::chrono::duration<double>(now - last).count() << ' ';
+      last = now;
+      return true;
+    });
+  }
+#endif
   void prefill(int steps) {
-    for (int i = 0; i < steps; ++i) print_seconds([&] { prefill_up_to(net::context); });
+    for (int i = 0; i < steps; ++i) print_seconds([&] { prefill_up_to(net::context, cache_); });
   }
   void logits(fathom::index prompt) {
-    std::span<const float> logits = prefill_up_to(prompt);
+    std::span<const float> logits = prefill_up_to(prompt, cache_);
     for (fathom::index i = prompt; i < net::context; ++i) logits = net::decode(*weights_, text(i), cache_);
     for (const float x : logits) std::cout << x << ' ';
   }
 
  private:
-  std::span<const float> prefill_up_to(fathom::index tokens) {
-    cache_.truncate(0);
-    return net::prefill(*weights_, std::span(prompt_).first(static_cast<std::size_t>(tokens)), cache_);
+  std::span<const float> prefill_up_to(fathom::index tokens, typename net::cache& cache) {
+    cache.truncate(0);
+    return net::prefill(*weights_, std::span(prompt_).first(static_cast<std::size_t>(tokens)), cache);
+  }
+  void decode(fathom::index from, int steps, typename net::cache& cache) {
+    if (cache.length() < from) prefill_up_to(from, cache);
+    cache.truncate(from);
+    for (int i = 0; i < steps; ++i) print_seconds([&] { net::decode(*weights_, text(from + i), cache); });
   }
 
   fathom::owned<typename net::template packed<P>> weights_ = fathom::pack<P>(*weights<net>());
@@ -157,6 +186,11 @@ void serve() {
   int steps = 0;
   const std::map<std::string, std::function<void()>> commands{
       {"decode", [&] { std::cin >> n >> steps; decoding().decode(n, steps); }},
+#if defined(__CUDACC__)
+      {"one", [&] { std::cin >> n >> steps; decoding().decode(n, steps, ~std::size_t{0}); }},
+      {"many", [&] { std::cin >> n >> steps; decoding().decode(n, steps, 0); }},
+      {"write", [&] { std::cin >> steps; decoding().write(steps); }},
+#endif
       {"prefill", [&] { std::cin >> steps; decoding().prefill(steps); }},
       {"train", [&] {
          std::cin >> n >> steps;

@@ -4,6 +4,7 @@
 foreach(test cuda_emulation cuda_attention cuda_operations cuda_golden cuda_model)
   fathom_test(${test})
 endforeach()
+target_sources(test_cuda_operations PRIVATE cuda_second_unit.cpp)
 foreach(test cuda_attention cuda_operations cuda_golden cuda_model)  # loops of an emulator
   target_compile_options(test_${test} PRIVATE -O1)
 endforeach()
@@ -20,6 +21,10 @@ function(fathom_gpu_test name)
     return()
   endif()
   set(program ${CMAKE_CURRENT_BINARY_DIR}/gpu_${name})
+  set(more)
+  if(name STREQUAL operations)
+    set(more ${CMAKE_CURRENT_SOURCE_DIR}/cuda_second_unit.cpp)
+  endif()
   set(architectures ${ARGN})
   list(TRANSFORM architectures REPLACE "(.+)" "-gencode=arch=compute_\\1,code=sm_\\1")
   # Headers that are not where every compiler looks.
@@ -36,7 +41,7 @@ function(fathom_gpu_test name)
   add_custom_command(OUTPUT ${program}
     COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++20 -O1 ${architectures} --Werror all-warnings -Xcompiler=-Wall,-Wextra
             -I${PROJECT_SOURCE_DIR}/include ${includes} -DFATHOM_GOLDEN="${CMAKE_CURRENT_SOURCE_DIR}/golden"
-            ${CMAKE_CURRENT_SOURCE_DIR}/gpu_${name}.cu -o ${program} -lcublasLt
+            -x cu ${CMAKE_CURRENT_SOURCE_DIR}/gpu_${name}.cu ${more} -o ${program} -lcublasLt
     DEPENDS ${sources} ${own} VERBATIM)
   add_custom_target(gpu_${name}_program ALL DEPENDS ${program})
   add_test(NAME gpu_${name} COMMAND ${program})

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "catch.hpp"
@@ -30,6 +31,30 @@ constexpr config small{
     .vocab = 23, .context = 12, .width = 24, .depth = 2, .heads = 3, .tied = false, .shortcut = {.depths = {0, 1}}};
 using net = fathom::model<small, backend::cuda<float>>;
 using twin = fathom::model<small, backend::reference<float>>;
+// Other things that decoding does: rows that are no whole 16 bytes, longer than a warp; all places and features of the shortcut;
+// more depths than a product has rows at a time; a memory so long that several blocks share a head.
+constexpr config odd{.vocab = 19, .context = 12, .width = 30, .depth = 2, .heads = 3, .tied = false};
+constexpr config joint{.vocab = 23,
+                       .context = 12,
+                       .width = 16,
+                       .depth = 3,
+                       .heads = 2,
+                       .shortcut = {.depths = {0, 2}, .placement = fathom::placement::joint}};
+constexpr config replaced{.vocab = 23,
+                          .context = 12,
+                          .width = 16,
+                          .depth = 2,
+                          .heads = 1,
+                          .shortcut = {.depths = {0, 1},
+                                       .features = fathom::feature_map::identity,
+                                       .placement = fathom::placement::replace_self_attention}};
+constexpr config deep{.vocab = 23,
+                      .context = 300,
+                      .width = 16,
+                      .depth = 6,
+                      .heads = 2,
+                      .hidden = 40,
+                      .shortcut = {.depths = {0, 1, 2, 3, 4, 5}, .features = fathom::feature_map::linear, .zero_init = true}};
 
 std::vector<token> some_tokens(std::size_t count, fathom::index vocab) {
   std::vector<token> tokens;
@@ -148,41 +173,165 @@ TEST_CASE("files of a GPU's weights are those of any weights", "[cuda]") {
   CHECK(std::equal(logits.begin(), logits.end(), expected.begin()));
 }
 
-TEMPLATE_TEST_CASE("decoding on the GPU gives what a full forward pass gives", "[cuda]", float, bf16) {
-  using P = TestType;
-  auto weights = fathom::make<net::parameters>();
-  fathom::initialize<net>(*weights, 6);
+namespace {
+/// Decoding with weights packed as P, beside a full forward pass; by one kernel for each token, or by many.
+template <config C, class P>
+void check_decoding(bool one_kernel) {
+  using model = fathom::model<C, backend::cuda<float>>;
+  INFO("width " << C.width << ", depth " << C.depth << (one_kernel ? ", one kernel" : ", many kernels"));
+  auto weights = fathom::make<typename model::parameters>();
+  fathom::initialize<model>(*weights, 6);
+  // Biases and gains that matter, and a shortcut that is not 0.
+  fathom::edit_on_host(*weights, [](auto& w) {
+    fathom::random from(8, 0);
+    model::visit_tensors(
+        [&](fathom::initial, auto& t) {
+          for (float& x : t.span()) x += static_cast<float>(0.1 * from.normal());
+        },
+        w);
+  });
   const auto ready = fathom::pack<P>(*weights);
-  const auto tokens = some_tokens(12, small.vocab);
-  net::tape tape(1, 12);
-  net::forward(*weights, {tokens, {}, 1, 12}, tape);
+  const auto tokens = some_tokens(12, C.vocab);
+  typename model::tape tape(1, 12);
+  model::forward(*weights, {tokens, {}, 1, 12}, tape);
   const std::vector<float> full(tape.logits().begin(), tape.logits().end());
   const double tolerance = std::is_same_v<P, float> ? 1e-5 : 2e-2;
   const auto is_right = [&](std::span<const float> logits, fathom::index position) {
     const std::vector<float> found(logits.begin(), logits.end());
-    return distance(found, std::span(full).subspan(static_cast<std::size_t>(position * small.vocab), small.vocab)) < tolerance;
+    return distance(found, std::span(full).subspan(static_cast<std::size_t>(position * C.vocab), C.vocab)) < tolerance;
   };
+  typename model::executor where;
+  if (!one_kernel) where.one_kernel = 0;
   for (const fathom::index first : {1, 3, 10}) {  // tokens of the prompt
-    net::cache cache(1);
-    CHECK(is_right(net::prefill(*ready, std::span(tokens).first(static_cast<std::size_t>(first)), cache), first - 1));
-    for (fathom::index i = first; i < 12; ++i)
-      CHECK(is_right(net::decode(*ready, tokens[static_cast<std::size_t>(i)], cache), i));
+    typename model::cache cache(1, C.context, where);
+    CHECK(is_right(model::prefill(*ready, std::span(tokens).first(static_cast<std::size_t>(first)), cache), first - 1));
+    for (fathom::index i = first; i < 12; ++i) {
+#if defined(FATHOM_CUDA_EMULATION)
+      const std::size_t launches = fathom::emulation::the_library().launches;
+#endif
+      CHECK(is_right(model::decode(*ready, tokens[static_cast<std::size_t>(i)], cache), i));
+#if defined(FATHOM_CUDA_EMULATION)
+      if (one_kernel) CHECK(fathom::emulation::the_library().launches == launches + 1);
+#endif
+    }
     cache.truncate(4);
     CHECK(cache.length() == 4);
-    CHECK(is_right(net::decode(*ready, tokens[4], cache), 4));
+    CHECK(is_right(model::decode(*ready, tokens[4 % 12], cache), 4));
   }
-  // Several sequences, of different lengths.
-  net::cache cache(2);
-  net::prefill(*ready, std::span(tokens).first(2), cache, 0);
-  net::prefill(*ready, std::span(tokens).first(7), cache, 1);
+  // Several sequences, of different lengths, which are no single kernel.
+  typename model::cache cache(2, 12, where);
+  model::prefill(*ready, std::span(tokens).first(2), cache, 0);
+  model::prefill(*ready, std::span(tokens).first(7), cache, 1);
   const token next[] = {tokens[2], tokens[7]};
   for (int repeat = 0; repeat < 3; ++repeat) {  // the third is played back
-    const auto logits = net::decode(*ready, next, cache);
-    CHECK(is_right(logits.first(small.vocab), 2));
-    CHECK(is_right(logits.last(small.vocab), 7));
+    const auto logits = model::decode(*ready, next, cache);
+    CHECK(is_right(logits.first(C.vocab), 2));
+    CHECK(is_right(logits.last(C.vocab), 7));
     cache.truncate(2, 0);
     cache.truncate(7, 1);
   }
+}
+}  // namespace
+
+TEMPLATE_TEST_CASE("decoding on the GPU gives what a full forward pass gives", "[cuda]", float, bf16) {
+#if defined(FATHOM_CUDA_EMULATION)
+  auto& processors = fathom::emulation::the_library().processors;
+  const int before = std::exchange(processors, 5);  // blocks that wait for each other
+#endif
+  for (const bool one_kernel : {true, false}) {
+    check_decoding<plain, TestType>(one_kernel);
+    check_decoding<small, TestType>(one_kernel);
+    check_decoding<odd, TestType>(one_kernel);
+    check_decoding<joint, TestType>(one_kernel);
+    check_decoding<replaced, TestType>(one_kernel);
+    check_decoding<deep, TestType>(one_kernel);
+  }
+#if defined(FATHOM_CUDA_EMULATION)
+  processors = before;
+#endif
+}
+
+namespace {
+/// A residual source with operations that a single kernel does not know: the sum of the two first depths.
+struct sum_of_depths {
+  static constexpr fathom::index rows_per_token = 1;
+  static constexpr fathom::depth_set depths{0, 1};
+  template <class S>
+  struct parameters {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F&, const Path&, P&...) {}
+  template <class T>
+  using tape = fathom::nothing;
+  template <class T>
+  using scratch = fathom::nothing;
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P&, const fathom::extent&, const Hidden& hidden, fathom::output<On> memory,
+                      const fathom::nothing&) {
+    zero(on, memory);
+    add(on, hidden.state(0), memory);
+    add(on, hidden.state(1), memory);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P&, const fathom::extent&, const Hidden& hidden, fathom::output<On> dmemory,
+                       const fathom::nothing&, G&, const fathom::nothing&) {
+    add(on, dmemory, hidden.gradient(0));
+    add(on, dmemory, hidden.gradient(1));
+  }
+  static constexpr double flops(fathom::index) { return 0; }
+  static std::string describe() { return "a sum"; }
+};
+struct summing {
+  static constexpr fathom::index vocab = 19, context = 12, width = 16;
+  static constexpr bool tied = true;
+  using norm = fathom::layer_norm<width>;
+  using attention = fathom::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
+  using feed_forward = fathom::sublayer<"ln_2", norm, "mlp", fathom::mlp<width, 32>>;
+  using embedding = fathom::embedding<vocab, context, width, tied>;
+  using body = fathom::stack<fathom::repeat<fathom::block<attention, feed_forward>, 2>,
+                             fathom::repeat<fathom::block<fathom::read<"sum", width, sum_of_depths>, attention, feed_forward>, 1>>;
+  using head = fathom::output_head<vocab, width, tied>;
+};
+}  // namespace
+TEST_CASE("a layer with other operations decodes by many kernels", "[cuda]") {
+  using model = fathom::transformer<summing, backend::cuda<float>>;
+  auto weights = fathom::make<model::parameters>();
+  fathom::initialize<model>(*weights, 6);
+  const auto ready = fathom::pack<float>(*weights);
+  const auto tokens = some_tokens(12, summing::vocab);
+  model::tape tape(1, 12);
+  model::forward(*weights, {tokens, {}, 1, 12}, tape);
+  const std::vector<float> full(tape.logits().begin(), tape.logits().end());
+  model::cache cache(1);
+  model::prefill(*ready, std::span(tokens).first(2), cache);
+  for (std::size_t i = 2; i < 12; ++i) {
+    const auto logits = model::decode(*ready, tokens[i], cache);
+    const auto expected = std::span(full).subspan(i * static_cast<std::size_t>(summing::vocab), summing::vocab);
+    CHECK(distance(std::vector<float>(logits.begin(), logits.end()), expected) < 1e-5);
+  }
+}
+
+TEST_CASE("decoding far on is what it is with many kernels", "[cuda]") {
+#if defined(FATHOM_CUDA_EMULATION)
+  auto& processors = fathom::emulation::the_library().processors;
+  const int before = std::exchange(processors, 5);
+#endif
+  using model = fathom::model<deep, backend::cuda<float>>;
+  auto weights = fathom::make<model::parameters>();
+  fathom::initialize<model>(*weights, 6);
+  const auto ready = fathom::pack<bf16>(*weights);
+  const auto tokens = some_tokens(300, deep.vocab);
+  model::executor many;
+  many.one_kernel = 0;
+  model::cache here(1), there(1, deep.context, many);
+  model::prefill(*ready, std::span(tokens).first(292), here);
+  model::prefill(*ready, std::span(tokens).first(292), there);
+  for (std::size_t i = 292; i < 300; ++i) {
+    const auto logits = model::decode(*ready, tokens[i], here), expected = model::decode(*ready, tokens[i], there);
+    CHECK(distance(std::vector<float>(logits.begin(), logits.end()), std::vector<float>(expected.begin(), expected.end())) < 1e-5);
+  }
+#if defined(FATHOM_CUDA_EMULATION)
+  processors = before;
+#endif
 }
 
 TEST_CASE("a generator on the GPU writes what one in the reference backend writes", "[cuda]") {
@@ -193,10 +342,13 @@ TEST_CASE("a generator on the GPU writes what one in the reference backend write
   const auto written = [&]<class Model>(Model, const auto& from) {
     std::vector<token> all;
     fathom::generator<Model> writer(from, {.temperature = 0.7f, .top_k = 9, .seed = 2});
-    writer.write(some_tokens(4, small.vocab), 30, [&](token t) {  // slides twice
-      all.push_back(t);
-      return true;
-    });
+    for (const std::size_t stop_after : {5u, 100u, 3u}) {
+      const std::size_t end = all.size() + stop_after;
+      writer.write(some_tokens(4, small.vocab), 30, [&](token t) {  // slides twice, where it does not stop
+        all.push_back(t);
+        return all.size() < end;
+      });
+    }
     return all;
   };
   CHECK(written(net{}, *weights) == written(twin{}, *elsewhere));
@@ -252,14 +404,19 @@ TEST_CASE("steps and tokens are recorded, and then nothing is allocated", "[cuda
   CHECK(library.graphs == graphs);
 
   const auto ready = fathom::pack<bf16>(*weights);
-  net::cache cache(1);
-  net::prefill(*ready, std::span(tokens).first(3), cache);
-  net::decode(*ready, tokens[3], cache);
-  net::decode(*ready, tokens[4], cache);
-  const std::size_t before = library.allocations, tokens_before = library.graph_launches;
-  for (std::size_t i = 5; i < 9; ++i) net::decode(*ready, tokens[i], cache);
-  CHECK(library.allocations == before);
-  CHECK(library.graph_launches == tokens_before + 4);
+  for (const bool one_kernel : {true, false}) {
+    net::executor where;
+    if (!one_kernel) where.one_kernel = 0;
+    net::cache cache(1, 12, where);
+    net::prefill(*ready, std::span(tokens).first(3), cache);
+    net::decode(*ready, tokens[3], cache);
+    net::decode(*ready, tokens[4], cache);
+    const std::size_t before = library.allocations, played = library.graph_launches, kernels = library.launches;
+    for (std::size_t i = 5; i < 9; ++i) net::decode(*ready, tokens[i], cache);
+    CHECK(library.allocations == before);
+    CHECK(library.graph_launches == played + (one_kernel ? 0 : 4));
+    CHECK(library.launches == kernels + (one_kernel ? 4 : 0));  // a graph's are none
+  }
 }
 
 TEST_CASE("gradients that are not finite change nothing", "[cuda]") {

@@ -6,6 +6,10 @@
 #include <cmath>
 #include <vector>
 
+#include <fathom/generate/sampler.hpp>
+
+#include "fails_with.hpp"
+
 namespace fathom::test {
 
 namespace {
@@ -390,6 +394,79 @@ TEMPLATE_TEST_CASE("products with packed weights on the GPU", "[cuda]", float, b
         {&y});
     check_close("y", y, wy, [](index, index) { return 80 * eps * in * 2; });
   }
+}
+
+TEST_CASE("sampling on the GPU draws what the sampler of the host draws", "[cuda]") {
+  random from(13, 0);
+  const backend::cuda<float>::executor where;
+  numbers<token> next(1);
+  numbers<index> length(1);
+  for (const index vocab : {1, 2, 31, 700, 2500})
+    for (const float temperature : {0.0f, 0.2f, 1.0f, 3.0f})
+      for (const index top_k : {index{0}, index{1}, index{5}, vocab - 1, vocab + 1})
+        for (const float top_p : {1.0f, 0.9f, 0.4f, 1e-6f}) {
+          if ((temperature != 1 && vocab > 700) || top_k < 0) continue;  // emulation takes its time
+          const sampling how{.temperature = temperature, .top_k = top_k, .top_p = top_p, .seed = static_cast<std::uint64_t>(vocab)};
+          INFO(vocab << " tokens, temperature " << temperature << ", top_k " << top_k << ", top_p " << top_p);
+          sampler expected(vocab, how);
+          cuda::drawing draw(vocab, how);
+          for (int turn = 0; turn < 3; ++turn) {
+            numbers<float> logits(vocab);
+            // As they come; in steps, so that many are equal, 0 and -0 too; most of them impossible.
+            for (float& l : logits.host) l = static_cast<float>(3 * from.normal());
+            if (turn > 0)
+              for (float& l : logits.host) l = std::trunc(l);
+            if (turn > 1)
+              for (std::size_t i = 1; i < logits.host.size(); ++i)
+                if (i % 5) logits.host[i] = -INFINITY;
+            logits.upload();
+            where.run([&](const auto& on) { draw(on, logits.span(), next.data(), length.data(), turn + 7); });
+            const token found = draw.take();
+            CHECK(found == expected(std::span<const float>(logits.host)));
+            next.download();
+            length.download();
+            CHECK(next.host[0] == found);
+            CHECK(length.host[0] == turn + 7);
+          }
+        }
+}
+
+TEST_CASE("draws on their way, dropped draws, logits that nobody can draw from", "[cuda]") {
+  const backend::cuda<float>::executor where;
+  numbers<token> next(1);
+  numbers<index> length(1);
+  numbers<float> logits(std::vector<float>(50));
+  const sampling how{.seed = 3};
+  cuda::drawing draw(50, how);
+  sampler host(50, how);
+  const auto begin = [&] { where.run([&](const auto& on) { draw(on, logits.span(), next.data(), length.data(), 1); }); };
+  const auto expected = [&] { return host(std::span<const float>(logits.host)); };
+  begin();
+  begin();
+  CHECK(fails_with(begin, "2 tokens are drawn and not taken"));
+  CHECK(draw.take() == expected());
+  CHECK(draw.take() == expected());
+  CHECK(fails_with([&] { return draw.take(); }, "no token is drawn"));
+  begin();
+  begin();
+  CHECK(draw.take() == expected());
+  draw.drop();  // goes on as if it had not been begun
+  begin();
+  CHECK(draw.take() == expected());
+
+  logits.host[31] = NAN;
+  logits.host[40] = INFINITY;
+  logits.upload();
+  begin();
+  CHECK(fails_with([&] { return draw.take(); }, "the logit of token 31 is infinite or not a number"));
+  std::fill(logits.host.begin(), logits.host.end(), -INFINITY);
+  logits.upload();
+  begin();
+  CHECK(fails_with([&] { return draw.take(); }, "every logit is -inf"));
+  next.download();
+  CHECK(next.host[0] == 0);  // a token that can be read, since the next pass may have begun
+  CHECK(fails_with([] { cuda::drawing(50, {.top_p = 0}); }, "expected temperature and top_k of at least 0"));
+  CHECK(fails_with([] { cuda::drawing(index{1} << 20, {}); }, "drawing from 1048576 tokens"));
 }
 
 }  // namespace fathom::test

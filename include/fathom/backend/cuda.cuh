@@ -2,6 +2,7 @@
 // Compiled by nvcc; needs nothing but the CUDA Toolkit.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -14,6 +15,8 @@
 #include "fathom/backend/cuda/matmul.cuh"
 #include "fathom/backend/cuda/packed.cuh"
 #include "fathom/backend/cuda/runtime.cuh"
+#include "fathom/backend/cuda/sampling.cuh"
+#include "fathom/backend/cuda/token_program.cuh"
 
 namespace fathom::backend {
 
@@ -28,6 +31,7 @@ struct cuda {
   using memory = fathom::cuda::memory;
   using recording = fathom::cuda::recording;
   using optimizer = fathom::cuda::block_optimizer;
+  using drawing = fathom::cuda::drawing;  // sampling
   static constexpr index head_logits = index{1} << 28;  // that exist at one time: 1 GiB
 
   /// Which GPU, and its stream: the one that is current in this thread, unless another is given. `threads` is there for the
@@ -36,7 +40,11 @@ struct cuda {
     int threads = 0;
     std::shared_ptr<fathom::cuda::gpu> on = fathom::cuda::gpu::of_this_thread();
 
+    /// Tokens are decoded by one kernel each where the weights are no more bytes than this; about the second-level cache.
+    std::size_t one_kernel = std::size_t{48} << 20;
+
     using recording = fathom::cuda::recording;
+    using token_recording = fathom::cuda::token_recording;
     template <class F>
     void run(const F& f) const {
       on->free_scratch();

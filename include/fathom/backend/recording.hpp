@@ -19,4 +19,11 @@ template <class Executor>
   requires requires { typename Executor::recording; }
 struct repeated<Executor> : Executor::recording {};
 
+/// The same for the tokens of decoding, of which a backend may know a better way: then its executor has a type token_recording.
+template <class Executor>
+struct repeated_token : repeated<Executor> {};
+template <class Executor>
+  requires requires { typename Executor::token_recording; }
+struct repeated_token<Executor> : Executor::token_recording {};
+
 }  // namespace fathom

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -36,7 +38,18 @@ struct generation {
 /// memory is allocated when it is made; writing allocates nothing.
 template <class Model, class P = typename Model::scalar>
 class generator {
-  static constexpr bool here = is_on_host<Model>;
+  static constexpr bool here = is_on_host<Model>;  // where logits and caches are
+  struct nothing_to_draw_with {};
+  template <class Backend>
+  struct drawing_of {
+    using type = nothing_to_draw_with;
+  };
+  template <class Backend>
+    requires requires { typename Backend::drawing; }
+  struct drawing_of<Backend> {
+    using type = typename Backend::drawing;
+  };
+  using drawing = typename drawing_of<typename Model::backend>::type;
 
   /// Where everything lies that writing uses.
   struct views {
@@ -46,7 +59,7 @@ class generator {
 
     explicit constexpr views(arena& a)
         : history(a.take<token>(Model::context)),
-          sampler(a.take<std::byte>(static_cast<index>(fathom::sampler::bytes(Model::vocab)))),
+          sampler(a.take<std::byte>(static_cast<index>(here ? fathom::sampler::bytes(Model::vocab) : 0))),
           cache(a.take<std::byte>(static_cast<index>(here ? Model::cache_bytes() : 0))) {}
   };
 
@@ -75,24 +88,31 @@ class generator {
     if (count <= 0) return 0;
     std::copy(prompt.begin(), prompt.end(), history_.begin());
     index length = static_cast<index>(prompt.size());
-    cache_.truncate(0);
-    auto logits = Model::prefill(*weights_, prompt, cache_);
+    if constexpr (!here) draws_->drop();  // what an earlier call began and did not need
+    begin(prompt);
     for (index written = 0;;) {
-      const token next = sampler_(logits);
+      const bool is_full = length == Model::context;
+      // Elsewhere, the token after the next is begun before the host knows the next.
+      if constexpr (!here)
+        if (!is_full && written + 1 < count) Model::decode_and_draw(*weights_, cache_, *draws_);
+      token next;
+      if constexpr (here)
+        next = (*sampler_)(logits_);
+      else
+        next = draws_->take();
       ++written;
       if (!callback(next) || written == count) return written;
-      if (length == Model::context) {
+      if (is_full) {
         if (overflow_ == overflow::fails)
           fail("generator.write: the model's context of ", Model::context, " tokens is full after ", written,
                " tokens; expected fewer, or fathom::overflow::slide");
         std::copy(history_.end() - kept, history_.end(), history_.begin());
         history_[static_cast<std::size_t>(kept)] = next;
         length = kept + 1;
-        cache_.truncate(0);
-        logits = Model::prefill(*weights_, history_.first(static_cast<std::size_t>(length)), cache_);
+        begin(history_.first(static_cast<std::size_t>(length)));
       } else {
         history_[static_cast<std::size_t>(length++)] = next;
-        logits = Model::decode(*weights_, next, cache_);
+        if constexpr (here) logits_ = Model::decode(*weights_, next, cache_);
       }
     }
   }
@@ -119,10 +139,22 @@ class generator {
         own_memory_(std::move(own_memory)),
         views_(laid_out(memory.empty() ? own_memory_.bytes() : memory)),
         cache_(cache_in(views_, options.threads)),
-        sampler_(Model::vocab, {options.temperature, options.top_k, options.top_p, options.seed},
-                 {views_.sampler, fathom::sampler::bytes(Model::vocab)}),
         history_(views_.history, static_cast<std::size_t>(Model::context)),
-        overflow_(options.overflow) {}
+        overflow_(options.overflow) {
+    const sampling how{options.temperature, options.top_k, options.top_p, options.seed};
+    if constexpr (here)
+      sampler_.emplace(Model::vocab, how, std::span(views_.sampler, fathom::sampler::bytes(Model::vocab)));
+    else
+      draws_ = std::make_unique<drawing>(Model::vocab, how);
+  }
+  /// Reads tokens as a sequence of its own.
+  void begin(std::span<const token> tokens) {
+    cache_.truncate(0);
+    if constexpr (here)
+      logits_ = Model::prefill(*weights_, tokens, cache_);
+    else
+      Model::prefill_and_draw(*weights_, tokens, cache_, *draws_);
+  }
 
   static views laid_out(std::span<std::byte> memory) {
     arena a(memory.data());
@@ -143,7 +175,9 @@ class generator {
   buffer own_memory_;
   views views_;
   typename Model::cache cache_;
-  fathom::sampler sampler_;
+  std::span<const typename Model::scalar> logits_;  // here
+  std::optional<fathom::sampler> sampler_;           // here
+  std::unique_ptr<drawing> draws_;                   // elsewhere
   std::span<token> history_;  // [context], the tokens in the cache
   fathom::overflow overflow_;
 };

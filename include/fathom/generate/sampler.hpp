@@ -22,6 +22,13 @@ struct sampling {
   std::uint64_t seed = 0;
 };
 
+/// Fails unless these can be sampled with.
+inline void check_sampling(const sampling& options) {
+  if (!(options.temperature >= 0) || options.top_k < 0 || !(options.top_p > 0 && options.top_p <= 1))
+    fail("sampler: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p,
+         "; expected temperature and top_k of at least 0 and top_p above 0 and at most 1");
+}
+
 /// Draws tokens. Nothing is allocated after construction.
 class sampler {
  public:
@@ -91,9 +98,7 @@ class sampler {
         own_(std::move(own)),
         candidates_(reinterpret_cast<candidate*>(memory.data() ? memory.data() : own_.bytes().data()),
                     static_cast<std::size_t>(vocab)) {
-    if (!(options.temperature >= 0) || options.top_k < 0 || !(options.top_p > 0 && options.top_p <= 1))
-      fail("sampler: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p,
-           "; expected temperature and top_k of at least 0 and top_p above 0 and at most 1");
+    check_sampling(options);
   }
 
   sampling options_;

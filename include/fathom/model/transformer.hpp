@@ -496,7 +496,8 @@ struct transformer {
     cache_views views_;
     buffer host_lengths_;
     index* lengths_ = nullptr;  // [sequences], tokens held
-    repeated<executor> token_;
+    repeated_token<executor> token_;
+    index drawn_at_ = -1;  // the length at which the token that lies in the backend's memory was drawn
     reader<memory, scalar> read_logits_;
   };
 
@@ -510,6 +511,46 @@ struct transformer {
   /// token outside of the vocabulary. W is packed<P>, or parameters.
   template <class W>
   static std::span<const scalar> prefill(const W& weights, std::span<const token> prompt, cache& c, index sequence = 0) {
+    read_prompt(weights, prompt, c, sequence);
+    return c.read_logits_(c.views_.logits.row(sequence), vocab);
+  }
+
+  /// Reads one further token of each sequence, and returns the logits that follow, [sequences, vocab]; they stay until the
+  /// next call. Fails, with nothing changed, when a sequence is full or a token outside of the vocabulary.
+  template <class W>
+  static std::span<const scalar> decode(const W& weights, std::span<const token> next, cache& c) {
+    if (static_cast<index>(next.size()) != c.sequences())
+      fail("decode: ", next.size(), " tokens; expected one for each of the cache's ", c.sequences(), " sequences");
+    check_tokens(next, 0, vocab, "decode");
+    read_tokens(weights, next, c);
+    return c.read_logits_(c.views_.logits.data, c.sequences() * vocab);
+  }
+  template <class W>
+  static std::span<const scalar> decode(const W& weights, token next, cache& c) {
+    return decode(weights, std::span<const token>(&next, 1), c);
+  }
+
+  // The same for a cache of one sequence on a backend with memory of its own, where the logits stay: `draw`, the backend's
+  // drawing, is told to draw the next token from them, and nobody waits.
+
+  /// Reads a prompt, and begins to draw the token that follows.
+  template <class W, class Drawing>
+  static void prefill_and_draw(const W& weights, std::span<const token> prompt, cache& c, Drawing& draw) {
+    read_prompt(weights, prompt, c, 0);
+    draw_next(c, draw);
+  }
+  /// Reads the token that was drawn last, known to the host or not, and begins to draw the one that follows.
+  template <class W, class Drawing>
+  static void decode_and_draw(const W& weights, cache& c, Drawing& draw) {
+    if (c.drawn_at_ != c.length()) fail("decode_and_draw: no token has been drawn after the ", c.length(), " that the cache holds");
+    read_tokens(weights, {}, c);
+    draw_next(c, draw);
+  }
+
+ private:
+  /// The model over a prompt; the logits that follow it.
+  template <class W>
+  static void read_prompt(const W& weights, std::span<const token> prompt, cache& c, index sequence) {
     const index length = c.length(sequence), count = static_cast<index>(prompt.size());
     if (count == 0) fail("prefill: an empty prompt; expected at least 1 token");
     if (length + count > c.capacity())
@@ -521,41 +562,45 @@ struct transformer {
                  {1, n, c.views_.lengths + sequence, c.capacity(), sequence}, done + n == count);
       c.lengths_[sequence] += n;
     }
-    return c.read_logits_(c.views_.logits.row(sequence), vocab);
   }
-
-  /// Reads one further token of each sequence, and returns the logits that follow, [sequences, vocab]; they stay until the
-  /// next call. Fails, with nothing changed, when a sequence is full or a token outside of the vocabulary.
+  /// The model over one further token of each sequence; the logits that follow.
   template <class W>
-  static std::span<const scalar> decode(const W& weights, std::span<const token> next, cache& c) {
-    if (static_cast<index>(next.size()) != c.sequences())
-      fail("decode: ", next.size(), " tokens; expected one for each of the cache's ", c.sequences(), " sequences");
+  static void read_tokens(const W& weights, std::span<const token> next, cache& c) {
     for (index s = 0; s < c.sequences(); ++s)
       if (c.length(s) >= c.capacity())
         fail("decode: sequence ", s, " holds ", c.length(s), " tokens and the cache has room for ", c.capacity(),
              "; truncate it, or generate with fathom::overflow::slide");
-    check_tokens(next, 0, vocab, "decode");
     run_tokens(weights, next, c, {c.sequences(), 1, c.views_.lengths, c.capacity(), 0}, true);
     for (index s = 0; s < c.sequences(); ++s) ++c.lengths_[s];
-    return c.read_logits_(c.views_.logits.data, c.sequences() * vocab);
   }
-  template <class W>
-  static std::span<const scalar> decode(const W& weights, token next, cache& c) {
-    return decode(weights, std::span<const token>(&next, 1), c);
+  /// The token goes to where the next pass reads it, with the length that the sequence now has.
+  template <class Drawing>
+  static void draw_next(cache& c, Drawing& draw) {
+    c.drawn_at_ = c.lengths_[0];
+    c.where_.run([&](const auto& on) {
+      draw(on, std::span<const scalar>(c.views_.logits.data, static_cast<std::size_t>(vocab)), c.views_.tokens, c.views_.lengths,
+           c.lengths_[0]);
+    });
   }
 
- private:
-  /// The model over further tokens; logits of each sequence's last one.
+  /// Its address stands for the type: weights of another may come to lie where these were.
+  template <class W>
+  static inline const char kind_of{};
+
+  /// The model over further tokens; logits of each sequence's last one. No tokens: those that have been drawn.
   template <class W>
   static void run_tokens(const W& w, std::span<const token> tokens, cache& c, const extent& e, bool want_logits) {
     if constexpr (!is_on_host<Backend>) {
-      // Both in one go: the lengths and, behind them, the tokens.
-      const auto tokens_at = static_cast<std::size_t>(reinterpret_cast<std::byte*>(c.views_.tokens) -
-                                                      reinterpret_cast<std::byte*>(c.views_.lengths));
-      std::byte* const both = c.host_lengths_.bytes().data();
-      std::copy_n(tokens.data(), tokens.size(), reinterpret_cast<token*>(both + tokens_at));
-      c.where_.upload(c.views_.lengths, both, tokens_at + tokens.size_bytes());
-      tokens = {c.views_.tokens, tokens.size()};
+      if (!tokens.empty()) {
+        // Both in one go: the lengths and, behind them, the tokens.
+        const auto tokens_at = static_cast<std::size_t>(reinterpret_cast<std::byte*>(c.views_.tokens) -
+                                                        reinterpret_cast<std::byte*>(c.views_.lengths));
+        std::byte* const both = c.host_lengths_.bytes().data();
+        std::copy_n(tokens.data(), tokens.size(), reinterpret_cast<token*>(both + tokens_at));
+        c.where_.upload(c.views_.lengths, both, tokens_at + tokens.size_bytes());
+        c.drawn_at_ = -1;
+      }
+      tokens = {c.views_.tokens, static_cast<std::size_t>(e.rows())};
     }
     const auto run = [&](const auto& on) {
       hidden states = c.views_.states;
@@ -568,7 +613,7 @@ struct transformer {
     };
     if constexpr (!is_on_host<Backend>)
       if (e.tokens == 1 && e.sequences == c.sequences_)
-        return c.token_.run(c.where_, {reinterpret_cast<std::uintptr_t>(&w)}, run);
+        return c.token_.run(c.where_, {reinterpret_cast<std::uintptr_t>(&w), reinterpret_cast<std::uintptr_t>(&kind_of<W>)}, run);
     c.where_.run(run);
   }
 };

@@ -50,6 +50,7 @@ struct piece {
 };
 
 /// squares [pieces] = the sum of the squares of each piece of g
+template <class = void>
 __global__ void squares_of_pieces(const piece* pieces, const float* g, double* squares) {
   const piece p = pieces[blockIdx.x];
   float sum = 0;
@@ -61,6 +62,7 @@ __global__ void squares_of_pieces(const piece* pieces, const float* g, double* s
   if (threadIdx.x == 0) squares[blockIdx.x] = static_cast<double>(total);
 }
 /// norm = sqrt of the sum of squares [count], by one block
+template <class = void>
 __global__ void norm_of_squares(const double* squares, index count, double* norm) {
   double sum = 0;
   for (index i = threadIdx.x; i < count; i += blockDim.x) sum += squares[i];
@@ -68,6 +70,7 @@ __global__ void norm_of_squares(const double* squares, index count, double* norm
   if (threadIdx.x == 0) *norm = sqrt(sum);
 }
 /// A step of every piece; none where the norm is not finite.
+template <class = void>
 __global__ void step_of_pieces(const piece* pieces, float* w, float* g, float* m, float* v, const step_numbers* numbers,
                                float clip, const double* norm) {
   const double n = *norm;
@@ -112,9 +115,9 @@ template <class C>
   auto* const table = on.template scratch<kernel::piece>(std::ssize(pieces));
   auto* const squares = on.template scratch<double>(std::ssize(pieces) + 1);
   on.on().upload(table, pieces.data(), pieces.size() * sizeof(kernel::piece));
-  launch("sum_of_squares", {static_cast<unsigned>(pieces.size()), 256}, on.stream(), &kernel::squares_of_pieces,
+  launch("sum_of_squares", {static_cast<unsigned>(pieces.size()), 256}, on.stream(), &kernel::squares_of_pieces<>,
          static_cast<const kernel::piece*>(table), g, squares);
-  launch("sum_of_squares", {1, 1024}, on.stream(), &kernel::norm_of_squares, static_cast<const double*>(squares),
+  launch("sum_of_squares", {1, 1024}, on.stream(), &kernel::norm_of_squares<>, static_cast<const double*>(squares),
          std::ssize(pieces), squares + pieces.size());
   double norm = 0;
   on.on().download(&norm, squares + pieces.size(), sizeof norm);
@@ -160,11 +163,11 @@ struct block_optimizer {
                        const auto* const pieces = reinterpret_cast<const kernel::piece*>(pieces_.bytes().data());
                        auto* const squares = reinterpret_cast<double*>(squares_.bytes().data());
                        const auto grid = static_cast<unsigned>(count_);
-                       launch("adamw", {grid, 256}, on.stream(), &kernel::squares_of_pieces, pieces,
+                       launch("adamw", {grid, 256}, on.stream(), &kernel::squares_of_pieces<>, pieces,
                               static_cast<const float*>(values(g)), squares);
-                       launch("adamw", {1, 1024}, on.stream(), &kernel::norm_of_squares, static_cast<const double*>(squares),
+                       launch("adamw", {1, 1024}, on.stream(), &kernel::norm_of_squares<>, static_cast<const double*>(squares),
                               count_, squares + count_);
-                       launch("adamw", {grid, 256}, on.stream(), &kernel::step_of_pieces, pieces, values(w), values(g), values(m),
+                       launch("adamw", {grid, 256}, on.stream(), &kernel::step_of_pieces<>, pieces, values(w), values(g), values(m),
                               values(v), reinterpret_cast<const kernel::step_numbers*>(numbers_.bytes().data()), clip,
                               static_cast<const double*>(squares + count_));
                      });

@@ -249,8 +249,13 @@ class rounded {
 
 }  // namespace attention
 
+/// Contexts with operations of their own (token_program.cuh).
+template <class On>
+concept notes_down = On::notes_down;
+
 /// out = softmax(q k^T / sqrt(head_width)) v over the visible prefix, per sequence and head; see attention_shape.
 template <class On, class T = typename On::scalar>
+  requires(!notes_down<On>)
 void attention_forward(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                        matrix<std::type_identity_t<T>> out, float* lse) {
@@ -375,6 +380,7 @@ void attention_weights(const On& on, const attention_shape& shape, matrix<const 
 
 /// Rows of kv to their places in a cache's memory: position p goes to row p * rows_per_position + slot.
 template <class On, class T = typename On::scalar>
+  requires(!notes_down<On>)
 void attention_append(const On& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
                       matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot) {
   const char* const operation = "attention_append";

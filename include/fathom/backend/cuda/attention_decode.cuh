@@ -48,24 +48,23 @@ __device__ __forceinline__ void load_numbers(float (&to)[Count], const T* x, int
   }
 }
 
+/// One split of one query's head, `row_and_head` of [rows, heads], by a block of Warps warps.
 /// parts [rows, heads, splits, Width + 2]: largest score, sum of weights, weighted sum of a split; where there is one split,
 /// out [rows, heads] and lse [rows, heads] (unless it is null) at once.
-///   blocks: rows * heads, splits
-template <int Width, class T>
-__global__ void __launch_bounds__(decode_threads)
-    decode(attention_size s, rows_of_heads<const T> q, rows_of_heads<const T> k, rows_of_heads<const T> v, rows_of_heads<T> out,
-           float* lse, float* parts) {
+template <int Width, int Warps, class T>
+__device__ __forceinline__ void decode_split(const attention_size& s, const rows_of_heads<const T>& q,
+                                             const rows_of_heads<const T>& k, const rows_of_heads<const T>& v,
+                                             const rows_of_heads<T>& out, float* lse, float* parts, index row_and_head, int split,
+                                             int splits) {
   constexpr int together = 16 / static_cast<int>(sizeof(T));
   constexpr int lanes = Width / together < 32 ? Width / together : 32, count = Width / lanes;  // of a row; numbers of each
   constexpr int rows = 32 / lanes, ahead = Width <= 128 ? 4 : 2;
-  constexpr int warps_here = decode_threads / 32;
-  FATHOM_CUDA_SHARED(float, warp_parts, warps_here * (Width + 2));
+  FATHOM_CUDA_SHARED(float, warp_parts, Warps * (Width + 2));
 
-  const int head = static_cast<int>(blockIdx.x % static_cast<unsigned>(s.heads));
-  const index row = blockIdx.x / static_cast<unsigned>(s.heads);
+  const int head = static_cast<int>(row_and_head % s.heads);
+  const index row = row_and_head / s.heads;
   const int sequence = static_cast<int>(row / s.queries), query = static_cast<int>(row % s.queries);
   const int seen = (s.start(sequence) + query + 1) * s.rows_per_position;
-  const int splits = static_cast<int>(gridDim.y), split = static_cast<int>(blockIdx.y);
   const int share = (seen + splits - 1) / splits, begin = split * share, end = smaller(seen, begin + share);
   const index memory = s.memory_row(sequence);
   const int warp = thread() / 32, lane = thread() % 32, first = lane % lanes * count, there = s.head_width - first;
@@ -84,11 +83,11 @@ __global__ void __launch_bounds__(decode_threads)
 
   float largest = -INFINITY, total = 0, sums[count] = {};
   FATHOM_CUDA_ROLL
-  for (int r = begin + warp * rows; r < end; r += ahead * warps_here * rows) {
+  for (int r = begin + warp * rows; r < end; r += ahead * Warps * rows) {
     float score[ahead], values[ahead][count], most = largest;
     FATHOM_CUDA_UNROLL
     for (int a = 0; a < ahead; ++a) {
-      const int at = r + a * warps_here * rows + lane / lanes;
+      const int at = r + a * Warps * rows + lane / lanes;
       float keys[count] = {};
       FATHOM_CUDA_UNROLL
       for (int n = 0; n < count; ++n) values[a][n] = 0;
@@ -104,7 +103,7 @@ __global__ void __launch_bounds__(decode_threads)
     for (int a = 0; a < ahead; ++a) {
       FATHOM_CUDA_UNROLL
       for (int n = lanes / 2; n > 0; n /= 2) score[a] += __shfl_xor_sync(0xffffffffu, score[a], n);
-      if (r + a * warps_here * rows + lane / lanes >= end) score[a] = -INFINITY;
+      if (r + a * Warps * rows + lane / lanes >= end) score[a] = -INFINITY;
       most = fmaxf(most, score[a]);
     }
     const float factor = factor_of(largest, most);
@@ -143,15 +142,15 @@ __global__ void __launch_bounds__(decode_threads)
   // The block's warps.
   float most = -INFINITY, all = 0;
   FATHOM_CUDA_UNROLL
-  for (int w = 0; w < warps_here; ++w) most = fmaxf(most, warp_parts[w * (Width + 2)]);
+  for (int w = 0; w < Warps; ++w) most = fmaxf(most, warp_parts[w * (Width + 2)]);
   FATHOM_CUDA_UNROLL
-  for (int w = 0; w < warps_here; ++w)
+  for (int w = 0; w < Warps; ++w)
     all += warp_parts[w * (Width + 2) + 1] * factor_of(warp_parts[w * (Width + 2)], most);
-  float* const part_to = splits > 1 ? parts + (static_cast<index>(blockIdx.x) * splits + split) * (Width + 2) : nullptr;
-  for (int n = thread(); n < Width; n += decode_threads) {
+  float* const part_to = splits > 1 ? parts + (row_and_head * splits + split) * (Width + 2) : nullptr;
+  for (int n = thread(); n < Width; n += 32 * Warps) {
     float sum = 0;
     FATHOM_CUDA_UNROLL
-    for (int w = 0; w < warps_here; ++w)
+    for (int w = 0; w < Warps; ++w)
       sum += warp_parts[w * (Width + 2) + 2 + n] * factor_of(warp_parts[w * (Width + 2)], most);
     if (splits > 1)
       part_to[2 + n] = sum;
@@ -162,26 +161,41 @@ __global__ void __launch_bounds__(decode_threads)
     if (splits > 1)
       part_to[0] = most, part_to[1] = all;
     else if (lse)
-      lse[blockIdx.x] = most * ln_2 + logf(all);
+      lse[row_and_head] = most * ln_2 + logf(all);
   }
 }
 
-/// out, lse = the splits of `parts` put together; a block for each row and head
+/// out, lse = the splits of `parts` put together, by a block.
 template <int Width, class T>
-__global__ void __launch_bounds__(decode_threads)
-    combine(attention_size s, int splits, const float* parts, rows_of_heads<T> out, float* lse) {
-  const int head = static_cast<int>(blockIdx.x % static_cast<unsigned>(s.heads));
-  const index row = blockIdx.x / static_cast<unsigned>(s.heads);
-  const float* const from = parts + static_cast<index>(blockIdx.x) * splits * (Width + 2);
+__device__ __forceinline__ void combine_splits(const attention_size& s, int splits, const float* parts, const rows_of_heads<T>& out,
+                                               float* lse, index row_and_head) {
+  const int head = static_cast<int>(row_and_head % s.heads);
+  const index row = row_and_head / s.heads;
+  const float* const from = parts + row_and_head * splits * (Width + 2);
   float most = -INFINITY, all = 0;
   for (int i = 0; i < splits; ++i) most = fmaxf(most, from[i * (Width + 2)]);
   for (int i = 0; i < splits; ++i) all += from[i * (Width + 2) + 1] * factor_of(from[i * (Width + 2)], most);
-  for (int n = thread(); n < s.head_width; n += decode_threads) {
+  for (int n = thread(); n < s.head_width; n += static_cast<int>(blockDim.x)) {
     float sum = 0;
     for (int i = 0; i < splits; ++i) sum += from[i * (Width + 2) + 2 + n] * factor_of(from[i * (Width + 2)], most);
     out.at(row, head)[n] = from_float<T>(sum / all);
   }
-  if (lse && thread() == 0) lse[blockIdx.x] = most * ln_2 + logf(all);
+  if (lse && thread() == 0) lse[row_and_head] = most * ln_2 + logf(all);
+}
+
+/// The same as kernels.   blocks: rows * heads, splits
+template <int Width, class T>
+__global__ void __launch_bounds__(decode_threads)
+    decode(attention_size s, rows_of_heads<const T> q, rows_of_heads<const T> k, rows_of_heads<const T> v, rows_of_heads<T> out,
+           float* lse, float* parts) {
+  decode_split<Width, decode_threads / 32>(s, q, k, v, out, lse, parts, blockIdx.x, static_cast<int>(blockIdx.y),
+                                           static_cast<int>(gridDim.y));
+}
+/// blocks: rows * heads
+template <int Width, class T>
+__global__ void __launch_bounds__(decode_threads)
+    combine(attention_size s, int splits, const float* parts, rows_of_heads<T> out, float* lse) {
+  combine_splits<Width>(s, splits, parts, out, lse, blockIdx.x);
 }
 
 }  // namespace fathom::cuda::attention

@@ -21,7 +21,7 @@ inline constexpr int plain_threads = 256;
 
 template <int Width>
 struct plain_block {
-  static constexpr int left = Width <= 64 ? 64 : Width == 128 ? 32 : 16, right = Width <= 128 ? 32 : 16;
+  static constexpr int left = Width <= 64 ? 64 : Width == 128 ? 32 : 16, right = Width <= 64 ? 32 : 16;
   static constexpr int row = Width + 4, weight_row = right + 4;  // from one row to the next
   static constexpr int i = left / 16, j = right / 16, c = Width / 16;  // of a thread: left rows, right rows, columns
   static constexpr std::size_t forward_shared = sizeof(float) * ((left + 4 * right) * row + left * weight_row);

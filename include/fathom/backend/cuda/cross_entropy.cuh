@@ -9,6 +9,7 @@ namespace fathom::cuda {
 
 namespace kernel {
 
+template <class = void>
 __global__ void cross_entropy_rows(index columns, const float* logits, index stride, const token* targets, float* losses,
                                    float* lse) {
   const index i = blockIdx.x;
@@ -33,6 +34,7 @@ __global__ void cross_entropy_rows(index columns, const float* logits, index str
 }
 
 /// `rounded`: a copy for the products that follow; or null
+template <class = void>
 __global__ void cross_entropy_rows_backward(index columns, float* logits, index stride, const token* targets, const float* lse,
                                             float scale, bf16* rounded, index rounded_stride) {
   const index i = blockIdx.x;
@@ -57,7 +59,7 @@ template <class C>
 void cross_entropy_forward(const context<C>& on, matrix_in logits, std::span<const token> targets, float* losses, float* lse) {
   on.begin();
   launch("cross_entropy_forward", {static_cast<unsigned>(logits.rows), detail::threads_of_row(logits.columns)}, on.stream(),
-         &kernel::cross_entropy_rows, logits.columns, logits.data, logits.stride, targets.data(), losses, lse);
+         &kernel::cross_entropy_rows<>, logits.columns, logits.data, logits.stride, targets.data(), losses, lse);
 }
 /// logits become their gradient: scale (softmax(logits) - onehot(target)); 0 where the target is -1
 template <class C>
@@ -66,7 +68,7 @@ void cross_entropy_backward(const context<C>& on, matrix_out logits, std::span<c
   on.begin();
   const matrix<bf16> rounded = detail::room_for_copy(on, logits);
   launch("cross_entropy_backward", {static_cast<unsigned>(logits.rows), detail::threads_of_row(logits.columns)}, on.stream(),
-         &kernel::cross_entropy_rows_backward, logits.columns, logits.data, logits.stride, targets.data(), lse, scale,
+         &kernel::cross_entropy_rows_backward<>, logits.columns, logits.data, logits.stride, targets.data(), lse, scale,
          rounded.data, rounded.stride);
 }
 

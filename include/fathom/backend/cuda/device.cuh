@@ -111,6 +111,38 @@ __device__ __forceinline__ unsigned opaque(unsigned x) {
   return x;
 }
 
+// ---- Blocks that wait for each other ---------------------------------------------------------------------------------
+
+/// ++*counter in global memory; returns what it was. What the block's threads wrote before their last barrier is there for whoever
+/// sees the new number with one of these two.
+__device__ __forceinline__ unsigned arrive(unsigned* counter) {
+#if defined(FATHOM_CUDA_EMULATION)
+  return atomicAdd(counter, 1u);
+#else
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(__cvta_generic_to_global(counter)) : "memory");
+  return before;
+#endif
+}
+/// Waits until as many have arrived.
+__device__ __forceinline__ void wait_for_arrivals(const unsigned* counter, unsigned count) {
+#if defined(FATHOM_CUDA_EMULATION)
+  while (*const_cast<const volatile unsigned*>(counter) < count) emulation::yield();
+#else
+  unsigned now;
+  do
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(__cvta_generic_to_global(counter)) : "memory");
+  while (now < count);
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
+#endif
+}
+/// Begins to bring the 128 bytes around an address in global memory into the second-level cache.
+__device__ __forceinline__ void prefetch([[maybe_unused]] const void* from) {
+#if !defined(FATHOM_CUDA_EMULATION)
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
+#endif
+}
+
 // ---- Numbers ---------------------------------------------------------------------------------------------------------
 
 /// Two numbers rounded to bf16 (to nearest, ties to even) in one word, the first in its lower half.
@@ -196,6 +228,7 @@ struct launch_shape {
   dim3 grid, block;
   std::size_t shared = 0;    // bytes of dynamic shared memory
   bool cooperative = false;  // all blocks at once, so that they can wait for each other
+  std::size_t most_shared = 0;  // where `shared` is not the same in every launch of a kernel: the most that it may be
 };
 
 #if !defined(FATHOM_CUDA_EMULATION) || defined(FATHOM_CUDA_LIBRARY)  // tests/cuda_library.hpp
@@ -206,7 +239,8 @@ void check(cudaError_t status, const Pieces&... what) {
 }
 #endif
 
-/// Starts kernel(arguments...) on the stream; `operation` is what an error calls it.
+/// Starts kernel(arguments...) on the stream; `operation` is what an error calls it. Every kernel is a template, if only of <class
+/// = void>: others would be defined in each translation unit anew, and could not be linked; nvcc has no inline ones.
 template <class... P, class... A>
 void launch(const char* operation, const launch_shape& s, [[maybe_unused]] cudaStream_t stream, void (*kernel)(P...),
             A&&... arguments) {
@@ -219,8 +253,10 @@ void launch(const char* operation, const launch_shape& s, [[maybe_unused]] cudaS
             s.block.x * s.block.y * s.block.z, " threads with ", s.shared, " bytes of shared memory");
   };
   const void* const function = reinterpret_cast<const void*>(kernel);
-  if (s.shared > 48 * 1024)
-    checked(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(s.shared)));
+  // More than 48 KB, with what the kernel has besides, must be asked for. That belongs to the kernel, which several threads of the
+  // host may launch, and so has to be the same every time.
+  if (const std::size_t most = s.most_shared ? s.most_shared : s.shared; most > 32 * 1024)
+    checked(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most)));
   std::tuple<std::remove_cv_t<P>...> values(static_cast<P>(arguments)...);
   std::apply(
       [&](auto&... value) {

@@ -126,6 +126,7 @@ struct gelu_gradient_element {
 inline constexpr float layer_norm_eps = 1e-5f;
 
 /// `rounded`: a copy of y for the product that follows; or null
+template <class = void>
 __global__ void layer_norm_rows(index rows, index columns, const float* x, index x_stride, const float* gain, const float* bias,
                                 float* y, index y_stride, float* mean, float* rstd, bf16* rounded, index rounded_stride) {
   const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
@@ -151,6 +152,7 @@ __global__ void layer_norm_rows(index rows, index columns, const float* x, index
 }
 
 /// dx += rstd (g - mean of g - normed (mean of g normed)), g = dy gain, normed = (x - mean) rstd
+template <class = void>
 __global__ void layer_norm_rows_backward(index rows, index columns, const float* x, index x_stride, const float* gain,
                                          const float* mean, const float* rstd, const float* dy, index dy_stride, float* dx,
                                          index dx_stride) {
@@ -227,6 +229,7 @@ __global__ void add_partials(index columns, index slices, const float* partial, 
 }
 
 /// total = the sum of x [count], by one block
+template <class = void>
 __global__ void sum_in_double(const float* x, index count, double* total) {
   double sum = 0;
   for (index i = threadIdx.x; i < count; i += blockDim.x) sum += static_cast<double>(x[i]);
@@ -338,7 +341,7 @@ void layer_norm_forward(const context<C>& on, matrix_in x, const float* gain, co
                         float* rstd) {
   on.begin();
   const matrix<bf16> rounded = detail::room_for_copy(on, y);
-  launch("layer_norm_forward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows, x.rows, x.columns,
+  launch("layer_norm_forward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows<>, x.rows, x.columns,
          x.data, x.stride, gain, bias, y.data, y.stride, mean, rstd, rounded.data, rounded.stride);
 }
 /// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well
@@ -346,7 +349,7 @@ template <class C>
 void layer_norm_backward(const context<C>& on, matrix_in x, const float* gain, const float* mean, const float* rstd, matrix_in dy,
                          matrix_out dx, float* dgain, float* dbias) {
   on.begin();
-  launch("layer_norm_backward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows_backward, x.rows,
+  launch("layer_norm_backward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows_backward<>, x.rows,
          x.columns, x.data, x.stride, gain, mean, rstd, dy.data, dy.stride, dx.data, dx.stride);
   detail::add_column_sums(on, "layer_norm_backward", x.rows, x.columns,
                           kernel::sums_of_layer_norm{x.data, x.stride, mean, rstd, dy.data, dy.stride}, dgain, dbias);
@@ -356,7 +359,7 @@ void layer_norm_backward(const context<C>& on, matrix_in x, const float* gain, c
 template <class C>
 void sum(const context<C>& on, const float* x, index count, double* total) {
   on.begin();
-  launch("sum", {1, 1024}, on.stream(), &kernel::sum_in_double, x, count, total);
+  launch("sum", {1, 1024}, on.stream(), &kernel::sum_in_double<>, x, count, total);
 }
 
 }  // namespace fathom::cuda

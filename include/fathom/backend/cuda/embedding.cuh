@@ -34,6 +34,7 @@ struct embed_element {
 inline constexpr int sort_threads = 256;
 
 /// order [count]: the rows by token, and rows of one token as they come. Every thread finds the place of one row.
+template <class = void>
 __global__ void sort_rows(const token* tokens, int count, int* order) {
   FATHOM_CUDA_SHARED(token, others, sort_threads);
   const int lane = static_cast<int>(threadIdx.x), i = static_cast<int>(blockIdx.x) * sort_threads + lane;
@@ -53,6 +54,7 @@ inline constexpr index rows_per_piece = 32;
 
 /// Piece p is the rows order[p * 32], ..., of which those of one token are a run. A run that lies within a piece is added to
 /// the table. Of longer ones, what lies in a piece goes to heads[p] if they began before it, else to tails[p].
+template <class = void>
 __global__ void add_runs(const token* tokens, const int* order, index count, const float* dx, index stride, index columns,
                          float* table, float* heads, float* tails) {
   const index j = static_cast<index>(blockIdx.x) * blockDim.x + threadIdx.x, piece = blockIdx.y;
@@ -76,6 +78,7 @@ __global__ void add_runs(const token* tokens, const int* order, index count, con
   }
 }
 /// The runs that are longer than a piece: each is added up by the piece that it begins in.
+template <class = void>
 __global__ void add_long_runs(const token* tokens, const int* order, index count, index columns, const float* heads,
                               const float* tails, float* table) {
   const index j = static_cast<index>(blockIdx.x) * blockDim.x + threadIdx.x, piece = blockIdx.y;
@@ -130,11 +133,11 @@ void embedding_backward(const context<C>& on, const extent& e, std::span<const t
   float* const heads = on.template scratch<float>(pieces * columns);
   float* const tails = on.template scratch<float>(pieces * columns);
   launch("embedding_backward", {detail::blocks_of(rows, kernel::sort_threads), kernel::sort_threads}, on.stream(),
-         &kernel::sort_rows, tokens.data(), static_cast<int>(rows), order);
+         &kernel::sort_rows<>, tokens.data(), static_cast<int>(rows), order);
   const launch_shape shape{{detail::blocks_of(columns, 128), static_cast<unsigned>(pieces)}, 128};
-  launch("embedding_backward", shape, on.stream(), &kernel::add_runs, tokens.data(), static_cast<const int*>(order), rows,
+  launch("embedding_backward", shape, on.stream(), &kernel::add_runs<>, tokens.data(), static_cast<const int*>(order), rows,
          dx.data, dx.stride, columns, dwte.data(), heads, tails);
-  launch("embedding_backward", shape, on.stream(), &kernel::add_long_runs, tokens.data(), static_cast<const int*>(order), rows,
+  launch("embedding_backward", shape, on.stream(), &kernel::add_long_runs<>, tokens.data(), static_cast<const int*>(order), rows,
          columns, static_cast<const float*>(heads), static_cast<const float*>(tails), dwte.data());
   detail::for_elements(on, "embedding_backward", e.tokens, columns, false,
                        kernel::add_position{dx.data, dx.stride, e.sequences, e.tokens, dwpe.data(), columns});

@@ -224,6 +224,10 @@ struct product_task {
   const cublasStatus_t status =
       cublasLtMatmul(on.blas(), plan->operation, &one, t.right, plan->a, t.left, plan->b, &weight, c, plan->c, t.y.data, plan->d,
                      &plan->algorithm, on.workspace(), gpu::workspace_bytes, on.stream());
+  if (status != CUBLAS_STATUS_SUCCESS && t.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {  // it can without, perhaps
+    plan->is_possible = false;
+    return false;
+  }
   if (status != CUBLAS_STATUS_SUCCESS)
     fail("cuda: ", t.operation, " [", t.left_rows, ", ", t.left_columns, "] with [", t.right_rows, ", ", t.right_columns,
          "] to [", t.y.rows, ", ", t.y.columns, "]: ", cublasLtGetStatusString(status));
@@ -274,7 +278,8 @@ void product(const context<Compute>& on, const char* operation, matrix<const T> 
   if constexpr (std::is_same_v<Rest, kernel::as_it_is>) {
     if (!try_product(on.on(), task)) fail("cuda: ", operation, " to [", y.rows, ", ", y.columns, "]: cuBLASLt has no algorithm");
   } else {
-    if (may_fuse<Compute, Rest> && try_product(on.on(), task)) return;
+    // cuBLASLt wants whole 8 columns of what GELU is applied to.
+    if (may_fuse<Compute, Rest> && task.before_stride % 8 == 0 && try_product(on.on(), task)) return;
     task.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     task.bias = task.before = nullptr;
     task.before_stride = 0;
@@ -295,19 +300,17 @@ struct sixteen_bytes;
 template <>
 struct sixteen_bytes<float> {
   static constexpr int count = 4;
-  __device__ static void load(const float* from, float (&to)[4]) {
-    const float4 v = *reinterpret_cast<const float4*>(from);
-    to[0] = v.x;
-    to[1] = v.y;
-    to[2] = v.z;
-    to[3] = v.w;
+  __device__ static void widen(const uint4& v, float (&to)[4]) {
+    to[0] = __uint_as_float(v.x);
+    to[1] = __uint_as_float(v.y);
+    to[2] = __uint_as_float(v.z);
+    to[3] = __uint_as_float(v.w);
   }
 };
 template <>
 struct sixteen_bytes<bf16> {
   static constexpr int count = 8;
-  __device__ static void load(const bf16* from, float (&to)[8]) {
-    const uint4 v = *reinterpret_cast<const uint4*>(from);
+  __device__ static void widen(const uint4& v, float (&to)[8]) {
     const std::uint32_t words[4] = {v.x, v.y, v.z, v.w};
     FATHOM_CUDA_UNROLL
     for (int i = 0; i < 4; ++i) {
@@ -333,7 +336,7 @@ __global__ void few_rows(index depth, index columns, bool aligned, const float* 
   const index whole = aligned ? depth / together * together : 0;
   for (index k = lane * together; k < whole; k += 32 * together) {
     float v[together];
-    sixteen_bytes<P>::load(weights + k, v);
+    sixteen_bytes<P>::widen(*reinterpret_cast<const uint4*>(weights + k), v);
     FATHOM_CUDA_UNROLL
     for (int r = 0; r < Rows; ++r) {
       FATHOM_CUDA_UNROLL

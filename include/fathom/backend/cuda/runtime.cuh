@@ -12,6 +12,7 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "fathom/backend/cuda/device.cuh"
 #include "fathom/core/error.hpp"
 #include "fathom/core/matrix.hpp"
+#include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom::cuda {
@@ -74,11 +76,22 @@ struct memory {
   static void copy(void* to, const void* from, std::size_t bytes) {
     settle("before a copy", bytes);
     check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "a copy of ", bytes, " bytes");
+    settle("a copy", bytes);  // which may return while the last bytes are on their way
   }
 
  private:
   /// Streams of this library do not wait for the one that these calls go to, nor it for them.
-  static void settle(const char* what, std::size_t bytes) { check(cudaDeviceSynchronize(), what, " of ", bytes, " bytes"); }
+  static void settle(const char* what, std::size_t bytes) {
+    const std::lock_guard nobody_records(recording_now());
+    check(cudaDeviceSynchronize(), what, " of ", bytes, " bytes");
+  }
+
+ public:
+  /// Held while any thread records: nobody may wait for the whole device then.
+  [[nodiscard]] static std::recursive_mutex& recording_now() {
+    static std::recursive_mutex one;
+    return one;
+  }
 };
 
 struct product_plan;  // matmul.cuh
@@ -92,6 +105,7 @@ class gpu {
     check(cudaGetDevice(&number_), "which GPU");
     check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, number_), "multiprocessors");
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream");
+    for (upload_slot& slot : uploads_) check(cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming), "an event");
     check_cublas(cublasLtCreate(&blas_), "cuBLASLt");
     check(cudaMalloc(&workspace_, workspace_bytes), "workspace of ", workspace_bytes, " bytes");
   }
@@ -100,6 +114,7 @@ class gpu {
   ~gpu() {
     plans.clear();
     static_cast<void>(cudaStreamSynchronize(stream_));
+    for (const upload_slot& slot : uploads_) static_cast<void>(cudaEventDestroy(slot.done));
     for (void* const block : scratch_) static_cast<void>(cudaFree(block));
     static_cast<void>(cudaFree(workspace_));
     static_cast<void>(cublasLtDestroy(blas_));
@@ -121,13 +136,20 @@ class gpu {
   [[nodiscard]] void* workspace() const { return workspace_; }
 
   void wait(const char* what) const { check(cudaStreamSynchronize(stream_), what); }
-  /// From the host's memory; what is there may change as soon as this returns.
+  /// From the host's memory; what is there may change as soon as this returns. Goes through one of two pinned buffers, so that
+  /// nobody waits but for the upload before the last.
   void upload(void* to, const void* from, std::size_t bytes) const {
-    if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "upload of ", bytes, " bytes");
+    if (bytes == 0) return;
+    upload_slot& slot = uploads_[next_upload_++ % uploads_.size()];
+    check(cudaEventSynchronize(slot.done), "an upload");
+    if (slot.memory.bytes().size() < bytes) slot.memory = buffer_in<pinned_memory>(bytes);
+    std::memcpy(slot.memory.bytes().data(), from, bytes);
+    check(cudaMemcpyAsync(to, slot.memory.bytes().data(), bytes, cudaMemcpyHostToDevice, stream()), "upload of ", bytes, " bytes");
+    check(cudaEventRecord(slot.done, stream()), "an upload");
   }
   /// Into the host's memory; waits for it.
   void download(void* to, const void* from, std::size_t bytes) const {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "download of ", bytes, " bytes");
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()), "download of ", bytes, " bytes");
     wait("download");
   }
 
@@ -178,6 +200,28 @@ class gpu {
   /// Records what f() tells the stream, instead of doing it.
   template <class F>
   [[nodiscard]] cudaGraphExec_t record(const F& f) {
+    const cudaGraph_t graph = capture(f);
+    cudaGraphExec_t work = nullptr;
+    const cudaError_t status = cudaGraphInstantiate(&work, graph, 0);
+    static_cast<void>(cudaGraphDestroy(graph));
+    check(status, "a recording");
+    return work;
+  }
+  /// Whether f() tells the stream nothing; it is not done in any case.
+  template <class F>
+  [[nodiscard]] bool tells_nothing(const F& f) {
+    std::size_t count = 0;
+    const cudaGraph_t graph = capture(f);
+    const cudaError_t status = cudaGraphGetNodes(graph, nullptr, &count);
+    static_cast<void>(cudaGraphDestroy(graph));
+    check(status, "a recording");
+    return count == 0;
+  }
+
+ private:
+  template <class F>
+  [[nodiscard]] cudaGraph_t capture(const F& f) {
+    const std::lock_guard others_wait(memory::recording_now());
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "beginning to record");
     recording_ = true;
     cudaGraph_t graph = nullptr;
@@ -191,14 +235,9 @@ class gpu {
     }
     recording_ = false;
     check(cudaStreamEndCapture(stream_, &graph), "recording");
-    cudaGraphExec_t work = nullptr;
-    const cudaError_t status = cudaGraphInstantiate(&work, graph, 0);
-    static_cast<void>(cudaGraphDestroy(graph));
-    check(status, "a recording");
-    return work;
+    return graph;
   }
 
- private:
   int number_ = 0, processors_ = 0;
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;
@@ -206,6 +245,13 @@ class gpu {
   std::vector<void*> scratch_;  // the last is in use
   std::size_t size_ = 0, used_ = 0, kept_ = 0;
   bool recording_ = false;
+
+  struct upload_slot {
+    buffer_in<pinned_memory> memory;
+    cudaEvent_t done = nullptr;
+  };
+  mutable std::array<upload_slot, 2> uploads_;
+  mutable std::size_t next_upload_ = 0;
 };
 
 /// Work that is repeated: done once as it is, then recorded as a CUDA graph, and played back from then on. `key` is all that
