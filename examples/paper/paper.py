@@ -296,10 +296,15 @@ def ablation_runs(results, kind):
             for seed in ABLATION_SEEDS for variant in ABLATIONS]
 
 
+def by_seed(runs_of, results, kinds):
+    """The first seed of every kind first, so that an experiment that is stopped has shown something of all of them."""
+    return sorted((run for kind in kinds for run in runs_of(results, kind)), key=lambda run: run.seed)
+
+
 def ablations(results, kinds, jobs):
-    for kind in (kind for kind in kinds if kind in ABLATED_KINDS):
-        sweep(results, [kind], jobs)
-        perform(ablation_runs(results, kind), results, jobs)
+    kinds = [kind for kind in kinds if kind in ABLATED_KINDS]
+    sweep(results, kinds, jobs)
+    perform(by_seed(ablation_runs, results, kinds), results, jobs)
 
 
 def scaling_runs(results, kind):
@@ -308,10 +313,10 @@ def scaling_runs(results, kind):
 
 
 def scaling(results, kinds, jobs):
-    for kind in (kind for kind in kinds if kind in ABLATED_KINDS):
-        sweep(results, [kind], jobs)
-        perform([run for pair in SCALES for run in sweep_runs(results, kind, pair)], results, jobs)
-        perform(scaling_runs(results, kind), results, jobs)
+    kinds = [kind for kind in kinds if kind in ABLATED_KINDS]
+    sweep(results, kinds, jobs)
+    perform([run for kind in kinds for pair in SCALES for run in sweep_runs(results, kind, pair)], results, jobs)
+    perform(by_seed(scaling_runs, results, kinds), results, jobs)
 
 
 SPEED_ROUNDS = 5
