@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -272,22 +273,49 @@ def sweep(results, kinds, jobs):
             perform(sweep_runs(results, kind, COMPARED), results, jobs)
 
 
+def compared(results, kind, rate, variants=None):
+    return [planned(kind, variant, seed, rate, COMPARISON_TOKENS) for seed in SEEDS for variant in variants or COMPARED]
+
+
+def mean_nll(results, runs):
+    return statistics.fmean(results.value(run, "best_validation_nll") for run in runs)
+
+
+def shared_rates(results, kind):
+    """Rates that every variant is compared at: the one that the sweep found for plain; and that of another variant, where this
+    has come further with it than with plain's. Sweeps are short, and plain may come further with it as well."""
+    first = best_rate(results, kind, "plain")
+    rates = [first]
+    for variant in COMPARED:
+        own = best_rate(results, kind, variant)
+        with_own, with_first = (compared(results, kind, rate, [variant]) for rate in (own, first))
+        if own not in rates and all(run in results.runs for run in with_own + with_first):
+            if mean_nll(results, with_own) < mean_nll(results, with_first):
+                rates.append(own)
+    return rates
+
+
 def comparison_runs(results, kind):
-    """Every variant at the rate that the sweep found for it, and where that is not plain's, at plain's as well."""
-    own = [planned(kind, variant, seed, best_rate(results, kind, variant), COMPARISON_TOKENS) for seed in SEEDS
-           for variant in COMPARED]
-    return own + [run for run in at_plains_rate(results, kind) if run not in own]
+    """Every variant at the rate that the sweep found for it, and at those that are shared."""
+    own = [run for variant in COMPARED for run in compared(results, kind, best_rate(results, kind, variant), [variant])]
+    own.sort(key=lambda run: run.seed)
+    shared = [run for rate in shared_rates(results, kind) for run in compared(results, kind, rate)]
+    return own + [run for run in shared if run not in own]
 
 
-def at_plains_rate(results, kind):
-    return [planned(kind, variant, seed, best_rate(results, kind, "plain"), COMPARISON_TOKENS) for seed in SEEDS
-            for variant in COMPARED]
+def at_best_shared_rate(results, kind):
+    """The runs at the shared rate that is plain's best."""
+    plain = {rate: compared(results, kind, rate, ["plain"]) for rate in shared_rates(results, kind)}
+    done = [rate for rate, runs in plain.items() if all(run in results.runs for run in runs)]
+    rate = min(done, key=lambda rate: mean_nll(results, plain[rate])) if done else best_rate(results, kind, "plain")
+    return compared(results, kind, rate)
 
 
 def comparison(results, kinds, jobs):
     for kind in kinds:
         sweep(results, [kind], jobs)
-        perform(comparison_runs(results, kind), results, jobs)
+        while any(run not in results.runs for run in comparison_runs(results, kind)):
+            perform(comparison_runs(results, kind), results, jobs)
 
 
 def ablation_runs(results, kind):
@@ -296,10 +324,15 @@ def ablation_runs(results, kind):
             for seed in ABLATION_SEEDS for variant in ABLATIONS]
 
 
+def by_seed(runs_of, results, kinds):
+    """The first seed of every kind first, so that an experiment that is stopped has shown something of all of them."""
+    return sorted((run for kind in kinds for run in runs_of(results, kind)), key=lambda run: run.seed)
+
+
 def ablations(results, kinds, jobs):
-    for kind in (kind for kind in kinds if kind in ABLATED_KINDS):
-        sweep(results, [kind], jobs)
-        perform(ablation_runs(results, kind), results, jobs)
+    kinds = [kind for kind in kinds if kind in ABLATED_KINDS]
+    sweep(results, kinds, jobs)
+    perform(by_seed(ablation_runs, results, kinds), results, jobs)
 
 
 def scaling_runs(results, kind):
@@ -308,10 +341,10 @@ def scaling_runs(results, kind):
 
 
 def scaling(results, kinds, jobs):
-    for kind in (kind for kind in kinds if kind in ABLATED_KINDS):
-        sweep(results, [kind], jobs)
-        perform([run for pair in SCALES for run in sweep_runs(results, kind, pair)], results, jobs)
-        perform(scaling_runs(results, kind), results, jobs)
+    kinds = [kind for kind in kinds if kind in ABLATED_KINDS]
+    sweep(results, kinds, jobs)
+    perform([run for kind in kinds for pair in SCALES for run in sweep_runs(results, kind, pair)], results, jobs)
+    perform(by_seed(scaling_runs, results, kinds), results, jobs)
 
 
 SPEED_ROUNDS = 5
@@ -342,7 +375,7 @@ def look(results, kinds, jobs):
     """What the models of the comparison look at; needs the weights, which stay in build/paper/runs."""
     for kind in kinds:
         build([f"paper_look_{kind}_{variant}" for variant in LOOKED_AT])
-        for run in at_plains_rate(results, kind):
+        for run in at_best_shared_rate(results, kind):
             if run.variant not in LOOKED_AT:
                 continue
             weights = folder_of(run) / "best.safetensors"
@@ -367,7 +400,7 @@ def write_report(results, kinds):
     rows = report.comparison(results, when_swept(comparison_runs), kinds, COMPARED)
     if rows:
         (results.folder / "comparison.md").write_text(report.markdown(rows))
-    report.curves_figure(results, when_swept(at_plains_rate), kinds, COMPARED)
+    report.curves_figure(results, when_swept(at_best_shared_rate), kinds, COMPARED)
     for name, runs_of, variants in ("ablations", ablation_runs, ["plain", "zero"]), ("scaling", scaling_runs, sum(SCALES, ())):
         kinds_done = [k for k in ABLATED_KINDS if all(run in results.runs for run in sweep_runs(results, k, variants))]
         report.pairs(results, name, {kind: runs_of(results, kind) for kind in kinds_done},

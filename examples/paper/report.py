@@ -68,14 +68,19 @@ def number(value, digits=4):
 
 
 def comparison(results, runs_of, kinds, variants):
-    """A row for each kind, variant and rate that was run; paired differences are to `plain` of the same seed."""
+    """A row for each kind, variant and rate that was run; paired differences are to `plain` of the same seed, with the same rate
+    where it was run with that one."""
     curves, speeds, rows = curves_of(results), speeds_of(results), []
     for kind in kinds:
         done = runs_of(kind)
-        plain = {run.seed: run for run in done if run.variant == "plain"}
+        plain_at = defaultdict(dict)
+        for run in done:
+            if run.variant == "plain":
+                plain_at[run.rate][run.seed] = run
         order = sorted({(variants.index(run.variant), run.rate) for run in done})
         for variant, rate in ((variants[n], rate) for n, rate in order):
             runs = {run.seed: run for run in done if (run.variant, run.rate) == (variant, rate)}
+            plain = plain_at.get(rate) or next(iter(plain_at.values()), {})
             some = results.runs[next(iter(runs.values()))]
             validation = [results.value(run, "best_validation_nll") for run in runs.values()]
             test = [results.value(run, "test_nll") for run in runs.values()]

@@ -91,9 +91,15 @@ void run(const options& o) {
   // The last weights are one of those to choose from, on the same tokens as the others.
   const double last = fathom::evaluate<net>(trainer.weights(), validation.all(), tape, batch, net::context, 16);
   keep_best(steps, last);
-  const auto chosen = fathom::make<net::parameters>();
-  fathom::load(best_file, *chosen);
   const auto nll = [&](const auto& weights, const auto& data) { return fathom::evaluate<net>(weights, data.all(), tape, batch); };
+  const double last_test = nll(trainer.weights(), test);
+  double best_validation = result.validation_nll, best_test = last_test;
+  if (best_step != steps) {
+    const auto chosen = fathom::make<net::parameters>();
+    fathom::load(best_file, *chosen);
+    best_validation = nll(*chosen, validation);
+    best_test = nll(*chosen, test);
+  }
   const nlohmann::ordered_json summary = {
       {"kind", PAPER_KIND},
       {"variant", PAPER_VARIANT},
@@ -107,9 +113,9 @@ void run(const options& o) {
       {"validation_nll", result.validation_nll},
       {"last_validation_nll_on_curve", last},
       {"best_step", best_step},
-      {"best_validation_nll", nll(*chosen, validation)},
-      {"test_nll", nll(*chosen, test)},
-      {"last_test_nll", nll(trainer.weights(), test)},
+      {"best_validation_nll", best_validation},
+      {"test_nll", best_test},
+      {"last_test_nll", last_test},
       {"seconds", busy},
       {"compute", fathom::cpu::has_bf16_products ? "bf16 products" : "float"},
   };

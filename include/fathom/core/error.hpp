@@ -19,8 +19,9 @@ class error : public std::runtime_error {
 #endif
 
 namespace detail {
+// Errors and reports are rare: the compiler is told so, and makes them small instead of fast, which also takes it less time.
 template <class Piece>
-void append(std::string& text, const Piece& piece) {
+[[gnu::cold, gnu::noinline]] void append(std::string& text, const Piece& piece) {
   if constexpr (std::is_convertible_v<const Piece&, std::string_view>) {
     text += std::string_view(piece);
   } else if constexpr (std::is_same_v<Piece, char>) {
@@ -37,7 +38,7 @@ void append(std::string& text, const Piece& piece) {
 
 /// The pieces, strings and numbers, one after the other.
 template <class... Pieces>
-[[nodiscard]] std::string join(const Pieces&... pieces) {
+[[nodiscard, gnu::cold, gnu::noinline]] std::string join(const Pieces&... pieces) {
   std::string text;
   (detail::append(text, pieces), ...);
   return text;
@@ -45,7 +46,7 @@ template <class... Pieces>
 
 /// Every error of the library passes here: throws fathom::error, or, in a build without exceptions, prints and aborts.
 template <class... Pieces>
-[[noreturn]] void fail(const Pieces&... pieces) {
+[[noreturn, gnu::cold, gnu::noinline]] void fail(const Pieces&... pieces) {
 #if defined(__cpp_exceptions)
   throw error(join(pieces...));
 #else

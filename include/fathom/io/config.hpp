@@ -41,9 +41,9 @@ template <class Value, class Names>
 }  // namespace detail
 
 /// The architecture that a config stands for. zero_init is not part of it: it only says how training begins.
-[[nodiscard]] inline nlohmann::ordered_json to_json(const config& given) {
+[[nodiscard]] inline nlohmann::json to_json(const config& given) {
   const config c = normalized(given);
-  nlohmann::ordered_json json{{"vocab", c.vocab}, {"context", c.context}, {"width", c.width}, {"depth", c.depth},
+  nlohmann::json json{{"vocab", c.vocab}, {"context", c.context}, {"width", c.width}, {"depth", c.depth},
                               {"heads", c.heads}};
   if (c.hidden % c.width == 0)
     json["mlp_ratio"] = c.hidden / c.width;
@@ -54,7 +54,7 @@ template <class Value, class Names>
   json["shortcut"] = nullptr;
   if (c.shortcut.depths.empty()) return json;
   auto& s = json["shortcut"];
-  s["depths"] = nlohmann::ordered_json::array();
+  s["depths"] = nlohmann::json::array();
   for (int n = 0; n < c.shortcut.depths.count(); ++n) s["depths"].push_back(c.shortcut.depths[n]);
   s["features"] = detail::name_of(c.shortcut.features, detail::feature_names);
   if (c.shortcut.features == feature_map::mlp) s["hidden"] = c.shortcut.hidden;
@@ -64,14 +64,14 @@ template <class Value, class Names>
 
 /// What the two configs, as JSON, say differently, as "key: expected X, found Y" lines; empty when they agree. Only keys
 /// that `expected` has are looked at, and in a shortcut without feature MLP `hidden` is not.
-[[nodiscard]] inline std::string differences(const nlohmann::ordered_json& expected, const nlohmann::json& found,
+[[nodiscard]] inline std::string differences(const nlohmann::json& expected, const nlohmann::json& found,
                                              const std::string& prefix = "") {
   std::string text;
   for (const auto& [key, value] : expected.items()) {
     const bool present = found.is_object() && found.contains(key);
     if (value.is_object() && present && found[key].is_object())
       text += differences(value, found[key], prefix + key + ".");
-    else if (!present || nlohmann::json(value) != found[key])
+    else if (!present || value != found[key])
       text += join("\n  config ", prefix, key, ": expected ", value.dump(), ", found ",
                    present ? detail::shown(found[key]) : "nothing");
   }

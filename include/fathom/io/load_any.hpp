@@ -14,6 +14,7 @@
 #include "fathom/core/memory.hpp"
 #include "fathom/io/config.hpp"
 #include "fathom/io/file.hpp"
+#include "fathom/io/json.hpp"
 #include "fathom/io/safetensors.hpp"
 #include "fathom/io/weights.hpp"
 
@@ -30,8 +31,8 @@ namespace io {
 /// in what each of them differs.
 template <class... Models>
 [[nodiscard]] std::size_t index_of_model(std::string_view config, const std::string& where) {
-  const nlohmann::ordered_json known[] = {to_json(Models::architecture::configuration)...};
-  const auto found = nlohmann::json::parse(config, nullptr, false);
+  const nlohmann::json known[] = {to_json(Models::architecture::configuration)...};
+  const auto found = parse_json(config);
   if (!found.is_object()) fail(where, ": is not a JSON object; expected a config");
   std::string problems;
   for (std::size_t i = 0; i < sizeof...(Models); ++i) {

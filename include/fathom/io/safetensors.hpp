@@ -8,7 +8,6 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +20,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/io/file.hpp"
+#include "fathom/io/json.hpp"
 
 namespace fathom::io {
 
@@ -143,20 +143,9 @@ class safetensors_file {
   }
 
   [[nodiscard]] nlohmann::json parse(std::span<const std::byte> text) const {
-    std::vector<std::set<std::string>> open;  // the keys of every object that is being read
     std::string twice;
-    const auto watch = [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-      using at = nlohmann::json::parse_event_t;
-      if (event == at::object_start) open.emplace_back();
-      if (event == at::object_end) open.pop_back();
-      if (event == at::key && !open.back().insert(value.get<std::string>()).second) twice = value.get<std::string>();
-      return true;
-    };
-    const auto* first = reinterpret_cast<const char*>(text.data());
-    auto header = nlohmann::json::parse(first, first + text.size(), watch, false);
-    // The parser takes a zero byte for the end of the text, and so would not see what comes after it.
-    if (header.is_discarded() || std::find(first, first + text.size(), '\0') != first + text.size())
-      invalid("its header is not JSON");
+    auto header = parse_json({reinterpret_cast<const char*>(text.data()), text.size()}, &twice);
+    if (header.is_discarded()) invalid("its header is not JSON");
     if (!header.is_object()) invalid("its header is not a JSON object");
     if (!twice.empty()) invalid("its header has \"", twice, "\" twice");
     return header;
@@ -230,7 +219,7 @@ class safetensors_file {
 inline void write_safetensors(const std::filesystem::path& path,
                               const std::vector<std::pair<std::string, stored_tensor>>& tensors,
                               const std::map<std::string, std::string>& metadata) {
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  nlohmann::json header = nlohmann::json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::size_t offset = 0;
   for (const auto& [name, tensor] : tensors) {

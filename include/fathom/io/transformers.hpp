@@ -16,6 +16,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/io/config.hpp"
 #include "fathom/io/file.hpp"
+#include "fathom/io/json.hpp"
 #include "fathom/io/safetensors.hpp"
 #include "fathom/model/config.hpp"
 
@@ -61,7 +62,8 @@ struct transformers_key {
     const bool present = found.contains(key.name);
     const nlohmann::json& value = present ? found[key.name] : key.standard;  // not copied: it may be deeply nested
     const bool agrees = std::find(key.accepted.begin(), key.accepted.end(), value) != key.accepted.end();
-    const bool number = value.is_number_integer() && value > 0 && value <= INT32_MAX;
+    const std::int64_t count = value.is_number_integer() ? value.get<std::int64_t>() : 0;
+    const bool number = count > 0 && count <= INT32_MAX;
     if (key.member && (number || value.is_boolean()))
       members += join(members.empty() ? "." : ", .", key.member, " = ", value.dump());
     else if (key.member ? !value.is_null() : !agrees)
@@ -78,8 +80,8 @@ struct transformers_key {
 }
 
 /// The config.json that `transformers` makes a GPT2LMHeadModel of. type is that of the weights, "float32".
-[[nodiscard]] inline nlohmann::ordered_json to_transformers_json(const config& given, std::string_view type) {
-  nlohmann::ordered_json json{{"architectures", {"GPT2LMHeadModel"}}};
+[[nodiscard]] inline nlohmann::json to_transformers_json(const config& given, std::string_view type) {
+  nlohmann::json json{{"architectures", {"GPT2LMHeadModel"}}};
   for (const auto& key : detail::transformers_keys(normalized(given)))
     if (!key.accepted.front().is_null()) json[key.name] = key.accepted.front();
   // GPT-2's 50256 begins and ends texts; another vocabulary has no such token, and generation must not stop at one.
@@ -93,8 +95,7 @@ struct transformers_key {
 /// A file of JSON. Fails when it cannot be read or is not JSON.
 [[nodiscard]] inline nlohmann::json read_json(const std::filesystem::path& path) {
   const mapped_file file(path);
-  const auto* first = reinterpret_cast<const char*>(file.bytes().data());
-  auto json = nlohmann::json::parse(first, first + file.bytes().size(), nullptr, false);
+  auto json = parse_json({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()});
   if (json.is_discarded()) fail(path.string(), ": is not JSON");
   return json;
 }

@@ -19,6 +19,7 @@
 #include "fathom/core/storage.hpp"
 #include "fathom/core/tensor.hpp"
 #include "fathom/io/config.hpp"
+#include "fathom/io/json.hpp"
 #include "fathom/io/conversion.hpp"
 #include "fathom/io/safetensors.hpp"
 #include "fathom/io/transformers.hpp"
@@ -106,7 +107,7 @@ void read_tensors(const File& file, const std::string& prefix, Parameters& weigh
 
   if (const auto entry = file.metadata().find(config_entry); entry != file.metadata().end()) {
     if constexpr (requires { model::architecture::configuration; }) {
-      const auto found = nlohmann::json::parse(entry->second, nullptr, false);
+      const auto found = parse_json(entry->second);
       auto expected = to_json(model::architecture::configuration);
       if (!found.is_object()) problems += join("\n  metadata ", config_entry, ": is not a JSON object");
       if (options.missing == missing::keep && found.is_object() && found.contains("shortcut") && found["shortcut"].is_null())

@@ -8,12 +8,14 @@
 namespace fathom {
 
 /// Keys and values kept for decoding: [sequences * capacity * Rows, 2 E], each row a key and then a value. `Rows` of them
-/// belong to each position, and a position's lie side by side.
+/// belong to each position, and a position's lie side by side. Between rows lies a line of the processor's cache:
+/// at a distance of 2 E numbers, which often is a power of two, the rows of one head would share few of its sets.
 template <class T, index E, index Rows>
 struct key_value_cache {
   matrix<T> kv;
   constexpr key_value_cache(arena& a, index sequences, index capacity)
-      : kv(a.take<T>(sequences * capacity * Rows, 2 * E)) {}
+      : kv(a.take<T>(sequences * capacity * Rows, 2 * E + line).columns_from(0, 2 * E)) {}
+  static constexpr index line = static_cast<index>(alignment / sizeof(T));
 };
 
 /// y = residual + Attention(x): q, k, v = x W + b; softmax(q k^T / sqrt(d)) v per head, over the positions up to the

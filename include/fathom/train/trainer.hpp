@@ -21,6 +21,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/data/batches.hpp"
+#include "fathom/io/json.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/model/initialize.hpp"
 #include "fathom/train/adamw.hpp"
@@ -98,7 +99,7 @@ class trainer {
     check_tokens(train, 0, Model::vocab, "fit: training data");
     check_tokens(validation, 0, Model::vocab, "fit: validation data");
     if (validation.size() == 1) fail("fit: validation data of 1 token; expected at least 2, so that one is predicted");
-    const nlohmann::ordered_json identity = describe(train);
+    const nlohmann::json identity = describe(train);
     data::windows windows(train, {.batch = options_.batch,
                                   .tokens = options_.tokens,
                                   .steps = options_.steps * options_.accumulate,
@@ -222,7 +223,7 @@ class trainer {
   static constexpr const char* state_entry = "fathom.training";
 
   /// What a resumed run must agree in.
-  [[nodiscard]] nlohmann::ordered_json describe(std::span<const token> train) const {
+  [[nodiscard]] nlohmann::json describe(std::span<const token> train) const {
     std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a of the data
     for (const token t : train) hash = (hash ^ static_cast<std::uint32_t>(t)) * 0x100000001b3u;
     const training& o = options_;
@@ -233,7 +234,7 @@ class trainer {
             {"data", {{"tokens", train.size()}, {"hash", hash}}}};
   }
 
-  void save_checkpoint(const nlohmann::ordered_json& identity, index step, const std::vector<double>& recent) {
+  void save_checkpoint(const nlohmann::json& identity, index step, const std::vector<double>& recent) {
     std::vector<std::pair<std::string, io::stored_tensor>> tensors;
     const auto weights = on_host(*weights_), first = on_host(optimizer_.first_moment()),
                second = on_host(optimizer_.second_moment());
@@ -251,10 +252,10 @@ class trainer {
   }
 
   /// Weights and moments as the checkpoint has them; returns the state of its run.
-  nlohmann::json restore(const nlohmann::ordered_json& identity) {
+  nlohmann::json restore(const nlohmann::json& identity) {
     const io::safetensors_file file(options_.checkpoint);
     const auto entry = file.metadata().find(state_entry);
-    const auto state = entry == file.metadata().end() ? nlohmann::json() : nlohmann::json::parse(entry->second, nullptr, false);
+    const auto state = entry == file.metadata().end() ? nlohmann::json() : io::parse_json(entry->second);
     if (!state.is_object() || !state.contains("step") || !state["step"].is_number_unsigned() || !state.contains("recent") ||
         !state["recent"].is_array() ||
         !std::all_of(state["recent"].begin(), state["recent"].end(), [](const auto& loss) { return loss.is_number(); }))

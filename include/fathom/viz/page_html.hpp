@@ -501,7 +501,8 @@ function build() {
 function legend(top) {
   const stops = [...Array(25).keys()].map(i => colours(i / 24)[0]);
   document.getElementById("ramp").style.background = `linear-gradient(90deg, ${stops})`;
-  const unit = state.measure === "relative" ? "\u00d7 even" : "";
+  const even = Math.sqrt(1 / top.value), evenIsMarked = even > 0.15 && even < 0.73;  // its label lies on no other
+  const unit = state.measure === "relative" ? (evenIsMarked ? "\u00d7" : "\u00d7 even") : "";
   const places = [[0, "0", "first"], [1, (top.exceeded ? "\u2265 " : "") + digits(top.value) + unit, "last"]];
   const candidates = [1, ...[5, 2, 1].flatMap(d => [3, 2, 1, 0, -1, -2, -3, -4].map(p => d * 10 ** p))];
   for (const value of candidates) {

@@ -5,8 +5,11 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/team.hpp"
@@ -27,40 +30,76 @@ struct decoding_heads {
 
   static constexpr index block = 64;                                // keys
   static constexpr index most_numbers = 1024, most_heads = 16;      // of a call: what lies on the stack
-  static constexpr index many = 16 * 1024 / sizeof(T);             // numbers of keys that are worth prefetching
+  static constexpr index many = 128 * 1024 / sizeof(T);             // numbers of keys that are worth prefetching
 };
 
-/// Scores [W] of W keys, beginning with row `first` of at most `last`: query . key for every key, in one vector. The dot
-/// products of the W keys, a vector each, are added up across their lanes together, in log2(W) rounds that halve them.
+/// For a shuffle of two vectors of W lanes: of the units in each group of lanes of both, one after the other, those with an
+/// even number (odd = 0), or the others.
+constexpr int neighbour(std::size_t lane, std::size_t odd, std::size_t unit, std::size_t group, std::size_t W) {
+  const std::size_t units = group / unit, nth = 2 * (lane % group / unit) + odd;
+  return static_cast<int>(lane / group * group + nth % units * unit + lane % unit + nth / units * W);
+}
+/// The sums over the lanes of W vectors, as one vector: in log2(W) rounds, each of which adds up neighbours and halves the
+/// number of vectors. Neighbours are taken from the same 128 bits as long as there are some, then they are such 128 bits:
+/// the shuffles that processors do best.
 template <class T>
-[[gnu::always_inline]] inline vec<T> scores_of_keys(const T* query, const T* keys, index stride, index first, index last,
-                                                    index width) {
-  constexpr index W = lanes<T>;
-  constexpr std::size_t w = static_cast<std::size_t>(W);
-  native<T, W> sum[w];
-  const index whole = width / W * W;
-  constexpr std::size_t some = std::min<std::size_t>(w, 4);  // keys at a time: more rows want more registers to point to them
-  unroll<w / some>([&](auto group) __attribute__((always_inline)) {
-    const index at = first + static_cast<index>(group() * some);
-    const T* row[some];
-    unroll<some>([&](auto i) __attribute__((always_inline)) {
-      row[i] = keys + std::min(at + static_cast<index>(i()), last) * stride;
-      sum[group * some + i] = native<T, W>{};
+[[gnu::always_inline]] inline vec<T> sums_of_lanes(vec<T>* v) {
+  constexpr std::size_t W = static_cast<std::size_t>(lanes<T>), in_128 = 16 / sizeof(T);
+  const auto halve = [&]<std::size_t Count, std::size_t... L>(std::index_sequence<L...>) __attribute__((always_inline)) {
+    constexpr bool inside = W / Count <= in_128;
+    constexpr std::size_t unit = inside ? 1 : in_128, group = inside ? in_128 : W;
+    unroll<Count>([&](auto i) __attribute__((always_inline)) {
+      const auto a = bits_of<T>(v[2 * i]), b = bits_of<T>(v[2 * i + 1]);
+      v[i] = as_vec<T>(__builtin_shufflevector(a, b, neighbour(L, 0, unit, group, W)...)) +
+             as_vec<T>(__builtin_shufflevector(a, b, neighbour(L, 1, unit, group, W)...));
     });
-    for (index e = 0; e < whole; e += W) {
-      const auto q = load_native<T, W>(query + e);
-      unroll<some>([&](auto i) __attribute__((always_inline)) { sum[group * some + i] += q * load_native<T, W>(row[i] + e); });
-    }
+  };
+  unroll<std::bit_width(W) - 1>([&](auto round) __attribute__((always_inline)) {
+    halve.template operator()<(W >> (round() + 1))>(std::make_index_sequence<W>());
   });
-  [&]<std::size_t... L>(std::index_sequence<L...>) __attribute__((always_inline)) {
-    for (std::size_t half = w / 2; half > 0; half /= 2)
-      for (std::size_t i = 0; i < half; ++i)
-        sum[i] = __builtin_shufflevector(sum[i], sum[i + half], static_cast<int>(L / 2 + (L % 2) * w)...) +
-                 __builtin_shufflevector(sum[i], sum[i + half], static_cast<int>(w / 2 + L / 2 + (L % 2) * w)...);
-  }(std::make_index_sequence<w>());
-  for (index e = whole; e < width; ++e)
-    for (index i = 0; i < W; ++i) sum[0][i] += query[e] * keys[std::min(first + i, last) * stride + e];
-  return as_vec<T>(sum[0]);
+  return v[0];
+}
+
+/// Scores [W] of W keys, a stride apart: query . key for every key, in one vector.
+template <class T>
+[[gnu::always_inline]] inline vec<T> scores_of_keys(const T* query, const T* keys, index stride, index width) {
+  constexpr std::size_t W = static_cast<std::size_t>(lanes<T>), some = std::min<std::size_t>(W, 4);
+  vec<T> sum[W];
+  const T* row[W / some];  // every fourth: the addresses of the three after it are multiples of the stride
+  unroll<W>([&](auto i) __attribute__((always_inline)) { sum[i] = vec<T>(T(0)); });
+  unroll<W / some>([&](auto n) __attribute__((always_inline)) { row[n] = keys + static_cast<index>(n * some) * stride; });
+  const index whole = width / lanes<T> * lanes<T>;
+  for (index e = 0; e < whole; e += lanes<T>) {
+    const auto q = vec<T>::load_unaligned(query + e);
+    unroll<W / some>([&](auto n) __attribute__((always_inline)) {
+      unroll<some>([&](auto i) __attribute__((always_inline)) {
+        const auto key = vec<T>::load_unaligned(row[n] + static_cast<index>(i()) * stride);
+        sum[n * some + i] = xsimd::fma(q, key, sum[n * some + i]);
+      });
+      row[n] += lanes<T>;
+    });
+  }
+  auto scores = sums_of_lanes<T>(sum);
+  if (whole < width) {
+    alignas(alignment) T each[W];
+    scores.store_aligned(each);
+    for (std::size_t i = 0; i < W; ++i)
+      for (index e = whole; e < width; ++e) each[i] += query[e] * keys[static_cast<index>(i) * stride + e];
+    scores = vec<T>::load_aligned(each);
+  }
+  return scores;
+}
+
+/// The score of one key.
+template <class T>
+[[gnu::always_inline]] inline T score_of_key(const T* query, const T* key, index width) {
+  vec<T> sum(T(0));
+  index e = 0;
+  for (; e + lanes<T> <= width; e += lanes<T>)
+    sum = xsimd::fma(vec<T>::load_unaligned(query + e), vec<T>::load_unaligned(key + e), sum);
+  T score = horizontal_sum(sum);
+  for (; e < width; ++e) score += query[e] * key[e];
+  return score;
 }
 
 /// sum [columns of V vectors] += weights [keys] times values [keys, ...]: several rows at a time, so that no sum waits for
@@ -92,52 +131,63 @@ template <std::size_t V, class T>
 
 template <class T>
 [[gnu::noinline]] void attend(const decoding_heads<T>& a) {
-  constexpr index W = lanes<T>, block = decoding_heads<T>::block;
-  const T scale = T(1) / std::sqrt(static_cast<T>(a.width));
-  const index d = a.width, columns = a.heads * d, line = static_cast<index>(alignment / sizeof(T));
+  constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(T));
+  const vec<T> scale(T(1) / std::sqrt(static_cast<T>(a.width)));
+  const index d = a.width, columns = a.heads * d;
   const bool prefetches = a.visible * columns > decoding_heads<T>::many;
-  alignas(alignment) T scores[decoding_heads<T>::most_heads][block];
+  constexpr T none = -std::numeric_limits<T>::infinity();
+  alignas(alignment) T scores[decoding_heads<T>::most_heads][W + block];  // of a block of keys, from number W on
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];
-  T largest[decoding_heads<T>::most_heads], total[decoding_heads<T>::most_heads];
+  alignas(alignment) T total[decoding_heads<T>::most_heads][W];  // whose lanes add up to the sum of weights
+  T largest[decoding_heads<T>::most_heads];
   std::fill_n(sum, columns, T(0));
-  std::fill_n(largest, a.heads, -std::numeric_limits<T>::infinity());
-  std::fill_n(total, a.heads, T(0));
+  std::fill_n(largest, a.heads, none);
+  std::fill_n(total[0], a.heads * W, T(0));
 
   for (index from = 0; from < a.visible; from += block) {
     const index keys = std::min(block, a.visible - from);
     for (index first = 0; first < keys; first += W) {
-      if (prefetches)  // the values of these keys, and the next keys
-        for (index r = from + first; r < std::min(from + first + W, a.visible - W); ++r)
+      // Worth reading ahead are the values of these keys, and the next keys.
+      if (const index rows = std::min(W, a.visible - W - from - first); prefetches && rows > 0) {
+        const T *value = a.values + (from + first) * a.value_stride, *key = a.keys + (from + first + W) * a.key_stride;
+        for (index r = 0; r < rows; ++r, value += a.value_stride, key += a.key_stride)
           for (index j = 0; j < columns; j += line) {
-            __builtin_prefetch(a.values + r * a.value_stride + j);
-            __builtin_prefetch(a.keys + (r + W) * a.key_stride + j);
+            __builtin_prefetch(value + j);
+            __builtin_prefetch(key + j);
           }
+      }
+      // The last W keys that are seen may begin with some that had their scores before, and get the same again.
+      const index at = std::min(from + first, a.visible - W);
       for (index h = 0; h < a.heads; ++h) {
-        const auto s = scores_of_keys(a.query + h * d, a.keys + h * d, a.key_stride, from + first, a.visible - 1, d);
-        (s * vec<T>(scale)).store_aligned(scores[h] + first);
+        const T *query = a.query + h * d, *key = a.keys + at * a.key_stride + h * d;
+        T* const to = scores[h] + W + (at - from);
+        if (at >= 0)
+          (scores_of_keys(query, key, a.key_stride, d) * scale).store_unaligned(to);
+        else
+          for (index r = 0; r < keys; ++r)
+            scores[h][W + r] = score_of_key(query, a.keys + r * a.key_stride + h * d, d) * scale.get(0);
       }
     }
     const index padded = (keys + W - 1) / W * W;
     for (index h = 0; h < a.heads; ++h) {
-      T* const s = scores[h];
-      std::fill_n(s + keys, padded - keys, -std::numeric_limits<T>::infinity());
-      vec<T> most(largest[h]), weights(T(0));
+      T* const s = scores[h] + W;
+      std::fill_n(s + keys, padded - keys, none);
+      vec<T> most(largest[h]), weights = vec<T>::load_aligned(total[h]);
       for (index r = 0; r < padded; r += W) most = xsimd::max(most, vec<T>::load_aligned(s + r));
-      alignas(alignment) T each[W];
-      most.store_aligned(each);
-      const T top = *std::max_element(each, each + W);
-      for (index r = 0; r < padded; r += W) {
-        const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(s + r) - vec<T>(top));
-        weight.store_aligned(s + r);
-        weights += weight;
-      }
+      most = largest_lane<T>(most);
+      const T top = most.get(0);
       T* const to = sum + h * d;
       if (top > largest[h] && from > 0) {  // what was added up so far was relative to a smaller one
         const T correction = std::exp(largest[h] - top);
-        total[h] *= correction;
+        weights *= vec<T>(correction);
         for (index e = 0; e < d; ++e) to[e] *= correction;
       }
-      total[h] += horizontal_sum(weights);
+      for (index r = 0; r < padded; r += W) {
+        const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(s + r) - most);
+        weight.store_aligned(s + r);
+        weights += weight;
+      }
+      weights.store_aligned(total[h]);
       largest[h] = top;
       const T* const values = a.values + from * a.value_stride + h * d;
       index e = 0;
@@ -149,9 +199,9 @@ template <class T>
     }
   }
   for (index h = 0; h < a.heads; ++h) {
-    const T inverse = T(1) / total[h];
+    const T weight = horizontal_sum(vec<T>::load_aligned(total[h])), inverse = T(1) / weight;
     for (index e = 0; e < d; ++e) a.out[h * d + e] = sum[h * d + e] * inverse;
-    if (a.lse) a.lse[h] = largest[h] + std::log(total[h]);
+    if (a.lse) a.lse[h] = largest[h] + std::log(weight);
   }
 }
 

@@ -78,20 +78,22 @@ template <class Operand, order Order, class T, class Epilogue>
     for (index c = 0; c < std::min(N, y.columns - j); ++c) y(i + r, j + c) = epilogue(sums[r * N + c], i + r, j + c);
 }
 
-/// How a result [rows, columns] is divided among tasks. Large blocks share more packing, but eight tasks there should be, so
-/// that ranks have something to share, and of the smallest results four. It does not depend on the number of ranks.
+/// How a result [rows, columns] is divided among tasks. Large blocks pack less, and one rank takes the largest; for several
+/// there should be four tasks each, so that they have something to share, and of the smallest results four in all. What is
+/// summed in which order does not depend on it.
 struct blocking {
   index rows = block_rows, panels = block_panels;  // of a block
   index across;  // blocks side by side
   index count;   // in all
 
-  blocking(index y_rows, index y_columns, index panel_columns) {
+  blocking(index y_rows, index y_columns, index panel_columns, int ranks) {
+    const index wanted = ranks == 1 ? 1 : 4 * static_cast<index>(ranks);
     const index all_panels = (y_columns + panel_columns - 1) / panel_columns;
     const auto tasks = [&] {
       across = (all_panels + panels - 1) / panels;
       return across * ((y_rows + rows - 1) / rows);
     };
-    while ((count = tasks()) < 8)
+    while ((count = tasks()) < wanted)
       if (panels > 4)
         panels /= 2;
       else if (rows > 64)
@@ -113,7 +115,7 @@ template <class Operand, order Order, class T, class Left, class Panels, class E
 void product(const On& on, index depth_words, const matrix<T>& y, const Left& left_of, const Panels& panels_of,
              const Epilogue& epilogue) {
   constexpr index N = tile_columns<T>;
-  const blocking blocks(y.rows, y.columns, N);
+  const blocking blocks(y.rows, y.columns, N, on.size());
   on.tasks(blocks.count, [&](index task) {
     const index first = task / blocks.across * blocks.rows, last = std::min(y.rows, first + blocks.rows);
     const index first_column = task % blocks.across * blocks.panels * N;
