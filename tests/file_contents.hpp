@@ -26,6 +26,17 @@ inline std::string raw(const std::string& header, const std::string& data = "") 
   return with_length(header, data, header.size());
 }
 
+/// The same object of JSON with its keys in the reverse order.
+inline std::string backwards(const std::string& object) {
+  const auto from = nlohmann::ordered_json::parse(object);
+  auto to = nlohmann::ordered_json::object();
+  for (auto item = from.end(); item != from.begin();) {
+    --item;
+    to[item.key()] = item.value();
+  }
+  return to.dump();
+}
+
 struct contents {
   using json = nlohmann::ordered_json;
   std::map<std::string, entry> tensors;
