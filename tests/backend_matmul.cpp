@@ -13,6 +13,12 @@
 
 #include "backend_operands.hpp"
 
+// backend_matmul_amx.cpp is about products of bf16 only.
+#if !defined(FATHOM_TESTED_BACKENDS)
+#define FATHOM_TESTED_BACKENDS backend::cpu<float>, backend::cpu<double>, backend::cpu<bf16>
+#define FATHOM_TESTS_ALL_BACKENDS 1
+#endif
+
 namespace fathom::test {
 namespace {
 
@@ -164,14 +170,10 @@ void check_products() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("matmul", "[backend]", backend::cpu<float>, backend::cpu<double>, backend::cpu<bf16>) {
-  check_products<TestType, false>();
-}
-TEMPLATE_TEST_CASE("matmul_nt", "[backend]", backend::cpu<float>, backend::cpu<double>, backend::cpu<bf16>) {
-  check_products<TestType, true>();
-}
+TEMPLATE_TEST_CASE("matmul", "[backend]", FATHOM_TESTED_BACKENDS) { check_products<TestType, false>(); }
+TEMPLATE_TEST_CASE("matmul_nt", "[backend]", FATHOM_TESTED_BACKENDS) { check_products<TestType, true>(); }
 
-TEMPLATE_TEST_CASE("matmul_tn", "[backend]", backend::cpu<float>, backend::cpu<double>, backend::cpu<bf16>) {
+TEMPLATE_TEST_CASE("matmul_tn", "[backend]", FATHOM_TESTED_BACKENDS) {
   using T = scalar_of<TestType>;
   random numbers(3, 0);
   std::size_t turn = 0;
@@ -302,14 +304,15 @@ void check_packed_shapes() {
 
 }  // namespace
 
+TEST_CASE("matmul and matmul_nt with weights packed as bf16, for the compute type bf16", "[backend]") {
+  check_packed_shapes<backend::cpu<bf16>, bf16>();
+}
+#if defined(FATHOM_TESTS_ALL_BACKENDS)
 TEST_CASE("matmul and matmul_nt with weights packed as float", "[backend]") {
   check_packed_shapes<backend::cpu<float>, float>();
 }
 TEST_CASE("matmul and matmul_nt with weights packed as bf16", "[backend]") {
   check_packed_shapes<backend::cpu<float>, bf16>();
-}
-TEST_CASE("matmul and matmul_nt with weights packed as bf16, for the compute type bf16", "[backend]") {
-  check_packed_shapes<backend::cpu<bf16>, bf16>();
 }
 TEST_CASE("matmul and matmul_nt with weights packed as int8", "[backend]") {
   check_packed_shapes<backend::cpu<float>, std::int8_t>();
@@ -318,5 +321,6 @@ TEST_CASE("matmul and matmul_nt with weights packed as double", "[backend]") {
   check_packed<backend::cpu<double>, double, 33, 100, false>();
   check_packed<backend::cpu<double>, double, 47, 33, true>();
 }
+#endif
 
 }  // namespace fathom::test

@@ -32,14 +32,11 @@ inline constexpr index block_rows = 512;    // of the result
 inline constexpr index block_panels = 8;    // of the result's columns
 inline constexpr index packed_panels = 4;   // at a time: rows of the right operand are then read some lines at a time
 
-/// A tile of y [rows, columns] at (i, j) = epilogue(a b + sums), or, while the depth goes on, sums = a b + sums: a
-/// [tile_rows, words] in `Order`, b [words, tile_columns], sums [tile_rows, tile_columns].
-template <class Operand, order Order, class T, class Epilogue>
-[[gnu::noinline]] inline void tile_product(const T* a, index lda, const T* b, index words, bool is_first, bool is_last,
-                                           T* sums, const matrix<T>& y, index i, index j, index rows,
-                                           const Epilogue& epilogue) {
+/// The sums of a register tile: a b, added to `sums` [tile_rows, tile_columns] unless is_first.
+template <class Operand, order Order, class T>
+[[gnu::always_inline]] inline void multiply_tile(const T* a, index lda, const T* b, index words, bool is_first, const T* sums,
+                                                 tile<T>& acc) {
   constexpr index N = tile_columns<T>, W = lanes<T>;
-  tile<T> acc;
   if (is_first)
     acc.clear();
   else
@@ -54,23 +51,46 @@ template <class Operand, order Order, class T, class Epilogue>
     a += Order == order::rows ? 1 : lda;
     b += N;
   }
+}
+
+/// A tile of y [rows, columns] at (i, j) = epilogue(a b + sums), or, while the depth goes on, sums = a b + sums: a
+/// [Operand::rows_of_tile, words] in `Order`, b [words, tile_columns], sums [Operand::rows_of_tile, tile_columns].
+template <class Operand, order Order, class T, class Epilogue>
+[[gnu::noinline]] inline void tile_product(const T* a, index lda, const T* b, index words, bool is_first, bool is_last,
+                                           T* sums, const matrix<T>& y, index i, index j, index rows,
+                                           const Epilogue& epilogue) {
+  constexpr index N = tile_columns<T>, W = lanes<T>;
   const auto store_row = [&](const vec<T>& sums0, const vec<T>& sums1, index row) __attribute__((always_inline)) {
     T* const to = y.row(row) + j;
     epilogue(sums0, row, j).store_unaligned(to);
     epilogue(sums1, row, j + W).store_unaligned(to + W);
   };
-  const bool whole = rows == tile_rows && j + N <= y.columns;
-  if constexpr (!requires { Epilogue::is_long; })
-    if (is_last && whole) {
-      unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
-        store_row(acc.at[r][0], acc.at[r][1], i + static_cast<index>(r));
-      });
-      return;
+  const bool whole = rows == Operand::rows_of_tile && j + N <= y.columns;
+  if constexpr (Operand::rows_of_tile > tile_rows) {
+    if (amx_is_allowed) {
+      amx_product(a, lda, b, words, is_first, sums);
+    } else {
+      for (index r = 0; r < Operand::rows_of_tile; r += tile_rows) {
+        tile<T> acc;
+        multiply_tile<Operand, Order>(a + r * lda, lda, b, words, is_first, sums + r * N, acc);
+        acc.store(sums + r * N, N);
+      }
     }
-  acc.store(sums, N);
+  } else {
+    tile<T> acc;
+    multiply_tile<Operand, Order>(a, lda, b, words, is_first, sums, acc);
+    if constexpr (!requires { Epilogue::is_long; })
+      if (is_last && whole) {
+        unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
+          store_row(acc.at[r][0], acc.at[r][1], i + static_cast<index>(r));
+        });
+        return;
+      }
+    acc.store(sums, N);
+  }
   if (!is_last) return;
   if (whole) {
-    for (index r = 0; r < tile_rows; ++r)
+    for (index r = 0; r < Operand::rows_of_tile; ++r)
       store_row(vec<T>::load_aligned(sums + r * N), vec<T>::load_aligned(sums + r * N + W), i + r);
     return;
   }
@@ -86,7 +106,7 @@ struct blocking {
   index across;  // blocks side by side
   index count;   // in all
 
-  blocking(index y_rows, index y_columns, index panel_columns, int ranks) {
+  blocking(index y_rows, index y_columns, index of_tile, index panel_columns, int ranks) {
     const index wanted = ranks == 1 ? 1 : 4 * static_cast<index>(ranks);
     const index all_panels = (y_columns + panel_columns - 1) / panel_columns;
     const auto tasks = [&] {
@@ -98,7 +118,7 @@ struct blocking {
         panels /= 2;
       else if (rows > 64)
         rows /= 2;
-      else if (count >= 4 || rows == tile_rows)
+      else if (count >= 4 || rows == of_tile)
         break;
       else if (rows > 32 || panels == 1)
         rows /= 2;
@@ -115,16 +135,19 @@ template <class Operand, order Order, class T, class Left, class Panels, class E
 void product(const On& on, index depth_words, const matrix<T>& y, const Left& left_of, const Panels& panels_of,
              const Epilogue& epilogue) {
   constexpr index N = tile_columns<T>;
-  const blocking blocks(y.rows, y.columns, N, on.size());
+  constexpr index R = Operand::rows_of_tile;
+  const blocking blocks(y.rows, y.columns, R, N, on.size());
   on.tasks(blocks.count, [&](index task) {
     const index first = task / blocks.across * blocks.rows, last = std::min(y.rows, first + blocks.rows);
     const index first_column = task % blocks.across * blocks.panels * N;
     const index last_column = std::min(y.columns, first_column + blocks.panels * N);
-    static_assert(tile_columns<T> <= 8 * tile_rows);  // what left_tiles puts between tiles
-    alignas(alignment) T left[(block_words + 8) * (block_rows + tile_rows)];
+    constexpr index between = std::max<index>(8, Operand::row_padding);
+    static_assert(tile_columns<T> <= between * tile_rows);  // what left_tiles puts between tiles
+    alignas(alignment) T left[(block_words + between) * (block_rows + R)];
     alignas(alignment) T panels[packed_panels * block_words * N];
     // Sums so far, a panel after the other, where the depth has several blocks.
-    alignas(alignment) T partial[block_panels * (block_rows + tile_rows) * N];
+    alignas(alignment) T partial[block_panels * (block_rows + R) * N];
+    [[maybe_unused]] const typename Operand::scope scope{};
     for (index k = 0; k < depth_words; k += block_words) {
       const index words = std::min(block_words, depth_words - k);
       const bool is_last = k + words == depth_words;
@@ -133,12 +156,12 @@ void product(const On& on, index depth_words, const matrix<T>& y, const Left& le
         const index turn = (j - first_column) / N % packed_panels;
         const T* const panel = panels + turn * words * N;
         if (turn == 0) panels_of(j, std::min(packed_panels * N, last_column - j), k, words, panels);
-        T* sums = partial + (j - first_column) * (block_rows + tile_rows);
-        for (index i = first; i < last; i += tile_rows) {
+        T* sums = partial + (j - first_column) * (block_rows + R);
+        for (index i = first; i < last; i += R) {
           const auto [from, lda] = a.tile(i - first);
           tile_product<Operand, Order>(from, lda, panel, words, k == 0, is_last, sums, y, i, j,
-                                       std::min(tile_rows, last - i), epilogue);
-          if (depth_words > block_words) sums += tile_rows * N;
+                                       std::min(R, last - i), epilogue);
+          if (depth_words > block_words) sums += R * N;
         }
       }
     }
@@ -178,13 +201,32 @@ template <class Operand, class T>
 [[nodiscard]] auto rows_of(const matrix<const T>& x) {
   return [x](index i, index rows, index k, index words, T* copy) -> left_rows<T> {
     constexpr index per_word = Operand::numbers_per_word;
-    const index whole = rows / tile_rows * tile_rows, depth = std::min(words * per_word, x.columns - k * per_word);
+    const index whole = rows / Operand::rows_of_tile * Operand::rows_of_tile, depth = std::min(words * per_word, x.columns - k * per_word);
     if constexpr (Operand::as_it_lies) {
       if (whole < rows) Operand::pack_rows(x.row(i + whole) + k, x.stride, rows - whole, depth, copy, words);
       return {x.row(i) + k, x.stride, whole, copy, words};
     } else {
-      Operand::pack_rows(x.row(i) + k * per_word, x.stride, rows, depth, copy, words);
-      return {copy, words, rows, copy, words};
+      const index stride = words + Operand::row_padding;
+      Operand::pack_rows(x.row(i) + k * per_word, x.stride, rows, depth, copy, stride);
+      return {copy, stride, rows, copy, stride};
+    }
+  };
+}
+
+/// The left operand of x^T y: columns of x.
+template <class Operand, class T>
+[[nodiscard]] auto columns_of(const matrix<const T>& x) {
+  return [x](index i, index rows, index k, index words, T* copy) {
+    constexpr index per_word = Operand::numbers_per_word;
+    const index depth = std::min(words * per_word, x.rows - k * per_word);
+    if constexpr (Operand::columns_order == order::rows) {
+      const index stride = words + Operand::row_padding;
+      Operand::pack_columns_as_rows(x.row(k * per_word) + i, x.stride, depth, rows, copy, stride);
+      return left_rows<T>{copy, stride, rows, copy, stride};
+    } else {
+      const index tile_stride = words * tile_rows + tile_columns<T>;  // not a multiple of a page: tiles share no cache sets
+      Operand::pack_tiles(x.row(k * per_word) + i, x.stride, depth, rows, copy, tile_stride);
+      return left_tiles<T>{copy, tile_stride};
     }
   };
 }
@@ -226,16 +268,11 @@ template <class C, class T>
 void matmul_tn(const context<C, T>& on, in<context<C, T>> x, in<context<C, T>> y, out<context<C, T>> g) {
   using operand = detail::operand<C, T>;
   constexpr index per_word = operand::numbers_per_word;
-  const auto depth = [&](index k, index words) { return std::min(words * per_word, x.rows - k * per_word); };
-  detail::product<operand, order::columns>(
-      on, operand::words(x.rows), g,
-      [&](index i, index rows, index k, index words, T* copy) -> detail::left_tiles<T> {
-        const index tile_stride = words * tile_rows + tile_columns<T>;  // not a multiple of a page: tiles share no cache sets
-        operand::pack_tiles(x.row(k * per_word) + i, x.stride, depth(k, words), rows, copy, tile_stride);
-        return {copy, tile_stride};
-      },
+  detail::product<operand, operand::columns_order>(
+      on, operand::words(x.rows), g, detail::columns_of<operand>(x),
       [&](index j, index columns, index k, index words, T* panels) {
-        operand::pack_columns(y.row(k * per_word) + j, y.stride, depth(k, words), columns, panels);
+        operand::pack_columns(y.row(k * per_word) + j, y.stride, std::min(words * per_word, x.rows - k * per_word), columns,
+                              panels);
       },
       epilogue::add<T>{g});
 }

@@ -2,7 +2,7 @@
 // bf16 on a processor that multiplies pairs of bf16 (AVX512_BF16), two neighbours of the depth in one 32-bit word.
 //
 // A word holds `numbers_per_word` numbers of the depth k. Packing a tile or a panel rounds to the compute type and pads
-// with zeros.
+// with zeros. Where the processor has AMX, pairs are laid out for its tiles.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "fathom/backend/cpu/amx.hpp"
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/tile.hpp"
 #include "fathom/core/bf16.hpp"
@@ -31,7 +32,11 @@ namespace detail {
 template <class Compute, class T>
 struct operand {
   static constexpr index numbers_per_word = 1;
+  static constexpr index rows_of_tile = tile_rows;
+  static constexpr index row_padding = 0;                             // words between rows of a left operand
   static constexpr bool as_it_lies = !std::is_same_v<Compute, bf16>;  // rows in memory are rows of words
+  static constexpr order columns_order = order::columns;              // of a left operand that is packed from columns
+  struct scope {};                                                    // lives while there are products
   [[nodiscard]] static constexpr index words(index depth) { return depth; }
 
   [[gnu::always_inline]] static vec<T> multiply_add(const vec<T>& a, const vec<T>& b, const vec<T>& sum) {
@@ -98,23 +103,31 @@ struct operand {
 template <>
 struct operand<bf16, float> {
   static constexpr index numbers_per_word = 2;
+  static constexpr index rows_of_tile = has_amx ? amx_rows : tile_rows;
+  static constexpr index row_padding = has_amx ? amx_padding : 0;
   static constexpr bool as_it_lies = false;
-  [[nodiscard]] static constexpr index words(index depth) { return (depth + 1) / 2; }
+  static constexpr order columns_order = has_amx ? order::rows : order::columns;
+  using scope = amx_scope;
+  [[nodiscard]] static constexpr index words(index depth) {
+    constexpr index together = has_amx ? amx_words : 1;
+    return ((depth + 1) / 2 + together - 1) / together * together;
+  }
 
   [[gnu::always_inline]] static vec<float> multiply_add(const vec<float>& a, const vec<float>& b, const vec<float>& sum) {
     return _mm512_dpbf16_ps(sum, std::bit_cast<__m512bh>(a), std::bit_cast<__m512bh>(b));
   }
 
-  /// to [rows in whole tiles, words] = from [rows, depth]
-  static void pack_rows(const float* from, index stride, index rows, index depth, float* to, index words) {
-    for (index i = 0; i < rows; ++i, from += stride, to += words) pack_row(from, depth, to);
-    std::fill_n(to, (tile_rows - 1 - (rows - 1) % tile_rows) * words, 0.f);
+  /// to [count in whole tiles, words] = from [count, depth], rows to_stride words apart
+  static void pack_rows(const float* from, index stride, index count, index depth, float* to, index to_stride) {
+    for (index i = 0; i < count; ++i, from += stride, to += to_stride) pack_row(from, depth, to);
+    std::fill_n(to, (rows_of_tile - 1 - (count - 1) % rows_of_tile) * to_stride, 0.f);
   }
   /// to [words] = from [depth]
   static void pack_row(const float* from, index depth, float* to) {
     index k = 0;
     for (; k + 32 <= depth; k += 32) store(to + k / 2, rounded(load(from + k + 16), load(from + k)));
     for (; k < depth; k += 2) to[k / 2] = pair(from[k], k + 1 < depth ? from[k + 1] : 0.f);
+    std::fill(to + k / 2, to + words(depth), 0.f);
   }
   /// to [panels, words, tile_columns] = pairs of rows of from [depth, columns]
   static void pack_columns(const float* from, index stride, index depth, index columns, float* to) {
@@ -125,6 +138,23 @@ struct operand<bf16, float> {
         for (index c = 0; c < N; c += 16)
           store(to + j / N * panel + c,
                 pairs_of_rows(from + j + c, k + 1 < depth ? from + j + c + stride : nullptr, columns - j - c));
+    for (index word = (depth + 1) / 2; word < words(depth); ++word, to += N)
+      for (index j = 0; j < columns; j += N) std::fill_n(to + j / N * panel, N, 0.f);
+  }
+  /// to [columns in whole tiles, words] = pairs of rows of from [depth, columns], transposed: rows to_stride words apart
+  static void pack_columns_as_rows(const float* from, index stride, index depth, index columns, float* to, index to_stride) {
+    constexpr index W = 16;
+    alignas(alignment) float pairs[W * W];
+    for (index word = 0; word < words(depth); word += W)
+      for (index j = 0; j < (columns + rows_of_tile - 1) / rows_of_tile * rows_of_tile; j += W) {
+        for (index n = 0; n < W; ++n) {
+          const index k = std::min(2 * (word + n), depth - 1);
+          const float* const row = from + k * stride + j;
+          store(pairs + n * W,
+                pairs_of_rows(row, k + 1 < depth ? row + stride : nullptr, 2 * (word + n) < depth ? columns - j : 0));
+        }
+        transpose_square(pairs, W, to + j * to_stride + word, to_stride);
+      }
   }
   /// to [tiles, words, tile_rows] = pairs of rows of from [depth, columns], tiles tile_stride apart
   static void pack_tiles(const float* from, index stride, index depth, index columns, float* to, index tile_stride) {
@@ -145,8 +175,7 @@ struct operand<bf16, float> {
       const index there = std::min(N, columns - j);
       for (index k = 0; k < depth; k += most) {
         const index some = std::min(most, depth - k), count = words(some);
-        for (index i = 0; i < there; i += tile_rows)
-          pack_rows(from + i * stride + k, stride, std::min(tile_rows, there - i), some, words_of + i * count, count);
+        for (index i = 0; i < there; ++i) pack_row(from + i * stride + k, some, words_of + i * count);
         transpose(words_of, count, there, count, to + k / 2 * N, N, N);
       }
     }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "fathom/backend/cpu/amx.hpp"
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/tile.hpp"
 #include "fathom/core/bf16.hpp"
@@ -16,13 +17,13 @@
 
 namespace fathom::cpu {
 
-/// How numbers of type P are stored: `rows` consecutive rows of a column share a word, the first in its lowest bits. The
-/// numbers of a column are scale * what is stored.
+/// How numbers of type P are stored: `rows` consecutive rows of a column share a word, the first in its lowest bits; a column
+/// has a multiple of `words_together` of them. The numbers of a column are scale * what is stored.
 template <class P>
 struct packing {  // float, double: themselves
   using scalar = P;
   using word = P;
-  static constexpr index rows = 1;
+  static constexpr index rows = 1, words_together = 1;
   static word put(word, index, P value, P) { return value; }
   static P get(word w, index, P) { return w; }
   static P scale_for(P) { return 1; }
@@ -36,7 +37,7 @@ template <>
 struct packing<bf16> {
   using scalar = float;
   using word = std::uint32_t;
-  static constexpr index rows = 2;
+  static constexpr index rows = 2, words_together = detail::has_amx ? detail::amx_words : 1;
   static word put(word w, index row, float value, float) { return w | word{bf16(value).bits} << 16 * row; }
   static float get(word w, index row, float) { return std::bit_cast<float>(row == 0 ? w << 16 : w & 0xffff0000u); }
   static float scale_for(float) { return 1; }
@@ -50,7 +51,7 @@ template <>
 struct packing<std::int8_t> {
   using scalar = float;
   using word = std::int32_t;
-  static constexpr index rows = 4;
+  static constexpr index rows = 4, words_together = 1;
   static word put(word w, index row, float value, float scale) {
     const auto byte = static_cast<std::uint8_t>(to_int8(value, scale));
     return static_cast<word>(static_cast<std::uint32_t>(w) | std::uint32_t{byte} << 8 * row);
@@ -95,7 +96,8 @@ struct packed_matrix {
   using T = typename format::scalar;
   static constexpr index rank = 2;
   static constexpr index N = packed_view<P>::N;
-  static constexpr index depth = (In + format::rows - 1) / format::rows;  // words of a column
+  static constexpr index together = format::rows * format::words_together;
+  static constexpr index depth = (In + together - 1) / together * format::words_together;  // words of a column
   static constexpr index panels = (Out + N - 1) / N;
   alignas(alignment) typename format::word words[panels * depth * N];
   [[no_unique_address]] packed_columns<P, panels * N> columns;

@@ -115,6 +115,8 @@ template <class P, index Rows>
 //
 //   static constexpr index rows_together;    rows that are multiplied together
 //   static constexpr index words_per_word;   words of a rounded row for each word of a column of the weights
+//   static constexpr index row_padding;      words between rounded rows
+//   scope                                    lives while there are products
 //   round(x, in, rows, r)                    row r of `rows` = x [in], filled up with zeros
 //   row(rows, w, first, count, sums)         sums [count * N] = row 0 times `count` panels from `first` on
 //   rows(rows, i, w, p, sums)                sums [rows_together, N] = rows [i, i + rows_together) times a panel; rows that
@@ -138,9 +140,10 @@ struct rounded_rows {
 template <>
 struct rounded<bf16, bf16> {
   static constexpr bool is_used = true;
-  static constexpr index rows_together = tile_rows, words_per_word = 1;
-  static constexpr index W = lanes<float>, N = 2 * W;
   using pairs = operand<bf16, float>;
+  static constexpr index rows_together = pairs::rows_of_tile, words_per_word = 1, row_padding = pairs::row_padding;
+  static constexpr index W = lanes<float>, N = 2 * W;
+  using scope = pairs::scope;
 
   static void round(const float* x, index in, const rounded_rows& to, index r) {
     pairs::pack_row(x, in, reinterpret_cast<float*>(to.row(r)));
@@ -166,7 +169,16 @@ struct rounded<bf16, bf16> {
       });
     }
   }
+  /// There is room for whole tiles of AMX; rows that there are not are whatever lies there.
   [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const packed_view<bf16>& w, index p, float* sums) {
+    if (has_amx && amx_is_allowed)
+      amx_product(x.row(i), x.words_per_row, w.panel(p), w.depth, true, sums);
+    else
+      for (index r = 0; r < rows_together && i + r < x.count; r += tile_rows) rows_by_vectors(x, i + r, w, p, sums + r * N);
+  }
+
+ private:
+  static void rows_by_vectors(const rounded_rows& x, index i, const packed_view<bf16>& w, index p, float* sums) {
     const std::uint32_t* left[tile_rows];
     unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
       left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
@@ -178,8 +190,6 @@ struct rounded<bf16, bf16> {
       unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { multiply_add(left[r][d], at, acc.at[r]); });
     acc.store(sums, N);
   }
-
- private:
   [[gnu::always_inline]] static void multiply_add(std::uint32_t left, const std::uint32_t* right, vec<float>* sums) {
     const auto a = vec<float>(std::bit_cast<float>(left));
     unroll<2>([&](auto j) __attribute__((always_inline)) {
@@ -216,7 +226,8 @@ template <class Compute>
   requires(!std::is_same_v<Compute, double>)
 struct rounded<Compute, std::int8_t> {
   static constexpr bool is_used = true;
-  static constexpr index rows_together = tile_rows / 2, words_per_word = 2;
+  static constexpr index rows_together = tile_rows / 2, words_per_word = 2, row_padding = 0;
+  struct scope {};
   static constexpr index W = lanes<float>, N = 2 * W;
   using weights = packed_view<std::int8_t>;
 
@@ -379,18 +390,20 @@ template <class Rounded, class On, class P, class Epilogue>
     for (index i = 0; i < x.rows; i += room.count) {
       room.count = std::min(most, x.rows - i);
       for (index r = 0; r < room.count; ++r) Rounded::round(x.row(i + r), w.in, room, r);
-      if (room.count == 1)
+      if (room.count == 1) {
         for (index p = first; p < last; p += panels_at_once) {
           const index count = std::min(panels_at_once, last - p);
           Rounded::row(room, w, p, count, sums);
           finish(sums, 0, 1, count * N, y, i, p * N, epilogue);
         }
-      else
+      } else {
+        [[maybe_unused]] const typename Rounded::scope scope{};
         for (index p = first; p < last; ++p)
           for (index r = 0; r < room.count; r += together) {
             Rounded::rows(room, r, w, p, sums);
             finish(sums, N, std::min(together, room.count - r), N, y, i + r, p * N, epilogue);
           }
+      }
     }
   });
 }
@@ -404,8 +417,9 @@ void matmul(const context<C, T>& on, matrix<const std::type_identity_t<T>> x, co
   using rounded = detail::rounded<C, P>;
   if constexpr (rounded::is_used) {
     static_assert(In <= 65536, "fathom: packed weights of more than 65536 rows");  // sums of bytes are 32-bit integers
-    constexpr index row = rounded::words_per_word * packed_matrix<P, In, Out>::depth;
-    constexpr index rows = std::clamp<index>(64 * 1024 / row / tile_rows, 1, 4) * tile_rows;  // in 256 KiB, if they can
+    constexpr index row = rounded::words_per_word * packed_matrix<P, In, Out>::depth + rounded::row_padding;
+    constexpr index together = std::max(tile_rows, rounded::rows_together);
+    constexpr index rows = std::clamp<index>(64 * 1024 / row / together, 1, 4) * together;  // in 256 KiB, if they can
     alignas(alignment) std::uint32_t words[rows * row];
     float scales[rows];
     detail::rounded_product<rounded>(on, x, w.view(), y, {words, scales, row, rows}, epilogue);

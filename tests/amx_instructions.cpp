@@ -1,0 +1,19 @@
+// The kernels with AMX itself, which not every machine that tests has: here only that they compile (backend_matmul_amx.cpp runs
+// them with the instructions emulated).
+#include <fathom/backend/cpu.hpp>
+
+namespace fathom {
+
+static_assert(cpu::detail::has_amx);
+
+using on_bf16 = cpu::context<bf16, float>;
+void products(const on_bf16& on, matrix<const float> x, matrix<const float> w, matrix<float> y) {
+  matmul(on, x, w, y, epilogue::none{});
+  matmul_nt(on, x, w, y, epilogue::none{});
+  matmul_tn(on, x, w, y);
+}
+void packed_product(const on_bf16& on, matrix<const float> x, const cpu::packed_matrix<bf16, 64, 64>& w, matrix<float> y) {
+  matmul(on, x, w, y, epilogue::none{});
+}
+
+}  // namespace fathom
