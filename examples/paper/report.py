@@ -13,6 +13,31 @@ from scipy import stats
 
 COLOURS = {"plain": "0.2", "plain11": "0.6", "zero": "C0", "shortcut": "C1"}
 NAMES = {"plain": "plain", "plain11": "plain, 11 blocks", "zero": "shortcut, from zero", "shortcut": "shortcut"}
+# What the ablations change of `zero`, and those of scaling.
+ABLATED = {
+    "plain": "plain GPT-2",
+    "zero": "shortcut from zero: depths 2, 4, 8, mlp features of hidden width 128",
+    "shortcut": "initialised as all else",
+    "unit": "features that keep the scale",
+    "unit_live": "the same, initialised as all else",
+    "dense": "no attention: a learned sum of all earlier outputs",
+    "linear": "linear features",
+    "identity": "no features: outputs as they are",
+    "hidden32": "hidden width 32",
+    "hidden512": "hidden width 512",
+    "depths_2": "depth 2",
+    "depths_4": "depth 4",
+    "depths_8": "depth 8",
+    "depths_2_8": "depths 2, 8",
+    "depths_0_2_4_8": "depths 0, 2, 4, 8",
+    "depths_all": "depths 1 to 9",
+    "depths_9": "depth 9 (the block's own input)",
+    "depths_2_4_8_9": "depths 2, 4, 8, 9",
+    "replace": "in place of self-attention, not from zero",
+    "replace_zero": "in place of self-attention",
+    "joint": "jointly with self-attention, not from zero",
+    "before": "before self-attention",
+}
 
 
 def write(path, rows):
@@ -123,7 +148,7 @@ def comparison(results, runs_of, kinds, variants):
     return rows
 
 
-def pairs(results, name, runs_of, partners):
+def pairs(results, name, runs_of, partners=None):
     """A row for each kind and variant of an experiment, with the difference to a partner of the same seed: in ablations to
     `plain`, in scaling of the shortcut to the plain model of its size."""
     partner_of = {with_shortcut: plain for plain, with_shortcut in partners.items()} if partners else {}
@@ -143,6 +168,55 @@ def pairs(results, name, runs_of, partners):
                          "minus_plain": number(mean), "minus_plain_ci95": number(half)})
     if rows:
         write(results.folder / f"{name}.csv", rows)
+    return rows
+
+
+def ablations_markdown(rows):
+    """The ablations as a table for people: a column for each kind of data."""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    of = {(row["kind"], row["variant"]): row for row in rows}
+    lines = ["| variant | | " + " | ".join(f"{kind}: parameters | NLL | minus plain" for kind in kinds) + " |",
+             "| --- | --- |" + " ---: | ---: | ---: |" * len(kinds)]
+    for variant, what in ABLATED.items():
+        cells = []
+        for kind in kinds:
+            row = of.get((kind, variant))
+            half = f" ± {float(row['minus_plain_ci95']):.4f}" if row and row["minus_plain_ci95"] else ""
+            cells += [f"{int(row['parameters']):,}", row["validation_nll"],
+                      f"{float(row['minus_plain']):+.4f}{half}" if row["minus_plain"] else ""] if row else [""] * 3
+        if any(cells):
+            lines.append(f"| `{variant}` | {what} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def scaling_figure(results, rows, partners):
+    """NLL against parameters, and below it what the shortcut adds to the plain model of its size."""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    figure, axes = plt.subplots(2, len(kinds), figsize=(4.2 * len(kinds), 6), height_ratios=(2, 1), sharex="col", squeeze=False,
+                                layout="constrained")
+    for column, kind in enumerate(kinds):
+        above, below = axes[:, column]
+        of = {row["variant"]: row for row in rows if row["kind"] == kind}
+        for variants, name in (list(partners), "plain"), (list(partners.values()), "zero"):
+            there = [of[variant] for variant in variants if variant in of]
+            above.plot([int(row["parameters"]) for row in there], [float(row["validation_nll"]) for row in there], "o-",
+                       color=COLOURS[name], label=NAMES[name])
+        pairs_there = [of[variant] for variant in partners.values() if variant in of and of[variant]["minus_plain"]]
+        below.errorbar([int(row["parameters"]) for row in pairs_there],
+                       [float(row["minus_plain"]) for row in pairs_there],
+                       [float(row["minus_plain_ci95"] or 0) for row in pairs_there], fmt="o", color=COLOURS["zero"],
+                       capsize=3)
+        below.axhline(0, color=COLOURS["plain"], lw=1)
+        above.set_title(kind)
+        below.set_xscale("log")
+        below.set_xlabel("parameters")
+        for some in (above, below):
+            some.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("validation NLL, nats a token")
+    axes[1, 0].set_ylabel("minus plain, same seed")
+    axes[0, 0].legend(fontsize=8)
+    figure.savefig(results.folder / "scaling.png", dpi=110)
+    plt.close(figure)
 
 
 def curves_figure(results, runs_of, kinds, variants):
