@@ -2,8 +2,8 @@
 
     paper.py EXPERIMENT ... [--jobs N] [--kinds KIND ...] [--quick]
 
-EXPERIMENT is sweep, comparison, ablations, scaling, speed or look: each does the runs that it needs, and writes tables and
-figures; or report: tables and figures of the runs that there are. Runs that results/runs.csv has are not repeated; one that was
+EXPERIMENT is sweep, comparison, ablations, follow_up, scaling, speed or look: each does the runs that it needs, and writes
+tables and figures; or report: tables and figures of the runs that there are. Runs that results/runs.csv has are not repeated; one that was
 stopped goes on. run.sh installs and configures what this needs.
 """
 
@@ -38,6 +38,7 @@ SWEEP_TOKENS = 1_000_000
 COMPARISON_TOKENS = 4_000_000
 ABLATION_TOKENS = 2_000_000
 COMPARED = ["plain", "plain11", "shortcut", "zero"]
+FOLLOWED_UP = ["unit_live"]  # ahead of plain in the first ablations of two kinds; compared with it over all kinds and seeds
 ABLATED_KINDS = ["subwords", "music"]  # in characters, seeds differ by more than models do
 SCALED_KINDS = ["subwords"]
 ABLATION_SEEDS = [1, 2]
@@ -336,6 +337,17 @@ def ablations(results, kinds, jobs):
     perform(by_seed(ablation_runs, results, kinds), results, jobs)
 
 
+def follow_up_runs(results, kind):
+    """The comparison's budget and seeds, at plain's best rate."""
+    return compared(results, kind, at_best_shared_rate(results, kind)[0].rate, FOLLOWED_UP)
+
+
+def follow_up(results, kinds, jobs):
+    for kind in kinds:
+        sweep(results, [kind], jobs)
+        perform(follow_up_runs(results, kind), results, jobs)
+
+
 def rate_of_size(results, kind, pair):
     """The rate of the sweep with the lowest NLL in the mean of both models of a size."""
     def both(rate):
@@ -407,10 +419,11 @@ def write_report(results, kinds):
 
         return of
 
-    rows = report.comparison(results, when_swept(comparison_runs), kinds, COMPARED)
+    shown = COMPARED + FOLLOWED_UP
+    rows = report.comparison(results, when_swept(lambda *of: comparison_runs(*of) + follow_up_runs(*of)), kinds, shown)
     if rows:
         (results.folder / "comparison.md").write_text(report.markdown(rows))
-    report.curves_figure(results, when_swept(at_best_shared_rate), kinds, COMPARED)
+    report.curves_figure(results, when_swept(lambda *of: at_best_shared_rate(*of) + follow_up_runs(*of)), kinds, shown)
     ablated = when_swept(ablation_runs)
     rows = report.pairs(results, "ablations", {kind: ablated(kind) for kind in kinds})
     if rows:
@@ -421,7 +434,8 @@ def write_report(results, kinds):
         report.scaling_figure(results, rows, dict(SCALES))
 
 
-EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations, "scaling": scaling, "look": look, "speed": speed}
+EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations, "follow_up": follow_up, "scaling": scaling,
+               "look": look, "speed": speed}
 
 
 def main():

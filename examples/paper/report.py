@@ -11,8 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-COLOURS = {"plain": "0.2", "plain11": "0.6", "zero": "C0", "shortcut": "C1"}
-NAMES = {"plain": "plain", "plain11": "plain, 11 blocks", "zero": "shortcut, from zero", "shortcut": "shortcut"}
+COLOURS = {"plain": "0.2", "plain11": "0.6", "zero": "C0", "shortcut": "C1", "unit_live": "C2"}
+NAMES = {"plain": "plain", "plain11": "plain, 11 blocks", "zero": "shortcut, from zero", "shortcut": "shortcut",
+         "unit_live": "shortcut, features that keep the scale"}
 # What the ablations change of `zero`, and those of scaling.
 ABLATED = {
     "plain": "plain GPT-2",
