@@ -29,6 +29,8 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   const auto is = [&](std::string_view name) { return variant == name; };
 
   if (is("plain")) return c;
+  // A control for `unit_live` and `all_unit`: larger initial weights without a shortcut (see initial_scale).
+  if (is("plain_unit")) return c;
   // A control: the last block goes on from a learned sum of the outputs of all blocks before it (see below).
   if (is("dense")) return c;
   // An eleventh block has more parameters than the shortcut, and with this hidden width as many operations, too.
@@ -36,6 +38,7 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
 
   c.shortcut.depths = {2, 4, 8};
   if (is("shortcut")) return c;
+  if (is("all_unit")) return c;
   c.shortcut.zero_init = true;
   if (is("zero")) return c;
 
@@ -76,10 +79,14 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
 
 /// What a variant multiplies an initial tensor with. The library begins all matrices with deviation 0.02, so that at width 128
 /// an mlp feature map shrinks what it reads to 1/40, and its keys and values are 1/40 of self-attention's. With deviations of
-/// 1 / sqrt(inputs) in both of its matrices, features are nearly as large as what they are made of.
+/// 1 / sqrt(inputs) in both of its matrices, features are nearly as large as what they are made of. `plain_unit` and `all_unit`
+/// begin with such deviations in all matrices but the embeddings (projections to the residual stream still smaller by
+/// 1 / sqrt(2 L)).
 inline double initial_scale(std::string_view variant, std::string_view tensor, fathom::index inputs) {
-  const bool of_features = tensor.starts_with("shortcut.features.") && tensor.ends_with(".weight") && inputs > 0;
-  return variant.starts_with("unit") && of_features ? 1 / (0.02 * std::sqrt(static_cast<double>(inputs))) : 1;
+  const bool is_matrix = inputs > 0 && tensor.ends_with(".weight") && !tensor.starts_with("wte.") && !tensor.starts_with("wpe.");
+  const bool is_larger = variant == "plain_unit" || variant == "all_unit" ||
+                         (variant.starts_with("unit") && tensor.starts_with("shortcut.features."));
+  return is_matrix && is_larger ? 1 / (0.02 * std::sqrt(static_cast<double>(inputs))) : 1;
 }
 
 // ---- Architectures that a config cannot say --------------------------------------------------------------------------

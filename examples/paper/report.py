@@ -11,9 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-COLOURS = {"plain": "0.2", "plain11": "0.6", "zero": "C0", "shortcut": "C1", "unit_live": "C2"}
+COLOURS = {"plain": "0.2", "plain11": "0.6", "zero": "C0", "shortcut": "C1", "unit_live": "C2", "plain_unit": "C3",
+           "all_unit": "C4"}
 NAMES = {"plain": "plain", "plain11": "plain, 11 blocks", "zero": "shortcut, from zero", "shortcut": "shortcut",
-         "unit_live": "shortcut, features that keep the scale"}
+         "unit_live": "shortcut, larger initial features", "plain_unit": "plain, larger initial weights",
+         "all_unit": "shortcut, larger initial weights"}
+CONTROLS = {"all_unit": "plain_unit"}  # what differences are to, where it is not plain
 # What the ablations change of `zero`, and those of scaling.
 ABLATED = {
     "plain": "plain GPT-2",
@@ -94,18 +97,18 @@ def number(value, digits=4):
 
 
 def comparison(results, runs_of, kinds, variants):
-    """A row for each kind, variant and rate that was run; paired differences are to `plain` of the same seed, with the same rate
-    where it was run with that one."""
+    """A row for each kind, variant and rate that was run; paired differences are to `plain` (or what CONTROLS says) of the same
+    seed, with the same rate where it was run with that one."""
     curves, speeds, rows = curves_of(results), speeds_of(results), []
     for kind in kinds:
         done = runs_of(kind)
-        plain_at = defaultdict(dict)
+        controls = defaultdict(lambda: defaultdict(dict))
         for run in done:
-            if run.variant == "plain":
-                plain_at[run.rate][run.seed] = run
+            controls[run.variant][run.rate][run.seed] = run
         order = sorted({(variants.index(run.variant), run.rate) for run in done})
         for variant, rate in ((variants[n], rate) for n, rate in order):
             runs = {run.seed: run for run in done if (run.variant, run.rate) == (variant, rate)}
+            plain_at = controls[CONTROLS.get(variant, "plain")]
             plain = plain_at.get(rate) or next(iter(plain_at.values()), {})
             some = results.runs[next(iter(runs.values()))]
             validation = [results.value(run, "best_validation_nll") for run in runs.values()]
