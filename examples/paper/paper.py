@@ -393,16 +393,15 @@ def speed(results, kinds, jobs):
                                               "compute": result["compute"], "commit": commit(), "machine": machine()}])
 
 
-LOOKED_AT = ["zero", "shortcut"]  # with seeds 1 to 3
+LOOKED_AT = ["zero", "shortcut", "unit_live"]  # with seeds 1 to 3
 
 
 def look(results, kinds, jobs):
-    """What the models of the comparison look at; needs the weights, which stay in build/paper/runs."""
+    """What the models of the comparison and the follow-up look at; needs the weights, which stay in build/paper/runs."""
     for kind in kinds:
-        build([f"paper_look_{kind}_{variant}" for variant in LOOKED_AT])
-        for run in at_best_shared_rate(results, kind):
-            if run.variant not in LOOKED_AT:
-                continue
+        runs = [run for run in at_best_shared_rate(results, kind) + follow_up_runs(results, kind) if run.variant in LOOKED_AT]
+        build({f"paper_look_{kind}_{run.variant}" for run in runs})
+        for run in runs:
             weights = folder_of(run) / "best.safetensors"
             if not weights.exists():
                 print(f"{run.name}: its weights are not here; run it again to look at it")
