@@ -13,7 +13,6 @@ import csv
 import dataclasses
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -377,19 +376,17 @@ SPEED_ROUNDS = 5
 
 def speed(results, kinds, jobs):
     """Tokens a second of each model on one thread, all in turn. For a machine with nothing else to do."""
+    build([f"paper_train_{kind}_{variant}" for kind in kinds for variant in COMPARED])
     for kind in kinds:
-        build([f"paper_train_{kind}_{variant}" for variant in COMPARED])
         for turn in range(1 if QUICK else SPEED_ROUNDS):
             for variant in COMPARED:
-                folder = BUILD / "speed" / f"{kind}-{variant}"
-                shutil.rmtree(folder, ignore_errors=True)
-                command = [PROGRAMS / "examples/paper" / f"paper_train_{kind}_{variant}", data_of(kind), folder,
-                           "--tokens", str(20 * 2048)]
-                subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL,
-                               env=dict(os.environ, OMP_NUM_THREADS="1"))
-                result = json.loads((folder / "result.json").read_text())
+                words = [PROGRAMS / "examples/paper" / f"paper_train_{kind}_{variant}", data_of(kind), "--speed",
+                         "--tokens", 20 * 2048]
+                done = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True,
+                                      env=dict(os.environ, OMP_NUM_THREADS="1"))
+                result = json.loads(done.stdout)
                 results.append("speed.csv", [{"kind": kind, "variant": variant, "round": turn + 1,
-                                              "tokens_per_second": f"{result['tokens'] / result['seconds']:.0f}",
+                                              "tokens_per_second": f"{result['tokens_per_second']:.0f}",
                                               "compute": result["compute"], "commit": commit(), "machine": machine()}])
 
 

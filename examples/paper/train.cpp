@@ -1,6 +1,7 @@
 // One run: trains the model of a kind and a variant, which it is compiled for, and writes what came of it.
 //
 //   train DATA FOLDER --tokens N [--rate R] [--seed S]
+//   train DATA --speed --tokens N       prints how many tokens a second it trains on, and writes nothing
 //
 // DATA is what `prepare` made. In FOLDER: log.csv, best.safetensors (the weights with the lowest NLL on held-back data on the
 // way), and at the end result.json. A run that was stopped goes on; one that has its result.json is not repeated.
@@ -25,14 +26,24 @@ struct options {
   fathom::index tokens = 4'000'000;
   float rate = 1e-3f;
   std::uint64_t seed = 1;
+  bool speed = false;
 };
+
+constexpr fathom::index batch = 8;
+constexpr const char* compute = fathom::cpu::has_bf16_products ? "bf16 products" : "float";
 
 fathom::data::corpus part_of(const fs::path& data, const char* part) {
   return fathom::data::tokens(data / (std::string(part) + ".bin"), net::vocab, {.validation = 0});
 }
 
+void time_steps(const options& o) {
+  const auto train = part_of(o.data, "train");
+  fathom::trainer<net> trainer({.batch = batch, .steps = o.tokens / (batch * net::context), .seed = o.seed, .progress = false});
+  const nlohmann::ordered_json summary = {{"tokens_per_second", trainer.fit(train.all()).tokens_per_second}, {"compute", compute}};
+  std::puts(summary.dump().c_str());
+}
+
 void run(const options& o) {
-  constexpr fathom::index batch = 8;
   const fathom::index steps = o.tokens / (batch * net::context);
   const fathom::index evaluations = 20, every = std::max<fathom::index>(1, steps / evaluations);
   fs::create_directories(o.folder);
@@ -117,7 +128,7 @@ void run(const options& o) {
       {"test_nll", best_test},
       {"last_test_nll", last_test},
       {"seconds", busy},
-      {"compute", fathom::cpu::has_bf16_products ? "bf16 products" : "float"},
+      {"compute", compute},
   };
   fathom::io::atomic_file file(result_file);
   file.write(summary.dump(1) + "\n");
@@ -129,13 +140,20 @@ int main(int argc, char** argv) {
   options o;
   CLI::App app("Trains a " PAPER_VARIANT " model of " PAPER_KIND);
   app.add_option("data", o.data, "folder of train.bin, validation.bin and test.bin")->required()->check(CLI::ExistingDirectory);
-  app.add_option("folder", o.folder, "folder to write to")->required();
+  auto* folder = app.add_option("folder", o.folder, "folder to write to");
   app.add_option("--tokens", o.tokens, "tokens to train on")->capture_default_str()->check(CLI::Range(2048.0, 1e12));
   app.add_option("--rate", o.rate, "highest learning rate")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--seed", o.seed, "of the initial weights and of the windows")->capture_default_str();
+  auto* speed = app.add_flag("--speed", o.speed, "only say how many tokens a second it trains on");
+  speed->excludes(folder);
   CLI11_PARSE(app, argc, argv);
   try {
-    run(o);
+    if (o.speed)
+      time_steps(o);
+    else if (o.folder.empty())
+      throw fathom::error("train: no folder to write to, and no --speed");
+    else
+      run(o);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
