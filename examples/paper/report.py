@@ -307,9 +307,9 @@ def add_look(results, run, folder):
 
 def markdown(rows):
     """The comparison as a table for people."""
-    lines = ["| data | model | parameters | rate | validation NLL | minus plain | test NLL | minus plain | "
+    lines = ["| data | model | parameters | tokens/s | rate | validation NLL | minus plain | test NLL | minus plain | "
              "seeds that reach plain's last NLL, and tokens they take |",
-             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
 
     def difference(row, part):
         value, half = row[f"{part}_minus_plain"], row[f"{part}_minus_plain_ci95"]
@@ -318,7 +318,9 @@ def markdown(rows):
     for row in rows:
         tokens = row["tokens_to_plain"]
         spread = f" ± {row['validation_sd']}" if row["validation_sd"] else ""
-        lines.append(f"| {row['kind']} | {NAMES[row['variant']]} | {int(row['parameters']):,} | {row['rate']} | {row['validation_nll']}{spread} | "
-                     f"{difference(row, 'validation')} | {row['test_nll']} | {difference(row, 'test')} | "
-                     f"{row['seeds_that_reach_plain']}{f': {float(tokens) / 1e6:.2f} M' if tokens else ''} |")
+        speed = f"{int(row['tokens_per_second']):,}" if row["tokens_per_second"] else ""
+        lines.append(f"| {row['kind']} | {NAMES[row['variant']]} | {int(row['parameters']):,} | {speed} | {row['rate']} | "
+                     f"{row['validation_nll']}{spread} | {difference(row, 'validation')} | {row['test_nll']} | "
+                     f"{difference(row, 'test')} | {row['seeds_that_reach_plain']}"
+                     f"{f': {float(tokens) / 1e6:.2f} M' if tokens else ''} |")
     return "\n".join(lines) + "\n"
