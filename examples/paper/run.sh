@@ -3,7 +3,7 @@
 # figures to examples/paper/results.
 #
 #   bash examples/paper/run.sh                    the comparison, for all kinds of data
-#   bash examples/paper/run.sh --quick            tiny runs of everything, to see that it works (a few minutes)
+#   bash examples/paper/run.sh --quick            tiny runs of comparison, look and speed, to see that they work (5 minutes)
 #   bash examples/paper/run.sh EXPERIMENT ... [OPTIONS]      see examples/paper/paper.py
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -24,5 +24,8 @@ while [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; do
   experiments+=("$1")
   shift
 done
-if [ ${#experiments[@]} -eq 0 ]; then experiments=(comparison); fi
+if [ ${#experiments[@]} -eq 0 ]; then
+  experiments=(comparison)
+  case " $* " in *" --quick "*) experiments+=(look speed) ;; esac
+fi
 $python examples/paper/paper.py "${experiments[@]}" "$@"
