@@ -68,6 +68,9 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   if (is("replace_zero")) return c.shortcut.placement = placement::replace_self_attention, c;
 
   // Scaling: smaller and larger bodies, with the depths at the same fractions of them.
+  fathom::config smallest{.vocab = c.vocab, .context = c.context, .width = 32, .depth = 4, .heads = 2};
+  if (is("plain_xs")) return smallest;
+  if (is("zero_xs")) return smallest.shortcut = {.depths = {1, 2, 3}, .zero_init = true}, smallest;
   fathom::config small{.vocab = c.vocab, .context = c.context, .width = 64, .depth = 6, .heads = 4};
   if (is("plain_s")) return small;
   if (is("zero_s")) return small.shortcut = {.depths = {1, 2, 5}, .zero_init = true}, small;
@@ -137,9 +140,9 @@ struct before : gpt2_like<C> {
 template <fathom::fixed_string Kind, fathom::fixed_string Variant>
 struct choose {
   static constexpr fathom::config config = model_of(Kind.view(), Variant.view());
-  // Weights and sums are float; products take bf16 where the machine multiplies them at once.
-  using compute = std::conditional_t<fathom::cpu::has_bf16_products, fathom::bf16, float>;
-  using backend = fathom::backend::cpu<compute>;
+  // Weights and sums are float; operands of products are rounded to bf16, on every machine, so that runs on different ones can
+  // stand side by side.
+  using backend = fathom::backend::cpu<fathom::bf16>;
   static auto type() {
     if constexpr (Variant.view() == "dense")
       return std::type_identity<fathom::transformer<dense<config>, backend>>{};

@@ -48,7 +48,7 @@ ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear"
              "depths_4", "depths_8", "depths_2_8", "depths_0_2_4_8", "depths_all", "depths_9", "depths_2_4_8_9", "replace",
              "replace_zero", "joint", "before"]
 # A plain model and one with the shortcut, of each size.
-SCALES = [("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
+SCALES = [("plain_xs", "zero_xs"), ("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
 
 QUICK = False  # tiny runs on a part of the data, to see that everything works
 
@@ -358,17 +358,19 @@ def rate_of_size(results, kind, pair):
     return min(rates_of(results, kind), key=both)
 
 
-def scaling_runs(results, kind):
-    """Both models of each size at the same rate."""
+def scaling_runs(results, kind, pair):
+    """Both models of a size at the same rate."""
     return [planned(kind, variant, seed, rate_of_size(results, kind, pair), ABLATION_TOKENS) for seed in ABLATION_SEEDS
-            for pair in SCALES for variant in pair]
+            for variant in pair]
 
 
 def scaling(results, kinds, jobs):
     kinds = [kind for kind in kinds if kind in SCALED_KINDS]
     sweep(results, kinds, jobs)
-    perform([run for kind in kinds for pair in SCALES for run in sweep_runs(results, kind, pair)], results, jobs)
-    perform(by_seed(scaling_runs, results, kinds), results, jobs)
+    for pair in SCALES:  # the small ones first: an experiment that is stopped has shown something of them
+        for kind in kinds:
+            perform(sweep_runs(results, kind, pair), results, jobs)
+            perform(scaling_runs(results, kind, pair), results, jobs)
 
 
 SPEED_ROUNDS = 5
@@ -427,8 +429,10 @@ def write_report(results, kinds):
     rows = report.pairs(results, "ablations", {kind: ablated(kind) for kind in kinds})
     if rows:
         (results.folder / "ablations.md").write_text(report.ablations_markdown(rows))
-    scaled = [kind for kind in kinds if all(run in results.runs for pair in SCALES for run in sweep_runs(results, kind, pair))]
-    rows = report.pairs(results, "scaling", {kind: scaling_runs(results, kind) for kind in scaled}, dict(SCALES))
+    scaled = {kind: [pair for pair in SCALES if all(run in results.runs for run in sweep_runs(results, kind, pair))]
+              for kind in SCALED_KINDS}
+    rows = report.pairs(results, "scaling", {kind: [run for pair in pairs for run in scaling_runs(results, kind, pair)]
+                                             for kind, pairs in scaled.items()}, dict(SCALES))
     if rows:
         report.scaling_figure(results, rows, dict(SCALES))
 

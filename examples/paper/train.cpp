@@ -30,7 +30,7 @@ struct options {
 };
 
 constexpr fathom::index batch = 8;
-constexpr const char* compute = fathom::cpu::has_bf16_products ? "bf16 products" : "float";
+constexpr const char* compute = fathom::cpu::has_bf16_products ? "bf16 products" : "bf16 operands";  // the latter in float
 
 fathom::data::corpus part_of(const fs::path& data, const char* part) {
   return fathom::data::tokens(data / (std::string(part) + ".bin"), net::vocab, {.validation = 0});
