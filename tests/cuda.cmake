@@ -37,7 +37,7 @@ function(fathom_gpu_test name)
   list(REMOVE_ITEM includes /usr/include)
   list(TRANSFORM includes PREPEND -isystem=)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/*.hpp ${PROJECT_SOURCE_DIR}/include/*.cuh)
-  file(GLOB own CONFIGURE_DEPENDS cuda_*.[ch]pp gpu_*.* golden.hpp)
+  file(GLOB own CONFIGURE_DEPENDS cuda_*.[ch]pp gpu_*.* golden*.hpp)
   add_custom_command(OUTPUT ${program}
     COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++20 -O1 ${architectures} --Werror all-warnings -Xcompiler=-Wall,-Wextra
             -I${PROJECT_SOURCE_DIR}/include ${includes} -DFATHOM_GOLDEN="${CMAKE_CURRENT_SOURCE_DIR}/golden"
