@@ -44,9 +44,9 @@ FOLLOWED_KINDS = ["music"]
 ABLATED_KINDS = ["subwords", "music"]  # in characters, seeds differ by more than models do
 SCALED_KINDS = ["subwords"]
 ABLATION_SEEDS = [1, 2]
-ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear", "identity", "hidden32", "hidden512", "depths_2",
-             "depths_4", "depths_8", "depths_2_8", "depths_0_2_4_8", "depths_all", "depths_9", "depths_2_4_8_9", "replace",
-             "replace_zero", "joint", "before"]
+ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear", "identity", "hidden32", "hidden512", "replace",
+             "replace_zero", "joint", "before", "depths_all", "depths_9", "depths_8", "depths_2", "depths_4", "depths_2_8",
+             "depths_0_2_4_8", "depths_2_4_8_9"]
 # A plain model and one with the shortcut, of each size.
 SCALES = [("plain_xs", "zero_xs"), ("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
 
