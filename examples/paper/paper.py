@@ -43,10 +43,13 @@ FOLLOW_UP = ["unit_live", "plain_unit", "all_unit"]
 FOLLOWED_KINDS = ["music"]
 ABLATED_KINDS = ["subwords", "music"]  # in characters, seeds differ by more than models do
 SCALED_KINDS = ["subwords"]
-ABLATION_SEEDS = [1, 2]
 ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear", "identity", "hidden32", "hidden512", "replace",
              "replace_zero", "joint", "before", "depths_all", "depths_9", "depths_8", "depths_2", "depths_4", "depths_2_8",
              "depths_0_2_4_8", "depths_2_4_8_9"]
+# All ablations have seed 1. The three furthest ahead of plain with it, in the mean of both kinds, have the other seeds as well
+# (`unit_live`, which was among them, has had its follow-up); and so have what they are compared with.
+LEADERS = ["plain", "zero", "dense", "linear", "identity"]
+SCALING_SEEDS = [1, 2]
 # A plain model and one with the shortcut, of each size.
 SCALES = [("plain_xs", "zero_xs"), ("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
 
@@ -325,7 +328,8 @@ def comparison(results, kinds, jobs):
 def ablation_runs(results, kind):
     """Every ablation, and plain, at the shared rate of the comparison that is plain's best."""
     rate = at_best_shared_rate(results, kind)[0].rate
-    return [planned(kind, variant, seed, rate, ABLATION_TOKENS) for seed in ABLATION_SEEDS for variant in ABLATIONS]
+    return [planned(kind, variant, seed, rate, ABLATION_TOKENS) for seed in SEEDS
+            for variant in (ABLATIONS if seed == SEEDS[0] else LEADERS)]
 
 
 def by_seed(runs_of, results, kinds):
@@ -360,7 +364,7 @@ def rate_of_size(results, kind, pair):
 
 def scaling_runs(results, kind, pair):
     """Both models of a size at the same rate."""
-    return [planned(kind, variant, seed, rate_of_size(results, kind, pair), ABLATION_TOKENS) for seed in ABLATION_SEEDS
+    return [planned(kind, variant, seed, rate_of_size(results, kind, pair), ABLATION_TOKENS) for seed in SCALING_SEEDS
             for variant in pair]
 
 
@@ -426,13 +430,13 @@ def write_report(results, kinds):
         (results.folder / "comparison.md").write_text(report.markdown(rows))
     report.curves_figure(results, when_swept(lambda *of: at_best_shared_rate(*of) + follow_up_runs(*of)), kinds, shown)
     ablated = when_swept(ablation_runs)
-    rows = report.pairs(results, "ablations", {kind: ablated(kind) for kind in kinds})
+    rows = report.ablations(results, {kind: ablated(kind) for kind in kinds})
     if rows:
         (results.folder / "ablations.md").write_text(report.ablations_markdown(rows))
     scaled = {kind: [pair for pair in SCALES if all(run in results.runs for run in sweep_runs(results, kind, pair))]
               for kind in SCALED_KINDS}
-    rows = report.pairs(results, "scaling", {kind: [run for pair in pairs for run in scaling_runs(results, kind, pair)]
-                                             for kind, pairs in scaled.items()}, dict(SCALES))
+    rows = report.scaling(results, {kind: [run for pair in pairs for run in scaling_runs(results, kind, pair)]
+                                    for kind, pairs in scaled.items()}, dict(SCALES))
     if rows:
         report.scaling_figure(results, rows, dict(SCALES))
 

@@ -152,10 +152,45 @@ def comparison(results, runs_of, kinds, variants):
     return rows
 
 
-def pairs(results, name, runs_of, partners=None):
-    """A row for each kind and variant of an experiment, with the difference to a partner of the same seed: in ablations to
-    `plain`, in scaling of the shortcut to the plain model of its size."""
-    partner_of = {with_shortcut: plain for plain, with_shortcut in partners.items()} if partners else {}
+def ablations(results, runs_of):
+    """A row for each run, with the difference to `plain` of the same kind and seed."""
+    rows = []
+    for kind, runs in runs_of.items():
+        plain = {run.seed: results.value(run, "best_validation_nll") for run in runs if run.variant == "plain"}
+        for run in runs:
+            nll = results.value(run, "best_validation_nll")
+            rows.append({"kind": kind, "variant": run.variant, "parameters": results.runs[run]["parameters"],
+                         "rate": f"{run.rate:g}", "seed": run.seed, "validation_nll": number(nll),
+                         "minus_plain": number(nll - plain[run.seed]) if run.variant != "plain" and run.seed in plain else ""})
+    if rows:
+        write(results.folder / "ablations.csv", rows)
+    return rows
+
+
+def ablations_markdown(rows):
+    """The ablations as a table for people: three columns for each kind of data. Seeds after the first are on their own: which
+    variants have them was chosen by the first."""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    of = defaultdict(list)
+    for row in rows:
+        of[row["kind"], row["variant"]].append(row)
+    lines = ["| variant | | " + " | ".join(f"{kind}: NLL | minus plain | further seeds" for kind in kinds) + " |",
+             "| --- | --- |" + " ---: | ---: | ---: |" * len(kinds)]
+    for variant, what in ABLATED.items():
+        cells = []
+        for kind in kinds:
+            differences = {row["seed"]: f"{float(row['minus_plain']):+.4f}" for row in of[kind, variant] if row["minus_plain"]}
+            first = next((row for row in of[kind, variant] if row["seed"] == 1), None)
+            cells += [first["validation_nll"] if first else "", differences.pop(1, ""),
+                      ", ".join(differences[seed] for seed in sorted(differences))]
+        if any(cells):
+            lines.append(f"| `{variant}` | {what} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def scaling(results, runs_of, partners):
+    """A row for each kind and size, with the shortcut's difference to the plain model of that size, over the seeds."""
+    partner_of = {with_shortcut: plain for plain, with_shortcut in partners.items()}
     rows = []
     for kind, runs in runs_of.items():
         done = [run for run in runs if run in results.runs]
@@ -163,34 +198,16 @@ def pairs(results, name, runs_of, partners=None):
         for run in done:
             by_variant[run.variant][run.seed] = results.value(run, "best_validation_nll")
         for variant, values in by_variant.items():
-            other = by_variant.get(partner_of.get(variant) if partners else "plain", {})
-            differences = [values[seed] - other[seed] for seed in values if seed in other and other is not values]
+            plain = by_variant.get(partner_of.get(variant), {})
+            differences = [values[seed] - plain[seed] for seed in values if seed in plain]
             mean, half = interval(differences) if differences else (float("nan"),) * 2
             run = next(run for run in done if run.variant == variant)
             rows.append({"kind": kind, "variant": variant, "parameters": results.runs[run]["parameters"], "rate": f"{run.rate:g}",
                          "seeds": len(values), "validation_nll": number(statistics.fmean(values.values())),
                          "minus_plain": number(mean), "minus_plain_ci95": number(half)})
     if rows:
-        write(results.folder / f"{name}.csv", rows)
+        write(results.folder / "scaling.csv", rows)
     return rows
-
-
-def ablations_markdown(rows):
-    """The ablations as a table for people: a column for each kind of data."""
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    of = {(row["kind"], row["variant"]): row for row in rows}
-    lines = ["| variant | | " + " | ".join(f"{kind}: parameters | NLL | minus plain" for kind in kinds) + " |",
-             "| --- | --- |" + " ---: | ---: | ---: |" * len(kinds)]
-    for variant, what in ABLATED.items():
-        cells = []
-        for kind in kinds:
-            row = of.get((kind, variant))
-            half = f" ± {float(row['minus_plain_ci95']):.4f}" if row and row["minus_plain_ci95"] else ""
-            cells += [f"{int(row['parameters']):,}", row["validation_nll"],
-                      f"{float(row['minus_plain']):+.4f}{half}" if row["minus_plain"] else ""] if row else [""] * 3
-        if any(cells):
-            lines.append(f"| `{variant}` | {what} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def scaling_figure(results, rows, partners):
