@@ -354,12 +354,20 @@ def follow_up(results, kinds, jobs):
         perform(follow_up_runs(results, kind), results, jobs)
 
 
-def rate_of_size(results, kind, pair):
-    """The rate of the sweep with the lowest NLL in the mean of both models of a size."""
-    def both(rate):
+def rate_runs(results, kind, pair):
+    """Both models of a size with the whole budget and the first seed, at the two rates of the sweep with the lowest NLL in the
+    mean of both models. Two, because what is best for short runs may not be for longer ones."""
+    def swept(rate):
         return mean_nll(results, [planned(kind, variant, SEEDS[0], rate, SWEEP_TOKENS) for variant in pair])
 
-    return min(rates_of(results, kind), key=both)
+    rates = sorted(rates_of(results, kind), key=swept)[:2]
+    return [planned(kind, variant, SEEDS[0], rate, ABLATION_TOKENS) for rate in rates for variant in pair]
+
+
+def rate_of_size(results, kind, pair):
+    """The better of these two rates."""
+    runs = rate_runs(results, kind, pair)
+    return min((run.rate for run in runs), key=lambda rate: mean_nll(results, [run for run in runs if run.rate == rate]))
 
 
 def scaling_runs(results, kind, pair):
@@ -374,6 +382,7 @@ def scaling(results, kinds, jobs):
     for pair in SCALES:  # the small ones first: an experiment that is stopped has shown something of them
         for kind in kinds:
             perform(sweep_runs(results, kind, pair), results, jobs)
+            perform(rate_runs(results, kind, pair), results, jobs)
             perform(scaling_runs(results, kind, pair), results, jobs)
 
 
@@ -433,8 +442,12 @@ def write_report(results, kinds):
     rows = report.ablations(results, {kind: ablated(kind) for kind in kinds})
     if rows:
         (results.folder / "ablations.md").write_text(report.ablations_markdown(rows))
-    scaled = {kind: [pair for pair in SCALES if all(run in results.runs for run in sweep_runs(results, kind, pair))]
-              for kind in SCALED_KINDS}
+
+    def has_rate(kind, pair):
+        return all(run in results.runs for run in sweep_runs(results, kind, pair)) and \
+            all(run in results.runs for run in rate_runs(results, kind, pair))
+
+    scaled = {kind: [pair for pair in SCALES if has_rate(kind, pair)] for kind in SCALED_KINDS}
     rows = report.scaling(results, {kind: [run for pair in pairs for run in scaling_runs(results, kind, pair)]
                                     for kind, pairs in scaled.items()}, dict(SCALES))
     if rows:
