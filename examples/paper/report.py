@@ -1,6 +1,7 @@
 """Tables and figures of the runs that there are: from results/*.csv, into the same folder. paper.py calls it."""
 
 import csv
+import itertools
 import statistics
 from collections import defaultdict
 
@@ -185,6 +186,14 @@ def ablations_markdown(rows):
                       ", ".join(differences[seed] for seed in sorted(differences))]
         if any(cells):
             lines.append(f"| `{variant}` | {what} | " + " | ".join(cells) + " |")
+    first = {kind: {variant: float(row["minus_plain"]) for (of_kind, variant), of_variant in of.items() for row in of_variant
+                    if of_kind == kind and row["seed"] == 1 and row["minus_plain"]} for kind in kinds}
+    for one, other in itertools.combinations(kinds, 2):
+        both = [variant for variant in first[one] if variant in first[other]]
+        if len(both) >= 10:  # of fewer, a rank correlation says nothing
+            found = stats.spearmanr([first[one][variant] for variant in both], [first[other][variant] for variant in both])
+            lines += ["", f"Rank correlation (Spearman) of `minus plain` between {one} and {other}, {len(both)} variants, seed 1: "
+                          f"{found.statistic:.2f}, p = {found.pvalue:.2f}."]
     return "\n".join(lines) + "\n"
 
 
