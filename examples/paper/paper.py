@@ -49,7 +49,6 @@ ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear"
 # All ablations have seed 1. The three furthest ahead of plain with it, in the mean of both kinds, have the other seeds as well
 # (`unit_live`, which was among them, has had its follow-up); and so have what they are compared with.
 LEADERS = ["plain", "zero", "dense", "linear", "identity"]
-SCALING_SEEDS = [1, 2]
 # A plain model and one with the shortcut, of each size.
 SCALES = [("plain_xs", "zero_xs"), ("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
 
@@ -372,7 +371,7 @@ def rate_of_size(results, kind, pair):
 
 def scaling_runs(results, kind, pair):
     """Both models of a size at the same rate."""
-    return [planned(kind, variant, seed, rate_of_size(results, kind, pair), ABLATION_TOKENS) for seed in SCALING_SEEDS
+    return [planned(kind, variant, seed, rate_of_size(results, kind, pair), ABLATION_TOKENS) for seed in SEEDS
             for variant in pair]
 
 
@@ -439,7 +438,8 @@ def write_report(results, kinds):
         (results.folder / "comparison.md").write_text(report.markdown(rows))
     report.curves_figure(results, when_swept(lambda *of: at_best_shared_rate(*of) + follow_up_runs(*of)), kinds, shown)
     ablated = when_swept(ablation_runs)
-    rows = report.ablations(results, {kind: ablated(kind) for kind in kinds})
+    rows = report.differences(results, "ablations", {kind: ablated(kind) for kind in kinds},
+                              lambda variant: None if variant == "plain" else "plain")
     if rows:
         (results.folder / "ablations.md").write_text(report.ablations_markdown(rows))
 
@@ -448,8 +448,9 @@ def write_report(results, kinds):
             all(run in results.runs for run in rate_runs(results, kind, pair))
 
     scaled = {kind: [pair for pair in SCALES if has_rate(kind, pair)] for kind in SCALED_KINDS}
-    rows = report.scaling(results, {kind: [run for pair in pairs for run in scaling_runs(results, kind, pair)]
-                                    for kind, pairs in scaled.items()}, dict(SCALES))
+    partner_of = {with_shortcut: plain for plain, with_shortcut in SCALES}
+    rows = report.differences(results, "scaling", {kind: [run for pair in pairs for run in scaling_runs(results, kind, pair)]
+                                                   for kind, pairs in scaled.items()}, partner_of.get)
     if rows:
         report.scaling_figure(results, rows, dict(SCALES))
 

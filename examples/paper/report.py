@@ -153,18 +153,19 @@ def comparison(results, runs_of, kinds, variants):
     return rows
 
 
-def ablations(results, runs_of):
-    """A row for each run, with the difference to `plain` of the same kind and seed."""
+def differences(results, name, runs_of, partner_of):
+    """A row for each run of an experiment, with the difference to its partner of the same kind and seed: `partner_of` says which
+    variant that is, if any."""
     rows = []
     for kind, runs in runs_of.items():
-        plain = {run.seed: results.value(run, "best_validation_nll") for run in runs if run.variant == "plain"}
-        for run in runs:
-            nll = results.value(run, "best_validation_nll")
+        nll = {(run.variant, run.seed): results.value(run, "best_validation_nll") for run in runs if run in results.runs}
+        for run in (run for run in runs if run in results.runs):
+            partner = nll.get((partner_of(run.variant), run.seed))
             rows.append({"kind": kind, "variant": run.variant, "parameters": results.runs[run]["parameters"],
-                         "rate": f"{run.rate:g}", "seed": run.seed, "validation_nll": number(nll),
-                         "minus_plain": number(nll - plain[run.seed]) if run.variant != "plain" and run.seed in plain else ""})
+                         "rate": f"{run.rate:g}", "seed": run.seed, "validation_nll": number(nll[run.variant, run.seed]),
+                         "minus_plain": "" if partner is None else number(nll[run.variant, run.seed] - partner)})
     if rows:
-        write(results.folder / "ablations.csv", rows)
+        write(results.folder / f"{name}.csv", rows)
     return rows
 
 
@@ -197,53 +198,38 @@ def ablations_markdown(rows):
     return "\n".join(lines) + "\n"
 
 
-def scaling(results, runs_of, partners):
-    """A row for each kind and size, with the shortcut's difference to the plain model of that size, over the seeds."""
-    partner_of = {with_shortcut: plain for plain, with_shortcut in partners.items()}
-    rows = []
-    for kind, runs in runs_of.items():
-        done = [run for run in runs if run in results.runs]
-        by_variant = defaultdict(dict)
-        for run in done:
-            by_variant[run.variant][run.seed] = results.value(run, "best_validation_nll")
-        for variant, values in by_variant.items():
-            plain = by_variant.get(partner_of.get(variant), {})
-            differences = [values[seed] - plain[seed] for seed in values if seed in plain]
-            mean, half = interval(differences) if differences else (float("nan"),) * 2
-            run = next(run for run in done if run.variant == variant)
-            rows.append({"kind": kind, "variant": variant, "parameters": results.runs[run]["parameters"], "rate": f"{run.rate:g}",
-                         "seeds": len(values), "validation_nll": number(statistics.fmean(values.values())),
-                         "minus_plain": number(mean), "minus_plain_ci95": number(half)})
-    if rows:
-        write(results.folder / "scaling.csv", rows)
-    return rows
-
-
 def scaling_figure(results, rows, partners):
-    """NLL against parameters, and below it what the shortcut adds to the plain model of its size."""
+    """NLL against parameters, means over the seeds; and below it, for each seed, what the shortcut adds to the plain model of
+    its size."""
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    figure, axes = plt.subplots(2, len(kinds), figsize=(4.2 * len(kinds), 6), height_ratios=(2, 1), sharex="col", squeeze=False,
+    figure, axes = plt.subplots(2, len(kinds), figsize=(4.8 * len(kinds), 6), height_ratios=(2, 1), sharex="col", squeeze=False,
                                 layout="constrained")
     for column, kind in enumerate(kinds):
         above, below = axes[:, column]
-        of = {row["variant"]: row for row in rows if row["kind"] == kind}
+        of = defaultdict(list)
+        for row in rows:
+            if row["kind"] == kind:
+                of[row["variant"]].append(row)
+        sizes = {variant: int(some[0]["parameters"]) for variant, some in of.items()}
         for variants, name in (list(partners), "plain"), (list(partners.values()), "zero"):
-            there = [of[variant] for variant in variants if variant in of]
-            above.plot([int(row["parameters"]) for row in there], [float(row["validation_nll"]) for row in there], "o-",
+            there = [variant for variant in variants if variant in of]
+            above.plot([sizes[variant] for variant in there],
+                       [statistics.fmean(float(row["validation_nll"]) for row in of[variant]) for variant in there], "o-",
                        color=COLOURS[name], label=NAMES[name])
-        pairs_there = [of[variant] for variant in partners.values() if variant in of and of[variant]["minus_plain"]]
-        below.errorbar([int(row["parameters"]) for row in pairs_there],
-                       [float(row["minus_plain"]) for row in pairs_there],
-                       [float(row["minus_plain_ci95"] or 0) for row in pairs_there], fmt="o", color=COLOURS["zero"],
-                       capsize=3)
+        for variant in partners.values():
+            found = [float(row["minus_plain"]) for row in of[variant] if row["minus_plain"]]
+            below.plot([sizes.get(variant)] * len(found), found, "o", color=COLOURS["zero"], fillstyle="none")
         below.axhline(0, color=COLOURS["plain"], lw=1)
         above.set_title(kind)
         below.set_xscale("log")
+        ticks = [sizes[variant] for variant in partners if variant in of]
+        below.set_xticks(ticks, [f"{size / 1e6:.2g} M" for size in ticks])
+        below.minorticks_off()
         below.set_xlabel("parameters")
         for some in (above, below):
             some.grid(alpha=0.3)
     axes[0, 0].set_ylabel("validation NLL, nats a token")
-    axes[1, 0].set_ylabel("minus plain, same seed")
+    axes[1, 0].set_ylabel("minus plain, each seed")
     axes[0, 0].legend(fontsize=8)
     figure.savefig(results.folder / "scaling.png", dpi=110)
     plt.close(figure)
