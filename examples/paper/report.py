@@ -1,6 +1,7 @@
 """Tables and figures of the runs that there are: from results/*.csv, into the same folder. paper.py calls it."""
 
 import csv
+import dataclasses
 import itertools
 import statistics
 from collections import defaultdict
@@ -154,16 +155,17 @@ def comparison(results, runs_of, kinds, variants):
 
 
 def differences(results, name, runs_of, partner_of):
-    """A row for each run of an experiment, with the difference to its partner of the same kind and seed: `partner_of` says which
-    variant that is, if any."""
+    """A row for each run of an experiment, with the difference to its partner of the same kind, seed and arithmetic: `partner_of`
+    says which variant that is, if any. The same run with other arithmetic is another one: rounding alone changes what comes out."""
     rows = []
     for kind, runs in runs_of.items():
-        nll = {(run.variant, run.seed): results.value(run, "best_validation_nll") for run in runs if run in results.runs}
-        for run in (run for run in runs if run in results.runs):
-            partner = nll.get((partner_of(run.variant), run.seed))
-            rows.append({"kind": kind, "variant": run.variant, "parameters": results.runs[run]["parameters"],
-                         "rate": f"{run.rate:g}", "seed": run.seed, "validation_nll": number(nll[run.variant, run.seed]),
-                         "minus_plain": "" if partner is None else number(nll[run.variant, run.seed] - partner)})
+        for run, compute in (both for both in results.with_compute if both[0] in runs):
+            nll = float(results.with_compute[run, compute]["best_validation_nll"])
+            partner = results.with_compute.get((dataclasses.replace(run, variant=partner_of(run.variant)), compute))
+            rows.append({"kind": kind, "variant": run.variant,
+                         "parameters": results.with_compute[run, compute]["parameters"], "rate": f"{run.rate:g}",
+                         "seed": run.seed, "compute": compute, "validation_nll": number(nll),
+                         "minus_plain": number(nll - float(partner["best_validation_nll"])) if partner else ""})
     if rows:
         write(results.folder / f"{name}.csv", rows)
     return rows
@@ -171,7 +173,7 @@ def differences(results, name, runs_of, partner_of):
 
 def ablations_markdown(rows):
     """The ablations as a table for people: three columns for each kind of data. Seeds after the first are on their own: which
-    variants have them was chosen by the first."""
+    variants have them was chosen by the first. A first seed that was run with two arithmetics has two NLL."""
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     of = defaultdict(list)
     for row in rows:
@@ -182,8 +184,8 @@ def ablations_markdown(rows):
         cells = []
         for kind in kinds:
             differences = {row["seed"]: f"{float(row['minus_plain']):+.4f}" for row in of[kind, variant] if row["minus_plain"]}
-            first = next((row for row in of[kind, variant] if row["seed"] == 1), None)
-            cells += [first["validation_nll"] if first else "", differences.pop(1, ""),
+            first = [row["validation_nll"] for row in of[kind, variant] if row["seed"] == 1]
+            cells += [", ".join(first), differences.pop(1, ""),
                       ", ".join(differences[seed] for seed in sorted(differences))]
         if any(cells):
             lines.append(f"| `{variant}` | {what} | " + " | ".join(cells) + " |")
