@@ -7,12 +7,14 @@
 
 #include <benchmark/benchmark.h>
 #include <fathom/backend/cpu.hpp>
+#include <fathom/backend/cpu/simd.hpp>
 
 /// Floating-point operations per second of fused multiply-adds in float, the best of some bursts of some milliseconds.
 inline double fma_burst(int attempts = 10) {
   using vec = fathom::cpu::vec<float>;
   constexpr long rounds = 2'000'000;
-  constexpr std::size_t chains = 16;  // enough to keep every unit busy
+  // Enough to keep every unit busy: two of them, five cycles each. More than there are registers would go through memory.
+  constexpr std::size_t chains = fathom::cpu::vector_registers == 32 ? 16 : 12;
   double best = 0;
   for (int attempt = 0; attempt < attempts; ++attempt) {
     int threads = 1;

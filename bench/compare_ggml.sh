@@ -2,21 +2,18 @@
 # fathom beside llama.cpp (ggml) on this machine: decoding and prefill of the same models, in turns, and the ratios; and how
 # much of the bandwidth of memory decoding gets.
 #
-#   bash bench/compare_ggml.sh [OPTIONS OF bench/compare_ggml.py]
+#   bash bench/compare_ggml.sh [--avx2] [OPTIONS OF bench/compare_ggml.py]
 #
-# Installs and builds what is missing, llama.cpp into build/peers among it. With BUILD_ONLY=1 that is all.
+# Installs and builds what is missing, llama.cpp into build/peers among it. With BUILD_ONLY=1 that is all. --avx2: isa.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev
-bash bench/peers.sh ggml
-
-# Settings of the machine's owner may hold a library back: each chooses for itself.
-unset ${!OPENBLAS_@} ${!GGML_@} ${!OMP_@} ${!GOMP_@}
-
-cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_EXAMPLES=OFF -B build/bench >/dev/null
-cmake --build build/bench -j"${JOBS:-$(nproc)}" \
+source bench/isa.sh
+ISA=$isa bash bench/peers.sh ggml
+configure
+cmake --build "$build" -j"${JOBS:-$(nproc)}" \
   --target bench_stream bench_steps_tiny bench_steps_small bench_steps_medium >/dev/null
 peer=$PWD/build/peers/llama.cpp
-g++ -std=c++20 -O2 bench/compare_ggml.cpp -I"$peer/include" -I"$peer/ggml/include" -L"$peer/build/bin" \
-  -Wl,-rpath,"$peer/build/bin" -lllama -lggml -lggml-base -o build/bench/ggml_steps
-[ -n "${BUILD_ONLY:-}" ] || build/venv-peers/bin/python bench/compare_ggml.py "$@"
+g++ -std=c++20 -O2 bench/compare_ggml.cpp -I"$peer/include" -I"$peer/ggml/include" -L"$peer/build-$isa/bin" \
+  -Wl,-rpath,"$peer/build-$isa/bin" -lllama -lggml -lggml-base -o "$build/ggml_steps"
+[ -n "${BUILD_ONLY:-}" ] || build/venv-peers/bin/python bench/compare_ggml.py --build "$build" "${arguments[@]}"

@@ -5,7 +5,8 @@
 #
 #   python   an environment with numpy and matplotlib, for the scripts
 #   products OpenBLAS, oneDNN and libxsmm, for compare_products.sh
-#   ggml     llama.cpp, from the source package of llama-cpp-python on PyPI; and the Python packages that write its files
+#   ggml     llama.cpp, from the source package of llama-cpp-python on PyPI, for this processor, or with ISA=avx2 for any that has
+#            AVX2; and the Python packages that write its files
 #   tokenizers  tiktoken, and the tokenizers of Hugging Face, for compare_tokenizers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,7 +27,10 @@ tokenizers() { python_packages tokenizers==0.23.3 tiktoken==0.14.0; }
 # llama.cpp as its authors advise for a CPU: native, OpenMP, llamafile's products, repacked weights. OpenBLAS comes in as a
 # second backend, which compare_ggml turns on and off: it may be the faster for large batches.
 ggml() {
-  local version=0.3.36 source=$peers/llama.cpp build=$peers/llama.cpp/build
+  local version=0.3.36 source=$peers/llama.cpp isa=${ISA:-native} build=$peers/llama.cpp/build-${ISA:-native} flags=(-DGGML_NATIVE=ON)
+  if [ "$isa" = avx2 ]; then
+    flags=(-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=OFF -DGGML_AVX_VNNI=OFF)
+  fi
   bash cmake/require-packages.sh g++ cmake ninja-build pkg-config libopenblas-openmp-dev
   python_packages gguf numpy
   [ -e "$build/bin/libllama.so" ] && return
@@ -35,7 +39,7 @@ ggml() {
     --dest "$peers" "llama-cpp-python==$version"
   mkdir -p "$source"
   tar -xzf "$package" -C "$source" --strip-components=3 "llama_cpp_python-$version/vendor/llama.cpp"
-  cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=ON -DGGML_OPENMP=ON \
+  cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON "${flags[@]}" -DGGML_OPENMP=ON \
     -DGGML_LLAMAFILE=ON -DGGML_CPU_REPACK=ON -DGGML_BLAS=ON -DGGML_BLAS_VENDOR=OpenBLAS -DLLAMA_CURL=OFF \
     -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF \
     -DLLAMA_BUILD_SERVER=OFF >"$peers/llama.cpp.log" 2>&1

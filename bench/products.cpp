@@ -303,6 +303,7 @@ struct options {
 
 struct summary {
   std::vector<double> over_peer, of_burst_large;
+  double peer_of_burst = 0;  // the largest of all peers' medians
 };
 
 /// One row of the table.
@@ -358,6 +359,7 @@ void measure(const options& o, const std::string& model, const std::string& name
   std::printf(" %s | %.2f | %.2f |\n", field[best].name.c_str(), median(over_peer), median(of_burst));
   std::fflush(stdout);
   all.over_peer.push_back(median(over_peer));
+  all.peer_of_burst = std::max(all.peer_of_burst, median(speeds[best]) / median(bursts));
   if (std::min({s.m, s.n, s.k}) >= 256) all.of_burst_large.push_back(median(of_burst));
 }
 
@@ -478,4 +480,9 @@ int main(int count, char** values) {
     std::printf("fathom / burst, M, K, N >= 256: median %.2f, least %.2f; at least 0.80 at %td of %zu\n",
                 median(all.of_burst_large), *std::ranges::min_element(all.of_burst_large),
                 at_least(all.of_burst_large, 0.795), all.of_burst_large.size());
+  std::printf("the fastest peer / burst: %.2f\n", all.peer_of_burst);
+  if (!o.in_bf16 && all.peer_of_burst > 1.05) {
+    std::fprintf(stderr, "bench_products: a peer is faster than the burst, which must be wrong (burst.hpp)\n");
+    return 1;
+  }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a bench of fathom beside PyTorch:  bash bench/pytorch.sh BENCH SCRIPT [OPTIONS OF bench/SCRIPT.py]
+# Runs a bench of fathom beside PyTorch:  bash bench/pytorch.sh BENCH SCRIPT [--avx2] [OPTIONS OF bench/SCRIPT.py]
 # For compare_pytorch.sh and compare_attention.sh.
 #
 # Installs what is missing: Debian packages, and PyTorch from PyPI (several GB) into build/venv-pytorch. With
@@ -7,22 +7,23 @@
 #
 # On processors that are not Intel's, the MKL in PyTorch takes slow AVX2 kernels whatever the processor can do (half the
 # speed, on an EPYC with AVX-512). It is told that this is an Intel processor, so that the faster PyTorch is the peer;
-# AS_INSTALLED=1 leaves it alone.
+# AS_INSTALLED=1 leaves it alone. --avx2: isa.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev python3-venv
 
 bench=$1 script=$2
 shift 2
+source bench/isa.sh
 if [ -z "${PYTHON:-}" ]; then
   PYTHON=build/venv-pytorch/bin/python
   [ -x "$PYTHON" ] || python3 -m venv build/venv-pytorch
   "$PYTHON" -c 'import torch' 2>/dev/null || "$PYTHON" -m pip install --quiet torch numpy
 fi
-cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_EXAMPLES=OFF -B build/bench >/dev/null
-cmake --build build/bench --target "bench_$bench" >/dev/null
+configure
+cmake --build "$build" --target "bench_$bench" >/dev/null
 if [ "${AS_INSTALLED:-0}" = 0 ] && ! grep -q GenuineIntel /proc/cpuinfo; then
-  echo 'int mkl_serv_intel_cpu_true(void) { return 1; }' | gcc -shared -fPIC -x c - -o build/bench/mkl.so
-  export LD_PRELOAD="$PWD/build/bench/mkl.so"
+  echo 'int mkl_serv_intel_cpu_true(void) { return 1; }' | gcc -shared -fPIC -x c - -o "$build/mkl.so"
+  export LD_PRELOAD="$PWD/$build/mkl.so"
 fi
-"$PYTHON" "bench/$script.py" --fathom "build/bench/bench/bench_$bench" "$@"
+"$PYTHON" "bench/$script.py" --fathom "$build/bench/bench_$bench" "${arguments[@]}"

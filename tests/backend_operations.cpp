@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <fathom/backend/cpu/simd.hpp>
 #include <fathom/core/memory.hpp>
 
 #include "backend_operands.hpp"

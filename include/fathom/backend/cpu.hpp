@@ -1,7 +1,9 @@
-// The CPU backend: Eigen, xsimd and OpenMP, with kernels of our own where it matters.
+// The CPU backend: kernels of our own over xsimd and OpenMP.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include "fathom/backend/cpu/attention.hpp"
@@ -14,6 +16,7 @@
 #include "fathom/backend/cpu/team.hpp"
 
 namespace fathom::backend {
+inline namespace FATHOM_ISA {
 
 /// Compute = float or double: everything in it. Compute = bf16: the operands of matrix products are rounded to bf16;
 /// weights, activations and sums are float.
@@ -22,15 +25,25 @@ struct cpu {
   using scalar = std::conditional_t<std::is_same_v<Compute, bf16>, float, Compute>;
   using context = fathom::cpu::context<Compute, scalar>;
 
+  /// Bytes that a thread works in, while training and while decoding. Tapes and caches bring them along; operations that are
+  /// run without them take as much of the thread's stack.
+  static constexpr std::size_t workspace_bytes = fathom::cpu::workspace_bytes<scalar>;
+  static constexpr std::size_t decoding_workspace_bytes = fathom::cpu::decoding_workspace_bytes<scalar>;
+
   /// How many threads to use; 0: as many as OpenMP would (OMP_NUM_THREADS, omp_set_num_threads). Results are bitwise the
   /// same for any number.
   struct executor {
     int threads = 0;
+    fathom::cpu::workspaces memory{};
 
+    /// How many threads these are. Fails on a negative number.
+    [[nodiscard]] int size() const { return fathom::cpu::team_size(threads); }
+    /// The same threads, each of which works in its part of a block: `each` bytes, as far as it goes.
+    [[nodiscard]] executor working_in(std::span<std::byte> block, std::size_t each) const { return {threads, {block, each}}; }
     /// Runs f(context) on each of them.
     template <class F>
     void run(const F& f) const {
-      fathom::cpu::run<context>(threads, f);
+      fathom::cpu::run<context>(threads, memory, f);
     }
   };
 
@@ -43,4 +56,5 @@ struct cpu {
   }
 };
 
+}  // namespace FATHOM_ISA
 }  // namespace fathom::backend

@@ -1,6 +1,8 @@
 // Work that is done again and again with the same arguments: a training step, a token.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <cstdint>
 #include <initializer_list>
 

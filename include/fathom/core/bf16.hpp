@@ -1,6 +1,8 @@
 // The two 16-bit floating-point formats of weights, as storage: arithmetic happens in float.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <bit>
 #include <cstdint>
 

@@ -1,6 +1,8 @@
 // How the library says that something is wrong: one exception type, one function that raises it.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>

@@ -2,6 +2,8 @@
 // packed in memory (backend/cpu/packed.hpp) and for those in files (io/conversion.hpp).
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <algorithm>
 #include <cstdint>
 #include <limits>

@@ -10,7 +10,10 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <type_traits>
 
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/tensor.hpp"
 #include "fathom/core/types.hpp"
 
@@ -29,6 +32,12 @@ struct plain {
   template <index Rows, index Width>
   using head = tensor<T, Rows, Width>;  // a table that logits are made with as well: y = x W^T
 };
+
+namespace check {
+template <class P, class Scalar>
+inline constexpr bool weights_are_packed_as_float_bf16_int8_or_the_scalar =
+    std::is_same_v<P, float> || std::is_same_v<P, bf16> || std::is_same_v<P, std::int8_t> || std::is_same_v<P, Scalar>;
+}
 
 /// What a storage makes of a tensor: the name of its member.
 enum class role { matrix, vector, table, head };

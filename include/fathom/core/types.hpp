@@ -1,6 +1,8 @@
 // The few words the whole library is written in.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <cstddef>
 #include <cstdint>
 

@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "fathom/core/arena.hpp"
 #include "fathom/core/error.hpp"
@@ -32,12 +36,18 @@ struct generation {
   std::uint64_t seed = 0;
   fathom::overflow overflow = fathom::overflow::slide;
   int threads = 0;  // 0: as many as OpenMP would use
+  index ids = 0;    // only tokens below this are written; 0: all. For vocabularies that were padded: 50257 of 50304
+  /// Called before every token with the tokens that the model has read, the prompt among them, and the logits [vocab] that
+  /// follow, to change as it likes: add biases, or make -infinity what must not be written.
+  std::function<void(std::span<const token>, std::span<float>)> adjust{};
 };
 
 /// Writes on from a prompt. P is the type that it holds the weights in: float, bf16 or int8. Weights are packed and all
 /// memory is allocated when it is made; writing allocates nothing.
 template <class Model, class P = typename Model::scalar>
 class generator {
+  static_assert(check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename Model::scalar>,
+                "fathom::generator: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model");
   static constexpr bool here = is_on_host<Model>;  // where logits and caches are
   struct nothing_to_draw_with {};
   template <class Backend>
@@ -69,14 +79,19 @@ class generator {
   static constexpr std::size_t bytes = bytes_of<views>();
 
   explicit generator(const typename Model::parameters& weights, const generation& options = {})
-      : generator(pack<P>(weights), nullptr, buffer(bytes), {}, options) {}
+      : generator(pack<P>(weights), options) {}
+  explicit generator(const owned<typename Model::parameters>& weights, const generation& options = {})
+      : generator(*weights, options) {}
+  /// The same with weights that are packed already, which it takes over.
+  explicit generator(owned<packed> weights, const generation& options = {})
+      : generator(std::move(weights), nullptr, buffer(bytes), {}, options) {}
   /// The same with weights that are packed already and in memory of the caller's, both of which must outlive it: at least
   /// `bytes` bytes at a multiple of fathom::alignment. Nothing at all is allocated.
   generator(const packed& weights, std::span<std::byte> memory, const generation& options = {})
       : generator(nullptr, &weights, {}, (check_memory("generator", memory, bytes), memory), options) {}
 
-  /// Calls callback(token) for up to `count` tokens that follow the prompt, one by one; it returns false to stop. A prompt
-  /// longer than the context is an error, or, when sliding, loses its beginning. Returns the number of tokens written.
+  /// Calls callback(token) for up to `count` tokens that follow the prompt, one by one; it returns false to stop, or nothing.
+  /// A prompt longer than the context is an error, or, when sliding, loses its beginning. Returns the number of tokens written.
   template <class Callback>
   index write(std::span<const token> prompt, index count, Callback&& callback) {
     if (prompt.empty()) fail("generator.write: an empty prompt; expected at least 1 token");
@@ -94,14 +109,10 @@ class generator {
       const bool is_full = length == Model::context;
       // Elsewhere, the token after the next is begun before the host knows the next.
       if constexpr (!here)
-        if (!is_full && written + 1 < count) Model::decode_and_draw(*weights_, cache_, *draws_);
-      token next;
-      if constexpr (here)
-        next = (*sampler_)(logits_);
-      else
-        next = draws_->take();
+        if (draws_elsewhere() && !is_full && written + 1 < count) Model::decode_and_draw(*weights_, cache_, *draws_);
+      const token next = draw(length);
       ++written;
-      if (!callback(next) || written == count) return written;
+      if (!goes_on(callback, next) || written == count) return written;
       if (is_full) {
         if (overflow_ == overflow::fails)
           fail("generator.write: the model's context of ", Model::context, " tokens is full after ", written,
@@ -112,9 +123,13 @@ class generator {
         begin(history_.first(static_cast<std::size_t>(length)));
       } else {
         history_[static_cast<std::size_t>(length++)] = next;
-        if constexpr (here) logits_ = Model::decode(*weights_, next, cache_);
+        if (!draws_elsewhere()) logits_ = Model::decode(*weights_, next, cache_);
       }
     }
+  }
+  template <class Callback>
+  index write(std::initializer_list<token> prompt, index count, Callback&& callback) {
+    return write(std::span<const token>(prompt.begin(), prompt.size()), count, callback);
   }
   /// The same for a prompt in bytes, for models whose tokens are bytes.
   template <class Callback>
@@ -139,21 +154,51 @@ class generator {
         own_memory_(std::move(own_memory)),
         views_(laid_out(memory.empty() ? own_memory_.bytes() : memory)),
         cache_(cache_in(views_, options.threads)),
+        adjust_(options.adjust),
         history_(views_.history, static_cast<std::size_t>(Model::context)),
         overflow_(options.overflow) {
-    const sampling how{options.temperature, options.top_k, options.top_p, options.seed};
-    if constexpr (here)
+    const sampling how{options.temperature, options.top_k, options.top_p, options.seed, options.ids};
+    if constexpr (here) {
       sampler_.emplace(Model::vocab, how, std::span(views_.sampler, fathom::sampler::bytes(Model::vocab)));
-    else
+    } else {
+      if (adjust_) sampler_.emplace(Model::vocab, how);
       draws_ = std::make_unique<drawing>(Model::vocab, how);
+    }
   }
+  /// Whether tokens are drawn where the model is, which is not here. A callback that sees logits needs them here.
+  [[nodiscard]] bool draws_elsewhere() const { return !here && !adjust_; }
   /// Reads tokens as a sequence of its own.
   void begin(std::span<const token> tokens) {
     cache_.truncate(0);
-    if constexpr (here)
-      logits_ = Model::prefill(*weights_, tokens, cache_);
+    if constexpr (!here)
+      if (draws_elsewhere()) return Model::prefill_and_draw(*weights_, tokens, cache_, *draws_);
+    logits_ = Model::prefill(*weights_, tokens, cache_);
+  }
+  /// The token that follows the first `length` of the history.
+  token draw(index length) {
+    if constexpr (!here)
+      if (draws_elsewhere()) return draws_->take();
+    using T = typename Model::scalar;
+    if (!adjust_) return (*sampler_)(logits_);
+    const auto text = history_.first(static_cast<std::size_t>(length));
+    if constexpr (std::is_same_v<T, float>) {
+      // They are in the cache's memory, and nobody else reads them before they are made anew.
+      const std::span<float> logits(const_cast<float*>(logits_.data()), logits_.size());
+      adjust_(text, logits);
+      return (*sampler_)(std::span<const float>(logits));
+    } else {
+      adjusted_.assign(logits_.size(), 0);
+      std::transform(logits_.begin(), logits_.end(), adjusted_.begin(), [](const T& x) { return static_cast<float>(x); });
+      adjust_(text, adjusted_);
+      return (*sampler_)(std::span<const float>(adjusted_));
+    }
+  }
+  template <class Callback>
+  static bool goes_on(Callback& callback, token next) {
+    if constexpr (std::is_void_v<std::invoke_result_t<Callback&, token>>)
+      return callback(next), true;
     else
-      Model::prefill_and_draw(*weights_, tokens, cache_, *draws_);
+      return static_cast<bool>(callback(next));
   }
 
   static views laid_out(std::span<std::byte> memory) {
@@ -175,8 +220,10 @@ class generator {
   buffer own_memory_;
   views views_;
   typename Model::cache cache_;
-  std::span<const typename Model::scalar> logits_;  // here
-  std::optional<fathom::sampler> sampler_;           // here
+  std::function<void(std::span<const token>, std::span<float>)> adjust_;
+  std::span<const typename Model::scalar> logits_;  // here, or with a callback
+  std::vector<float> adjusted_;                     // logits of another scalar, for the callback
+  std::optional<fathom::sampler> sampler_;           // here, or with a callback
   std::unique_ptr<drawing> draws_;                   // elsewhere
   std::span<token> history_;  // [context], the tokens in the cache
   fathom::overflow overflow_;

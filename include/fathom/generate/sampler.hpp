@@ -16,17 +16,21 @@
 namespace fathom {
 
 struct sampling {
-  float temperature = 1;   // 0: greedy, the most likely token (the first of several)
+  float temperature = 1;   // 0: greedy, the most likely token (the first of several); finite
   index top_k = 0;         // only the k most likely tokens; 0: all
   float top_p = 1;         // of those, only as many of the most likely as reach this probability (Holtzman et al., arXiv 1904.09751)
   std::uint64_t seed = 0;
+  index ids = 0;           // only the tokens below this: the rest of a vocabulary that was padded means nothing; 0: all
 };
 
-/// Fails unless these can be sampled with.
-inline void check_sampling(const sampling& options) {
-  if (!(options.temperature >= 0) || options.top_k < 0 || !(options.top_p > 0 && options.top_p <= 1))
-    fail("sampler: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p,
-         "; expected temperature and top_k of at least 0 and top_p above 0 and at most 1");
+/// Fails unless these can be sampled with, from so many tokens.
+inline void check_sampling(index vocab, const sampling& options) {
+  if (vocab < 1) fail("sampler: a vocabulary of ", vocab, " tokens; expected at least 1");
+  if (!(options.temperature >= 0 && options.temperature <= std::numeric_limits<float>::max()) || options.top_k < 0 ||
+      !(options.top_p > 0 && options.top_p <= 1) || options.ids < 0 || options.ids > vocab)
+    fail("sampler: temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ", options.top_p, ", ids ", options.ids,
+         "; expected a finite temperature and a top_k of at least 0, a top_p above 0 and at most 1, and ids from 0 to the ", vocab,
+         " tokens of the vocabulary");
 }
 
 /// Draws tokens. Nothing is allocated after construction.
@@ -39,14 +43,17 @@ class sampler {
     check_memory("sampler", memory, bytes(vocab));
   }
   /// Bytes that a sampler works in.
-  [[nodiscard]] static constexpr std::size_t bytes(index vocab) { return static_cast<std::size_t>(vocab) * sizeof(candidate); }
+  [[nodiscard]] static constexpr std::size_t bytes(index vocab) {
+    return vocab > 0 ? static_cast<std::size_t>(vocab) * sizeof(candidate) : 0;
+  }
 
-  /// The next token. logits [vocab]. Fails when one is NaN or infinite, as broken weights make them; -infinity is a
-  /// token that is never drawn, and one token at least must be left.
+  /// The next token. logits [vocab]. Fails when one of those to draw from is NaN or infinite, as broken weights make them;
+  /// -infinity is a token that is never drawn, and one token at least must be left.
   template <class T>
   [[nodiscard]] token operator()(std::span<const T> logits) {
     if (logits.size() != candidates_.size())
       fail("sampler: ", logits.size(), " logits; expected one for each of ", candidates_.size(), " tokens");
+    if (options_.ids > 0) logits = logits.first(static_cast<std::size_t>(options_.ids));
     for (std::size_t i = 0; i < logits.size(); ++i)
       if (!(logits[i] < std::numeric_limits<T>::infinity()))
         fail("sampler: the logit of token ", i, " is ", logits[i], "; expected a finite number");
@@ -93,13 +100,11 @@ class sampler {
     token id;
   };
   sampler(index vocab, const sampling& options, std::span<std::byte> memory, buffer own)
-      : options_(options),
+      : options_((check_sampling(vocab, options), options)),
         numbers_(options.seed, stream_of("sampler")),
         own_(std::move(own)),
         candidates_(reinterpret_cast<candidate*>(memory.data() ? memory.data() : own_.bytes().data()),
-                    static_cast<std::size_t>(vocab)) {
-    check_sampling(options);
-  }
+                    static_cast<std::size_t>(vocab)) {}
 
   sampling options_;
   random numbers_;

@@ -33,8 +33,14 @@ class standalone {
       : weights(make<parameters>()),
         gradients(make<parameters>()),
         extent_{sequences, tokens},
-        where_(where),
         memory_block_(bytes_of<views>(extent_)),
+        workspace_(workspace_bytes(where)),
+        where_([&] {
+          if constexpr (requires { Backend::workspace_bytes; })
+            return where.working_in(workspace_.bytes(), Backend::workspace_bytes);
+          else
+            return where;
+        }()),
         views_([&] {
           arena a(memory_block_.bytes().data());
           return views(a, extent_);
@@ -90,9 +96,16 @@ class standalone {
           tape(a, e),
           scratch(a, e) {}
   };
+  static std::size_t workspace_bytes([[maybe_unused]] const typename Backend::executor& where) {
+    if constexpr (requires { Backend::workspace_bytes; })
+      return static_cast<std::size_t>(where.size()) * Backend::workspace_bytes;
+    else
+      return 0;
+  }
+
   extent extent_;
+  buffer memory_block_, workspace_;
   typename Backend::executor where_;
-  buffer memory_block_;
   views views_;
 
  public:

@@ -1,6 +1,8 @@
 // What a user writes down to own a model: a constexpr value.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <bit>
 #include <concepts>
 #include <cstdint>

@@ -1,6 +1,7 @@
 // fathom::model<config, backend>: the type that a user owns.
 #pragma once
 
+#include "fathom/backend/cpu/isa.hpp"
 #include "fathom/model/config.hpp"
 #include "fathom/model/gpt.hpp"
 #include "fathom/model/transformer.hpp"
@@ -8,9 +9,11 @@
 namespace fathom {
 
 namespace backend {
+inline namespace FATHOM_ISA {
 template <class Compute>
 struct cpu;  // backend/cpu.hpp
 }
+}  // namespace backend
 
 namespace detail {
 template <config C, class Backend>

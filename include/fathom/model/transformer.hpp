@@ -8,6 +8,7 @@
 #include <complex>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -126,7 +127,35 @@ struct transformer {
     return std::max<index>(512, logits / vocab);
   }();
 
+  /// Bytes that each thread works in, beside a tape and in a cache. 0 for a backend that needs none.
+  static constexpr std::size_t workspace_bytes = [] {
+    if constexpr (requires { Backend::workspace_bytes; }) return Backend::workspace_bytes;
+    return std::size_t{0};
+  }();
+  static constexpr std::size_t decoding_workspace_bytes = [] {
+    if constexpr (requires { Backend::decoding_workspace_bytes; }) return Backend::decoding_workspace_bytes;
+    return std::size_t{0};
+  }();
+
  private:
+  /// Bytes of the workspaces of all threads.
+  static std::size_t bytes_of_workspaces(const executor& where, std::size_t each) {
+    if constexpr (requires { where.size(); })
+      return static_cast<std::size_t>(where.size()) * each;
+    else
+      return 0;
+  }
+  /// The same executor, its threads working in a block of memory, `each` bytes a thread as far as it goes. Fails where its
+  /// number of threads makes no sense.
+  static executor working_in(const executor& where, std::span<std::byte> block, std::size_t each) {
+    if constexpr (requires { where.working_in(block, each); }) {
+      static_cast<void>(where.size());
+      return where.working_in(block, each);
+    } else {
+      return where;
+    }
+  }
+
   using hidden = hidden_states<scalar, depth>;
   static constexpr depth_set depths = body::depths;  // that any stage looks back at
 
@@ -183,7 +212,10 @@ struct transformer {
    public:
     /// For up to `sequences` sequences of up to `tokens` tokens.
     explicit tape(index sequences, index tokens = context, executor where = {})
-        : memory_(bytes_for(sequences, tokens)), where_(where), views_(laid_out({sequences, tokens})) {}
+        : memory_(bytes_for(sequences, tokens)),
+          workspace_(bytes_of_workspaces(where, workspace_bytes)),
+          where_(working_in(where, workspace_.bytes(), workspace_bytes)),
+          views_(laid_out({sequences, tokens})) {}
 
     /// The mean loss of the last pass over all counted targets, in nats. NaN when no target counted.
     [[nodiscard]] auto loss() const {
@@ -268,6 +300,7 @@ struct transformer {
     }
 
     buffer_in<memory> memory_, all_logits_;
+    buffer workspace_;
     executor where_;
     extent extent_{};
     tape_views views_;
@@ -278,7 +311,8 @@ struct transformer {
     state state_ = state::empty;
   };
 
-  /// Bytes of a tape for `sequences` sequences of `tokens` tokens, when it is made.
+  /// Bytes of a tape for `sequences` sequences of `tokens` tokens, when it is made, without the workspaces of its threads
+  /// (workspace_bytes each).
   [[nodiscard]] static constexpr std::size_t tape_bytes(index sequences, index tokens = context) {
     return bytes_of<tape_views>(extent{sequences, tokens});
   }
@@ -393,6 +427,7 @@ struct transformer {
     matrix<scalar> logits;                        // [sequences, V]
     typename head::template tape<scalar> out;
     arena free;  // activations of one block at a time
+    std::byte* workspace;  // of one thread; what lies behind is of the others
 
     constexpr cache_views(arena& a, index sequences, index capacity)
         : lengths(a.take<index>(sequences)),
@@ -401,9 +436,11 @@ struct transformer {
           states(take_states(a, rows_at_once(sequences))),
           logits(a.take<scalar>(sequences, vocab)),
           out(a, extent{sequences, 1}),
-          free(a) {
+          free(a),
+          workspace(nullptr) {
       static_cast<void>(a.take<std::byte>(
           static_cast<index>(body::template block_tape_bytes<scalar>(extent{1, rows_at_once(sequences)}))));
+      workspace = a.take<std::byte>(static_cast<index>(decoding_workspace_bytes));
     }
     static constexpr index rows_at_once(index sequences) { return std::max(sequences, prefill_block); }
 
@@ -428,17 +465,21 @@ struct transformer {
    public:
     /// For `sequences` sequences of up to `capacity` tokens each.
     explicit cache(index sequences = 1, index capacity = context, executor where = {})
-        : own_(bytes_for(sequences, capacity)),
-          where_(where),
+        : own_(bytes_for(sequences, capacity) + bytes_of_workspaces(where, decoding_workspace_bytes) - decoding_workspace_bytes),
           sequences_(sequences),
           capacity_(capacity),
-          views_(laid_out(own_.bytes())) {
+          views_(laid_out(own_.bytes())),
+          where_(working_in(where, workspaces_of(own_.bytes()), decoding_workspace_bytes)) {
       place_lengths();
     }
     /// The same in memory of the caller's: at least cache_bytes(sequences, capacity) bytes at an address that is a
-    /// multiple of fathom::alignment, which must outlive the cache.
+    /// multiple of fathom::alignment, which must outlive the cache. One thread works in there; others on their stacks, but as
+    /// far as the memory has decoding_workspace_bytes more for each.
     cache(index sequences, index capacity, std::span<std::byte> memory, executor where = {})
-        : where_(where), sequences_(sequences), capacity_(capacity), views_(laid_out(checked(memory))) {
+        : sequences_(sequences),
+          capacity_(capacity),
+          views_(laid_out(checked(memory))),
+          where_(working_in(where, workspaces_of(memory), decoding_workspace_bytes)) {
       place_lengths();
       std::fill_n(lengths_, sequences_, index{0});  // whatever the memory held
     }
@@ -479,6 +520,12 @@ struct transformer {
       return {a, sequences_, capacity_};
     }
 
+    /// What is behind the first workspace belongs to the other threads.
+    std::span<std::byte> workspaces_of(std::span<std::byte> memory) const {
+      if constexpr (decoding_workspace_bytes == 0) return {};
+      return memory.subspan(static_cast<std::size_t>(views_.workspace - memory.data()));
+    }
+
     /// The host counts in its own memory, where the tokens that are read lie behind the lengths, as they do in the other.
     void place_lengths() {
       if constexpr (!is_on_host<Backend>) {
@@ -491,9 +538,9 @@ struct transformer {
     }
 
     buffer_in<memory> own_;
-    executor where_;
     index sequences_, capacity_;
     cache_views views_;
+    executor where_;
     buffer host_lengths_;
     index* lengths_ = nullptr;  // [sequences], tokens held
     repeated_token<executor> token_;
@@ -501,7 +548,7 @@ struct transformer {
     reader<memory, scalar> read_logits_;
   };
 
-  /// Bytes of a cache.
+  /// Bytes of a cache, with room for one thread to work in.
   [[nodiscard]] static constexpr std::size_t cache_bytes(index sequences = 1, index capacity = context) {
     return bytes_of<cache_views>(sequences, capacity);
   }
@@ -632,9 +679,18 @@ void pack_into(const Parameters& weights, Packed& to) {
 /// Weights laid out for decoding, with P = float, bf16 or int8 in the matrices.
 template <class P, class Parameters>
 [[nodiscard]] auto pack(const Parameters& weights) {
-  auto ready = make<typename Parameters::model::template packed<P>>();
-  pack_into(weights, *ready);
-  return ready;
+  using model = typename Parameters::model;
+  constexpr bool is_possible = check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename model::scalar>;
+  static_assert(is_possible, "fathom::pack: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model");
+  if constexpr (is_possible) {
+    auto ready = make<typename model::template packed<P>>();
+    pack_into(weights, *ready);
+    return ready;
+  }
+}
+template <class P, class Parameters, class Release>
+[[nodiscard]] auto pack(const std::unique_ptr<Parameters, Release>& weights) {
+  return pack<P>(*weights);
 }
 
 }  // namespace fathom

@@ -11,28 +11,19 @@
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/core/types.hpp"
 
-#if (defined(__AMX_TILE__) || defined(__AMXTILE__)) && (defined(__AMX_BF16__) || defined(__AMXBF16__)) && \
-    defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__linux__)  // clang 14 writes AMXTILE, AMXBF16
+#if defined(FATHOM_AMX)
 #include <sys/syscall.h>
 #include <unistd.h>
-#define FATHOM_AMX 1
 #endif
 
-namespace fathom::cpu::detail {
-
-/// Whether this program is compiled for a processor with AMX: operands are then laid out for it.
-#if defined(FATHOM_AMX)
-inline constexpr bool has_amx = true;
-#else
-inline constexpr bool has_amx = false;
-#endif
+namespace fathom::cpu {
+inline namespace FATHOM_ISA {
+namespace detail {
 
 inline constexpr index amx_rows = 32;     // of the left operand and of the sums, and as many columns
-inline constexpr index amx_words = 16;    // of the depth that one instruction takes
 inline constexpr index amx_padding = 16;  // words between rows of a left operand, lest they share sets of the cache
 
 #if defined(FATHOM_AMX)
-#undef FATHOM_AMX
 
 /// Linux saves the tiles of a thread only for a process that has asked for it, and may say no. Asked before main; until
 /// then, and if so, products are made with vectors, from the same layouts.
@@ -60,24 +51,25 @@ class amx_scope {
   amx_scope& operator=(const amx_scope&) = delete;
 };
 
-/// sums [32, 32] = a [32, words] b [words, 32], added to what they are unless is_first. Rows of a are `stride` words apart;
-/// words is a multiple of 16. Within an amx_scope.
-inline void amx_product(const void* a, index stride, const void* b, index words, bool is_first, float* sums) {
-  constexpr index row_bytes = 4 * amx_rows;  // of b and of the sums
+/// sums [32, 32] = a [32, words] b [words, 32], or += where it `adds`. Rows of a are `stride` words apart, those of sums
+/// `sums_stride`; words is a multiple of 16. Within an amx_scope.
+inline void amx_product(const void* a, index stride, const void* b, index words, bool adds, float* sums, index sums_stride) {
+  constexpr index row_bytes = 4 * amx_rows;  // of b
+  const index sums_bytes = 4 * sums_stride;
   const auto* left = static_cast<const std::uint32_t*>(a);
   const auto* right = static_cast<const std::uint32_t*>(b);
-  float* const lower = sums + amx_rows / 2 * amx_rows;
+  float* const lower = sums + amx_rows / 2 * sums_stride;
   asm volatile("" ::: "memory");  // g++ 12 does not know that loading a tile reads memory
-  if (is_first) {
+  if (adds) {
+    _tile_loadd(0, sums, sums_bytes);
+    _tile_loadd(1, sums + 16, sums_bytes);
+    _tile_loadd(2, lower, sums_bytes);
+    _tile_loadd(3, lower + 16, sums_bytes);
+  } else {
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-  } else {
-    _tile_loadd(0, sums, row_bytes);
-    _tile_loadd(1, sums + 16, row_bytes);
-    _tile_loadd(2, lower, row_bytes);
-    _tile_loadd(3, lower + 16, row_bytes);
   }
   for (index k = 0; k < words; k += amx_words, left += amx_words, right += amx_words * amx_rows) {
     _tile_loadd(4, left, 4 * stride);
@@ -89,16 +81,18 @@ inline void amx_product(const void* a, index stride, const void* b, index words,
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  _tile_stored(0, sums, row_bytes);
-  _tile_stored(1, sums + 16, row_bytes);
-  _tile_stored(2, lower, row_bytes);
-  _tile_stored(3, lower + 16, row_bytes);
+  _tile_stored(0, sums, sums_bytes);
+  _tile_stored(1, sums + 16, sums_bytes);
+  _tile_stored(2, lower, sums_bytes);
+  _tile_stored(3, lower + 16, sums_bytes);
 }
 
 #else
 inline constexpr bool amx_is_allowed = false;
 struct amx_scope {};
-void amx_product(const void* a, index stride, const void* b, index words, bool is_first, float* sums);  // never called
+void amx_product(const void*, index, const void*, index, bool, float*, index);  // never called
 #endif
 
-}  // namespace fathom::cpu::detail
+}  // namespace detail
+}  // namespace FATHOM_ISA
+}  // namespace fathom::cpu

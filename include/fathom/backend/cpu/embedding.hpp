@@ -1,25 +1,50 @@
-// Token and position embedding on the CPU.
+// Token and position embedding on the CPU. The kernels: embedding.inl.hpp.
 #pragma once
 
-#include <algorithm>
 #include <span>
+#include <type_traits>
 
-#include "fathom/backend/cpu/elementwise.hpp"
 #include "fathom/backend/cpu/packed.hpp"
 #include "fathom/backend/cpu/team.hpp"
+#include "fathom/core/matrix.hpp"
+#include "fathom/core/tensor.hpp"
 
 namespace fathom::cpu {
+inline namespace FATHOM_ISA {
 
 namespace detail {
-/// x [E] = or += row `row` of a table, whatever it is stored as
-template <class T, class P, index Rows, index E>
-void read_row(const tensor<P, Rows, E>& table, index row, T* x, bool adds) {
-  const P* from = table.data() + row * E;
-  for (index j = 0; j < E; ++j) x[j] = static_cast<T>(from[j]) + (adds ? x[j] : T(0));
+/// x [width] = row `row` of a table of numbers of type P, or += where it `adds`
+template <class T, class P>
+void read_table_row(const void* table, index width, index row, T* x, bool adds);
+/// The same for a packed head, whose view lies at `view`.
+template <class T, class P>
+void read_packed_row(const void* view, index width, index row, T* x, bool adds);
+
+/// A table [rows, width] whose rows are read as numbers of type T, whatever it is stored as.
+template <class T>
+struct row_reader {
+  const void* table;
+  index width;
+  void (*read)(const void*, index, index, T*, bool);
+  void operator()(index row, T* x, bool adds) const { read(table, width, row, x, adds); }
+};
+
+template <class C, class T>
+void embed(const context<C, T>& on, const extent& e, std::span<const token> tokens, const row_reader<T>& wte,
+           const row_reader<T>& wpe, const matrix<T>& x);
+template <class C, class T>
+void add_embedded(const context<C, T>& on, const extent& e, std::span<const token> tokens, const matrix<const T>& dx,
+                  const matrix<T>& dwte, const matrix<T>& dwpe);
+
+/// Calls f(a reader of the table).
+template <class T, class P, index Rows, index E, class F>
+void with_reader(const tensor<P, Rows, E>& table, const F& f) {
+  f(row_reader<T>{table.data(), E, &read_table_row<T, P>});
 }
-template <class T, class P, index Rows, index E>
-void read_row(const packed_head<P, Rows, E>& table, index row, T* x, bool adds) {
-  for (index j = 0; j < E; ++j) x[j] = table.at(row, j) + (adds ? x[j] : T(0));
+template <class T, class P, index Rows, index E, class F>
+void with_reader(const packed_head<P, Rows, E>& table, const F& f) {
+  const auto view = table.transposed.view();
+  f(row_reader<T>{&view, E, &read_packed_row<T, P>});
 }
 }  // namespace detail
 
@@ -27,31 +52,23 @@ void read_row(const packed_head<P, Rows, E>& table, index row, T* x, bool adds) 
 template <class C, class T, class Tokens, class Positions>
 void embedding_forward(const context<C, T>& on, const extent& e, std::span<const token> tokens, const Tokens& wte,
                        const Positions& wpe, matrix<std::type_identity_t<T>> x) {
-  detail::for_rows(on, x.rows, [&](index i) {
-    detail::read_row(wte, tokens[static_cast<std::size_t>(i)], x.row(i), false);
-    detail::read_row(wpe, e.start(i / e.tokens) + i % e.tokens, x.row(i), true);
+  detail::with_reader<T>(wte, [&](const detail::row_reader<T>& token_row) {
+    detail::with_reader<T>(wpe, [&](const detail::row_reader<T>& position_row) {
+      detail::embed(on, e, tokens, token_row, position_row, x);
+    });
   });
 }
 
-/// dwte[tokens] += dx, dwpe[positions] += dx. Each task takes the tokens of some residue, and the positions of some, so
-/// that a row of a table is added to by one task, in the order of the rows of dx.
+/// dwte[tokens] += dx, dwpe[positions] += dx
 template <class C, class T, class Tokens, class Positions>
 void embedding_backward(const context<C, T>& on, const extent& e, std::span<const token> tokens,
                         matrix<const std::type_identity_t<T>> dx, Tokens& dwte, Positions& dwpe) {
-  constexpr index parts = 16;
-  const auto add_row = [&](index i, T* to) { array(to, dx.columns) += array(dx.row(i), dx.columns); };
-  on.tasks(2 * parts, [&](index task) {
-    const index part = task / 2;
-    if (task % 2 == 0) {
-      for (index i = 0; i < dx.rows; ++i)
-        if (tokens[static_cast<std::size_t>(i)] % parts == part)
-          add_row(i, dwte.data() + tokens[static_cast<std::size_t>(i)] * dx.columns);
-    } else {
-      for (index s = 0; s < e.sequences; ++s)
-        for (index t = (parts - e.start(s) % parts + part) % parts; t < e.tokens; t += parts)
-          add_row(s * e.tokens + t, dwpe.data() + (e.start(s) + t) * dx.columns);
-    }
-  });
+  detail::add_embedded(on, e, tokens, dx, dwte.view(), dwpe.view());
 }
 
+}  // namespace FATHOM_ISA
 }  // namespace fathom::cpu
+
+#if !defined(FATHOM_KERNELS)
+#include "fathom/backend/cpu/embedding.inl.hpp"
+#endif

@@ -17,14 +17,7 @@
 #include "fathom/core/types.hpp"
 
 namespace fathom::cpu {
-
-/// Whether this program multiplies bf16 as they are: products of the compute type bf16 then take half the time. Elsewhere
-/// they are rounded to bf16 and multiplied as floats, which takes longer than float does.
-#if defined(__AVX512BF16__) && defined(__AVX512BW__)
-inline constexpr bool has_bf16_products = true;
-#else
-inline constexpr bool has_bf16_products = false;
-#endif
+inline namespace FATHOM_ISA {
 
 namespace detail {
 
@@ -72,13 +65,19 @@ struct operand {
     for (index k = 0; k < depth; ++k, from += stride, to += tile_rows) {
       T* tile = to;
       index j = 0;
+      // Rows of the tile are copied as whole vectors while there are numbers behind them to read, and room behind them to
+      // write, which the next k fills.
+      constexpr index whole = (tile_rows + lanes<T> - 1) / lanes<T> * lanes<T>;
+      if (k + (whole - 1) / tile_rows < depth)
+        for (; j + whole <= columns; j += tile_rows, tile += tile_stride)
+          for (index c = 0; c < whole; c += lanes<T>) vec<T>::load_unaligned(from + j + c).store_unaligned(tile + c);
       for (; j + tile_rows <= columns; j += tile_rows, tile += tile_stride) std::memcpy(tile, from + j, tile_rows * sizeof(T));
       if (j < columns) {
         std::fill_n(tile, tile_rows, T(0));
         std::copy(from + j, from + columns, tile);
       }
       if constexpr (!as_it_lies)
-        for (; tile >= to; tile -= tile_stride) round_all(tile, tile_rows);
+        for (tile = to, j = 0; j < columns; j += tile_rows, tile += tile_stride) round_all(tile, tile_rows);
     }
   }
   /// to [panels, depth, tile_columns] = from [columns, depth], transposed
@@ -203,4 +202,5 @@ struct operand<bf16, float> {
 #endif
 
 }  // namespace detail
+}  // namespace FATHOM_ISA
 }  // namespace fathom::cpu

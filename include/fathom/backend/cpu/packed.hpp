@@ -1,21 +1,20 @@
-// Weights laid out for decoding, in float, bf16 or int8: panels of tile_columns columns, each read front to back, and one
-// after the other in memory, so that a rank reads its share of a matrix in one go.
+// Weights laid out for decoding, in float, bf16 or int8: panels of some columns, each read front to back, and one after the
+// other in memory, so that a rank reads its share of a matrix in one go.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <cstdint>
 #include <type_traits>
 
-#include "fathom/backend/cpu/amx.hpp"
-#include "fathom/backend/cpu/simd.hpp"
-#include "fathom/backend/cpu/tile.hpp"
+#include "fathom/backend/cpu/isa.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/int8.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom::cpu {
+inline namespace FATHOM_ISA {
 
 /// How numbers of type P are stored: `rows` consecutive rows of a column share a word, the first in its lowest bits; a column
 /// has a multiple of `words_together` of them. The numbers of a column are scale * what is stored.
@@ -26,32 +25,23 @@ struct packing {  // float, double: themselves
   static constexpr index rows = 1, words_together = 1;
   static word put(word, index, P value, P) { return value; }
   static P get(word w, index, P) { return w; }
-  static P scale_for(P) { return 1; }
-  /// Row R of a vector of words.
-  template <index R>
-  [[gnu::always_inline]] static vec<P> row(const native<word, lanes<P>>& words) {
-    return as_vec<P>(words);
-  }
 };
 template <>
 struct packing<bf16> {
   using scalar = float;
   using word = std::uint32_t;
-  static constexpr index rows = 2, words_together = detail::has_amx ? detail::amx_words : 1;
+  static constexpr index rows = 2, words_together = has_amx ? amx_words : 1;
   static word put(word w, index row, float value, float) { return w | word{bf16(value).bits} << 16 * row; }
   static float get(word w, index row, float) { return std::bit_cast<float>(row == 0 ? w << 16 : w & 0xffff0000u); }
-  static float scale_for(float) { return 1; }
-  template <index R>
-  [[gnu::always_inline]] static vec<float> row(const native<word, lanes<float>>& words) {
-    return as_vec<float>(R == 0 ? words << 16 : words & 0xffff0000u);
-  }
 };
-/// int8: symmetric rounding, a column's largest magnitude being 127 (core/int8.hpp).
+/// int8: symmetric rounding, a column's largest magnitude being 127 (core/int8.hpp). A column with a number that is not finite
+/// has NaN for its scale.
 template <>
 struct packing<std::int8_t> {
+  static constexpr bool is_paired = has_pair_products && !has_byte_products;  // else words are what is multiplied by bytes
   using scalar = float;
-  using word = std::int32_t;
-  static constexpr index rows = 4, words_together = 1;
+  using word = std::conditional_t<is_paired, std::int16_t, std::int32_t>;
+  static constexpr index rows = is_paired ? 2 : 4, words_together = 1;
   static word put(word w, index row, float value, float scale) {
     const auto byte = static_cast<std::uint8_t>(to_int8(value, scale));
     return static_cast<word>(static_cast<std::uint32_t>(w) | std::uint32_t{byte} << 8 * row);
@@ -60,12 +50,6 @@ struct packing<std::int8_t> {
     return static_cast<std::int8_t>(static_cast<std::uint8_t>(static_cast<std::uint32_t>(w) >> 8 * row));
   }
   static float get(word w, index row, float scale) { return scale * static_cast<float>(stored(w, row)); }
-  static float scale_for(float largest) { return int8_scale(largest); }
-  /// Without the scale.
-  template <index R>
-  [[gnu::always_inline]] static vec<float> row(const native<word, lanes<float>>& words) {
-    return as_vec<float>(__builtin_convertvector((words << (24 - 8 * R)) >> 24, native<float, lanes<float>>));
-  }
 };
 
 /// What int8 keeps for each column beside its numbers.
@@ -77,23 +61,44 @@ struct packed_columns<std::int8_t, Columns> {
   alignas(alignment) std::int32_t totals[Columns];  // the sum of what is stored
 };
 
-/// A packed matrix [in, out] whose type knows no sizes, so that all share their kernels.
-template <class P>
+/// A packed matrix [in, out] whose type knows no sizes, so that all share their kernels. Word: packing<P>::word, const or not.
+template <class P, class Word = const typename packing<P>::word>
 struct packed_view {
-  using word = typename packing<P>::word;
-  static constexpr index N = tile_columns<typename packing<P>::scalar>;
-  const word* words;           // [panels][depth][N]
-  const float* scales;         // [panels * N], int8 only
-  const std::int32_t* totals;  // [panels * N], int8 only
-  index in, out, depth, panels;
-  [[nodiscard]] const word* panel(index p) const { return words + p * depth * N; }
+  using format = packing<P>;
+  using T = typename format::scalar;
+  template <class Number>
+  using like_word = std::conditional_t<std::is_const_v<Word>, const Number, Number>;
+  static constexpr index N = 2 * vector_bytes / static_cast<index>(sizeof(T));  // columns of a panel: two vectors
+  Word* words;                      // [panels][depth][N]
+  like_word<float>* scales;         // [panels * N], int8 only
+  like_word<std::int32_t>* totals;  // [panels * N], int8 only
+  index in, out, depth, panels;     // depth: words of a column
+
+  [[nodiscard]] Word* panel(index p) const { return words + p * depth * N; }
+  [[nodiscard]] T scale(index j) const {
+    if constexpr (std::is_same_v<P, std::int8_t>)
+      return scales[j];
+    else
+      return 1;
+  }
+  /// The word that has row k of column j.
+  [[nodiscard]] Word& word(index k, index j) const { return words[(j / N * depth + k / format::rows) * N + j % N]; }
+  [[nodiscard]] T at(index k, index j) const { return format::get(word(k, j), k % format::rows, scale(j)); }
 };
+
+namespace detail {
+/// Packs weights [in, out]; number (k, j) lies at from[k * row_stride + j * column_stride].
+template <class P>
+void pack_panels(const typename packing<P>::scalar* from, index row_stride, index column_stride,
+                 const packed_view<P, typename packing<P>::word>& to);
+}  // namespace detail
 
 /// The weight of a linear map y = x W, W [In, Out], in panels. Columns beyond Out, and rows beyond In, are 0.
 template <class P, index In, index Out>
 struct packed_matrix {
   using format = packing<P>;
   using T = typename format::scalar;
+  static_assert(std::is_same_v<P, T> || In <= 65536, "fathom: packed weights of more than 65536 rows");  // int8: 32-bit sums
   static constexpr index rank = 2;
   static constexpr index N = packed_view<P>::N;
   static constexpr index together = format::rows * format::words_together;
@@ -102,49 +107,26 @@ struct packed_matrix {
   alignas(alignment) typename format::word words[panels * depth * N];
   [[no_unique_address]] packed_columns<P, panels * N> columns;
 
-  /// from(k, j) gives the weights.
-  template <class From>
-  void pack(const From& from) {
-    for (index j = 0; j < panels * N; ++j) {
-      T largest = 0;
-      for (index k = 0; k < In && j < Out; ++k) largest = std::max(largest, std::abs(from(k, j)));
-      const T scale = format::scale_for(largest);
-      for (index k = 0; k < depth * format::rows; k += format::rows) {
-        typename format::word word = 0;
-        for (index r = 0; r < format::rows; ++r)
-          word = format::put(word, r, k + r < In && j < Out ? from(k + r, j) : T(0), scale);
-        words[place(k, j)] = word;
-      }
-      if constexpr (std::is_same_v<P, std::int8_t>) {
-        columns.scales[j] = scale;
-        columns.totals[j] = 0;
-        for (index k = 0; k < In; ++k) columns.totals[j] += format::stored(words[place(k, j)], k % format::rows);
-      }
-    }
+  /// Number (k, j) of the weights lies at from[k * row_stride + j * column_stride].
+  void pack(const T* from, index row_stride, index column_stride) {
+    detail::pack_panels<P>(from, row_stride, column_stride, view_of<typename format::word>(*this));
   }
-  [[nodiscard]] T at(index k, index j) const {
-    T scale = 1;
-    if constexpr (std::is_same_v<P, std::int8_t>) scale = columns.scales[j];
-    return format::get(words[place(k, j)], k % format::rows, scale);
-  }
-  [[nodiscard]] packed_view<P> view() const {
-    if constexpr (std::is_same_v<P, std::int8_t>)
-      return {words, columns.scales, columns.totals, In, Out, depth, panels};
-    else
-      return {words, nullptr, nullptr, In, Out, depth, panels};
-  }
+  [[nodiscard]] packed_view<P> view() const { return view_of<const typename format::word>(*this); }
 
  private:
-  static constexpr index place(index k, index j) { return (j / N * depth + k / format::rows) * N + j % N; }
+  template <class Word, class Self>
+  static packed_view<P, Word> view_of(Self& self) {
+    if constexpr (std::is_same_v<P, std::int8_t>)
+      return {self.words, self.columns.scales, self.columns.totals, In, Out, depth, panels};
+    else
+      return {self.words, nullptr, nullptr, In, Out, depth, panels};
+  }
 };
 
 /// A table [Rows, Width] that is looked up row by row and multiplied with: the tied embedding, or the output projection.
 template <class P, index Rows, index Width>
 struct packed_head {
   packed_matrix<P, Width, Rows> transposed;
-
-  /// Element `column` of a row.
-  [[nodiscard]] auto at(index row, index column) const { return transposed.at(column, row); }
 };
 
 /// The storage of packed weights (core/storage.hpp). Tables that are only looked up are kept in bf16 where the matrices
@@ -168,15 +150,20 @@ void pack_tensor(const tensor<T, N>& from, tensor<T, N>& to) {
 }
 template <class T, class P, index Rows, index Width>
 void pack_tensor(const tensor<T, Rows, Width>& from, tensor<P, Rows, Width>& to) {
-  for (index i = 0; i < Rows * Width; ++i) to.data()[i] = P(from.data()[i]);
+  std::transform(from.data(), from.data() + Rows * Width, to.data(), [](T number) { return P(number); });
 }
 template <class T, class P, index In, index Out>
 void pack_tensor(const tensor<T, In, Out>& from, packed_matrix<P, In, Out>& to) {
-  to.pack([&](index k, index j) { return from.view()(k, j); });
+  to.pack(from.data(), Out, 1);
 }
 template <class T, class P, index Rows, index Width>
 void pack_tensor(const tensor<T, Rows, Width>& from, packed_head<P, Rows, Width>& to) {
-  to.transposed.pack([&](index k, index j) { return from.view()(j, k); });
+  to.transposed.pack(from.data(), 1, Width);
 }
 
+}  // namespace FATHOM_ISA
 }  // namespace fathom::cpu
+
+#if !defined(FATHOM_KERNELS)
+#include "fathom/backend/cpu/packed.inl.hpp"
+#endif

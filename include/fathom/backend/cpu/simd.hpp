@@ -20,11 +20,13 @@
 
 #include <xsimd/xsimd.hpp>
 
+#include "fathom/backend/cpu/isa.hpp"
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom::cpu {
+inline namespace FATHOM_ISA {
 
 /// A vector register of T.
 template <class T>
@@ -32,6 +34,7 @@ using vec = xsimd::batch<T>;
 /// Numbers in it.
 template <class T>
 inline constexpr index lanes = static_cast<index>(vec<T>::size);
+static_assert(sizeof(vec<float>) == vector_bytes, "fathom: xsimd chose vectors of another width than isa.hpp");
 
 /// Calls f(0), ..., f(N - 1) with compile-time numbers: a loop that is unrolled on every compiler and at every level.
 template <std::size_t N, class F>
@@ -88,13 +91,20 @@ template <class T>
   return v;
 }
 
-/// e^x for x <= 0, and 0 for -infinity. In float to within 2 eps of the result, and 0 where that is less than 1.3e-38:
+template <class T>
+[[nodiscard]] inline T horizontal_max(const vec<T>& v) {
+  return largest_lane<T>(v).get(0);
+}
+
+/// e^x for x <= 0; 0 for -infinity, NaN for NaN. In float to within 2 eps of the result, and 0 where that is less than 1.3e-38:
 /// e^x = 2^n e^r with n = round(x / ln 2), and a polynomial for e^r, |r| <= ln(2)/2, that is off by 1.05e-7 at most
 /// (minimax, relative error, its first two coefficients 1).
 template <class T>
 [[nodiscard, gnu::always_inline]] inline vec<T> exp_of_nonpositive(const vec<T>& x) {
   if constexpr (std::is_same_v<T, float>) {
-    const vec<T> to_integer(12582912.f);  // 1.5 * 2^23: what is added to it is rounded, to the last bits of the sum
+    // 1.5 * 2^23 + 127: what is added to it is rounded to an integer, which the last bits of the sum hold, with the bias of
+    // an exponent.
+    const vec<T> to_integer(12583039.f);
     const vec<T> sum = xsimd::fma(x, vec<T>(1.44269504f), to_integer), n = sum - to_integer;
     // ln 2 in two parts, of which n times the first is exact.
     const vec<T> r = xsimd::fma(n, vec<T>(2.12194440e-4f), xsimd::fma(n, vec<T>(-0.693359375f), x));
@@ -103,8 +113,9 @@ template <class T>
     power = xsimd::fma(r, power, vec<T>(0.499992311f));
     power = xsimd::fma(r, power, vec<T>(1.f));
     power = xsimd::fma(r, power, vec<T>(1.f));
-    const auto scaled = bits_of<std::uint32_t, T>(power) + (bits_of<std::uint32_t, T>(sum) << 23);  // n into the exponent
-    return xsimd::select(x < vec<T>(-87.3f), vec<T>(0.f), as_vec<T>(scaled));
+    // Multiplied, not added to the exponent as an integer: a NaN stays one.
+    const vec<T> scaled = power * as_vec<T>(bits_of<std::uint32_t, T>(sum) << 23);
+    return xsimd::select(x < vec<T>(-87.3f), vec<T>(0.f), scaled);
   } else {
     // On the way, xsimd makes doubles integers, some of them one by one in plain C++, where neither -infinity nor NaN has one.
     const vec<T> power = xsimd::exp(xsimd::select(x >= vec<T>(-1000), x, vec<T>(-1000)));
@@ -152,6 +163,7 @@ inline void transpose(const T* from, index from_stride, index rows, index column
   if (whole_rows < padded) one_by_one(whole_rows, 0);
 }
 
+}  // namespace FATHOM_ISA
 }  // namespace fathom::cpu
 
 namespace fathom {

@@ -1,18 +1,29 @@
-// A team of threads that walks through the same layers together: rank, barrier, tasks, sums.
+// A team of threads that walks through the same layers together: rank, barrier, tasks, sums, and the memory that tasks
+// work in.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <new>
+#include <span>
 #include <thread>
+#include <type_traits>
 
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
+#if defined(__GLIBC__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
 
+#include "fathom/backend/cpu/isa.hpp"
+#include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom::cpu {
+inline namespace FATHOM_ISA {
 
 /// What the ranks of a team share: a barrier that spins for a while and then gives its core away (a core may be busy
 /// with something else), and a place for partial sums.
@@ -76,7 +87,9 @@ class context {
   using compute = Compute;
   static constexpr index largest_head_width = 256;  // of attention, which works on a task's stack
 
-  context(int rank, int size, meeting_point& meeting) : rank_(rank), size_(size), meeting_(&meeting) {}
+  /// `workspace`: memory of this rank's own, at a multiple of fathom::alignment; may be empty.
+  context(int rank, int size, meeting_point& meeting, std::span<std::byte> workspace = {})
+      : rank_(rank), size_(size), meeting_(&meeting), workspace_(workspace) {}
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
@@ -130,7 +143,23 @@ class context {
     return total;
   }
 
+  /// Calls f(scratch) with a Scratch for a task to work in, whatever its numbers are: in this rank's workspace, or on the stack
+  /// where that has no room for it. Not within another call.
+  template <class Scratch, class F>
+  void with_scratch(const F& f) const {
+    static_assert(std::is_trivially_destructible_v<Scratch>);
+    if (sizeof(Scratch) <= workspace_.size())
+      f(*::new (workspace_.data()) Scratch);
+    else
+      on_stack<Scratch>(f);
+  }
+
  private:
+  template <class Scratch, class F>
+  [[gnu::noinline]] static void on_stack(const F& f) {
+    Scratch scratch;
+    f(scratch);
+  }
   /// Waits for all, if the last operation did not.
   void settle() const {
     if (open_) barrier();
@@ -138,33 +167,72 @@ class context {
 
   int rank_, size_;
   meeting_point* meeting_;
+  std::span<std::byte> workspace_;
   mutable bool open_ = false;  // the same on every rank: all call the same operations
 };
+
+/// Bytes of a workspace that every operation on numbers of type T finds room in, and of one for those of decoding.
+template <class T>
+inline constexpr std::size_t workspace_bytes = 192 * 1024 * sizeof(T);
+template <class T>
+inline constexpr std::size_t decoding_workspace_bytes = 104 * 1024 * sizeof(T);
+
+/// A block of workspaces, one for each rank as far as they go.
+struct workspaces {
+  std::span<std::byte> block{};
+  std::size_t each = 0;  // bytes, a multiple of fathom::alignment
+
+  [[nodiscard]] std::span<std::byte> of(int rank) const {
+    const std::size_t first = static_cast<std::size_t>(rank) * each;
+    return first + each <= block.size() ? block.subspan(first, each) : std::span<std::byte>();
+  }
+};
+
+/// Whether this process was forked from one that has run parallel regions: GNU's OpenMP waits in it for threads that there are
+/// not. All runs on one thread then, with the same results.
+#if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && (defined(__GLIBC__) || defined(__APPLE__))
+inline std::atomic<bool> has_started_threads{false}, is_forked{false};
+inline const int watches_forks = pthread_atfork(nullptr, nullptr, [] { is_forked = has_started_threads.load(); });
+#else
+inline std::atomic<bool> has_started_threads{false};
+inline constexpr bool is_forked = false;
+#endif
+
+/// How many threads a team has that is asked for so many; 0: as many as OpenMP would use (OMP_NUM_THREADS).
+[[nodiscard]] inline int team_size(int threads) {
+  if (threads < 0) fail("threads = ", threads, "; expected 1 or more, or 0 for as many as OpenMP would use");
+#if defined(_OPENMP)
+  if (!is_forked) return threads > 0 ? threads : omp_get_max_threads();
+#endif
+  return 1;
+}
 
 #if defined(_OPENMP)
 /// Runs f(context) on every thread of one parallel region. A function of its own, because clang has a function that holds
 /// a region call the OpenMP runtime, which then allocates, whether it gets to the region or not.
 template <class Context, class F>
-void run_in_parallel(int threads, const F& f) {
+void run_in_parallel(int threads, const workspaces& memory, const F& f) {
+  has_started_threads.store(true, std::memory_order_relaxed);
   meeting_point meeting;
   // OpenMP may give fewer threads than asked for, and says how many only inside of the region.
 #pragma omp parallel num_threads(threads)
-  f(Context(omp_get_thread_num(), omp_get_num_threads(), meeting));
+  f(Context(omp_get_thread_num(), omp_get_num_threads(), meeting, memory.of(omp_get_thread_num())));
 }
 #endif
 
-/// Runs f(context) on every thread of a team. threads = 0: as many as OpenMP would use.
+/// Runs f(context) on every thread of a team (team_size).
 template <class Context, class F>
-void run([[maybe_unused]] int threads, const F& f) {
+void run(int threads, const workspaces& memory, const F& f) {
+  threads = team_size(threads);
 #if defined(_OPENMP)
-  if (threads <= 0) threads = omp_get_max_threads();
   if (threads > 1) {
-    run_in_parallel<Context>(threads, f);
+    run_in_parallel<Context>(threads, memory, f);
     return;
   }
 #endif
   meeting_point alone;
-  f(Context(0, 1, alone));
+  f(Context(0, 1, alone, memory.of(0)));
 }
 
+}  // namespace FATHOM_ISA
 }  // namespace fathom::cpu

@@ -5,6 +5,7 @@
 #include "fathom/core/types.hpp"
 
 namespace fathom::cpu {
+inline namespace FATHOM_ISA {
 
 /// How a kernel reads its left operand a(i, k).
 enum class order {
@@ -12,13 +13,11 @@ enum class order {
   columns  // a[k * lda + i]: the transpose of a row-major matrix
 };
 
-// Rows of a tile: as many as keep all accumulators in registers (AVX-512 and Arm have 32, others 16).
-#if defined(__AVX512F__) || defined(__aarch64__)
-inline constexpr index tile_rows = 8;
-#else
-inline constexpr index tile_rows = 4;
-#endif
-/// Columns of a tile: two vectors.
+/// Rows of the tile of a matrix product. Its sums are rows x 2 vectors: enough that none waits for itself (two fused
+/// multiply-adds a cycle, each taking four or five, are ten chains), few enough to stay in registers beside two vectors of
+/// the right operand and a number of the left one.
+inline constexpr index tile_rows = vector_registers == 32 ? 8 : 6;
+/// Its columns: two vectors.
 template <class T>
 inline constexpr index tile_columns = 2 * lanes<T>;
 
@@ -45,4 +44,5 @@ struct tile {
   }
 };
 
+}  // namespace FATHOM_ISA
 }  // namespace fathom::cpu

@@ -229,11 +229,10 @@ class drawing {
  public:
   drawing(index vocab, const sampling& options, std::shared_ptr<gpu> on = gpu::of_this_thread())
       : on_(std::move(on)),
-        options_(options),
+        options_((check_sampling(vocab, options), options)),
         numbers_(options.seed, stream_of("sampler")),
         masses_(static_cast<std::size_t>(vocab) * sizeof(kernel::mass)),
         results_(sizeof(drawn) * slots) {
-    check_sampling(options);
     if (vocab > index{1} << 19) fail("cuda: drawing from ", vocab, " tokens; at most ", index{1} << 19, " are supported");
     for (cudaEvent_t& e : done_) check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "an event");
   }
@@ -249,6 +248,7 @@ class drawing {
   template <class C>
   void operator()(const context<C>& on, std::span<const float> logits, token* next, index* length, index length_now) {
     if (begun_ - taken_ == slots) fail("cuda: ", slots, " tokens are drawn and not taken");
+    if (options_.ids > 0) logits = logits.first(static_cast<std::size_t>(options_.ids));
     const std::size_t slot = begun_ % slots;
     auto* const result = reinterpret_cast<drawn*>(results_.bytes().data()) + slot;
     // A greedy sampler takes no numbers.

@@ -1,4 +1,4 @@
-// Attention of few queries over a visible prefix on the CPU, as decoding has it (operations.hpp, attention_shape).
+// Attention of few queries over a visible prefix on the CPU, as decoding has it: definitions for attention.hpp.
 //
 // The memory of keys and values is gone through once, a block of keys at a time, by all heads that a rank has, so that it
 // is read in long runs. The lanes of a vector are keys while scores are made into weights, and columns of a head otherwise.
@@ -16,7 +16,9 @@
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/matrix.hpp"
 
-namespace fathom::cpu::detail {
+namespace fathom::cpu {
+inline namespace FATHOM_ISA {
+namespace detail {
 
 /// Some heads of one query, side by side, and what they see.
 template <class T>
@@ -223,4 +225,6 @@ void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q
   });
 }
 
-}  // namespace fathom::cpu::detail
+}  // namespace detail
+}  // namespace FATHOM_ISA
+}  // namespace fathom::cpu

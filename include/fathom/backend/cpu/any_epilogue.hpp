@@ -1,0 +1,50 @@
+// An epilogue (backend/epilogue.hpp) without its type, so that a kernel exists once for all of them: it leaves its sums in a
+// small buffer, and the epilogue is applied on the way from there to the result.
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "fathom/backend/cpu/isa.hpp"
+#include "fathom/backend/epilogue.hpp"
+#include "fathom/core/matrix.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom::cpu {
+inline namespace FATHOM_ISA {
+namespace detail {
+
+/// y(i + r, j + c) = epilogue(sums [rows, columns], i + r, j + c), the rows of sums `stride` apart, each at a multiple of a
+/// vector. Defined in any_epilogue.inl.hpp.
+template <class T, class Epilogue>
+void apply_epilogue(const void* epilogue, const T* sums, index stride, const matrix<T>& y, index i, index j, index rows,
+                    index columns);
+
+template <class T>
+struct any_epilogue {
+  enum class kind {
+    none,           // y = sums: a kernel may write to y itself
+    add_to_result,  // y += sums: or add to it
+    other           // y = epilogue(sums)
+  };
+  kind how = kind::other;
+  const void* epilogue;
+  void (*apply)(const void*, const T*, index, const matrix<T>&, index, index, index, index);
+
+  /// `e` must outlive this.
+  template <class Epilogue>
+  any_epilogue(const Epilogue& e, [[maybe_unused]] const matrix<T>& y) : epilogue(&e), apply(&apply_epilogue<T, Epilogue>) {
+    if constexpr (std::is_same_v<Epilogue, fathom::epilogue::none>) how = kind::none;
+    if constexpr (std::is_same_v<Epilogue, fathom::epilogue::add<T>>)
+      if (e.residual.data == y.data && e.residual.stride == y.stride) how = kind::add_to_result;
+  }
+
+  /// y at (i, j) = epilogue(sums [rows, columns]); columns beyond those of y are left out.
+  void operator()(const T* sums, index stride, const matrix<T>& y, index i, index j, index rows, index columns) const {
+    apply(epilogue, sums, stride, y, i, j, rows, std::min(columns, y.columns - j));
+  }
+};
+
+}  // namespace detail
+}  // namespace FATHOM_ISA
+}  // namespace fathom::cpu

@@ -1,0 +1,425 @@
+// Attention over a visible prefix on the CPU: definitions for attention.hpp. Fused: scores live in blocks of some
+// queries by some keys and never in memory (Rabe and Staats, arXiv 2112.05682; Dao et al., arXiv 2205.14135).
+//
+// A block of keys and values of one head is copied next to each other, as often read as there are queries that see it:
+// keys transposed, so that the lanes of a vector of scores are keys. Queries come in tiles of query_rows rows. What a tile
+// computes ends with the last key that its last query sees, rounded up to whole vectors.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "fathom/backend/cpu/attention.hpp"
+#include "fathom/backend/cpu/attention_decode.inl.hpp"
+#include "fathom/backend/cpu/elementwise.inl.hpp"
+#include "fathom/backend/cpu/simd.hpp"
+#include "fathom/backend/cpu/tile.hpp"
+
+namespace fathom::cpu {
+inline namespace FATHOM_ISA {
+
+namespace detail {
+
+inline constexpr index largest_head_width = context<float, float>::largest_head_width;
+
+[[nodiscard]] constexpr index round_up(index n, index unit) { return (n + unit - 1) / unit * unit; }
+
+/// Queries, or keys, that are multiplied together; a power of two. Their sums are query_rows x most_vectors vectors, as many as
+/// there are registers for.
+inline constexpr index query_rows = vector_registers == 32 ? 8 : 4;
+inline constexpr std::size_t most_vectors = vector_registers == 32 ? 2 : 3;
+
+/// The right operand of `multiply`, [depth, columns]: vector v of row k lies at data[k * row + v * vector].
+template <class T>
+struct right_operand {
+  const T* data;
+  index row, vector = lanes<T>;
+};
+
+/// c [query_rows, columns] = a [query_rows, depth] b [depth, columns]; with `factors`, + c, its row i times factors[i] before.
+/// columns is a multiple of lanes<T>. Not inlined: one function for all shapes.
+template <order Order, class T>
+[[gnu::noinline]] void multiply(const T* a, index lda, const right_operand<T>& b, index depth, index columns, T* c, index ldc,
+                                const T* factors = nullptr) {
+  constexpr index W = lanes<T>;
+  constexpr std::size_t R = query_rows;
+  index first = 0;  // vector of the columns
+  const auto strip = [&](auto vectors) __attribute__((always_inline)) {
+    constexpr std::size_t V = vectors();
+    vec<T> sum[R][V];
+    T* const to = c + first * W;
+    if (factors)
+      unroll<R * V>([&](auto n) __attribute__((always_inline)) {
+        constexpr std::size_t i = n / V, v = n % V;
+        sum[i][v] = vec<T>(factors[i]) * vec<T>::load_aligned(to + static_cast<index>(i) * ldc + static_cast<index>(v) * W);
+      });
+    else
+      unroll<R * V>([&](auto n) __attribute__((always_inline)) { sum[n / V][n % V] = vec<T>(T(0)); });
+    const T* left = a;
+    const T* right = b.data + first * b.vector;
+    for (index k = 0; k < depth; ++k, left += Order == order::rows ? 1 : lda, right += b.row) {
+      vec<T> row[V];
+      unroll<V>([&](auto v) __attribute__((always_inline)) { row[v] = vec<T>::load_aligned(right + static_cast<index>(v) * b.vector); });
+      unroll<R>([&](auto i) __attribute__((always_inline)) {
+        const vec<T> factor(left[static_cast<index>(i) * (Order == order::rows ? lda : 1)]);
+        unroll<V>([&](auto v) __attribute__((always_inline)) { sum[i][v] = xsimd::fma(factor, row[v], sum[i][v]); });
+      });
+    }
+    unroll<R * V>([&](auto n) __attribute__((always_inline)) {
+      constexpr std::size_t i = n / V, v = n % V;
+      sum[i][v].store_aligned(to + static_cast<index>(i) * ldc + static_cast<index>(v) * W);
+    });
+    first += static_cast<index>(V);
+  };
+  const index vectors = columns / W;
+  if constexpr (most_vectors == 3)
+    while (vectors - first >= 3 && vectors - first != 4) strip(std::integral_constant<std::size_t, 3>());
+  while (vectors - first >= 2) strip(std::integral_constant<std::size_t, 2>());
+  if (first < vectors) strip(std::integral_constant<std::size_t, 1>());
+}
+
+/// One head of one sequence: where it lies, what its queries see, and the sizes of its blocks.
+template <class T>
+struct head_of {
+  static constexpr index W = lanes<T>;
+  // Scores are computed in whole vectors and tiles of keys; two vectors make a full strip.
+  static constexpr index step = std::max(W, query_rows), strip = std::max(2 * W, query_rows);
+  static constexpr index panel = 65536 / static_cast<index>(sizeof(T));
+  static constexpr index most_keys = std::max<index>(strip, 256), most_queries = 256;
+  static constexpr index numbers = std::max(panel, strip * largest_head_width);  // of a block of keys
+
+  const attention_shape& shape;
+  index sequence, head;
+  index column = head * shape.head_width, memory = shape.memory_row(sequence), first_row = sequence * shape.queries;
+  index width = shape.head_width, wide = round_up(width, W);  // `wide` in scratch, the rest 0
+  index keys = std::clamp(panel / wide / strip * strip, strip, most_keys);  // of a block
+  index scores = keys + W;  // from a row of scores to the next: rows that are a power of two apart compete for places in a cache
+
+  /// Rows of memory that a query sees.
+  [[nodiscard]] index visible(index query) const { return shape.visible(sequence, query); }
+  /// The first query that sees a row of memory.
+  [[nodiscard]] index first_to_see(index row) const {
+    return std::max<index>(0, row / shape.rows_per_position - (shape.starts ? shape.starts[sequence] : 0));
+  }
+
+  /// to [padded, wide] = factor * rows [count, width] of x, the rest 0
+  void copy_rows(const matrix<const T>& x, index row, index count, index padded, T factor, T* to) const {
+    const index whole = width / W * W;
+    const auto copy = [&](index i, auto rows) __attribute__((always_inline)) {  // several rows at once, to wait less for memory
+      const T* const from = x.row(row + i) + column;
+      for (index e = 0; e < whole; e += W)
+        unroll<rows()>([&](auto n) __attribute__((always_inline)) {
+          const index r = static_cast<index>(n);
+          (vec<T>::load_unaligned(from + r * x.stride + e) * vec<T>(factor)).store_aligned(to + (i + r) * wide + e);
+        });
+      if (whole < wide)
+        for (index r = 0; r < static_cast<index>(rows()); ++r)
+          for (index e = whole; e < wide; ++e) to[(i + r) * wide + e] = e < width ? from[r * x.stride + e] * factor : T(0);
+    };
+    index i = 0;
+    for (; i + 4 <= count; i += 4) copy(i, std::integral_constant<std::size_t, 4>());
+    for (; i < count; ++i) copy(i, std::integral_constant<std::size_t, 1>());
+    std::fill_n(to + count * wide, (padded - count) * wide, T(0));
+  }
+  /// to [vectors, width, W] = rows [count] of x, transposed, 0 up to a whole step
+  void copy_columns(const matrix<const T>& x, index row, index count, T* to) const {
+    for (index i = 0; i < round_up(count, step); i += W, to += width * W)
+      transpose(x.row(memory + row + i) + column, x.stride, std::clamp<index>(count - i, 0, W), width, to, W, W);
+  }
+  [[nodiscard]] right_operand<T> columns(const T* vectors) const { return {vectors, W, width * W}; }
+  [[nodiscard]] right_operand<T> rows(const T* data) const { return {data, wide}; }
+};
+
+/// Lanes from `seen` on become `hidden`.
+template <class T>
+[[nodiscard]] inline vec<T> hide(const vec<T>& x, index seen, T hidden) {
+  alignas(alignment) static constexpr auto numbers = [] {
+    std::array<T, static_cast<std::size_t>(lanes<T>)> n{};
+    for (std::size_t i = 0; i < n.size(); ++i) n[i] = static_cast<T>(i);
+    return n;
+  }();
+  return xsimd::select(vec<T>::load_aligned(numbers.data()) < vec<T>(static_cast<T>(seen)), x, vec<T>(hidden));
+}
+
+/// What a task works in: some hundred KiB, whatever the length of the sequences.
+template <class T>
+struct forward_scratch {
+  using head = head_of<T>;
+  static constexpr index group = 16384;  // numbers of a group of queries
+  alignas(alignment) T queries[group];                               // [queries, wide], scaled
+  alignas(alignment) T sums[group];                                  // [queries, wide]: of values, by weight
+  alignas(alignment) T totals[head::most_queries * lanes<T>];        // [queries, lanes]: of weights, lane by lane
+  alignas(alignment) T largest[head::most_queries];                  // score so far
+  alignas(alignment) T keys[head::numbers], values[head::numbers];   // [width, keys], [keys, wide]
+  alignas(alignment) T scores[query_rows * (head::most_keys + lanes<T>)];  // [query_rows, keys], then weights
+  T factors[query_rows];
+};
+
+static_assert(sizeof(forward_scratch<float>) <= decoding_workspace_bytes<float>);
+static_assert(sizeof(forward_scratch<double>) <= decoding_workspace_bytes<double>);
+
+/// One more block of keys for the softmax of a tile of queries. scores [query_rows, columns] become weights relative to the
+/// largest score so far; largest [query_rows] and totals [query_rows, lanes] are brought up to date, and factors [query_rows]
+/// is what sums so far have to be multiplied with. Row i sees the first `seen + i * more` keys of the block.
+template <class T>
+[[gnu::always_inline]] inline void softmax(T* scores, index stride, index columns, index seen, index more, T* largest, T* totals,
+                                           T* factors) {
+  constexpr index W = lanes<T>;
+  constexpr std::size_t R = query_rows;
+  vec<T> most[R], sum[R];
+  unroll<R>([&](auto i) __attribute__((always_inline)) {
+    most[i] = vec<T>(largest[i]);
+    sum[i] = vec<T>(T(0));
+  });
+  index j = 0;
+  for (; j + W <= std::min(seen, columns); j += W)
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      most[i] = xsimd::max(most[i], vec<T>::load_aligned(scores + static_cast<index>(i) * stride + j));
+    });
+  for (; j < columns; j += W)
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      T* const at = scores + static_cast<index>(i) * stride + j;
+      const index there = seen + static_cast<index>(i) * more - j;
+      const vec<T> score = hide(vec<T>::load_aligned(at), there, -std::numeric_limits<T>::infinity());
+      score.store_aligned(at);
+      most[i] = xsimd::max(most[i], score);
+    });
+  // Finite, because every query sees the first key of all.
+  unroll<R>([&](auto i) __attribute__((always_inline)) { most[i] = largest_lane<T>(most[i]); });
+  for (j = 0; j < columns; j += W)
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      T* const at = scores + static_cast<index>(i) * stride + j;
+      const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(at) - most[i]);
+      weight.store_aligned(at);
+      sum[i] += weight;
+    });
+  unroll<R>([&](auto i) __attribute__((always_inline)) {
+    T* const total = totals + static_cast<index>(i) * W;
+    const vec<T> factor = exp_of_nonpositive<T>(vec<T>(largest[i]) - most[i]);
+    xsimd::fma(vec<T>::load_aligned(total), factor, sum[i]).store_aligned(total);
+    largest[i] = most[i].get(0);
+    factors[i] = factor.get(0);
+  });
+}
+
+/// The queries [first, first + count) of a head.
+template <class T>
+[[gnu::noinline]] void attend(const head_of<T>& h, index first, index count, const matrix<const T>& q, const matrix<const T>& k,
+                              const matrix<const T>& v, const matrix<T>& o, T* lse, forward_scratch<T>& w) {
+  constexpr index W = lanes<T>;
+  constexpr T infinity = std::numeric_limits<T>::infinity();
+  const index padded = round_up(count, query_rows), seen_by_last = h.visible(first + count - 1);
+  h.copy_rows(q, h.first_row + first, count, padded, T(1) / std::sqrt(static_cast<T>(h.width)), w.queries);
+  std::fill_n(w.largest, round_up(padded, W), -infinity);
+  std::fill_n(w.totals, round_up(padded, W) * W, T(0));
+
+  for (index from = 0; from < seen_by_last; from += h.keys) {
+    const index keys_there = std::min(h.keys, seen_by_last - from);
+    h.copy_columns(k, from, keys_there, w.keys);
+    h.copy_rows(v, h.memory + from, keys_there, keys_there, T(1), w.values);
+    const index first_tile = std::max<index>(0, h.first_to_see(from) - first) / query_rows * query_rows;
+    for (index tile = first_tile; tile < padded; tile += query_rows) {
+      const index keys = std::min(keys_there, h.visible(first + tile + query_rows - 1) - from);
+      const index columns = round_up(keys, W);
+      multiply<order::rows>(w.queries + tile * h.wide, h.wide, h.columns(w.keys), h.width, columns, w.scores, h.scores);
+      softmax(w.scores, h.scores, columns, h.visible(first + tile) - from, h.shape.rows_per_position, w.largest + tile,
+              w.totals + tile * W, w.factors);
+      multiply<order::rows>(w.scores, h.scores, h.rows(w.values), keys, h.wide, w.sums + tile * h.wide, h.wide,
+                            from ? w.factors : nullptr);
+    }
+  }
+
+  for (index i = 0; i < count; i += W) {  // a vector of queries
+    alignas(alignment) T lanes_of_totals[W * W], totals[W];
+    transpose_square(w.totals + i * W, W, lanes_of_totals, W);
+    vec<T> total(T(0));
+    for (index j = 0; j < W; ++j) total += vec<T>::load_aligned(lanes_of_totals + j * W);
+    total.store_aligned(totals);
+    for (index r = 0; r < std::min(W, count - i); ++r) {
+      const index row = h.first_row + first + i + r;
+      const T* const sum = w.sums + (i + r) * h.wide;
+      T* const out = o.row(row) + h.column;
+      const T inverse = T(1) / totals[r];
+      for (index e = 0; e < h.width; ++e) out[e] = sum[e] * inverse;
+      if (lse) lse[row * h.shape.heads + h.head] = w.largest[i + r] + std::log(totals[r]);
+    }
+  }
+}
+
+template <class T>
+struct backward_scratch {
+  using head = head_of<T>;
+  static constexpr index queries = 64, block = std::max<index>(queries * 64, query_rows * largest_head_width);
+  alignas(alignment) T scaled_queries[block], gradients[block];                           // [queries, wide]: q, dout
+  alignas(alignment) T lse[queries], delta[queries];
+  alignas(alignment) T weights[queries * (head::most_keys + lanes<T>)];                      // [queries, keys]
+  alignas(alignment) T dscores[queries * (head::most_keys + lanes<T>)];                      // [queries, keys]
+  alignas(alignment) T key_columns[head::numbers], value_columns[head::numbers];             // [width, keys]
+  alignas(alignment) T key_rows[head::numbers], dkeys[head::numbers], dvalues[head::numbers];  // [keys, wide]
+  alignas(alignment) T dqueries[query_rows * round_up(largest_head_width, lanes<T>)];         // [query_rows, wide]
+};
+
+static_assert(sizeof(backward_scratch<float>) <= workspace_bytes<float> && sizeof(backward_scratch<double>) <= workspace_bytes<double>);
+
+/// All queries of a head, block of keys by block of keys.
+template <class T>
+[[gnu::noinline]] void attend_backward(const head_of<T>& h, const matrix<const T>& q, const matrix<const T>& k,
+                                       const matrix<const T>& v, const matrix<const T>& o, const T* lse,
+                                       const matrix<const T>& dout, T* delta, const matrix<T>& dq, const matrix<T>& dk,
+                                       const matrix<T>& dv, backward_scratch<T>& w) {
+  constexpr index W = lanes<T>;
+  const index queries = h.shape.queries, d = h.width, seen_by_last = h.visible(queries - 1);
+  const index block = std::min(w.queries, w.block / h.wide / query_rows * query_rows);
+  const T scale = T(1) / std::sqrt(static_cast<T>(d));
+  T ones[query_rows];
+  std::fill_n(ones, query_rows, T(1));
+
+  for (index i = 0; i < queries; ++i) {
+    const T *const g = dout.row(h.first_row + i) + h.column, *const out = o.row(h.first_row + i) + h.column;
+    vec<T> dots(T(0));
+    index e = 0;
+    for (; e + W <= d; e += W) dots = xsimd::fma(vec<T>::load_unaligned(g + e), vec<T>::load_unaligned(out + e), dots);
+    T dot = horizontal_sum(dots);
+    for (; e < d; ++e) dot += g[e] * out[e];
+    delta[(h.first_row + i) * h.shape.heads + h.head] = dot;
+  }
+
+  for (index from = 0; from < h.shape.memory_rows; from += h.keys) {
+    const index keys_there = std::clamp<index>(seen_by_last - from, 0, h.keys);
+    h.copy_columns(k, from, keys_there, w.key_columns);
+    h.copy_columns(v, from, keys_there, w.value_columns);
+    h.copy_rows(k, h.memory + from, keys_there, keys_there, T(1), w.key_rows);
+    std::fill_n(w.dkeys, h.keys * h.wide, T(0));
+    std::fill_n(w.dvalues, h.keys * h.wide, T(0));
+
+    for (index first = h.first_to_see(from) / query_rows * query_rows; first < queries; first += block) {
+      const index count = std::min(block, queries - first), padded = round_up(count, query_rows), row = h.first_row + first;
+      h.copy_rows(q, row, count, padded, scale, w.scaled_queries);
+      h.copy_rows(dout, row, count, padded, T(1), w.gradients);
+      for (index i = 0; i < padded; ++i) {  // a query that is not there: its weights are exp(-infinity) = 0
+        w.lse[i] = i < count ? lse[(row + i) * h.shape.heads + h.head] : std::numeric_limits<T>::infinity();
+        w.delta[i] = i < count ? delta[(row + i) * h.shape.heads + h.head] : T(0);
+      }
+      const auto keys_of = [&](index tile) { return std::min(keys_there, h.visible(first + tile + query_rows - 1) - from); };
+      const auto columns_of = [&](index tile) { return round_up(keys_of(tile), h.step); };
+      for (index tile = 0; tile < padded; tile += query_rows)
+        multiply<order::rows>(w.scaled_queries + tile * h.wide, h.wide, h.columns(w.key_columns), d, columns_of(tile),
+                              w.weights + tile * h.scores, h.scores);
+      for (index tile = 0; tile < padded; tile += query_rows)
+        multiply<order::rows>(w.gradients + tile * h.wide, h.wide, h.columns(w.value_columns), d, columns_of(tile),
+                              w.dscores + tile * h.scores, h.scores);
+      for (index i = 0; i < padded; i += 2) {  // two rows at once: enough to do
+        const index columns = columns_of(i / query_rows * query_rows), seen = h.visible(first + i) - from;
+        const auto differentiate = [&](index j, auto whole) __attribute__((always_inline)) {
+          unroll<2>([&](auto n) __attribute__((always_inline)) {
+            const index row_of = i + static_cast<index>(n), at = row_of * h.scores + j;
+            vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(w.weights + at) - vec<T>(w.lse[row_of]));
+            if constexpr (!whole()) weight = hide(weight, seen + static_cast<index>(n) * h.shape.rows_per_position - j, T(0));
+            weight.store_aligned(w.weights + at);
+            (weight * (vec<T>::load_aligned(w.dscores + at) - vec<T>(w.delta[row_of]))).store_aligned(w.dscores + at);
+          });
+        };
+        index j = 0;
+        for (; j + W <= std::min(seen, columns); j += W) differentiate(j, std::true_type());
+        for (; j < columns; j += W) differentiate(j, std::false_type());
+      }
+      for (index tile = 0; tile < padded; tile += query_rows) {
+        multiply<order::rows>(w.dscores + tile * h.scores, h.scores, h.rows(w.key_rows), keys_of(tile), h.wide, w.dqueries,
+                              h.wide);
+        for (index i = 0; i < std::min(query_rows, count - tile); ++i) {
+          T* const to = dq.row(row + tile + i) + h.column;
+          const T* const sum = w.dqueries + i * h.wide;
+          if (from)
+            for (index e = 0; e < d; ++e) to[e] += scale * sum[e];
+          else
+            for (index e = 0; e < d; ++e) to[e] = scale * sum[e];
+        }
+      }
+      const auto add_to_rows = [&](const T* left, const T* right, T* to) {
+        for (index r = 0; r < keys_there; r += query_rows) {
+          const index unseen = std::max<index>(0, h.first_to_see(from + r) - first);
+          if (unseen < padded)
+            multiply<order::columns>(left + unseen * h.scores + r, h.scores, h.rows(right + unseen * h.wide), padded - unseen,
+                                     h.wide, to + r * h.wide, h.wide, ones);
+        }
+      };
+      add_to_rows(w.weights, w.gradients, w.dvalues);
+      add_to_rows(w.dscores, w.scaled_queries, w.dkeys);
+    }
+    for (index r = 0; r < std::min(h.keys, h.shape.memory_rows - from); ++r) {
+      std::copy_n(w.dkeys + r * h.wide, d, dk.row(h.memory + from + r) + h.column);
+      std::copy_n(w.dvalues + r * h.wide, d, dv.row(h.memory + from + r) + h.column);
+    }
+  }
+}
+
+}  // namespace detail
+
+template <class C, class T>
+void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
+                       matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
+                       matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse) {
+  if (s.queries < 4) {  // too few to fill the lanes
+    detail::attend_few(on, s, q, k, v, o, lse);
+    return;
+  }
+  // Queries go in groups, large ones, because a group copies the keys and values that it sees, but enough for all ranks.
+  // What comes out for a query does not depend on its group.
+  const index heads = s.sequences * s.heads, wide = detail::round_up(s.head_width, lanes<T>);
+  index group = std::min(detail::head_of<T>::most_queries, detail::forward_scratch<T>::group / wide);
+  while (group > 32 && heads * ((s.queries + group - 1) / group) < 4 * on.size()) group /= 2;
+  group = group / detail::query_rows * detail::query_rows;
+  const index groups = (s.queries + group - 1) / group;
+  on.tasks(heads * groups, [&](index task) {
+    // The first, the last, the second, the last but one...: later groups see more, and ranks get even shares.
+    const index head = task / groups, turn = task % groups, first = (turn % 2 ? groups - 1 - turn / 2 : turn / 2) * group;
+    on.template with_scratch<detail::forward_scratch<T>>([&](detail::forward_scratch<T>& w) {
+      detail::attend<T>({s, head / s.heads, head % s.heads}, first, std::min(group, s.queries - first), q, k, v, o, lse, w);
+    });
+  });
+}
+
+template <class C, class T>
+void attention_backward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
+                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
+                        matrix<const std::type_identity_t<T>> o, const std::type_identity_t<T>* lse,
+                        matrix<const std::type_identity_t<T>> dout, std::type_identity_t<T>* delta,
+                        matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
+                        matrix<std::type_identity_t<T>> dv) {
+  on.tasks(s.sequences * s.heads, [&](index task) {
+    on.template with_scratch<detail::backward_scratch<T>>([&](detail::backward_scratch<T>& w) {
+      detail::attend_backward<T>({s, task / s.heads, task % s.heads}, q, k, v, o, lse, dout, delta, dq, dk, dv, w);
+    });
+  });
+}
+
+template <class C, class T>
+void attention_weights(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
+                       matrix<const std::type_identity_t<T>> k, const std::type_identity_t<T>* lse,
+                       matrix<std::type_identity_t<T>> weights) {
+  const T scale = T(1) / std::sqrt(static_cast<T>(s.head_width));
+  on.tasks(s.sequences * s.heads * s.queries, [&](index task) {
+    const index sequence = task / s.queries / s.heads, head = task / s.queries % s.heads, query = task % s.queries;
+    const index row = sequence * s.queries + query, visible = s.visible(sequence, query);
+    const T* const query_row = q.row(row) + head * s.head_width;
+    for (index r = 0; r < s.memory_rows; ++r) {
+      const T* const key = k.row(s.memory_row(sequence) + r) + head * s.head_width;
+      weights(task, r) = r < visible ? std::exp(detail::score_of_key(query_row, key, s.head_width) * scale - lse[row * s.heads + head]) : T(0);
+    }
+  });
+}
+
+template <class C, class T>
+void attention_append(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
+                      matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot) {
+  detail::for_rows(on, e.rows(), [&](index i) {
+    const index s = i / e.tokens, position = e.start(s) + i % e.tokens;
+    std::copy_n(kv.row(i), kv.columns, memory.row(((e.first + s) * e.capacity + position) * rows_per_position + slot));
+  });
+}
+
+}  // namespace FATHOM_ISA
+}  // namespace fathom::cpu

@@ -1,0 +1,114 @@
+// The instruction set that a unit is compiled for, as a name.
+//
+// What the cpu backend is made of lies in an inline namespace of that name: the widths of vectors and the layout of packed
+// weights depend on it, so that units compiled for different processors must not share a symbol. Such units can be linked
+// into one program; a type of one is then another type than the same words in the other, and mixing them up does not link.
+#pragma once
+
+#define FATHOM_JOIN_TOKENS(a, b) a##b
+#define FATHOM_JOIN(a, b) FATHOM_JOIN_TOKENS(a, b)
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
+#define FATHOM_ISA_VECTORS avx512
+#elif defined(__AVX512F__)
+#define FATHOM_ISA_VECTORS avx512f
+#elif defined(__AVX2__) && defined(__FMA__)
+#define FATHOM_ISA_VECTORS avx2_fma
+#elif defined(__AVX2__)
+#define FATHOM_ISA_VECTORS avx2
+#elif defined(__AVX__)
+#define FATHOM_ISA_VECTORS avx
+#elif defined(__SSE4_1__)
+#define FATHOM_ISA_VECTORS sse4
+#elif defined(__SSE2__)
+#define FATHOM_ISA_VECTORS sse2
+#elif defined(__aarch64__)
+#define FATHOM_ISA_VECTORS neon64
+#elif defined(__ARM_NEON)
+#define FATHOM_ISA_VECTORS neon
+#else
+#define FATHOM_ISA_VECTORS generic
+#endif
+
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#define FATHOM_ISA_BYTES _vnni
+#else
+#define FATHOM_ISA_BYTES
+#endif
+
+#if defined(__AVX512BF16__)
+#define FATHOM_ISA_BF16 _bf16
+#else
+#define FATHOM_ISA_BF16
+#endif
+
+#if (defined(__AMX_TILE__) || defined(__AMXTILE__)) && (defined(__AMX_BF16__) || defined(__AMXBF16__))  // clang 14: AMXTILE
+#define FATHOM_ISA_TILES _amx
+#else
+#define FATHOM_ISA_TILES
+#endif
+
+/// avx512_vnni_bf16, avx2_fma, sse2, ...
+#define FATHOM_ISA \
+  FATHOM_JOIN(FATHOM_ISA_VECTORS, FATHOM_JOIN(FATHOM_ISA_BYTES, FATHOM_JOIN(FATHOM_ISA_BF16, FATHOM_ISA_TILES)))
+
+#if defined(FATHOM_KERNELS)
+#include <type_traits>
+namespace fathom::check {
+template <class Library, class Unit>
+inline constexpr bool kernels_are_compiled_for_the_same_processor = std::is_same_v<Library, Unit>;
+static_assert(kernels_are_compiled_for_the_same_processor<struct FATHOM_KERNELS, struct FATHOM_ISA>,
+              "fathom: this unit is compiled for another instruction set than fathom::kernels: give both the same -march, or "
+              "link fathom::fathom");
+}  // namespace fathom::check
+#endif
+
+namespace fathom::cpu {
+inline namespace FATHOM_ISA {
+
+/// Bytes of a vector register.
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64;
+#elif defined(__AVX__)
+inline constexpr int vector_bytes = 32;
+#else
+inline constexpr int vector_bytes = 16;
+#endif
+/// Vector registers.
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int vector_registers = 32;
+#else
+inline constexpr int vector_registers = 16;
+#endif
+
+/// Whether this program multiplies bf16 as they are: products of the compute type bf16 then take half the time. Elsewhere
+/// they are rounded to bf16 and multiplied as floats, which takes longer than float does.
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+inline constexpr bool has_bf16_products = true;
+#else
+inline constexpr bool has_bf16_products = false;
+#endif
+/// Whether it does so in the tiles of AMX: operands are then laid out for them.
+#if (defined(__AMX_TILE__) || defined(__AMXTILE__)) && (defined(__AMX_BF16__) || defined(__AMXBF16__)) && \
+    defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__linux__)
+#define FATHOM_AMX 1
+inline constexpr bool has_amx = true;
+#else
+inline constexpr bool has_amx = false;
+#endif
+inline constexpr int amx_words = 16;  // pairs of the depth that one instruction takes
+/// Whether it multiplies and adds up four bytes in one instruction.
+#if (defined(__AVX512VNNI__) && defined(__AVX512F__)) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
+inline constexpr bool has_byte_products = true;
+#else
+inline constexpr bool has_byte_products = false;
+#endif
+/// Whether it does so with pairs of 16-bit integers, in vectors as wide as those of floats.
+#if (defined(__AVX2__) && !defined(__AVX512F__)) || defined(__AVX512BW__)
+inline constexpr bool has_pair_products = true;
+#else
+inline constexpr bool has_pair_products = false;
+#endif
+
+}  // namespace FATHOM_ISA
+}  // namespace fathom::cpu

@@ -1,0 +1,596 @@
+// Matrix products with packed weights: definitions for packed_matmul.hpp.
+//
+// The kernels know no sizes at compile time and no epilogues: there is one of each for a type of weights. They leave their
+// sums in a small buffer, and the epilogue is applied on the way from there to the result. Many rows go through the kernel of
+// other products (matmul.inl.hpp), their weights unpacked panel by panel; a few have kernels of their own.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "fathom/backend/cpu/matmul.inl.hpp"
+#include "fathom/backend/cpu/packed.inl.hpp"
+#include "fathom/backend/cpu/packed_matmul.hpp"
+#include "fathom/backend/cpu/tile.hpp"
+#include "fathom/core/matrix.hpp"
+
+namespace fathom::cpu {
+inline namespace FATHOM_ISA {
+namespace detail {
+
+inline constexpr index prefetch_bytes = 2048;  // how far ahead of itself one row reads the weights
+inline constexpr index panels_at_once = 8;     // that one row is multiplied with before the epilogue
+inline constexpr index few_rows = vector_registers == 32 ? 8 : 4;  // that share what was read of a panel
+
+/// Row R of the words of W columns, W = lanes of the scalar, without their scales.
+template <class P, index R>
+[[gnu::always_inline]] inline vec<typename packing<P>::scalar> row_of(const typename packing<P>::word* words) {
+  using T = typename packing<P>::scalar;
+  using word = typename packing<P>::word;
+  constexpr index W = lanes<T>;
+  if constexpr (std::is_same_v<P, bf16>) {
+    const auto w = load_native<word, W>(words);
+    return as_vec<T>(R == 0 ? w << 16 : w & 0xffff0000u);
+  } else if constexpr (std::is_same_v<P, std::int8_t>) {
+    const auto w = __builtin_convertvector(load_native<word, W>(words), native<std::int32_t, W>);
+    return as_vec<T>(__builtin_convertvector((w << (24 - 8 * R)) >> 24, native<float, W>));
+  } else {
+    return vec<T>::load_aligned(words);
+  }
+}
+
+// ---- Rows as they are --------------------------------------------------------------------------------------------------
+
+/// sums [count * N] = x [in] times `count` panels from `first` on. Four sums at a time for each column, because one would
+/// wait for itself.
+template <class P>
+[[gnu::noinline]] void row_times_panels(const typename packing<P>::scalar* x, const packed_view<P>& w, index first, index count,
+                                        typename packing<P>::scalar* sums) {
+  using T = typename packing<P>::scalar;
+  using word = typename packing<P>::word;
+  constexpr index W = lanes<T>, N = 2 * W, R = packing<P>::rows, ahead = prefetch_bytes / static_cast<index>(sizeof(word));
+  constexpr index words_at_once = std::max<index>(1, 4 / R);
+  const index whole = w.in / R;
+  for (index p = first; p < first + count; ++p, sums += N) {
+    const word* at = w.panel(p);
+    tile<T, 4> part;
+    part.clear();
+    const auto step = [&](index d, auto u, auto rows) __attribute__((always_inline)) {
+      __builtin_prefetch(at + d * N + ahead);
+      if constexpr (N * sizeof(word) > alignment) __builtin_prefetch(at + d * N + W + ahead);
+      unroll<static_cast<std::size_t>(rows())>([&](auto r) __attribute__((always_inline)) {
+        constexpr index n = (u() * R + static_cast<index>(r())) % 4;
+        const vec<T> left(x[d * R + static_cast<index>(r())]);
+        part.at[n][0] = xsimd::fma(left, row_of<P, static_cast<index>(r())>(at + d * N), part.at[n][0]);
+        part.at[n][1] = xsimd::fma(left, row_of<P, static_cast<index>(r())>(at + d * N + W), part.at[n][1]);
+      });
+    };
+    using all = std::integral_constant<index, R>;
+    index d = 0;
+    for (; d + words_at_once <= whole; d += words_at_once)
+      unroll<static_cast<std::size_t>(words_at_once)>([&](auto u) __attribute__((always_inline)) {
+        step(d + static_cast<index>(u()), std::integral_constant<index, static_cast<index>(u())>(), all());
+      });
+    for (; d < whole; ++d) step(d, std::integral_constant<index, 0>(), all());
+    unroll<static_cast<std::size_t>(R - 1)>([&](auto r) __attribute__((always_inline)) {  // a word of fewer rows
+      constexpr index rows = static_cast<index>(r()) + 1;
+      if (w.in - whole * R == rows) step(whole, std::integral_constant<index, 0>(), std::integral_constant<index, rows>());
+    });
+    unroll<2>([&](auto j) __attribute__((always_inline)) {
+      vec<T> sum = (part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j]);
+      if constexpr (std::is_same_v<P, std::int8_t>) sum *= vec<T>::load_aligned(w.scales + p * N + static_cast<index>(j()) * W);
+      sum.store_aligned(sums + static_cast<index>(j()) * W);
+    });
+  }
+}
+
+/// sums [Rows, N] = rows [i, i + Rows) of x [rows, in] times a panel. Rows that x does not have are its last.
+template <class P, index Rows>
+[[gnu::noinline]] void rows_times_panel(const matrix<const typename packing<P>::scalar>& x, index i, const packed_view<P>& w,
+                                        index p, typename packing<P>::scalar* sums) {
+  using T = typename packing<P>::scalar;
+  using word = typename packing<P>::word;
+  constexpr index W = lanes<T>, N = 2 * W, R = packing<P>::rows;
+  constexpr auto rows = static_cast<std::size_t>(Rows);
+  const T* row[rows];
+  unroll<rows>([&](auto r) __attribute__((always_inline)) { row[r] = x.row(std::min(i + static_cast<index>(r()), x.rows - 1)); });
+  const word* at = w.panel(p);
+  tile<T, Rows> acc;
+  acc.clear();
+  const auto step = [&](index d, auto count) __attribute__((always_inline)) {
+    unroll<static_cast<std::size_t>(count())>([&](auto n) __attribute__((always_inline)) {
+      constexpr index r = static_cast<index>(n());
+      const vec<T> v0 = row_of<P, r>(at + d * N), v1 = row_of<P, r>(at + d * N + W);
+      unroll<rows>([&](auto m) __attribute__((always_inline)) {
+        const vec<T> left(row[m][d * R + r]);
+        acc.at[m][0] = xsimd::fma(left, v0, acc.at[m][0]);
+        acc.at[m][1] = xsimd::fma(left, v1, acc.at[m][1]);
+      });
+    });
+  };
+  const index whole = w.in / R;
+  for (index d = 0; d < whole; ++d) step(d, std::integral_constant<index, R>());
+  unroll<static_cast<std::size_t>(R - 1)>([&](auto r) __attribute__((always_inline)) {
+    constexpr index count = static_cast<index>(r()) + 1;
+    if (w.in - whole * R == count) step(whole, std::integral_constant<index, count>());
+  });
+  if constexpr (std::is_same_v<P, std::int8_t>)
+    unroll<rows>([&](auto m) __attribute__((always_inline)) {
+      acc.at[m][0] *= vec<T>::load_aligned(w.scales + p * N);
+      acc.at[m][1] *= vec<T>::load_aligned(w.scales + p * N + W);
+    });
+  acc.store(sums, N);
+}
+
+// ---- Rounded rows ------------------------------------------------------------------------------------------------------
+//
+// rounded<Compute, P> says whether rows of x are rounded for weights P, how, and what multiplies them:
+//
+//   static constexpr bool is_used;           whether they are
+//   static constexpr bool is_for_many;       whether many rows are, too, or only a few
+//   static constexpr index rows_together;    rows that are multiplied together
+//   static constexpr index words_per_word;   words of a rounded row for each word of a column of the weights
+//   static constexpr index row_padding;      words between rounded rows
+//   scope                                    lives while there are products
+//   round(x, in, rows, r)                    row r of `rows` = x [in], filled up with zeros; NaN if one is not finite
+//   row(rows, w, first, count, sums)         sums [count * N] = row 0 times `count` panels from `first` on
+//   rows(rows, i, w, p, sums)                sums [rows_together, N] = rows [i, i + rows_together) times a panel; rows that
+//                                            there are not are the last one
+
+template <class Compute, class P>
+struct rounded {
+  static constexpr bool is_used = false, is_for_many = false;
+};
+
+/// Added to it, a number is rounded to an integer, which the lowest bits of the sum then hold: 1.5 * 2^23.
+inline constexpr float to_integer = 12582912.f;
+/// For rounding x [in] to integers of up to 32767: sets `scale`, x being scale * integer, and returns 1 / scale. The scale is
+/// NaN if a number is not finite.
+[[nodiscard]] inline float scale_row(const float* x, index in, float& scale) {
+  constexpr index W = lanes<float>;
+  vec<float> most(0.f), differences(0.f);  // x - x: 0, or NaN if x is not finite
+  index k = 0;
+  for (; k + W <= in; k += W) {
+    const auto numbers = vec<float>::load_unaligned(x + k);
+    most = xsimd::max(most, xsimd::abs(numbers));
+    differences += numbers - numbers;
+  }
+  float largest = horizontal_max(most), difference = horizontal_sum(differences);
+  for (; k < in; ++k) {
+    largest = std::max(largest, std::abs(x[k]));
+    difference += x[k] - x[k];
+  }
+  scale = largest / 32767 + difference;
+  return difference == 0 && largest > 1e-30f ? 32767 / largest : 0;
+}
+
+/// Rounded rows, [count, words_per_row], and a factor for each
+struct rounded_rows {
+  std::uint32_t* words;
+  float* scales;
+  index words_per_row, count;
+  [[nodiscard]] std::uint32_t* row(index r) const { return words + r * words_per_row; }
+};
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+/// Pairs of bf16: a word of x for a word of the weights
+template <>
+struct rounded<bf16, bf16> {
+  static constexpr bool is_used = true, is_for_many = true;
+  using pairs = operand<bf16, float>;
+  static constexpr index rows_together = pairs::rows_of_tile, words_per_word = 1, row_padding = pairs::row_padding;
+  static constexpr index W = lanes<float>, N = 2 * W;
+  using scope = pairs::scope;
+
+  static void round(const float* x, index in, const rounded_rows& to, index r) {
+    pairs::pack_row(x, in, reinterpret_cast<float*>(to.row(r)));
+  }
+  [[gnu::noinline]] static void row(const rounded_rows& x, const packed_view<bf16>& w, index first, index count, float* sums) {
+    constexpr index ahead = prefetch_bytes / 4;
+    const std::uint32_t* const left = x.row(0);
+    for (index p = first; p < first + count; ++p, sums += N) {
+      const std::uint32_t* const at = w.panel(p);
+      tile<float, 4> part;
+      part.clear();
+      const auto step = [&](index d, auto n) __attribute__((always_inline)) {
+        __builtin_prefetch(at + d * N + ahead);
+        __builtin_prefetch(at + d * N + W + ahead);
+        multiply_add(left[d], at + d * N, part.at[n]);
+      };
+      index d = 0;
+      for (; d + 4 <= w.depth; d += 4)
+        unroll<4>([&](auto u) __attribute__((always_inline)) { step(d + static_cast<index>(u()), u); });
+      for (; d < w.depth; ++d) step(d, std::integral_constant<std::size_t, 0>());
+      unroll<2>([&](auto j) __attribute__((always_inline)) {
+        ((part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j])).store_aligned(sums + static_cast<index>(j()) * W);
+      });
+    }
+  }
+  /// There is room for whole tiles of AMX; rows that there are not are whatever lies there.
+  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const packed_view<bf16>& w, index p, float* sums) {
+    if (has_amx && amx_is_allowed)
+      amx_product(x.row(i), x.words_per_row, w.panel(p), w.depth, false, sums, N);
+    else
+      for (index r = 0; r < rows_together && i + r < x.count; r += tile_rows) rows_by_vectors(x, i + r, w, p, sums + r * N);
+  }
+
+ private:
+  static void rows_by_vectors(const rounded_rows& x, index i, const packed_view<bf16>& w, index p, float* sums) {
+    const std::uint32_t* left[tile_rows];
+    unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
+      left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
+    });
+    const std::uint32_t* at = w.panel(p);
+    tile<float> acc;
+    acc.clear();
+    for (index d = 0; d < w.depth; ++d, at += N)
+      unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { multiply_add(left[r][d], at, acc.at[r]); });
+    acc.store(sums, N);
+  }
+  [[gnu::always_inline]] static void multiply_add(std::uint32_t left, const std::uint32_t* right, vec<float>* sums) {
+    const auto a = vec<float>(std::bit_cast<float>(left));
+    unroll<2>([&](auto j) __attribute__((always_inline)) {
+      const auto b = as_vec<float>(load_native<std::uint32_t, W>(right + static_cast<index>(j()) * W));
+      sums[j] = pairs::multiply_add(a, b, sums[j]);
+    });
+  }
+};
+#endif
+
+#if defined(__AVX512VNNI__) && defined(__AVX512F__)
+#define FATHOM_BYTE_PRODUCTS 1
+using byte_sums = native<std::int32_t, lanes<float>>;  // of this type, because g++ copies __m512i around
+/// sums += in each 32-bit lane, the four products of unsigned bytes of a and signed bytes of b
+[[gnu::always_inline]] inline byte_sums add_byte_products(byte_sums sums, std::uint32_t a, const std::int32_t* b) {
+  return std::bit_cast<byte_sums>(_mm512_dpbusd_epi32(std::bit_cast<__m512i>(sums), _mm512_set1_epi32(static_cast<int>(a)),
+                                                      _mm512_load_si512(b)));
+}
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+#define FATHOM_BYTE_PRODUCTS 1
+using byte_sums = native<std::int32_t, lanes<float>>;
+[[gnu::always_inline]] inline byte_sums add_byte_products(byte_sums sums, std::uint32_t a, const std::int32_t* b) {
+  return std::bit_cast<byte_sums>(
+      _mm256_dpbusd_avx_epi32(std::bit_cast<__m256i>(sums), _mm256_set1_epi32(static_cast<int>(a)),
+                              _mm256_load_si256(reinterpret_cast<const __m256i*>(b))));
+}
+#endif
+
+#if defined(__AVX512BW__) || defined(__AVX2__)
+/// Pairs of 16-bit integers: x = scale * integer. Sums of products are exact for some rows, and then added up as floats; x is
+/// 2^-16 of its largest magnitude off at most, far less than the weights are.
+template <class Compute>
+  requires(packing<std::int8_t>::is_paired && !std::is_same_v<Compute, double>)
+struct rounded<Compute, std::int8_t> {
+  static constexpr bool is_used = true, is_for_many = false;
+  static constexpr index rows_together = 4, words_per_word = 1, row_padding = 0;
+  struct scope {};
+  static constexpr index W = lanes<float>, N = 2 * W;
+  using weights = packed_view<std::int8_t>;
+
+  [[gnu::noinline]] static void round(const float* x, index in, const rounded_rows& to, index r) {
+    const float inverse = scale_row(x, in, to.scales[r]);
+    auto* const numbers = reinterpret_cast<std::int16_t*>(to.row(r));
+    index k = 0;
+    for (; k + W <= in; k += W) {
+      const auto bits = std::bit_cast<native<std::uint32_t, W>>(load_native<float, W>(x + k) * inverse + to_integer);
+      const auto rounded = __builtin_convertvector(bits, native<std::uint16_t, W>);
+      std::memcpy(numbers + k, &rounded, sizeof rounded);
+    }
+    for (; k < (in + 1) / 2 * 2; ++k)
+      numbers[k] = static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(k < in ? x[k] * inverse + to_integer : to_integer));
+  }
+  [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, float* sums) {
+    const std::uint32_t* const left = x.row(0);
+    for (index p = first; p < first + count; ++p, sums += N) {
+      const std::int16_t* const at = w.panel(p);
+      floats total[2] = {};
+      for (index from = 0; from < w.depth; from += 2 * exact) {
+        integers part[2][2] = {};  // of even words, of odd ones
+        const index to = std::min(w.depth, from + 2 * exact);
+        const auto step = [&](index d, auto u) __attribute__((always_inline)) {
+          __builtin_prefetch(at + d * N + prefetch_bytes / 2);
+          unroll<2>([&](auto j) __attribute__((always_inline)) {
+            part[u][j] += products(left[d], widened(at + d * N + static_cast<index>(j()) * W));
+          });
+        };
+        index d = from;
+        for (; d + 2 <= to; d += 2) {
+          step(d, std::integral_constant<std::size_t, 0>());
+          step(d + 1, std::integral_constant<std::size_t, 1>());
+        }
+        if (d < to) step(d, std::integral_constant<std::size_t, 0>());
+        unroll<2>([&](auto j) __attribute__((always_inline)) {
+          total[j] += __builtin_convertvector(part[0][j], floats) + __builtin_convertvector(part[1][j], floats);
+        });
+      }
+      unroll<2>([&](auto j) __attribute__((always_inline)) { store(total[j], w, p, static_cast<index>(j()), x.scales[0], sums); });
+    }
+  }
+  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index p, float* sums) {
+    constexpr auto count = static_cast<std::size_t>(rows_together);
+    const std::uint32_t* left[count];
+    unroll<count>([&](auto r) __attribute__((always_inline)) {
+      left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
+    });
+    const std::int16_t* const at = w.panel(p);
+    alignas(alignment) float total[count * N] = {};
+    for (index from = 0; from < w.depth; from += exact) {
+      integers part[count][2] = {};
+      for (index d = from; d < std::min(w.depth, from + exact); ++d) {
+        const shorts w0 = widened(at + d * N), w1 = widened(at + d * N + W);
+        unroll<count>([&](auto r) __attribute__((always_inline)) {
+          part[r][0] += products(left[r][d], w0);
+          part[r][1] += products(left[r][d], w1);
+        });
+      }
+      unroll<2 * count>([&](auto n) __attribute__((always_inline)) {
+        const floats sum = load_native<float, W>(total + n() * W) + __builtin_convertvector(part[n / 2][n % 2], floats);
+        std::memcpy(total + n() * W, &sum, sizeof sum);
+      });
+    }
+    unroll<2 * count>([&](auto n) __attribute__((always_inline)) {
+      store(load_native<float, W>(total + n() * W), w, p, static_cast<index>(n() % 2),
+            x.scales[std::min(i + static_cast<index>(n() / 2), x.count - 1)], sums + static_cast<index>(n() / 2) * N);
+    });
+  }
+
+ private:
+  using floats = native<float, W>;
+  using integers = native<std::int32_t, W>;
+  using shorts = native<std::int16_t, 2 * W>;
+  // Pairs whose products add up in 32 bits: each is 2 * 32767 * 127 at most.
+  static constexpr index exact = 256;
+
+  [[gnu::always_inline]] static shorts widened(const std::int16_t* words) {
+    return __builtin_convertvector(load_native<std::int8_t, 2 * W>(reinterpret_cast<const std::int8_t*>(words)), shorts);
+  }
+  /// In each 32-bit lane, the sum of the products of a pair.
+  [[gnu::always_inline]] static integers products(std::uint32_t a, const shorts& b) {
+#if defined(__AVX512BW__)
+    return std::bit_cast<integers>(_mm512_madd_epi16(_mm512_set1_epi32(static_cast<int>(a)), std::bit_cast<__m512i>(b)));
+#else
+    return std::bit_cast<integers>(_mm256_madd_epi16(_mm256_set1_epi32(static_cast<int>(a)), std::bit_cast<__m256i>(b)));
+#endif
+  }
+  [[gnu::always_inline]] static void store(const floats& sum, const weights& w, index p, index j, float scale, float* to) {
+    const floats result = sum * (load_native<float, W>(w.scales + p * N + j * W) * scale);
+    std::memcpy(to + j * W, &result, sizeof result);
+  }
+};
+#endif
+
+#if defined(FATHOM_BYTE_PRODUCTS)
+#undef FATHOM_BYTE_PRODUCTS
+/// Bytes, high ones and low ones: x = scale * (256 high + low - 2^15). The sums are then exact, and x is 2^-16 of its
+/// largest magnitude off at most, far less than the weights are.
+template <class Compute>
+  requires(!packing<std::int8_t>::is_paired && !std::is_same_v<Compute, double>)
+struct rounded<Compute, std::int8_t> {
+  static constexpr bool is_used = true, is_for_many = true;
+  static constexpr index rows_together = tile_rows / 2, words_per_word = 2, row_padding = 0;
+  struct scope {};
+  static constexpr index W = lanes<float>, N = 2 * W;
+  using weights = packed_view<std::int8_t>;
+
+  [[gnu::noinline]] static void round(const float* x, index in, const rounded_rows& to, index r) {
+    const float inverse = scale_row(x, in, to.scales[r]);
+    auto* const high = reinterpret_cast<std::uint8_t*>(to.row(r));
+    auto* const low = reinterpret_cast<std::uint8_t*>(to.row(r) + to.words_per_row / 2);
+    index k = 0;
+    for (; k + W <= in; k += W) {
+      const auto sum = load_native<float, W>(x + k) * inverse + to_integer;
+      const auto bits = std::bit_cast<native<std::uint32_t, W>>(sum);
+      const auto h = __builtin_convertvector((bits >> 8) ^ 0x80u, native<std::uint8_t, W>);
+      const auto l = __builtin_convertvector(bits & 0xffu, native<std::uint8_t, W>);
+      std::memcpy(high + k, &h, sizeof h);
+      std::memcpy(low + k, &l, sizeof l);
+    }
+    for (; k < (in + 3) / 4 * 4; ++k) {
+      const auto bits = std::bit_cast<std::uint32_t>(k < in ? x[k] * inverse + to_integer : to_integer);
+      high[k] = static_cast<std::uint8_t>((bits >> 8) ^ 0x80u);
+      low[k] = static_cast<std::uint8_t>(bits);
+    }
+  }
+  [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, float* sums) {
+    constexpr index ahead = prefetch_bytes / 4;
+    const std::uint32_t *const high = x.row(0), *const low = high + w.depth;
+    for (index p = first; p < first + count; ++p, sums += N) {
+      const std::int32_t* const at = w.panel(p);
+      byte_sums h[2][2] = {}, l[2][2] = {};  // of even words, of odd ones
+      const auto step = [&](index d, auto u) __attribute__((always_inline)) {
+        __builtin_prefetch(at + d * N + ahead);
+        if constexpr (N * 4 > alignment) __builtin_prefetch(at + d * N + W + ahead);
+        unroll<2>([&](auto j) __attribute__((always_inline)) {
+          const std::int32_t* const words = at + d * N + static_cast<index>(j()) * W;
+          h[u][j] = add_byte_products(h[u][j], high[d], words);
+          l[u][j] = add_byte_products(l[u][j], low[d], words);
+        });
+      };
+      index d = 0;
+      for (; d + 2 <= w.depth; d += 2) {
+        step(d, std::integral_constant<std::size_t, 0>());
+        step(d + 1, std::integral_constant<std::size_t, 1>());
+      }
+      if (d < w.depth) step(d, std::integral_constant<std::size_t, 0>());
+      unroll<2>([&](auto j) __attribute__((always_inline)) {
+        store(h[0][j] + h[1][j], l[0][j] + l[1][j], w, p * N, static_cast<index>(j()) * W, x.scales[0], sums);
+      });
+    }
+  }
+  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index p, float* sums) {
+    constexpr auto count = static_cast<std::size_t>(rows_together);
+    const std::uint32_t* left[count];
+    unroll<count>([&](auto r) __attribute__((always_inline)) {
+      left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
+    });
+    byte_sums h[count][2] = {}, l[count][2] = {};
+    const std::int32_t* at = w.panel(p);
+    for (index d = 0; d < w.depth; ++d, at += N)
+      unroll<count>([&](auto r) __attribute__((always_inline)) {
+        const std::uint32_t high = left[r][d], low = left[r][w.depth + d];
+        h[r][0] = add_byte_products(h[r][0], high, at);
+        h[r][1] = add_byte_products(h[r][1], high, at + W);
+        l[r][0] = add_byte_products(l[r][0], low, at);
+        l[r][1] = add_byte_products(l[r][1], low, at + W);
+      });
+    unroll<count>([&](auto r) __attribute__((always_inline)) {
+      const float scale = x.scales[std::min(i + static_cast<index>(r()), x.count - 1)];
+      for (index j = 0; j < 2; ++j)
+        store(h[r][j], l[r][j], w, p * N, j * W, scale, sums + static_cast<index>(r()) * N);
+    });
+  }
+
+ private:
+  /// to [j, j + W) = the numbers that the sums of high and low bytes are, for the columns from first + j on
+  [[gnu::always_inline]] static void store(byte_sums high, byte_sums low, const weights& w, index first, index j,
+                                           float scale, float* to) {
+    using floats = native<float, W>;
+    high -= 128 * load_native<std::int32_t, W>(w.totals + first + j);
+    const floats sum = __builtin_convertvector(high, floats) * 256.f + __builtin_convertvector(low, floats);
+    const floats result = sum * (load_native<float, W>(w.scales + first + j) * scale);
+    std::memcpy(to + j, &result, sizeof result);
+  }
+};
+#endif
+
+// ---- Products ----------------------------------------------------------------------------------------------------------
+
+/// One row, as it is: every rank streams its share of the panels through.
+template <class On, class T, class P>
+void packed_row_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
+                        const any_epilogue<T>& epilogue) {
+  constexpr index N = packed_view<P>::N;
+  on.share(w.panels, [&](index first, index last) {
+    alignas(alignment) T sums[panels_at_once * N];
+    for (index p = first; p < last; p += panels_at_once) {
+      const index count = std::min(panels_at_once, last - p);
+      row_times_panels<P>(x.row(0), w, p, count, sums);
+      epilogue(sums, 0, y, 0, p * N, 1, count * N);
+    }
+  });
+}
+
+/// A few rows, as they are: a panel is used for all of them, tile by tile, while the caches hold it; a few lines of the
+/// next one are fetched with each tile.
+template <class On, class T, class P>
+void packed_rows_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
+                         const any_epilogue<T>& epilogue) {
+  constexpr index N = packed_view<P>::N;
+  const index rows = x.rows <= few_rows / 2 ? few_rows / 2 : few_rows, tiles = (x.rows + rows - 1) / rows;
+  const index panel_bytes = w.depth * N * static_cast<index>(sizeof(*w.words));
+  on.share(w.panels * tiles, [&](index first, index last) {
+    alignas(alignment) T sums[few_rows * N];
+    for (index task = first; task < last; ++task) {
+      const index p = task / tiles, i = task % tiles * rows;
+      if (p + 1 < w.panels) {
+        const char* const next = reinterpret_cast<const char*>(w.panel(p + 1));
+        for (index b = panel_bytes * (task % tiles) / tiles; b < panel_bytes * (task % tiles + 1) / tiles; b += alignment)
+          __builtin_prefetch(next + b, 0, 2);
+      }
+      if (rows == few_rows)
+        rows_times_panel<P, few_rows>(x, i, w, p, sums);
+      else
+        rows_times_panel<P, few_rows / 2>(x, i, w, p, sums);
+      epilogue(sums, N, y, i, p * N, std::min(rows, x.rows - i), N);
+    }
+  });
+}
+
+/// The right operand of x w, w packed: its panels as they lie, or unpacked.
+template <class P>
+struct unpacked_panels {
+  using T = typename packing<P>::scalar;
+  static constexpr index N = packed_view<P>::N, W = lanes<T>;
+  packed_view<P> w;
+
+  [[nodiscard]] panels_at<T> panels(index j, index columns, index k, index words, T* copy) const {
+    if constexpr (std::is_same_v<P, T>) {
+      return {w.panel(j / N) + k * N, w.depth * N};
+    } else {
+      constexpr index R = packing<P>::rows;
+      static_assert(block_words % R == 0);
+      const index stride = (words + R - 1) / R * R * N;
+      for (index first = 0; first < columns; first += N) {
+        const auto* from = w.panel((j + first) / N) + k / R * N;
+        T* to = copy + first / N * stride;
+        for (index d = 0; d < (words + R - 1) / R; ++d, from += N)
+          unroll<static_cast<std::size_t>(R)>([&](auto r) __attribute__((always_inline)) {
+            for (index c = 0; c < N; c += W, to += W) {
+              vec<T> numbers = row_of<P, static_cast<index>(r())>(from + c);
+              if constexpr (std::is_same_v<P, std::int8_t>) numbers *= vec<T>::load_aligned(w.scales + j + first + c);
+              numbers.store_aligned(to);
+            }
+          });
+      }
+      return {copy, stride};
+    }
+  }
+};
+
+/// Where rows are rounded to.
+struct rounded_scratch {
+  static constexpr index most_rows = 4 * std::max<index>(tile_rows, amx_rows);
+  alignas(alignment) std::uint32_t words[64 * 1024];
+  float scales[most_rows];
+};
+
+static_assert(sizeof(rounded_scratch) <= decoding_workspace_bytes<float>);
+
+/// Rounded rows, one or several. Every rank rounds rows for itself, as many as there is room for, and takes its share of
+/// the panels.
+template <class Rounded, class On, class P>
+void rounded_product(const On& on, const matrix<const float>& x, const packed_view<P>& w, const matrix<float>& y,
+                     const any_epilogue<float>& epilogue) {
+  constexpr index N = packed_view<P>::N, together = Rounded::rows_together;
+  const index row = Rounded::words_per_word * w.depth + Rounded::row_padding;
+  on.share(w.panels, [&](index first, index last) {
+    on.template with_scratch<rounded_scratch>([&](rounded_scratch& s) __attribute__((always_inline)) {
+      // A row of the largest depth that there is fits twice.
+      const index room = std::min<index>(std::ssize(s.words) / row, 4 * std::max(tile_rows, together));
+      const index most = room < together ? 1 : room / together * together;
+      alignas(alignment) float sums[std::max(panels_at_once, together) * N];
+      for (index i = 0; i < x.rows; i += most) {
+        const rounded_rows rows{s.words, s.scales, row, std::min(most, x.rows - i)};
+        for (index r = 0; r < rows.count; ++r) Rounded::round(x.row(i + r), w.in, rows, r);
+        if (rows.count == 1) {
+          for (index p = first; p < last; p += panels_at_once) {
+            const index count = std::min(panels_at_once, last - p);
+            Rounded::row(rows, w, p, count, sums);
+            epilogue(sums, 0, y, i, p * N, 1, count * N);
+          }
+        } else {
+          [[maybe_unused]] const typename Rounded::scope scope{};
+          for (index p = first; p < last; ++p)
+            for (index r = 0; r < rows.count; r += together) {
+              Rounded::rows(rows, r, w, p, sums);
+              epilogue(sums, N, y, i + r, p * N, std::min(together, rows.count - r), N);
+            }
+        }
+      }
+    });
+  });
+}
+
+template <class C, class T, class P>
+void packed_product(const context<C, T>& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
+                    const any_epilogue<T>& epilogue) {
+  using rounded = detail::rounded<C, P>;
+  const bool are_few = x.rows <= 2 * few_rows;
+  if constexpr (rounded::is_used) {
+    if (are_few || rounded::is_for_many) return rounded_product<rounded>(on, x, w, y, epilogue);
+  } else {
+    if (x.rows == 1) return packed_row_product(on, x, w, y, epilogue);
+    if (are_few) return packed_rows_product(on, x, w, y, epilogue);
+  }
+  if constexpr (!rounded::is_for_many) {
+    using operand = detail::operand<T, T>;
+    product<operand, T>(on, w.in, y, rows_of<operand, T>{x}, unpacked_panels<P>{w}, epilogue);
+  }
+}
+
+}  // namespace detail
+}  // namespace FATHOM_ISA
+}  // namespace fathom::cpu

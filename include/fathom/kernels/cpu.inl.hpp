@@ -1,0 +1,97 @@
+// What fathom::kernels holds of the cpu backend: every operation on views of run-time sizes, for one scalar, and for one
+// compute type. A source file here per compute type, so that they compile side by side.
+#pragma once
+
+#include <cstdint>
+
+#include "fathom/backend/cpu.hpp"
+#include "fathom/backend/cpu/any_epilogue.inl.hpp"
+#include "fathom/backend/cpu/attention.inl.hpp"
+#include "fathom/backend/cpu/cross_entropy.inl.hpp"
+#include "fathom/backend/cpu/elementwise.inl.hpp"
+#include "fathom/backend/cpu/embedding.inl.hpp"
+#include "fathom/backend/cpu/matmul.inl.hpp"
+#include "fathom/backend/cpu/packed.inl.hpp"
+#include "fathom/backend/cpu/packed_matmul.inl.hpp"
+
+/// For a scalar T, whatever the compute type.
+#define FATHOM_KERNELS_OF_SCALAR(T)                                                                                         \
+  namespace fathom::cpu {                                                                                                   \
+  inline namespace FATHOM_ISA {                                                                                             \
+  namespace detail {                                                                                                        \
+  template void apply_epilogue<T, epilogue::none>(const void*, const T*, index, const matrix<T>&, index, index, index, index);        \
+  template void apply_epilogue<T, epilogue::add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index);      \
+  template void apply_epilogue<T, epilogue::bias<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index);     \
+  template void apply_epilogue<T, epilogue::bias_add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
+  template void apply_epilogue<T, epilogue::bias_gelu<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
+  template void apply_epilogue<T, epilogue::gelu_gradient<T>>(const void*, const T*, index, const matrix<T>&, index, index, index,     \
+                                                              index);                                                       \
+  template void read_table_row<T, T>(const void*, index, index, T*, bool);                                                  \
+  template void read_packed_row<T, T>(const void*, index, index, T*, bool);                                                 \
+  template void pack_panels<T>(const T*, index, index, const packed_view<T, packing<T>::word>&);                            \
+  }                                                                                                                         \
+  }                                                                                                                         \
+  }
+
+/// For weights packed as P, which are numbers of type T.
+#define FATHOM_KERNELS_OF_PACKED(T, P)                                                                                      \
+  namespace fathom::cpu {                                                                                                   \
+  inline namespace FATHOM_ISA {                                                                                             \
+  namespace detail {                                                                                                        \
+  template void read_packed_row<T, P>(const void*, index, index, T*, bool);                                                 \
+  template void pack_panels<P>(const T*, index, index, const packed_view<P, packing<P>::word>&);                            \
+  }                                                                                                                         \
+  }                                                                                                                         \
+  }
+
+/// For the compute type C, whose scalar is T.
+#define FATHOM_KERNELS_OF(C, T)                                                                                             \
+  namespace fathom::cpu {                                                                                                   \
+  inline namespace FATHOM_ISA {                                                                                             \
+  template void copy(const context<C, T>&, matrix<const T>, matrix<T>);                                                     \
+  template void add(const context<C, T>&, matrix<const T>, matrix<T>);                                                      \
+  template void zero(const context<C, T>&, matrix<T>);                                                                      \
+  template void column_sums(const context<C, T>&, matrix<const T>, T*);                                                     \
+  template void gelu_forward(const context<C, T>&, matrix<const T>, matrix<T>);                                             \
+  template void gelu_backward(const context<C, T>&, matrix<const T>, matrix<const T>, matrix<T>);                           \
+  template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*);           \
+  template void layer_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, const T*, matrix<const T>,   \
+                                    matrix<T>, T*, T*);                                                                     \
+  template void adamw_update(const context<C, T>&, T*, T*, T*, T*, index, const adamw_settings&);                           \
+  template double sum_of_squares(const context<C, T>&, const T*, index);                                                    \
+  template void attention_forward(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>,           \
+                                  matrix<const T>, matrix<T>, T*);                                                          \
+  template void attention_backward(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>,          \
+                                   matrix<const T>, matrix<const T>, const T*, matrix<const T>, T*, matrix<T>, matrix<T>,   \
+                                   matrix<T>);                                                                              \
+  template void attention_weights(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>, const T*, \
+                                  matrix<T>);                                                                               \
+  template void attention_append(const context<C, T>&, const extent&, matrix<const T>, matrix<T>, index, index);            \
+  template void cross_entropy_forward(const context<C, T>&, matrix<const T>, std::span<const token>, T*, T*);               \
+  template void cross_entropy_backward(const context<C, T>&, matrix<T>, std::span<const token>, const T*, T);               \
+  namespace detail {                                                                                                        \
+  template void product_nn(const context<C, T>&, const matrix<const T>&, const matrix<const T>&, const matrix<T>&,          \
+                           const any_epilogue<T>&);                                                                         \
+  template void product_nt(const context<C, T>&, const matrix<const T>&, const matrix<const T>&, const matrix<T>&,          \
+                           const any_epilogue<T>&);                                                                         \
+  template void product_tn(const context<C, T>&, const matrix<const T>&, const matrix<const T>&, const matrix<T>&);         \
+  template void packed_product(const context<C, T>&, const matrix<const T>&, const packed_view<T>&, const matrix<T>&,       \
+                               const any_epilogue<T>&);                                                                     \
+  template void embed(const context<C, T>&, const extent&, std::span<const token>, const row_reader<T>&,                    \
+                      const row_reader<T>&, const matrix<T>&);                                                              \
+  template void add_embedded(const context<C, T>&, const extent&, std::span<const token>, const matrix<const T>&,           \
+                             const matrix<T>&, const matrix<T>&);                                                           \
+  }                                                                                                                         \
+  }                                                                                                                         \
+  }
+
+/// For the compute type C, whose scalar is T, and weights packed as P.
+#define FATHOM_KERNELS_WITH_PACKED(C, T, P)                                                                                 \
+  namespace fathom::cpu {                                                                                                   \
+  inline namespace FATHOM_ISA {                                                                                             \
+  namespace detail {                                                                                                        \
+  template void packed_product(const context<C, T>&, const matrix<const T>&, const packed_view<P>&, const matrix<T>&,       \
+                               const any_epilogue<T>&);                                                                     \
+  }                                                                                                                         \
+  }                                                                                                                         \
+  }

@@ -1,0 +1,6 @@
+// fathom::kernels: the cpu backend with products in bf16.
+#include "fathom/kernels/cpu.inl.hpp"
+
+FATHOM_KERNELS_OF(bf16, float)
+FATHOM_KERNELS_WITH_PACKED(bf16, float, bf16)
+FATHOM_KERNELS_WITH_PACKED(bf16, float, std::int8_t)

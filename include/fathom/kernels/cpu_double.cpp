@@ -1,0 +1,5 @@
+// fathom::kernels: the cpu backend in double.
+#include "fathom/kernels/cpu.inl.hpp"
+
+FATHOM_KERNELS_OF_SCALAR(double)
+FATHOM_KERNELS_OF(double, double)

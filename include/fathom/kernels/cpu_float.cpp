@@ -1,0 +1,17 @@
+// fathom::kernels: the cpu backend in float.
+#include "fathom/kernels/cpu.inl.hpp"
+
+FATHOM_KERNELS_OF_SCALAR(float)
+FATHOM_KERNELS_OF_PACKED(float, bf16)
+FATHOM_KERNELS_OF_PACKED(float, std::int8_t)
+FATHOM_KERNELS_OF(float, float)
+FATHOM_KERNELS_WITH_PACKED(float, float, bf16)
+FATHOM_KERNELS_WITH_PACKED(float, float, std::int8_t)
+
+namespace fathom::cpu {
+inline namespace FATHOM_ISA {
+namespace detail {
+template void read_table_row<float, bf16>(const void*, index, index, float*, bool);
+}
+}  // namespace FATHOM_ISA
+}  // namespace fathom::cpu
