@@ -21,8 +21,11 @@ inline double fma_burst(int attempts = 10) {
     const auto start = std::chrono::steady_clock::now();
     fathom::backend::cpu<float>::executor{}.run([&](const auto& on) {
       if (on.rank() == 0) threads = on.size();
+      float starts[chains];  // which the compiler does not know: it makes one of chains that are alike
+      for (std::size_t c = 0; c < chains; ++c) starts[c] = static_cast<float>(c);
+      benchmark::DoNotOptimize(starts);
       vec sums[chains];
-      for (auto& sum : sums) sum = vec(1.f);
+      for (std::size_t c = 0; c < chains; ++c) sums[c] = vec(starts[c]);
       vec factor(0.999f), term(1e-3f);
       benchmark::DoNotOptimize(factor);
       for (long i = 0; i < rounds; ++i)

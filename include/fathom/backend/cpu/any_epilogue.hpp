@@ -28,15 +28,22 @@ struct any_epilogue {
     other           // y = epilogue(sums)
   };
   kind how = kind::other;
+  bool reads_result = true;  // or may: then y must hold what it held until the epilogue is applied
   const void* epilogue;
   void (*apply)(const void*, const T*, index, const matrix<T>&, index, index, index, index);
 
   /// `e` must outlive this.
   template <class Epilogue>
   any_epilogue(const Epilogue& e, [[maybe_unused]] const matrix<T>& y) : epilogue(&e), apply(&apply_epilogue<T, Epilogue>) {
+    namespace of = fathom::epilogue;
+    if constexpr (std::is_same_v<Epilogue, of::add<T>> || std::is_same_v<Epilogue, of::bias_add<T>>)
+      reads_result = e.residual.data == y.data;
+    if constexpr (std::is_same_v<Epilogue, of::bias_gelu<T>> || std::is_same_v<Epilogue, of::gelu_gradient<T>>)
+      reads_result = e.before.data == y.data;
+    if constexpr (std::is_same_v<Epilogue, of::bias<T>>) reads_result = false;
     if constexpr (std::is_same_v<Epilogue, fathom::epilogue::none>) how = kind::none;
     if constexpr (std::is_same_v<Epilogue, fathom::epilogue::add<T>>)
-      if (e.residual.data == y.data && e.residual.stride == y.stride) how = kind::add_to_result;
+      if (reads_result && e.residual.stride == y.stride) how = kind::add_to_result;
   }
 
   /// y at (i, j) = epilogue(sums [rows, columns]); columns beyond those of y are left out.

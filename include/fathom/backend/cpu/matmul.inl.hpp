@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 
 #include "fathom/backend/cpu/any_epilogue.inl.hpp"
@@ -24,12 +25,10 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-inline constexpr index block_words = 256;   // of the depth: a panel is then 16 to 32 KiB
-inline constexpr index block_panels = 8;    // of the result's columns
-inline constexpr index packed_panels = 4;   // at a time: rows of the right operand are then read some lines at a time
+inline constexpr index block_words = 256;  // of the depth: a panel is then 16 to 32 KiB
 
 /// c [rows_of_tile, tile_columns] = a b, or c += a b where it `adds`: a [rows_of_tile, words], its rows lda apart, or, in the order
-/// of columns, packed as [words, tile_rows]; b [words, tile_columns].
+/// of columns, packed as [words, tile_rows], one tile lda from the next; b [words, tile_columns].
 template <class Operand, order Order, class T>
 [[gnu::noinline]] void tile_product(const T* a, index lda, const T* b, index words, bool adds, T* c, index ldc) {
   constexpr index N = tile_columns<T>, W = lanes<T>;
@@ -37,6 +36,7 @@ template <class Operand, order Order, class T>
     if (amx_is_allowed) return amx_product(a, lda, b, words, adds, c, ldc);
   }
   for (index first = 0; first < Operand::rows_of_tile; first += tile_rows) {
+    unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(c + (tile_rows + static_cast<index>(r())) * ldc, 1); });
     tile<T> sums;
     if (adds)
       sums.load(c, ldc);
@@ -62,6 +62,15 @@ template <class Operand, order Order, class T>
       right += taken * N;
     };
     index k = 0;
+    constexpr index line = alignment / sizeof(T);
+    for (; k + line <= words; k += line) {
+      // The next tile's share of the left operand.
+      if constexpr (Order == order::rows)
+        unroll<pointers>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(left[r] + tile_rows * lda); });
+      else
+        unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(left[0] + lda + static_cast<index>(r()) * line); });
+      steps(std::integral_constant<std::size_t, static_cast<std::size_t>(line)>());
+    }
     for (; k + 4 <= words; k += 4) steps(std::integral_constant<std::size_t, 4>());
     for (; k < words; ++k) steps(std::integral_constant<std::size_t, 1>());
     sums.store(c, ldc);
@@ -70,36 +79,31 @@ template <class Operand, order Order, class T>
   }
 }
 
-/// How a result [rows, columns] is divided among tasks. Large blocks pack less, and one rank takes the largest; for several
-/// there should be four tasks each, so that they have something to share, and of the smallest results four in all. What is
-/// summed in which order does not depend on it.
+/// How a result [rows, columns] is divided among tasks: into blocks that bring little into order, and enough of them, four for
+/// each of several ranks, that these have something to share. What is summed in which order does not depend on it.
 struct blocking {
-  index rows;                   // of a block, whole tiles
-  index panels = block_panels;  // of a block
-  index across;                 // blocks side by side
-  index count;                  // in all
+  index rows = 0, panels = 0;   // of a block: whole tiles, whole panels
+  index across = 0, count = 0;  // blocks side by side, and in all
 
-  blocking(index y_rows, index y_columns, index of_tile, index panel_columns, index most_rows, int ranks) {
-    const index wanted = ranks == 1 ? 1 : 4 * static_cast<index>(ranks);
-    const index all_panels = (y_columns + panel_columns - 1) / panel_columns;
-    const index all_tiles = (y_rows + of_tile - 1) / of_tile;
-    index down = (y_rows + most_rows - 1) / most_rows;
-    const auto tasks = [&] {
-      rows = (all_tiles + down - 1) / down * of_tile;
-      across = (all_panels + panels - 1) / panels;
-      return across * ((y_rows + rows - 1) / rows);
-    };
-    while ((count = tasks()) < wanted)
-      if (panels > 4)
-        panels /= 2;
-      else if (rows > 64)
-        down *= 2;
-      else if (count >= 4 || rows == of_tile)
-        break;
-      else if (rows > 32 || panels == 1)
-        down *= 2;
-      else
-        panels /= 2;
+  /// `copies_left`: whether rows of the left operand are copied for each block; columns of the right one always are.
+  blocking(index y_rows, index y_columns, index of_tile, index panel_columns, index most_rows, bool copies_left, int ranks) {
+    const index all_tiles = (y_rows + of_tile - 1) / of_tile, all_panels = (y_columns + panel_columns - 1) / panel_columns;
+    // A block is worth sharing when it has some tiles.
+    const index wanted = ranks == 1 ? 1 : std::clamp<index>(all_tiles * all_panels / 4, 1, 4 * static_cast<index>(ranks));
+    index least = std::numeric_limits<index>::max();
+    for (index down = std::max<index>(1, (y_rows + most_rows - 1) / most_rows), last = std::min(all_tiles, std::max(down, wanted)); down <= last; ++down) {
+      const index tiles_down = (all_tiles + down - 1) / down, blocks_down = (all_tiles + tiles_down - 1) / tiles_down;
+      const index panels_across = std::max<index>(1, all_panels * blocks_down / wanted);
+      const index blocks_across = (all_panels + panels_across - 1) / panels_across;
+      // Numbers that all blocks copy, for each number of the depth.
+      const index cost = (copies_left ? y_rows * blocks_across : 0) + y_columns * blocks_down;
+      if (cost >= least) continue;
+      least = cost;
+      rows = tiles_down * of_tile;
+      panels = panels_across;
+      across = blocks_across;
+      count = blocks_across * blocks_down;
+    }
   }
 };
 
@@ -128,14 +132,14 @@ struct left_tiles {
     const T* from;
     index lda;
   };
-  [[nodiscard]] place tile(index row) const { return {data + row / tile_rows * tile_stride, tile_rows}; }
+  [[nodiscard]] place tile(index row) const { return {data + row / tile_rows * tile_stride, tile_stride}; }
 };
 
 // A left operand says in `block` where the tiles of the rows [i, i + rows) lie for the words [k, k + words) of the depth: in
 // place, or in a copy of up to `copied` numbers.
 
-inline constexpr index most_rows = 256;         // of a task
-inline constexpr index most_rows_in_place = 512;  // that are neither copied nor have sums in a buffer
+inline constexpr index most_rows = 128;           // of a block whose left operand is copied
+inline constexpr index most_rows_in_place = 512;  // of one whose is not
 
 /// Whole tiles of rows, and room for what is put between them.
 template <class Operand, class T>
@@ -145,25 +149,29 @@ inline constexpr index copy_of_block(index rows) {
   return (block_words + between) * (rows + Operand::rows_of_tile);
 }
 
-/// The left operand of x w: rows of x, where they lie if the processor multiplies them as they are.
+/// The left operand of x w: rows of x, where they lie if the processor multiplies them as they are and a tile's rows do not
+/// compete for the same places in the first-level cache, 64 sets of lines.
 template <class Operand, class T>
 struct rows_of {
   static constexpr auto order = cpu::order::rows;
-  static constexpr bool is_in_place = Operand::as_it_lies;
-  static constexpr index copied = is_in_place ? block_words * Operand::rows_of_tile : copy_of_block<Operand, T>(most_rows);
+  static constexpr index copied = copy_of_block<Operand, T>(most_rows);
   matrix<const T> x;
 
+  [[nodiscard]] bool is_in_place() const {
+    return Operand::as_it_lies && x.stride * static_cast<index>(sizeof(T)) % 4096 != 0;
+  }
   [[nodiscard]] left_rows<T> block(index i, index rows, index k, index words, T* copy) const {
     constexpr index per_word = Operand::numbers_per_word;
-    const index whole = rows / Operand::rows_of_tile * Operand::rows_of_tile, depth = std::min(words * per_word, x.columns - k * per_word);
-    if constexpr (Operand::as_it_lies) {
+    const index depth = std::min(words * per_word, x.columns - k * per_word);
+    if (is_in_place()) {
+      const index whole = rows / Operand::rows_of_tile * Operand::rows_of_tile;
       if (whole < rows) Operand::pack_rows(x.row(i + whole) + k, x.stride, rows - whole, depth, copy, words);
       return {x.row(i) + k, x.stride, whole, copy, words};
-    } else {
-      const index stride = words + Operand::row_padding;
-      Operand::pack_rows(x.row(i) + k * per_word, x.stride, rows, depth, copy, stride);
-      return {copy, stride, rows, copy, stride};
     }
+    constexpr index padding = std::max<index>(Operand::row_padding, Operand::as_it_lies ? tile_columns<T> / 2 : 0);
+    const index stride = words + padding;
+    Operand::pack_rows(x.row(i) + k * per_word, x.stride, rows, depth, copy, stride);
+    return {copy, stride, rows, copy, stride};
   }
 };
 
@@ -171,10 +179,10 @@ struct rows_of {
 template <class Operand, class T>
 struct columns_of {
   static constexpr auto order = Operand::columns_order;
-  static constexpr bool is_in_place = false;
   static constexpr index copied = copy_of_block<Operand, T>(most_rows);
   matrix<const T> x;
 
+  [[nodiscard]] static constexpr bool is_in_place() { return false; }
   [[nodiscard]] auto block(index i, index rows, index k, index words, T* copy) const {
     constexpr index per_word = Operand::numbers_per_word;
     const index depth = std::min(words * per_word, x.rows - k * per_word);
@@ -190,33 +198,27 @@ struct columns_of {
   }
 };
 
-/// Panels [words][tile_columns] that lie `stride` apart
-template <class T>
-struct panels_at {
-  const T* data;
-  index stride;
-};
-
-// A right operand brings the columns [j, j + columns) for the words [k, k + words) of the depth into panels: `panels`.
+// A right operand brings the columns [j, j + columns) of a panel into order for the words [k, k + words) of the depth:
+// [words][tile_columns], in a copy or where it lies so.
 
 /// The right operand of x w
 template <class Operand, class T>
 struct columns_in_panels {
   matrix<const T> w;
-  [[nodiscard]] panels_at<T> panels(index j, index columns, index k, index words, T* copy) const {
+  [[nodiscard]] const T* panel(index j, index columns, index k, index words, T* copy) const {
     constexpr index per_word = Operand::numbers_per_word;
     Operand::pack_columns(w.row(k * per_word) + j, w.stride, std::min(words * per_word, w.rows - k * per_word), columns, copy);
-    return {copy, words * tile_columns<T>};
+    return copy;
   }
 };
 /// The right operand of x w^T
 template <class Operand, class T>
 struct rows_in_panels {
   matrix<const T> w;
-  [[nodiscard]] panels_at<T> panels(index j, index columns, index k, index words, T* copy) const {
+  [[nodiscard]] const T* panel(index j, index columns, index k, index words, T* copy) const {
     constexpr index per_word = Operand::numbers_per_word;
     Operand::pack_transposed(w.row(j) + k * per_word, w.stride, columns, std::min(words * per_word, w.columns - k * per_word), copy);
-    return {copy, words * tile_columns<T>};
+    return copy;
   }
 };
 
@@ -225,9 +227,9 @@ template <class Operand, class T, class Left>
 struct product_scratch {
   static constexpr index R = Operand::rows_of_tile, N = tile_columns<T>;
   alignas(alignment) T left[Left::copied];
-  alignas(alignment) T panels[packed_panels * block_words * N];
+  alignas(alignment) T panel[block_words * N];
   alignas(alignment) T tile[R * N];
-  alignas(alignment) T partial[block_panels * (most_rows + R) * N];  // sums so far, a panel after the other
+  alignas(alignment) T partial[(most_rows + R) * N];  // sums so far, where the result may not hold them
 };
 static_assert(sizeof(product_scratch<operand<float, float>, float, columns_of<operand<float, float>, float>>) <= workspace_bytes<float>);
 static_assert(sizeof(product_scratch<operand<double, double>, double, columns_of<operand<double, double>, double>>) <= workspace_bytes<double>);
@@ -243,47 +245,59 @@ template <class Operand, class T, class Left, class Right, class On>
   using scratch = product_scratch<Operand, T, Left>;
   using kind = typename any_epilogue<T>::kind;
   const bool into_result = epilogue.how != kind::other, adds_to_result = epilogue.how == kind::add_to_result;
-  const bool in_place = Left::is_in_place && (into_result || depth_words <= block_words);
-  const blocking blocks(y.rows, y.columns, R, N, in_place ? most_rows_in_place : most_rows, on.size());
+  // Sums so far, of a depth of several blocks, are in the result, or, if that must not change yet, in a buffer for one panel.
+  const bool has_partial = depth_words > block_words && !into_result && epilogue.reads_result;
+  const bool copies_left = !left.is_in_place();
+  blocking blocks(y.rows, y.columns, R, N, copies_left || has_partial ? most_rows : most_rows_in_place, copies_left, on.size());
+  if (has_partial) {
+    blocks.count = blocks.count / blocks.across * ((y.columns + N - 1) / N);
+    blocks.across = (y.columns + N - 1) / N;
+    blocks.panels = 1;
+  }
   on.tasks(blocks.count, [&](index task) {
     const index first = task / blocks.across * blocks.rows, last = std::min(y.rows, first + blocks.rows);
     const index first_column = task % blocks.across * blocks.panels * N;
     const index last_column = std::min(y.columns, first_column + blocks.panels * N);
+    const index tiles = (last - first + R - 1) / R;
     on.template with_scratch<scratch>([&](scratch& s) __attribute__((always_inline)) {
       [[maybe_unused]] const typename Operand::scope scope{};
       for (index k = 0; k < depth_words; k += block_words) {
         const index words = std::min(block_words, depth_words - k);
         const bool is_last = k + words == depth_words;
         const auto a = left.block(first, last - first, k, words, s.left);
-        panels_at<T> panels{};
         for (index j = first_column; j < last_column; j += N) {
-          const index turn = (j - first_column) / N % packed_panels;
-          if (turn == 0) panels = right.panels(j, std::min(packed_panels * N, last_column - j), k, words, s.panels);
-          const T* const b = panels.data + turn * panels.stride;
           const index columns = std::min(N, y.columns - j);
-          T* partial = s.partial + (j - first_column) * (most_rows + R);
-          for (index i = first; i < last; i += R, partial += R * N) {
-            const auto [from, lda] = a.tile(i - first);
-            const index rows = std::min(R, last - i);
-            if (into_result) {
-              const bool adds = k > 0 || adds_to_result;
-              if (rows == R && columns == N) {
-                tile_product<Operand, Left::order>(from, lda, b, words, adds, y.row(i) + j, y.stride);
-              } else {
-                const auto copy = [&](const auto& number) {
-                  for (index r = 0; r < rows; ++r)
-                    for (index c = 0; c < columns; ++c) number(y(i + r, j + c), s.tile[r * N + c]);
-                };
-                std::fill_n(s.tile, R * N, T(0));
-                if (adds) copy([](const T& result, T& sum) { sum = result; });
-                tile_product<Operand, Left::order>(from, lda, b, words, adds, s.tile, N);
-                copy([](T& result, const T& sum) { result = sum; });
-              }
-            } else {
-              T* const sums = depth_words > block_words ? partial : s.tile;
-              tile_product<Operand, Left::order>(from, lda, b, words, k > 0, sums, N);
+          const T* const b = right.panel(j, columns, k, words, s.panel);
+          for (index t = 0; t < tiles; ++t) {
+            const index i = first + t * R, rows = std::min(R, last - i);
+            const auto [from, lda] = a.tile(t * R);
+            const auto multiply = [&](bool adds, T* to, index stride) __attribute__((always_inline)) {
+              tile_product<Operand, Left::order>(from, lda, b, words, adds, to, stride);
+            };
+            const auto copy = [&](const auto& number) {
+              for (index r = 0; r < rows; ++r)
+                for (index c = 0; c < columns; ++c) number(y(i + r, j + c), s.tile[r * N + c]);
+            };
+            if (has_partial) {
+              T* const sums = s.partial + t * R * N;
+              multiply(k > 0, sums, N);
               if (is_last) epilogue(sums, N, y, i, j, rows, columns);
+              continue;
             }
+            const bool adds = k > 0 || adds_to_result, is_applied = is_last && !into_result;
+            if (rows == R && columns == N && !is_applied) {
+              multiply(adds, y.row(i) + j, y.stride);
+              continue;
+            }
+            if (adds) {
+              std::fill_n(s.tile, R * N, T(0));
+              copy([](const T& result, T& sum) { sum = result; });
+            }
+            multiply(adds, s.tile, N);
+            if (is_applied)
+              epilogue(s.tile, N, y, i, j, rows, columns);
+            else
+              copy([](T& result, const T& sum) { result = sum; });
           }
         }
       }

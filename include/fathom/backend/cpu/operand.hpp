@@ -37,7 +37,10 @@ struct operand {
   }
   /// to [rows in whole tiles, words] = from [rows, depth]
   static void pack_rows(const T* from, index stride, index rows, index depth, T* to, index words) {
+    constexpr index ahead = 2;  // rows
     for (index i = 0; i < rows; ++i, from += stride, to += words) {
+      if (i + ahead < rows)
+        for (index k = 0; k < depth; k += alignment / sizeof(T)) __builtin_prefetch(from + ahead * stride + k);
       std::copy_n(from, depth, to);
       round_all(to, depth);
     }
@@ -62,15 +65,12 @@ struct operand {
   }
   /// to [tiles, depth, tile_rows] = from [depth, columns], tiles tile_stride apart
   static void pack_tiles(const T* from, index stride, index depth, index columns, T* to, index tile_stride) {
+    constexpr index ahead = 8;  // rows
     for (index k = 0; k < depth; ++k, from += stride, to += tile_rows) {
       T* tile = to;
       index j = 0;
-      // Rows of the tile are copied as whole vectors while there are numbers behind them to read, and room behind them to
-      // write, which the next k fills.
-      constexpr index whole = (tile_rows + lanes<T> - 1) / lanes<T> * lanes<T>;
-      if (k + (whole - 1) / tile_rows < depth)
-        for (; j + whole <= columns; j += tile_rows, tile += tile_stride)
-          for (index c = 0; c < whole; c += lanes<T>) vec<T>::load_unaligned(from + j + c).store_unaligned(tile + c);
+      if (k + ahead < depth)
+        for (index c = 0; c < columns; c += alignment / sizeof(T)) __builtin_prefetch(from + ahead * stride + c);
       for (; j + tile_rows <= columns; j += tile_rows, tile += tile_stride) std::memcpy(tile, from + j, tile_rows * sizeof(T));
       if (j < columns) {
         std::fill_n(tile, tile_rows, T(0));

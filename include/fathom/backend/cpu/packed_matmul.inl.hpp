@@ -503,29 +503,25 @@ void packed_rows_product(const On& on, const matrix<const T>& x, const packed_vi
 template <class P>
 struct unpacked_panels {
   using T = typename packing<P>::scalar;
-  static constexpr index N = packed_view<P>::N, W = lanes<T>;
+  static constexpr index N = packed_view<P>::N, W = lanes<T>, R = packing<P>::rows;
+  static_assert(block_words % R == 0);
   packed_view<P> w;
 
-  [[nodiscard]] panels_at<T> panels(index j, index columns, index k, index words, T* copy) const {
+  [[nodiscard]] const T* panel(index j, index, index k, index words, [[maybe_unused]] T* copy) const {
+    const auto* from = w.panel(j / N) + k / R * N;
     if constexpr (std::is_same_v<P, T>) {
-      return {w.panel(j / N) + k * N, w.depth * N};
+      return from;
     } else {
-      constexpr index R = packing<P>::rows;
-      static_assert(block_words % R == 0);
-      const index stride = (words + R - 1) / R * R * N;
-      for (index first = 0; first < columns; first += N) {
-        const auto* from = w.panel((j + first) / N) + k / R * N;
-        T* to = copy + first / N * stride;
-        for (index d = 0; d < (words + R - 1) / R; ++d, from += N)
-          unroll<static_cast<std::size_t>(R)>([&](auto r) __attribute__((always_inline)) {
-            for (index c = 0; c < N; c += W, to += W) {
-              vec<T> numbers = row_of<P, static_cast<index>(r())>(from + c);
-              if constexpr (std::is_same_v<P, std::int8_t>) numbers *= vec<T>::load_aligned(w.scales + j + first + c);
-              numbers.store_aligned(to);
-            }
-          });
-      }
-      return {copy, stride};
+      T* to = copy;
+      for (index d = 0; d < (words + R - 1) / R; ++d, from += N)
+        unroll<static_cast<std::size_t>(R)>([&](auto r) __attribute__((always_inline)) {
+          for (index c = 0; c < N; c += W, to += W) {
+            vec<T> numbers = row_of<P, static_cast<index>(r())>(from + c);
+            if constexpr (std::is_same_v<P, std::int8_t>) numbers *= vec<T>::load_aligned(w.scales + j + c);
+            numbers.store_aligned(to);
+          }
+        });
+      return copy;
     }
   }
 };

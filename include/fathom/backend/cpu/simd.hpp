@@ -123,25 +123,49 @@ template <class T>
   }
 }
 
+/// N numbers as a vector: 128 bits from `from`, 128 from a stride further on, and so forth.
+template <class T, index N>
+[[nodiscard, gnu::always_inline]] inline native<T, N> load_pieces(const T* from, index stride) {
+  constexpr index in_128 = 16 / static_cast<index>(sizeof(T));
+  if constexpr (N == in_128) {
+    return load_native<T, N>(from);
+  } else {
+    const auto low = load_pieces<T, N / 2>(from, stride), high = load_pieces<T, N / 2>(from + N / 2 / in_128 * stride, stride);
+    return [&]<std::size_t... L>(std::index_sequence<L...>) __attribute__((always_inline)) {
+      return __builtin_shufflevector(low, high, static_cast<int>(L)...);
+    }(std::make_index_sequence<static_cast<std::size_t>(N)>());
+  }
+}
+
 /// Transposes a square of W x W numbers between memory: to[j * to_stride + i] = from[i * from_stride + j]. W = lanes<T>.
-/// log2(W) rounds of interleaving row i with row i + W/2.
+/// Of P columns, as many as there are numbers in 128 bits, vectors are put together whose piece m comes from row r + m P; then
+/// each 128 bits of P such vectors are a square of P x P, transposed in log2(P) rounds of interleaving vector r with r + P / 2.
+/// Processors do both best: pieces from memory, and shuffles within 128 bits.
 template <class T>
 inline void transpose_square(const T* from, index from_stride, T* to, index to_stride) {
-  constexpr std::size_t W = static_cast<std::size_t>(lanes<T>);
-  native<T, lanes<T>> rows[W], next[W];
-  unroll<W>([&](auto i) __attribute__((always_inline)) { rows[i] = load_native<T, lanes<T>>(from + static_cast<index>(i) * from_stride); });
-  const auto interleave = [&]<std::size_t... L>(std::index_sequence<L...>) {
-    for (std::size_t width = 1; width < W; width *= 2) {
-      unroll<W / 2>([&](auto i) __attribute__((always_inline)) {
-        next[2 * i] = __builtin_shufflevector(rows[i], rows[i + W / 2], static_cast<int>(L / 2 + (L % 2) * W)...);
-        next[2 * i + 1] =
-            __builtin_shufflevector(rows[i], rows[i + W / 2], static_cast<int>(W / 2 + L / 2 + (L % 2) * W)...);
-      });
-      unroll<W>([&](auto i) __attribute__((always_inline)) { rows[i] = next[i]; });
-    }
+  constexpr index W = lanes<T>;
+  constexpr std::size_t P = 16 / sizeof(T);
+  const auto interleave = [&]<std::size_t... L>(native<T, W>* v, std::index_sequence<L...>) __attribute__((always_inline)) {
+    constexpr std::size_t N = sizeof...(L);
+    native<T, W> next[P];
+    unroll<P / 2>([&](auto r) __attribute__((always_inline)) {
+      next[2 * r] = __builtin_shufflevector(v[r], v[r + P / 2], static_cast<int>(L / P * P + L % P / 2 + (L % 2) * N)...);
+      next[2 * r + 1] = __builtin_shufflevector(v[r], v[r + P / 2], static_cast<int>(L / P * P + P / 2 + L % P / 2 + (L % 2) * N)...);
+    });
+    unroll<P>([&](auto r) __attribute__((always_inline)) { v[r] = next[r]; });
   };
-  interleave(std::make_index_sequence<W>());
-  unroll<W>([&](auto i) __attribute__((always_inline)) { std::memcpy(to + static_cast<index>(i) * to_stride, &rows[i], sizeof rows[i]); });
+  for (index j = 0; j < W; j += static_cast<index>(P)) {
+    native<T, W> v[P];
+    unroll<P>([&](auto r) __attribute__((always_inline)) {
+      v[r] = load_pieces<T, W>(from + static_cast<index>(r()) * from_stride + j, static_cast<index>(P) * from_stride);
+    });
+    unroll<std::bit_width(P) - 1>([&](auto) __attribute__((always_inline)) {
+      interleave(v, std::make_index_sequence<static_cast<std::size_t>(W)>());
+    });
+    unroll<P>([&](auto r) __attribute__((always_inline)) {
+      std::memcpy(to + (j + static_cast<index>(r())) * to_stride, &v[r], sizeof v[r]);
+    });
+  }
 }
 
 /// to[j * to_stride + i] = from[i * from_stride + j] for i in [0, rows), j in [0, columns); the columns of `to`
