@@ -218,7 +218,8 @@ TEST_CASE("load converts F64, BF16 and F16", "[io]") {
 
   float special[3];
   const std::string bits("\x00\x7c\x00\xfc\x01\x7e", 6);  // infinity, -infinity, NaN
-  fathom::io::copy_numbers({"F16", {3}, std::as_bytes(std::span(bits))}, special);
+  const fathom::io::input_file memory(std::as_bytes(std::span(bits)), "bits");
+  fathom::io::copy_numbers({"F16", {3}, &memory, 0, 6}, special);
   CHECK(special[0] == std::numeric_limits<float>::infinity());
   CHECK(special[1] == -std::numeric_limits<float>::infinity());
   CHECK(std::isnan(special[2]));
@@ -389,7 +390,7 @@ TEST_CASE("what the shapes do not show is checked in the config of the file", "[
 }
 
 TEST_CASE("equal architectures have equal configs as JSON", "[io]") {
-  using fathom::io::to_json;
+  const auto to_json = [](const fathom::config& c) { return json::parse(fathom::io::to_json(c)); };
   constexpr fathom::config c{.vocab = 7, .context = 5, .width = 4, .depth = 3, .heads = 2};
   constexpr auto with = [](fathom::config base, fathom::shortcut s) {
     base.shortcut = s;
@@ -405,7 +406,9 @@ TEST_CASE("equal architectures have equal configs as JSON", "[io]") {
   CHECK(to_json(wide) == to_json(c));
   wide.hidden = 10;
   CHECK(to_json(wide)["mlp_hidden"] == 10);
-  CHECK_FALSE(fathom::io::differences(to_json(wide), to_json(c)).empty());
+  CHECK(fathom::io::differences(wide, fathom::io::to_json(c)) == "\n  config mlp_hidden: expected 10, found nothing");
+  CHECK(fathom::io::differences(c, fathom::io::to_json(wide)) == "\n  config mlp_ratio: expected 4, found nothing");
+  CHECK(fathom::io::differences(wide, fathom::io::to_json(wide)).empty());
 }
 
 // ---- Hostile files --------------------------------------------------------------------------------------------------
@@ -601,10 +604,6 @@ TEST_CASE("places of tensors that cannot be", "[io]") {
       CHECK(one(tensor("F32", shape, "0", "4"), "1234", "a has 4 bytes, which do not make up"));
     }
   }
-  SECTION("unknown types") {
-    for (const char* type : {"", "F", "f32", "F32 ", "F128", "FLOAT", "C64", "str"})
-      CHECK(one(tensor(type, "[1]", "0", "4"), "1234", "a has the unknown type"));
-  }
   const auto two = [&](const std::string& a, const std::string& b, const std::string& data, const std::string& reason) {
     return invalid(folder, raw("{\"a\":" + a + ",\"b\":" + b + "}", data), reason);
   };
@@ -786,7 +785,7 @@ TEST_CASE("a file that somebody reads is replaced under their feet without harm"
   const safetensors_file open(folder.path() / "saved.safetensors");
   const std::string second = saved<net<plain>>(folder, 2);
   REQUIRE(first != second);
-  const auto bytes = open.at("wte.weight").bytes;
+  const auto bytes = open.at("wte.weight").bytes();
   CHECK(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) ==
         contents(first).tensors["wte.weight"].bytes);
   CHECK(listing(folder) == std::vector<std::string>{"saved.safetensors"});

@@ -121,7 +121,7 @@ class sound_memory {
   const std::string name = path.string();
   if (rate < 0)
     fail(name, ": cannot be read at ", rate, " samples a second; expected a rate above 0, or 0 for the file's");
-  const io::mapped_file file(path);
+  const io::whole_file file(path);
   detail::sound_memory memory(file.bytes());
   SF_INFO info{};
   const auto handle = memory.open(SFM_READ, info);

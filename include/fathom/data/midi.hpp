@@ -425,7 +425,7 @@ struct key_event {
 }
 /// The same from a file.
 [[nodiscard]] inline std::vector<note> read_midi(const std::filesystem::path& path, const midi_options& options = {}) {
-  return read_midi(io::mapped_file(path).bytes(), options, path.string());
+  return read_midi(io::whole_file(path).bytes(), options, path.string());
 }
 
 /// A MIDI file of format 0 with ticks of a millisecond, to which times are rounded. On each channel a note ends, at the

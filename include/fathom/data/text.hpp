@@ -68,9 +68,9 @@ namespace detail {
 /// The tokens of a file. Fails when it cannot be read, and when it is empty.
 template <class Encode>
 [[nodiscard]] std::vector<token> read_text(const std::filesystem::path& path, const Encode& encode) {
-  const io::mapped_file file(path);
+  const io::whole_file file(path);
   if (file.bytes().empty()) fail(path.string(), ": is empty; expected text");
-  return encode(std::string_view(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()));
+  return encode(file.text());
 }
 
 /// The files below a folder that are neither hidden nor empty, in the order of their names.

@@ -41,7 +41,7 @@ template <class Number>
 }
 
 [[nodiscard]] inline std::vector<token> read_bin(const std::filesystem::path& path, index vocab) {
-  const io::mapped_file file(path);
+  const io::whole_file file(path);
   const auto bytes = file.bytes();
   if (bytes.empty() || bytes.size() % 2 != 0)
     fail(path.string(), ": has ", bytes.size(), " bytes; expected 16-bit tokens, a positive even number");
@@ -155,7 +155,7 @@ class npy_header {
 /// The elements, row by row, and their shape if wanted.
 [[nodiscard]] inline std::vector<token> read_npy(const std::filesystem::path& path, index vocab,
                                                  std::vector<index>* shape = nullptr) {
-  const io::mapped_file file(path);
+  const io::whole_file file(path);
   const std::string name = path.string();
   auto bytes = file.bytes();
 
