@@ -42,8 +42,9 @@ void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers
 /// A checkpoint to resume from.
 class checkpoint_file {
  public:
-  /// Fails when it is not one of this run. With `extend`, of a run of fewer steps as well.
-  checkpoint_file(const std::filesystem::path& path, const run_identity& identity, bool extend);
+  /// Fails when it is not one of this run, with all that is different; `of` is the model's config, if it has one. With
+  /// `extend`, one of a run of fewer steps will do, and, where the warm-up wanted is -1, of any warm-up.
+  checkpoint_file(const std::filesystem::path& path, const config* of, const run_identity& identity, bool extend);
   [[nodiscard]] const run_state& state() const { return state_; }
   /// Of the run that wrote it.
   [[nodiscard]] index warmup() const { return warmup_; }

@@ -11,6 +11,7 @@
 
 #include "fathom/core/error.hpp"
 #include "fathom/io/json.inl.hpp"
+#include "fathom/io/weights.inl.hpp"
 #include "fathom/train/checkpoint.hpp"
 
 namespace fathom {
@@ -62,7 +63,8 @@ FATHOM_INLINE void save_checkpoint(const std::filesystem::path& path, const chec
   io::write_weights(path, tensors, of, {{detail::state_entry, json.dump()}});
 }
 
-FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path, const run_identity& identity, bool extend)
+FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path, const config* of, const run_identity& identity,
+                                               bool extend)
     : file_(path) {
   const auto entry = file_.metadata().find(detail::state_entry);
   const auto found = entry == file_.metadata().end() ? nlohmann::json() : io::detail::parse_json(entry->second);
@@ -76,16 +78,16 @@ FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path
   auto expected = detail::json_of(identity);
   if (!found.contains("compute")) expected.erase("compute");  // files did not always say it
   if (has("warmup", &nlohmann::json::is_number_unsigned)) warmup_ = found["warmup"].get<index>();
-  if (extend) {
-    if (has("steps", &nlohmann::json::is_number_unsigned) && std::cmp_less(found["steps"].get<std::uint64_t>(), identity.options.steps))
-      expected.erase("steps");
-    if (identity.options.warmup == -1) expected.erase("warmup");
-  }
-  if (const std::string text = io::detail::differences(expected, found); !text.empty()) {
-    const bool longer = !extend && has("steps", &nlohmann::json::is_number_unsigned) &&
-                        std::cmp_less(found["steps"].get<std::uint64_t>(), identity.options.steps);
-    fail(file_.path(), ": is the checkpoint of another run:", text, longer ? "\n  to go on for more steps, set extend" : "");
-  }
+  const bool had_fewer_steps = has("steps", &nlohmann::json::is_number_unsigned) &&
+                               std::cmp_less(found["steps"].get<std::uint64_t>(), identity.options.steps);
+  if (extend && had_fewer_steps) expected.erase("steps");
+  if (extend && identity.options.warmup == -1) expected.erase("warmup");
+  std::string text = io::detail::differences(expected, found);
+  if (const auto config = file_.metadata().find(io::config_entry); of && config != file_.metadata().end())
+    text += io::detail::config_problems(config->second, *of, missing::fails);
+  if (!text.empty())
+    fail(file_.path(), ": is the checkpoint of another run:", text,
+         had_fewer_steps && !extend ? "\n  for more steps than it was planned for, set extend" : "");
   const auto step = found["step"].get<std::uint64_t>();
   if (std::cmp_greater(step, identity.options.steps)) fail(file_.path(), ": is of step ", step, " of ", identity.options.steps);
   state_.step = static_cast<index>(step);

@@ -252,7 +252,7 @@ class trainer {
     if (!is_there) return {};
     run_identity wanted = identity;
     if (options_.extend && default_warmup_) wanted.options.warmup = -1;  // whatever it is there
-    const checkpoint_file file(options_.checkpoint, wanted, options_.extend);
+    const checkpoint_file file(options_.checkpoint, io::config_of<Model>(), wanted, options_.extend);
     // All three are read into new memory first: a file that fits in one part but not in another changes nothing.
     owned<parameters> parts[] = {make<parameters>(), make<parameters>(), make<parameters>()};
     for (int n = 0; n < 3; ++n)
