@@ -17,33 +17,38 @@
 
 namespace fathom::io::detail {
 
-/// Makes a value of what nlohmann's parser finds, and notes keys that an object has twice. nlohmann's own way to see them, a
-/// callback, takes time quadratic in the size of the object around.
-class json_builder {
+/// What nlohmann's parser tells, one thing after the other. Its objects are not asked for (json::parse): with a callback, which
+/// is the way to see keys that are there twice, that takes time quadratic in the size of the object around.
+using json_events = nlohmann::json_sax<nlohmann::json>;
+
+/// Tells of a text of JSON, and says whether it is JSON.
+[[nodiscard]] inline bool read_json_text(std::string_view text, json_events& to) {
+  // The parser takes a zero byte for the end of the text, and so would not see what comes after it.
+  return text.find('\0') == text.npos && nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &to);
+}
+
+/// Makes a value of it.
+class json_builder final : public json_events {
  public:
   using json = nlohmann::json;
   json result = json(json::value_t::discarded);
-  std::string twice;  // a key that an object has twice; the last value counts
 
-  bool null() { return add(nullptr); }
-  bool boolean(bool value) { return add(value); }
-  bool number_integer(std::int64_t value) { return add(value); }
-  bool number_unsigned(std::uint64_t value) { return add(value); }
-  bool number_float(double value, const std::string&) { return add(value); }
-  bool string(std::string& value) { return add(std::move(value)); }
-  bool binary(json::binary_t&) { return false; }
-  bool start_object(std::size_t) { return open(json::value_t::object); }
-  bool start_array(std::size_t) { return open(json::value_t::array); }
-  bool end_object() { return close(); }
-  bool end_array() { return close(); }
-  bool key(std::string& name) {
-    if (too_deep_ > 0) return true;
-    const auto [entry, is_new] = open_.back()->get_ref<json::object_t&>().emplace(std::move(name), nullptr);
-    if (!is_new) twice = entry->first;
-    value_ = &entry->second;
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(std::int64_t value) override { return add(value); }
+  bool number_unsigned(std::uint64_t value) override { return add(value); }
+  bool number_float(double value, const std::string&) override { return add(value); }
+  bool string(std::string& value) override { return add(std::move(value)); }
+  bool binary(json::binary_t&) override { return false; }
+  bool start_object(std::size_t) override { return open(json::value_t::object); }
+  bool start_array(std::size_t) override { return open(json::value_t::array); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(std::string& name) override {
+    if (too_deep_ == 0) value_ = &open_.back()->get_ref<json::object_t&>()[std::move(name)];
     return true;
   }
-  bool parse_error(std::size_t, const std::string&, const json::exception&) { return false; }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
 
  private:
   static constexpr std::size_t deepest = 64;  // what is nested deeper is checked, and not kept: no file here has such
@@ -74,15 +79,10 @@ class json_builder {
   std::size_t too_deep_ = 0;
 };
 
-/// What a text of JSON says: discarded (is_discarded()) if it is not JSON. `twice`, when asked for, becomes a key that an
-/// object of it has twice.
-[[nodiscard]] inline nlohmann::json parse_json(std::string_view text, std::string* twice = nullptr) {
-  // The parser takes a zero byte for the end of the text, and so would not see what comes after it.
-  const nlohmann::json none(nlohmann::json::value_t::discarded);
-  if (text.find('\0') != text.npos) return none;
+/// What a text of JSON says: discarded (is_discarded()) if it is not JSON. Of a key that an object has twice, the last counts.
+[[nodiscard]] inline nlohmann::json parse_json(std::string_view text) {
   json_builder found;
-  if (!nlohmann::json::sax_parse(text.data(), text.data() + text.size(), &found)) return none;
-  if (twice) *twice = found.twice;
+  if (!read_json_text(text, found)) return nlohmann::json(nlohmann::json::value_t::discarded);
   return std::move(found.result);
 }
 

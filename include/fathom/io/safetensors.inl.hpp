@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -111,10 +113,113 @@ FATHOM_INLINE const stored_tensor& stored_tensors::at(std::string_view name) con
 
 namespace detail {
 
+/// A header, as it is written.
+class header_events final : public json_events {
+ public:
+  struct entry {
+    std::string name, type;
+    std::vector<std::uint64_t> shape, place;
+    bool has_type = false, has_shape = false, has_place = false, is_good = true;
+  };
+  std::vector<entry> entries;  // of tensors
+  std::vector<std::pair<std::string, std::string>> metadata;
+  bool is_object = false;
+  bool metadata_is_object = true;
+  std::optional<std::string> bad_metadata;  // a key of the metadata whose value is no string
+  std::optional<std::string> twice;         // a key that an object has twice
+
+  bool null() override {
+    if (depth_ == 1 && in_metadata_) return true;
+    return other();
+  }
+  bool boolean(bool) override { return other(); }
+  bool number_integer(std::int64_t) override { return other(); }
+  bool number_float(double, const std::string&) override { return other(); }
+  bool number_unsigned(std::uint64_t value) override {
+    if (depth_ != 3 || !numbers_) return other();
+    numbers_->push_back(value);
+    return true;
+  }
+  bool string(std::string& value) override {
+    if (depth_ == 2 && in_metadata_) {
+      metadata.emplace_back(key_, std::move(value));
+    } else if (depth_ == 2 && key_ == "dtype") {
+      entries.back().type = std::move(value);
+      entries.back().has_type = true;
+    } else {
+      return other();
+    }
+    return true;
+  }
+  bool binary(nlohmann::json::binary_t&) override { return false; }
+  bool start_object(std::size_t) override {
+    if (depth_ == 0)
+      is_object = true;
+    else if (depth_ > 1)
+      static_cast<void>(other());
+    if (++depth_ <= deepest && depth_ > 1) keys_.emplace_back();
+    return true;
+  }
+  bool end_object() override {
+    if (depth_ <= deepest && depth_ > 1) keys_.pop_back();
+    --depth_;
+    return true;
+  }
+  bool start_array(std::size_t) override {
+    if (depth_ == 0) depth_ = deepest;  // no header: nothing in it is looked at
+    if (depth_ == 2 && !in_metadata_ && key_ == "shape") {
+      numbers_ = &entries.back().shape;
+      entries.back().has_shape = true;
+    } else if (depth_ == 2 && !in_metadata_ && key_ == "data_offsets") {
+      numbers_ = &entries.back().place;
+      entries.back().has_place = true;
+    } else {
+      static_cast<void>(other());
+      numbers_ = nullptr;
+    }
+    ++depth_;
+    return true;
+  }
+  bool end_array() override {
+    --depth_;
+    numbers_ = nullptr;
+    return true;
+  }
+  bool key(std::string& name) override {
+    if (depth_ > 1 && depth_ <= deepest && !keys_.back().insert(name).second) twice = name;
+    if (depth_ == 1) {
+      in_metadata_ = name == "__metadata__";
+      entries.emplace_back().name = std::move(name);
+    } else if (depth_ == 2) {
+      key_ = std::move(name);
+    }
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+ private:
+  static constexpr int deepest = 64;  // keys of deeper objects may be there twice: nothing asks for them
+
+  /// A value that is not what its place is for; that is no harm where nobody looks.
+  bool other() {
+    if (depth_ == 1 && in_metadata_) metadata_is_object = false;
+    if (depth_ == 1 || (depth_ == 2 && !in_metadata_ && (key_ == "dtype" || key_ == "shape" || key_ == "data_offsets")) ||
+        (depth_ == 3 && numbers_))
+      entries.back().is_good = false;
+    if (depth_ == 2 && in_metadata_ && !bad_metadata) bad_metadata = key_;
+    return true;
+  }
+
+  int depth_ = 0;  // of what is open: 1, the header; 2, an entry; 3, its arrays
+  bool in_metadata_ = false;
+  std::string key_;                                // of an entry
+  std::vector<std::uint64_t>* numbers_ = nullptr;  // where those of the array go that is open
+  std::vector<std::set<std::string>> keys_;        // of the objects that are open, but for the header itself
+};
+
 /// What a header says, checked against a file.
 class header_reader {
  public:
-  using json = nlohmann::json;
   explicit header_reader(const input_file& file) : file_(file) {
     if (file.size() < 8) invalid("it has ", file.size(), " bytes; expected at least 8, the length of the header");
     std::uint64_t length = 0;
@@ -125,17 +230,28 @@ class header_reader {
               largest_header);
     }
     data_ = 8 + length;
-    header_.resize(static_cast<std::size_t>(length));
-    file.read(8, std::as_writable_bytes(std::span(header_)));
+    text_.resize(static_cast<std::size_t>(length));
+    file.read(8, std::as_writable_bytes(std::span(text_)));
   }
 
   void read(std::map<std::string, stored_tensor, std::less<>>& tensors, std::map<std::string, std::string, std::less<>>& metadata) {
-    const json header = parse();
-    for (const auto& [name, entry] : header.items())
-      if (name == "__metadata__")
-        read_metadata(entry, metadata);
-      else
-        tensors.emplace(name, tensor_of(name, entry));
+    header_events header;
+    if (!read_json_text(text_, header)) {
+      expect_header();
+      invalid("its header is not JSON");
+    }
+    if (!header.is_object) invalid("its header is not a JSON object");
+    using entry = header_events::entry;
+    std::sort(header.entries.begin(), header.entries.end(), [](const entry& a, const entry& b) { return a.name < b.name; });
+    const auto same = std::adjacent_find(header.entries.begin(), header.entries.end(),
+                                         [](const entry& a, const entry& b) { return a.name == b.name; });
+    if (same != header.entries.end()) header.twice = same->name;
+    if (header.twice) invalid("its header has \"", *header.twice, "\" twice");
+    if (!header.metadata_is_object) invalid("its __metadata__ is not a JSON object");
+    if (header.bad_metadata) invalid("its __metadata__ has an entry \"", *header.bad_metadata, "\" that is not a string");
+    metadata.insert(header.metadata.begin(), header.metadata.end());
+    for (const entry& e : header.entries)
+      if (e.name != "__metadata__") tensors.emplace_hint(tensors.end(), e.name, tensor_of(e));
     check_coverage(tensors);
   }
 
@@ -153,51 +269,18 @@ class header_reader {
     if (const std::string what = what_begins_with(beginning); !what.empty()) invalid("it is ", what);
   }
 
-  [[nodiscard]] json parse() const {
-    std::string twice;
-    auto header = parse_json(header_, &twice);
-    if (header.is_discarded()) {
-      expect_header();
-      invalid("its header is not JSON");
-    }
-    if (!header.is_object()) invalid("its header is not a JSON object");
-    if (!twice.empty()) invalid("its header has \"", twice, "\" twice");
-    return header;
-  }
-
-  void read_metadata(const json& entry, std::map<std::string, std::string, std::less<>>& metadata) const {
-    if (entry.is_null()) return;
-    if (!entry.is_object()) invalid("its __metadata__ is not a JSON object");
-    for (const auto& [key, value] : entry.items()) {
-      if (!value.is_string()) invalid("its __metadata__ has an entry \"", key, "\" that is not a string");
-      metadata[key] = value.template get_ref<const std::string&>();
-    }
-  }
-
-  /// A member of an entry, if it is an array of numbers such as sizes are.
-  [[nodiscard]] static const json* sizes(const json& entry, const char* key) {
-    const auto found = entry.find(key);
-    const bool is_good = found != entry.end() && found->is_array() &&
-                         std::all_of(found->begin(), found->end(), [](const json& n) { return n.is_number_unsigned(); });
-    return is_good ? &*found : nullptr;
-  }
-
-  [[nodiscard]] stored_tensor tensor_of(const std::string& name, const json& entry) const {
-    const json* const shape = entry.is_object() ? sizes(entry, "shape") : nullptr;
-    const json* const place = entry.is_object() ? sizes(entry, "data_offsets") : nullptr;
-    if (!shape || !place || place->size() != 2 || !entry.contains("dtype") || !entry["dtype"].is_string())
+  [[nodiscard]] stored_tensor tensor_of(const header_events::entry& entry) const {
+    const std::string& name = entry.name;
+    if (!entry.is_good || !entry.has_type || !entry.has_shape || entry.place.size() != 2)
       invalid("the entry of ", name, " is not of the form {\"dtype\": ..., \"shape\": [...], \"data_offsets\": [begin, end]}");
-    const auto& type = entry["dtype"].get_ref<const std::string&>();
-    const auto begin = (*place)[0].get<std::uint64_t>(), end = (*place)[1].get<std::uint64_t>();
-    const std::uint64_t data = file_.size() - data_;
+    const std::uint64_t begin = entry.place[0], end = entry.place[1], data = file_.size() - data_;
     if (begin > end || end > data) invalid(name, " is said to lie at ", begin, " to ", end, "; the file has ", data, " bytes of data");
-    stored_tensor tensor{type, {}, &file_, data_ + begin, data_ + end};
+    stored_tensor tensor{entry.type, {}, &file_, data_ + begin, data_ + end};
     // Of types that are not known, or of less than a byte, it is not checked how many bytes they take.
-    const std::size_t bytes = bytes_of_type(type);
+    const std::size_t bytes = bytes_of_type(entry.type);
     std::uint64_t needed = std::max<std::size_t>(bytes, 1);
     bool overflows = false, is_empty = false;
-    for (const auto& extent : *shape) {
-      const auto n = extent.get<std::uint64_t>();
+    for (const std::uint64_t n : entry.shape) {
       overflows |= n > static_cast<std::uint64_t>(PTRDIFF_MAX);
       is_empty |= n == 0;
       if (n != 0 && needed > static_cast<std::uint64_t>(PTRDIFF_MAX) / n)
@@ -207,8 +290,11 @@ class header_reader {
       tensor.shape.push_back(overflows ? 0 : static_cast<index>(n));
     }
     if (is_empty) needed = 0;
-    if (overflows || (bytes > 0 && needed != end - begin))
-      invalid(name, " has ", end - begin, " bytes, which do not make up ", type, " ", shape->dump());
+    if (overflows || (bytes > 0 && needed != end - begin)) {
+      std::string shape;
+      for (const std::uint64_t n : entry.shape) shape += join(shape.empty() ? "" : ",", n);
+      invalid(name, " has ", end - begin, " bytes, which do not make up ", entry.type, " [", shape, "]");
+    }
     return tensor;
   }
 
@@ -235,7 +321,7 @@ class header_reader {
 
   const input_file& file_;
   std::uint64_t data_ = 0;  // where it begins
-  std::string header_;
+  std::string text_;
 };
 
 }  // namespace detail
