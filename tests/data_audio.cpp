@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <numbers>
 #include <span>
@@ -399,7 +401,7 @@ TEST_CASE("sounds whose length was not known when they were written are read to 
   SECTION("W64") {
     const std::string w64 = written(SF_FORMAT_W64 | SF_FORMAT_PCM_16, 1, 8000, expected);
     const auto data = w64.find("data") + 16;
-    for (const std::uint64_t size : {std::uint64_t{0}, ~std::uint64_t{0}, std::uint64_t{24}})
+    for (const std::uint64_t size : {std::uint64_t{0}, ~std::uint64_t{0}, ~std::uint64_t{0} / 2, std::uint64_t{24}})
       for (const std::uint64_t riff : {std::uint64_t{0}, ~std::uint64_t{0}, std::uint64_t{w64.size()}})
         CHECK(check(with(with(w64, data, 8, size), 16, 8, riff)));
   }
@@ -432,6 +434,21 @@ TEST_CASE("sounds whose length was not known when they were written are read to 
       if (flac.size() - cut != 86)  // nothing at all is no less than what it announces
       CHECK(fails_with([&] { return read_audio(folder.write("a", pipe.substr(0, pipe.size() - cut))); }, "a: "));
   }
+}
+
+TEST_CASE("what other software writes to pipes is read", "[data]") {
+  samples expected;
+  for (int i = 0; i < 200; ++i) expected.push_back(static_cast<float>(i * 37 % 2000 - 1000) / 32768);
+  const std::filesystem::path folder = std::filesystem::path(FATHOM_GOLDEN) / "sound";
+  for (const char* name : {"ffmpeg_pipe.aiff", "ffmpeg_pipe.rf64", "ffmpeg_pipe.w64", "ffmpeg_pipe.wav", "flac_pipe.flac",
+                           "flac_pipe.oga", "sox_pipe.aiff", "sox_pipe.wav"}) {
+    INFO(name);
+    CHECK(read_audio(folder / name).samples == expected);
+    CHECK(read_audio(folder / name).rate == 8000);
+  }
+  // Frames of sound, and nothing that says how many: layer II, and layer III, less the delay of the decoder.
+  CHECK(read_audio(folder / "ffmpeg_pipe.mp2").samples.size() == 4 * 1152);
+  CHECK(read_audio(folder / "lame_pipe.mp3").samples.size() == 9 * 576 - 529);
 }
 
 TEST_CASE("a sound that is cut short is an error, wherever it is cut", "[data]") {
@@ -508,6 +525,15 @@ TEST_CASE("several sounds in one file are all read, or an error", "[data]") {
     // The second one cut short.
     CHECK(fails_with([&] { return read((a + b).substr(0, a.size() + b.size() * 2 / 3)); }, "a: "));
   }
+  SECTION("FLAC in Ogg, too, which libsndfile does not read") {
+    std::ifstream file(std::filesystem::path(FATHOM_GOLDEN) / "sound/flac_pipe.oga", std::ios::binary);
+    const std::string a{std::istreambuf_iterator<char>(file), {}}, b = written(vorbis, 1, 8000, one);
+    const auto first = read(a).samples, second = read(b).samples;
+    CHECK(first.size() == 200);
+    CHECK((read(a + b + a).samples == joined(joined(first, second), first)));
+    for (std::size_t length = 4; length < a.size(); ++length)
+      CHECK(fails_with([&] { return read(a.substr(0, length)); }, "a: is cut short"));
+  }
   SECTION("with other rates, channels and codecs") {
     const std::string a = written(vorbis, 1, 16000, one), b = written(vorbis, 2, 8000, sine(440, 16000, 8000)),
                       c = written(opus, 1, 48000, sine(440, 48000, 24000));
@@ -541,6 +567,10 @@ TEST_CASE("several sounds in one file are all read, or an error", "[data]") {
       const std::string a = written(format, 1, 16000, one);
       CHECK(fails_with([&] { return read(a + a); }, "goes on with another file at byte " + std::to_string(a.size())));
     }
+    // Of unknown length, too.
+    const std::string pipe = wav(1, 1, 8000, 16, 0xffffffff, std::string(64, '\1'));
+    CHECK(fails_with([&] { return read(pipe + pipe); }, "goes on with another file at byte 108"));
+    CHECK(read(pipe + "RIFF").samples.size() == 34);
   }
 }
 

@@ -199,7 +199,7 @@ TEST_CASE("a folder of codec arrays is split by file", "[data]") {
   std::set<std::string> reasons;
   for (const auto& [file, reason] : rest.skipped()) reasons.insert(file.filename().string() + ": " + reason.substr(0, 20));
   CHECK(reasons == std::set<std::string>{"readme.txt: is of another kind, ", "cut.npy: is not a valid .npy ",
-                                         "large.npy: token 20 at positio", "turned.npy: has the shape [3, 2]"});
+                                         "large.npy: token 20 at position", "turned.npy: has the shape [3, 2]"});
 
   const auto path = folder.write("one.npy", npy("(2, 10)", std::vector<std::uint16_t>(20, 7)));
   const auto one = fathom::data::codec_tokens(path, books);

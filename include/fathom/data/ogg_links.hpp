@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fathom/core/error.hpp"
@@ -49,19 +50,28 @@ namespace fathom::data::detail {
 }
 
 /// The links of a chain, one after the other. A link is a group of streams that begin together, only one of which may be
-/// sound. Fails when a page is damaged, and when a stream of sound has no last page.
+/// sound. One of FLAC, which libsndfile 1.2 does not read, becomes a FLAC file. Fails when a page is damaged, and when a
+/// stream of sound has no last page.
 [[nodiscard]] inline std::vector<sound_part> ogg_links(const sound_bytes& bytes, const std::string& name) {
   using namespace std::string_view_literals;
   enum : unsigned { first_page = 2, last_page = 4 };  // bits of a page's flags
+  struct sound_stream {
+    bool has_ended = false;
+    bool is_flac = false;
+  };
   std::vector<sound_part> links;
-  std::map<std::uint64_t, bool> sounds;  // of the link: the numbers of its streams, and whether they have ended
-  const auto ended = [&] { return std::all_of(sounds.begin(), sounds.end(), [](auto& s) { return s.second; }); };
+  std::map<std::uint64_t, sound_stream> sounds;  // of the link, by their numbers
+  std::vector<std::byte> flac;                   // of the link: what is in the pages
+  const auto ended = [&] { return std::all_of(sounds.begin(), sounds.end(), [](auto& s) { return s.second.has_ended; }); };
   std::size_t begin = 0, at = 0;
   const auto end_link = [&] {
     if (sounds.size() > 1) fail(name, ": has ", sounds.size(), " streams of sound at the same time; expected one");
     if (!ended())
       fail(name, ": is cut short: at byte ", at, " a stream ends without a page that is marked as its last one");
-    links.emplace_back(bytes.span().subspan(begin, at - begin));
+    if (flac.empty())
+      links.emplace_back(bytes.span().subspan(begin, at - begin));
+    else
+      links.emplace_back(std::exchange(flac, {}));
     begin = at;
     sounds.clear();
   };
@@ -74,16 +84,26 @@ namespace fathom::data::detail {
       fail(name, ": is cut short or damaged at byte ", at, ": expected an Ogg page, whole and as its checksum says");
     }
     const auto flags = static_cast<unsigned>(bytes.number(at + 5, 1, false));
-    const std::uint64_t stream = bytes.number(at + 14, 4, false);
+    const std::uint64_t number = bytes.number(at + 14, 4, false);
     const bool is_first = (flags & first_page) != 0;
     if (is_first && !in_headers) end_link();
     in_headers = is_first;
-    const std::size_t body = at + 27 + static_cast<std::size_t>(bytes.number(at + 26, 1, false));
-    constexpr std::string_view codecs[] = {"\x01vorbis", "OpusHead", "\x7f" "FLAC", "fLaC", "Speex   "};
-    if (is_first && std::any_of(std::begin(codecs), std::end(codecs), [&](auto& id) { return bytes.is_at(body, id); }))
-      sounds.emplace(stream, false);
-    if (const auto sound = sounds.find(stream); sound != sounds.end()) sound->second |= (flags & last_page) != 0;
-    at += length;
+
+    std::size_t body = at + 27 + static_cast<std::size_t>(bytes.number(at + 26, 1, false));
+    const std::size_t end = at + length;
+    if (is_first && bytes.is_at(body, "\x7f" "FLAC")) {
+      sounds[number].is_flac = true;
+      body = std::min(body + 9, end);  // after a version and a number of packets, what a FLAC file begins with
+    } else if (is_first && (bytes.is_at(body, "\x01vorbis") || bytes.is_at(body, "OpusHead") ||
+                            bytes.is_at(body, "Speex   "))) {
+      sounds.try_emplace(number);
+    }
+    if (const auto sound = sounds.find(number); sound != sounds.end()) {
+      sound->second.has_ended |= (flags & last_page) != 0;
+      const auto page = bytes.span().subspan(body, end - body);
+      if (sound->second.is_flac) flac.insert(flac.end(), page.begin(), page.end());
+    }
+    at = end;
   }
   end_link();
   return links;

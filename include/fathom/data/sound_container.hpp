@@ -212,16 +212,17 @@ class sound_container {
     }
     return false;
   }
-  /// Whether a size is one of those that programs write who do not know it: all ones (ffmpeg), or nearly as much as 31 or
-  /// 32 bits hold (sox 0x7ffff000 in whole frames, arecord 0x80000000, others 0x7fffffff less a header), or, in AIFF,
-  /// 0x7f000000 in whole frames (sox).
+  /// Whether a size is one of those that programs write who do not know it: all ones, of 31, 32, 63 or 64 bits, or nearly
+  /// that much (ffmpeg; sox 0x7ffff000 in whole frames, arecord 0x80000000, others 0x7fffffff less a header), or, in
+  /// AIFF, 0x7f000000 in whole frames (sox).
   [[nodiscard]] static bool is_placeholder(std::uint64_t size, std::size_t field_bytes) {
-    if (field_bytes == 8) return size >= std::numeric_limits<std::uint64_t>::max() - 64;
-    constexpr std::uint64_t near = 1 << 16;
-    return std::any_of(std::begin(placeholders), std::end(placeholders),
-                       [&](std::uint64_t typical) { return size + near >= typical && size <= typical + near; });
+    constexpr std::uint64_t near = 1 << 16, all = std::numeric_limits<std::uint64_t>::max();
+    const auto is_near = [&](std::uint64_t typical) {
+      return size > typical ? size - typical <= near : typical - size <= near;
+    };
+    if (field_bytes == 8) return is_near(all) || is_near(all / 2);
+    return is_near(0xffffffff) || is_near(0x80000000) || is_near(0x7f000000);
   }
-  static constexpr std::uint64_t placeholders[] = {0x7f000000, 0x80000000, 0xffffffff};
 
   /// Fails when the samples are not all there; where their number is not known, puts down how many there are.
   void settle(const extent& samples) {
@@ -233,6 +234,11 @@ class sound_container {
       fail(name_, ": does not say how long it is, and has ", there,
            " bytes of samples; expected no more than 4294967295, which is what its header can say");
     part_.put(samples.field, samples.field_bytes, samples.big_endian, there + samples.extra);
+    // Several such files, one after the other: the same beginning, but for sizes.
+    const auto begin = bytes_.text(0, 4), more = bytes_.text(8, 8);
+    for (auto at = bytes_.text().find(begin, samples.begin); at != std::string_view::npos;
+         at = bytes_.text().find(begin, at + 1))
+      if (bytes_.is_at(at + 8, more)) refuse_second(at);
   }
   /// Fails when, after a chunk and whatever others follow it, a container begins again.
   void refuse_second(const chunk_form& form, chunk c) const {

@@ -265,11 +265,13 @@ struct npy_integer {
       std::size_t bytes;
     };
     constexpr std::size_t long_word = sizeof(long), pointer = sizeof(std::ptrdiff_t);
-    constexpr name names[] = {{"i1", "u1", 1},         {"b", "B", 1},          {"int8", "uint8", 1},
-                              {"i2", "u2", 2},         {"h", "H", 2},          {"int16", "uint16", 2},
-                              {"i4", "u4", 4},         {"i", "I", 4},          {"int32", "uint32", 4},
-                              {"i8", "u8", 8},         {"q", "Q", 8},          {"int64", "uint64", 8},
-                              {"l", "L", long_word},   {"p", "P", pointer},    {"int", "uint", long_word}};
+    constexpr name names[] = {
+        {"i1", "u1", 1},           {"b", "B", 1},           {"int8", "uint8", 1},         {"byte", "ubyte", 1},
+        {"i2", "u2", 2},           {"h", "H", 2},           {"int16", "uint16", 2},       {"short", "ushort", 2},
+        {"i4", "u4", 4},           {"i", "I", 4},           {"int32", "uint32", 4},       {"intc", "uintc", 4},
+        {"i8", "u8", 8},           {"q", "Q", 8},           {"int64", "uint64", 8},       {"longlong", "ulonglong", 8},
+        {"l", "L", long_word},     {"p", "P", pointer},     {"long", "ulong", long_word}, {"int", "uint", long_word},
+        {"n", "N", pointer},       {"intp", "uintp", pointer}};
     if (type.starts_with('<') || type.starts_with('>') || type.starts_with('=') || type.starts_with('|')) {
       big_endian = type.front() == '>';
       type.remove_prefix(1);
