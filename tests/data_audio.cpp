@@ -293,8 +293,16 @@ TEST_CASE("a damaged sound file is refused or read within its bounds", "[data]")
   for (const auto& [name, format] : {std::pair{"a.wav", SF_FORMAT_WAV | SF_FORMAT_PCM_16},
                                      {"b.wav", SF_FORMAT_WAV | SF_FORMAT_FLOAT},
                                      {"c.wav", SF_FORMAT_WAV | SF_FORMAT_MS_ADPCM},
+                                     {"a.rf64", SF_FORMAT_RF64 | SF_FORMAT_PCM_16},
+                                     {"a.w64", SF_FORMAT_W64 | SF_FORMAT_PCM_16},
+                                     {"a.aiff", SF_FORMAT_AIFF | SF_FORMAT_PCM_16},
+                                     {"a.caf", SF_FORMAT_CAF | SF_FORMAT_PCM_16},
+                                     {"a.au", SF_FORMAT_AU | SF_FORMAT_PCM_16},
+                                     {"a.sph", SF_FORMAT_NIST | SF_FORMAT_PCM_16},
+                                     {"a.voc", SF_FORMAT_VOC | SF_FORMAT_PCM_16},
                                      {"a.flac", SF_FORMAT_FLAC | SF_FORMAT_PCM_16},
-                                     {"a.ogg", SF_FORMAT_OGG | SF_FORMAT_VORBIS}}) {
+                                     {"a.ogg", SF_FORMAT_OGG | SF_FORMAT_VORBIS},
+                                     {"a.mp3", SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III}}) {
     INFO(name);
     write(folder.path() / name, format, 1, 8000, s);
     const std::string whole = folder.read(name);
@@ -314,7 +322,7 @@ TEST_CASE("a damaged sound file is refused or read within its bounds", "[data]")
     };
     for (std::size_t length = 0; length < whole.size(); length += length < 256 ? 1 : whole.size() / 64)
       attempt(whole.substr(0, length));
-    for (int i = 0; i < 400; ++i) {
+    for (int i = 0; i < 200; ++i) {
       std::string damaged = whole;
       const fathom::index reach = i % 2 == 0 ? 128 : std::ssize(whole);  // headers above all
       for (fathom::index n = 1 + numbers.below(3); n > 0; --n)
@@ -322,8 +330,8 @@ TEST_CASE("a damaged sound file is refused or read within its bounds", "[data]")
             static_cast<char>(numbers.below(4) == 0 ? 255 : numbers.below(256));
       attempt(damaged);
     }
-    CHECK(read > 0);
-    CHECK(refused > 40);
+    CHECK((read > 0 || name == std::string("a.ogg")));  // whose pages have checksums
+    CHECK(refused > 30);
   }
 }
 
@@ -345,15 +353,28 @@ TEST_CASE("sounds whose length was not known when they were written are read to 
 
   SECTION("WAV") {
     // RIFF's size, data's. All ones: ffmpeg; 0x7ffff000: sox; 0x80000000: arecord; and others.
-    for (const auto& [whole, data] : std::vector<std::pair<std::uint32_t, std::uint32_t>>{
-             {ones, ones}, {0, 0}, {ones, 0}, {0, ones}, {ones, 2000}, {0, 2000}, {2036, ones}, {2036, 0}, {36, 0}, {35, ones},
-             {8, 0}, {0x7ffff024, 0x7ffff000}, {0x80000024, 0x80000000}, {0x7fffffff, 0x7fffffdb}, {ones, ones - 36},
-             {0x7fffff24, 0x7fffff00}}) {
+    for (const auto& [whole, data] : std::vector<std::pair<std::uint32_t, std::uint32_t>>{{ones, ones},
+                                                                                          {0, 0},
+                                                                                          {ones, 0},
+                                                                                          {0, ones},
+                                                                                          {ones, 2000},
+                                                                                          {0, 2000},
+                                                                                          {2036, ones},
+                                                                                          {2036, 0},
+                                                                                          {36, 0},
+                                                                                          {35, ones},
+                                                                                          {8, 0},
+                                                                                          {0x7ffff024, 0x7ffff000},
+                                                                                          {0x80000024, 0x80000000},
+                                                                                          {0x7fffffff, 0x7fffffdb},
+                                                                                          {ones, ones - 36},
+                                                                                          {0x7fffff24, 0x7fffff00}}) {
       INFO("RIFF " << whole << ", data " << data);
       const std::string header = with(with(plain, 4, 4, whole), 40, 4, data);
       CHECK(check(header));
       // The same with chunks before the samples, as ffmpeg and others write them.
-      const std::string list("LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0", 34), fact("fact\4\0\0\0\xff\xff\xff\xff", 12);
+      const std::string list("LIST\x1a\0\0\0INFOISFT\x0e\0\0\0Lavf59.27.100\0", 34),
+          fact("fact\4\0\0\0\xff\xff\xff\xff", 12);
       const bool is_known = whole == 2036;
       CHECK(check(with(header.substr(0, 36) + list + header.substr(36), 4, 4, is_known ? 2070 : whole)));
       CHECK(check(with(header.substr(0, 36) + fact + header.substr(36), 4, 4, is_known ? 2048 : whole)));
@@ -394,7 +415,8 @@ TEST_CASE("sounds whose length was not known when they were written are read to 
       CHECK(check(with(whole, data, 4, 2000)));
       for (const std::uint64_t size : {std::uint64_t{0}, all})
         for (const std::uint32_t narrow : {0u, ones})
-          CHECK(check(with(with(with(with(whole, sizes, 8, size), sizes + 8, 8, size), sizes + 16, 8, size), data, 4, narrow)));
+          CHECK(check(
+              with(with(with(with(whole, sizes, 8, size), sizes + 8, 8, size), sizes + 16, 8, size), data, 4, narrow)));
       CHECK(check(with_text(whole, sizes - 8, "JUNK")));  // no ds64 at all
     }
   }
@@ -432,7 +454,7 @@ TEST_CASE("sounds whose length was not known when they were written are read to 
     CHECK(check(pipe));
     for (std::size_t cut = 1; cut < flac.size() - 42; cut += 3)
       if (flac.size() - cut != 86)  // nothing at all is no less than what it announces
-      CHECK(fails_with([&] { return read_audio(folder.write("a", pipe.substr(0, pipe.size() - cut))); }, "a: "));
+        CHECK(fails_with([&] { return read_audio(folder.write("a", pipe.substr(0, pipe.size() - cut))); }, "a: "));
   }
 }
 
@@ -440,8 +462,8 @@ TEST_CASE("what other software writes to pipes is read", "[data]") {
   samples expected;
   for (int i = 0; i < 200; ++i) expected.push_back(static_cast<float>(i * 37 % 2000 - 1000) / 32768);
   const std::filesystem::path folder = std::filesystem::path(FATHOM_GOLDEN) / "sound";
-  for (const char* name : {"ffmpeg_pipe.aiff", "ffmpeg_pipe.rf64", "ffmpeg_pipe.w64", "ffmpeg_pipe.wav", "flac_pipe.flac",
-                           "flac_pipe.oga", "sox_pipe.aiff", "sox_pipe.wav"}) {
+  for (const char* name : {"ffmpeg_pipe.aiff", "ffmpeg_pipe.rf64", "ffmpeg_pipe.w64", "ffmpeg_pipe.wav",
+                           "flac_pipe.flac", "flac_pipe.oga", "sox_pipe.aiff", "sox_pipe.wav"}) {
     INFO(name);
     CHECK(read_audio(folder / name).samples == expected);
     CHECK(read_audio(folder / name).rate == 8000);
@@ -499,20 +521,24 @@ TEST_CASE("a sound that is cut short is an error, wherever it is cut", "[data]")
   const auto path = folder.write("a.wav", wav(1, 1, 8000, 16, 64, std::string(60, '\0')));
   CHECK(fails_with([&] { return read_audio(path); }, path.string(), "announces 64 bytes of samples, and 60 follow"));
   // Of unknown length, but RIFF's size says that something is missing.
-  CHECK(fails_with([&] { return read_audio(folder.write("b.wav", with(wav(1, 1, 8000, 16, 64, std::string(60, '\0')), 40, 4, 0))); },
-                   "announces 108 bytes, and has 104"));
+  CHECK(fails_with(
+      [&] { return read_audio(folder.write("b.wav", with(wav(1, 1, 8000, 16, 64, std::string(60, '\0')), 40, 4, 0))); },
+      "announces 108 bytes, and has 104"));
 }
 
 TEST_CASE("several sounds in one file are all read, or an error", "[data]") {
   const temporary_folder folder;
   const samples one = sine(440, 16000, 8000), two = sine(1000, 16000, 9000);
-  const auto read = [&](const std::string& contents, int rate = 0) { return read_audio(folder.write("a", contents), rate); };
+  const auto read = [&](const std::string& contents, int rate = 0) {
+    return read_audio(folder.write("a", contents), rate);
+  };
   const auto joined = [](samples a, const samples& b) {
     a.insert(a.end(), b.begin(), b.end());
     return a;
   };
   constexpr int vorbis = SF_FORMAT_OGG | SF_FORMAT_VORBIS, opus = SF_FORMAT_OGG | SF_FORMAT_OPUS;
-  for (const int format : {vorbis, opus, SF_FORMAT_FLAC | SF_FORMAT_PCM_16, SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III}) {
+  for (const int format :
+       {vorbis, opus, SF_FORMAT_FLAC | SF_FORMAT_PCM_16, SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III}) {
     INFO("format " << std::hex << format);
     const std::string a = written(format, 1, 16000, one), b = written(format, 1, 16000, two);
     const auto first = read(a), second = read(b);
@@ -559,10 +585,21 @@ TEST_CASE("several sounds in one file are all read, or an error", "[data]") {
     CHECK(bare.size() >= once.size() - 529);  // the decoder's delay, which it takes off
     CHECK((read(mp3 + mp3.substr(next)).samples == joined(once, bare)));
   }
+  SECTION("MP3 in WAV") {
+    const std::string mp3 = written(SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III, 1, 16000, one);
+    const auto once = read(mp3).samples;
+    for (const std::uint32_t size : {static_cast<std::uint32_t>(mp3.size()), 0xffffffffu, 0u})
+      CHECK((read(with(wav(0x55, 1, 16000, 0, size, mp3), 4, 4, 0xffffffff)).samples == once));
+    CHECK(fails_with([&] { return read(wav(0x55, 1, 16000, 0, static_cast<std::uint32_t>(mp3.size() + 1), mp3)); },
+                     "is cut short"));
+    CHECK((read(wav(0x50, 1, 16000, 0, static_cast<std::uint32_t>(2 * mp3.size()), mp3 + mp3)).samples ==
+           joined(once, once)));
+  }
   SECTION("other containers") {
-    for (const int format : {SF_FORMAT_WAV | SF_FORMAT_PCM_16, SF_FORMAT_RF64 | SF_FORMAT_PCM_16, SF_FORMAT_W64 | SF_FORMAT_PCM_16,
-                             SF_FORMAT_AIFF | SF_FORMAT_PCM_16, SF_FORMAT_CAF | SF_FORMAT_PCM_16, SF_FORMAT_AU | SF_FORMAT_PCM_16,
-                             SF_FORMAT_NIST | SF_FORMAT_PCM_16, SF_FORMAT_VOC | SF_FORMAT_PCM_16}) {
+    for (const int format :
+         {SF_FORMAT_WAV | SF_FORMAT_PCM_16, SF_FORMAT_RF64 | SF_FORMAT_PCM_16, SF_FORMAT_W64 | SF_FORMAT_PCM_16,
+          SF_FORMAT_AIFF | SF_FORMAT_PCM_16, SF_FORMAT_CAF | SF_FORMAT_PCM_16, SF_FORMAT_AU | SF_FORMAT_PCM_16,
+          SF_FORMAT_NIST | SF_FORMAT_PCM_16, SF_FORMAT_VOC | SF_FORMAT_PCM_16}) {
       INFO("format " << std::hex << format);
       const std::string a = written(format, 1, 16000, one);
       CHECK(fails_with([&] { return read(a + a); }, "goes on with another file at byte " + std::to_string(a.size())));
@@ -593,7 +630,8 @@ TEST_CASE("damaged Ogg pages are an error", "[data]") {
     CHECK(fails_with([&] { return read(bad); }, "a.ogg: is cut short or damaged at byte"));
   }
   const std::string open_end = with_checksum(with_text(page(last), 5, std::string(1, '\0')));
-  CHECK(fails_with([&] { return read(ogg.substr(0, pages[last]) + open_end); }, "without a page that is marked as its last one"));
+  CHECK(fails_with([&] { return read(ogg.substr(0, pages[last]) + open_end); },
+                   "without a page that is marked as its last one"));
   CHECK(fails_with([&] { return read(ogg.substr(0, pages[last])); }, "a.ogg: is cut short: at byte"));
   CHECK(fails_with([&] { return read(ogg.substr(0, pages[last]) + open_end + ogg); }, "is cut short: at byte"));
   CHECK((read(ogg + "TAG and what else taggers write") == whole));

@@ -227,12 +227,14 @@ TEST_CASE("windows of nobody's tokens do not compile, and sizes that no memory h
   CHECK(takes(std::type_identity<tokens&>()));
   CHECK(takes(std::type_identity<const tokens&>()));
   CHECK(takes(std::type_identity<const std::array<token, 20>&>()));
-  CHECK(takes(std::type_identity<const token (&)[20]>()));
+  CHECK(takes(std::type_identity<const token(&)[20]>()));
   CHECK(takes(std::type_identity<std::span<token>>()));
   CHECK(takes(std::type_identity<std::span<const token>>()));
   CHECK(takes(std::type_identity<const std::span<const token>&>()));
   // Nor do iterators of batches that are gone.
-  const auto has_begin = []<class T>(std::type_identity<T>) { return requires { std::declval<T>().begin(); }; };
+  const auto has_begin = []<class T>(std::type_identity<T>) {
+    return requires { std::declval<T>().begin(); };
+  };
   CHECK(has_begin(std::type_identity<windows&>()));
   CHECK(has_begin(std::type_identity<consecutive&>()));
   CHECK_FALSE(has_begin(std::type_identity<windows>()));

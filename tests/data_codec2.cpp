@@ -369,8 +369,10 @@ TEST_CASE("speech reads a folder of recordings, and splits it by file", "[data]"
   const auto rest = fathom::data::speech(folder.path(), {.validation = 0}, {.skip_damaged = true});
   CHECK(rest.all().size() == corpus.all().size() - expected[0].size() + other.all().size());
   std::set<std::string> left_out;
-  for (const auto& [file, reason] : rest.skipped()) left_out.insert(file.filename().string() + " " + reason.substr(0, 18));
-  CHECK(left_out == std::set<std::string>{".hidden.wav is hidden", "10.lab is of another kind", "99.flac cannot be read as "});
+  for (const auto& [file, reason] : rest.skipped())
+    left_out.insert(file.filename().string() + " " + reason.substr(0, 18));
+  CHECK(left_out ==
+        std::set<std::string>{".hidden.wav is hidden", "10.lab is of another kind", "99.flac cannot be read as "});
   std::filesystem::remove(broken);
   // Sound in other files is read, too.
   for (const auto& [name, format] : {std::pair{"2/a.mp3", SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III},

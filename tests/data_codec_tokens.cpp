@@ -197,7 +197,8 @@ TEST_CASE("a folder of codec arrays is split by file", "[data]") {
   const auto rest = fathom::data::codec_tokens(folder.path(), books, {.validation = 0}, {.skip_damaged = true});
   CHECK(rest.all().size() == 20 * 6);
   std::set<std::string> reasons;
-  for (const auto& [file, reason] : rest.skipped()) reasons.insert(file.filename().string() + ": " + reason.substr(0, 20));
+  for (const auto& [file, reason] : rest.skipped())
+    reasons.insert(file.filename().string() + ": " + reason.substr(0, 20));
   CHECK(reasons == std::set<std::string>{"readme.txt: is of another kind, ", "cut.npy: is not a valid .npy ",
                                          "large.npy: token 20 at position", "turned.npy: has the shape [3, 2]"});
 

@@ -181,25 +181,44 @@ TEST_CASE("MIDI files that other software reads, too", "[midi]") {
   const std::string plain = file({on + off});
   REQUIRE(tones(plain) == expected);
   SECTION("running status goes on after events that are for no channel") {
-    CHECK(tones(file({on + "\0\xff\x01\0"s "\x0a\x3c\0"s})) == expected);
-    CHECK(tones(file({on + "\0\xf0\x02\x01\xf7"s "\x0a\x3c\0"s})) == expected);
-    CHECK(tones(file({on + "\0\xf8"s "\x0a\x3c\0"s})) == expected);
+    CHECK(tones(file({on + "\0\xff\x01\0"s
+                           "\x0a\x3c\0"s})) == expected);
+    CHECK(tones(file({on + "\0\xf0\x02\x01\xf7"s
+                           "\x0a\x3c\0"s})) == expected);
+    CHECK(tones(file({on + "\0\xf8"s
+                           "\x0a\x3c\0"s})) == expected);
   }
   SECTION("messages to the system") {
-    CHECK(tones(file({on + "\0\xf1\x10"s "\0\xf2\x10\x20"s "\0\xf3\x05"s "\0\xf6"s "\0\xf8"s "\0\xfa"s "\0\xfb"s
-                      "\0\xfc"s "\0\xfe"s + off})) == expected);
+    CHECK(tones(file({on +
+                      "\0\xf1\x10"s
+                      "\0\xf2\x10\x20"s
+                      "\0\xf3\x05"s
+                      "\0\xf6"s
+                      "\0\xf8"s
+                      "\0\xfa"s
+                      "\0\xfb"s
+                      "\0\xfc"s
+                      "\0\xfe"s +
+                      off})) == expected);
   }
   SECTION("a header that is longer than it need be, bytes after a track's end, chunks and bytes after the last track") {
     const std::string track = chunk("MTrk", on + off + end_of_track + "\0\x90\x3c");
-    CHECK(tones(chunk("MThd", "\0\1\0\1\1\xf4" "more"s) + chunk("LyrC", "la") + track + chunk("XFKM", "x") + "?") == expected);
-    CHECK(tones(header(1, 1, 500) + track + chunk("MTrk", "\0\x90\x40\x40"s + end_of_track)) == expected);  // one track more
+    CHECK(tones(chunk("MThd",
+                      "\0\1\0\1\1\xf4"
+                      "more"s) +
+                chunk("LyrC", "la") + track + chunk("XFKM", "x") + "?") == expected);
+    CHECK(tones(header(1, 1, 500) + track + chunk("MTrk", "\0\x90\x40\x40"s + end_of_track)) ==
+          expected);  // one track more
   }
   SECTION("a tempo that is longer than it need be, numbers that begin with zeros") {
     CHECK(tones(file({"\0\xff\x51\x05\x07\xa1\x20\0\0"s + on + off})) == expected);
     CHECK(tones(file({on + "\x80\x80\x80\x80"s + off})) == expected);
   }
   SECTION("wrapped up in RIFF") {
-    const auto little = [](std::size_t value) { const auto b = big_endian(value, 4); return std::string(b.rbegin(), b.rend()); };
+    const auto little = [](std::size_t value) {
+      const auto b = big_endian(value, 4);
+      return std::string(b.rbegin(), b.rend());
+    };
     const auto riff_chunk = [&](const std::string& tag, const std::string& data) {
       return tag + little(data.size()) + data + std::string(data.size() % 2, '\0');
     };
@@ -217,7 +236,8 @@ TEST_CASE("MIDI files that other software reads, too", "[midi]") {
     CHECK(fails(rmid(riff_chunk("data", "not music at all")), "byte 20: expected a MIDI file"));
     CHECK(fails(rmid(riff_chunk("data", "")), "byte 20: expected a MIDI file"));
     CHECK(fails(rmid(riff_chunk("data", header(3, 1, 96))), "byte 28: format 3"));
-    CHECK(fails(rmid(riff_chunk("data", plain.substr(0, 30)) + riff_chunk("more", plain)), "byte 34: a chunk of 12 bytes"));
+    CHECK(fails(rmid(riff_chunk("data", plain.substr(0, 30)) + riff_chunk("more", plain)),
+                "byte 34: a chunk of 12 bytes"));
   }
   SECTION("after a MacBinary header") {
     std::string mac(128, '\0');
@@ -226,7 +246,8 @@ TEST_CASE("MIDI files that other software reads, too", "[midi]") {
     mac.replace(83, 4, big_endian(plain.size(), 4));
     CHECK(tones(mac + plain) == expected);
     CHECK(tones(mac + plain + std::string(90, '\0')) == expected);
-    CHECK(fails_with([&] { return read(mac + plain.substr(0, plain.size() - 1)); }, "x.mid: byte 83: a file of 34 bytes, where 33 follow"));
+    CHECK(fails_with([&] { return read(mac + plain.substr(0, plain.size() - 1)); },
+                     "x.mid: byte 83: a file of 34 bytes, where 33 follow"));
   }
 }
 

@@ -168,7 +168,8 @@ TEST_CASE("folders of MIDI files", "[music]") {
   CHECK(fails_with([&] { return music(folder.path() / "f.mid"); }, "f.mid: has no notes"));
   CHECK(fails_with([&] { return music(folder.path() / "none"); }, "none", "No such file"));
   folder.write("texts/a.txt", "a");
-  CHECK(fails_with([&] { return music(folder.path() / "texts"); }, "texts: has no files whose names end in .mid, .midi"));
+  CHECK(
+      fails_with([&] { return music(folder.path() / "texts"); }, "texts: has no files whose names end in .mid, .midi"));
   CHECK(fails_with(
       [&] {
         return music(std::vector<path>{folder.path() / "b/b.MIDI", folder.path() / "d.mid"});

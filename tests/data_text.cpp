@@ -1,5 +1,5 @@
-// Corpora: how they are split, and text files as bytes and as the 27 symbols of text8; what folders have in them that is
-// not a text.
+// Corpora: how they are split, and text files as bytes and as the 27 symbols of text8; what folders have in them that
+// is not a text.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -348,8 +348,8 @@ TEST_CASE("linked files and folders are read, each once", "[data]") {
   };
   link(elsewhere.path() / "far", "linked");
   link(outside, "f");
-  link("a.txt", "0 the same");        // comes first by its name, but a.txt is where the file lies
-  link("..", "b/loop");               // the folder itself
+  link("a.txt", "0 the same");  // comes first by its name, but a.txt is where the file lies
+  link("..", "b/loop");         // the folder itself
   link(".", "b/c/self");
   link(elsewhere.path() / "far/deep", "b/deep again");
   link("linked/deep", "c again");
@@ -477,6 +477,7 @@ TEST_CASE("text in UTF-16 and UTF-32 is an error that says so", "[data]") {
   // Cut within a character; within a surrogate pair; nothing but the mark; long; not ASCII: Greek, and an emoji.
   CHECK(refused(le + encoded(hello, 2, false) + "x", "UTF-16LE"));
   CHECK(refused(le + encoded("hi", 2, false) + "\x3d\xd8", "UTF-16LE"));
+  CHECK(refused(le + encoded("a\0line\1of\x1bcontrols, as some programs write them"s, 2, false), "UTF-16LE"));
   CHECK(refused(le, "UTF-16LE"));
   CHECK(refused(be, "UTF-16BE"));
   CHECK(refused(be + encoded(std::string(200'000, 'x'), 2, true), "UTF-16BE"));
@@ -495,13 +496,13 @@ TEST_CASE("text in UTF-16 and UTF-32 is an error that says so", "[data]") {
     std::string up(down.rbegin(), down.rend());
     CHECK(same(up));
     CHECK(same("\xfe\xff" + up));
-    CHECK(same(std::string("\xff\xfe\0\0\x01\0\0\0", 8)));     // numbers of 32 bits, 65279 the first of them
-    CHECK(same(std::string("\0a\0b\0c", 6)));                      // too short to tell
+    CHECK(same(std::string("\xff\xfe\0\0\x01\0\0\0", 8)));  // numbers of 32 bits, 65279 the first of them
+    CHECK(same(std::string("\0a\0b\0c", 6)));               // too short to tell
     CHECK(same(std::string(64, '\0')));
     CHECK(same("na\xefve caf\xe9, in Latin-1"));
     CHECK(same("a\0b with NUL"s));
     CHECK(same("line\r\nline\r\n"));
-    CHECK(same(std::string(1'000'000, 'x')));                        // a long line
+    CHECK(same(std::string(1'000'000, 'x')));  // a long line
     fathom::random numbers(1, 0);
     for (int i = 0; i < 20; ++i) {  // numbers of 16 bits, as sounds and tokens are
       std::string data;

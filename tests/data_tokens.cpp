@@ -191,7 +191,8 @@ TEST_CASE("tokens reads .npy files of any shape and version", "[data]") {
   CHECK(read(write(npy(dictionary("|u1", "()"), "\x07"))) == std::vector<token>{7});  // an array without dimensions
   CHECK(read(write(npy(dictionary("|u1", "(6,)", "True"), six))) == expected);        // the order says nothing here
 
-  SECTION("Fortran order") {  // what numpy.save writes for numpy.asfortranarray(a): column by column, but read row by row
+  SECTION(
+      "Fortran order") {  // what numpy.save writes for numpy.asfortranarray(a): column by column, but read row by row
     const std::string matrix("\x00\x03\x01\x04\x02\x05", 6);  // a = [[0, 1, 2], [3, 4, 5]]
     CHECK(read(write(npy(dictionary("|u1", "(2, 3)", "True"), matrix))) == expected);
     CHECK(read(write(npy(dictionary("|u1", "(2, 1, 3)", "True"), matrix))) == expected);
@@ -290,7 +291,8 @@ TEST_CASE("tokens refuses a .npy file that is not well-formed", "[data]") {
     }
   }
   SECTION("types") {
-    for (const char* type : {"<f4", "|b1", "?", "|O", "<U1", "<u3", "", "<", "<c8", "<M8[s]", "u16", "|V2", "<int16", "x"})
+    for (const char* type :
+         {"<f4", "|b1", "?", "|O", "<U1", "<u3", "", "<", "<c8", "<M8[s]", "u16", "|V2", "<int16", "x"})
       CHECK(refused(npy(dictionary(type, "(1,)"), two), "expected integers of 1, 2, 4 or 8 bytes"));
     CHECK(refused(npy(dictionary("<f4", "(1,)"), two), "elements of type <f4;"));
     const auto records = [](const std::string& type) {

@@ -14,6 +14,7 @@ fathom::index go_through(const std::vector<fathom::token>& named) {
 #define MISTAKE std::span(named)
 #endif
   fathom::index steps = static_cast<fathom::index>(named.size());
-  for (const auto& batch : fathom::data::batches(MISTAKE, {.batch = 1, .tokens = 1, .steps = 10})) steps += batch.tokens;
+  for (const auto& batch : fathom::data::batches(MISTAKE, {.batch = 1, .tokens = 1, .steps = 10}))
+    steps += batch.tokens;
   return steps;
 }

@@ -37,14 +37,15 @@ struct sound {
 /// that.
 inline constexpr index most_samples = index{1} << 30;
 
-/// How the names of sound files end. libsndfile, from 1.1 on, reads what is in the first three lines; the others fail, by
-/// their names, instead of being passed over in a folder.
+/// How the names of sound files end: of those that libsndfile, from 1.1 on, reads, up to .sd2; and of others, which
+/// fail by their names, instead of being passed over in a folder.
 inline constexpr std::string_view sound_endings[] = {
-    ".wav", ".wave", ".bwf", ".rf64", ".bw64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp1", ".mp2", ".mp3", ".mpga",
-    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".voc", ".8svx", ".svx", ".16sv", ".iff", ".sf",
-    ".ircam", ".avr", ".htk", ".pvf", ".paf", ".sds", ".xi", ".wve", ".mat", ".sd2",
-    ".m4a", ".m4b", ".mp4", ".aac", ".alac", ".wma", ".asf", ".amr", ".awb", ".3gp", ".ac3", ".eac3", ".dts", ".ape", ".wv",
-    ".tta", ".tak", ".mpc", ".spx", ".ra", ".rm", ".dsf", ".dff", ".mka", ".mkv", ".webm", ".weba", ".mov", ".ogv", ".ogx"};
+    ".wav", ".wave", ".bwf", ".rf64", ".bw64",  ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp1", ".mp2",
+    ".mp3", ".mpga", ".aif", ".aiff", ".aifc",  ".au",  ".snd",  ".caf", ".sph", ".nist", ".voc", ".8svx",
+    ".svx", ".16sv", ".iff", ".sf",   ".ircam", ".avr", ".htk",  ".pvf", ".paf", ".sds",  ".xi",  ".wve",
+    ".mat", ".sd2",  ".m4a", ".m4b",  ".mp4",   ".aac", ".alac", ".wma", ".asf", ".amr",  ".awb", ".3gp",
+    ".ac3", ".eac3", ".dts", ".ape",  ".wv",    ".tta", ".tak",  ".mpc", ".spx", ".ra",   ".rm",  ".dsf",
+    ".dff", ".mka",  ".mkv", ".webm", ".weba",  ".mov", ".ogv",  ".ogx"};
 
 namespace detail {
 /// A file in memory, for libsndfile to read or to write.
@@ -132,8 +133,8 @@ inline void append_sound(const sound_part& part, sound& result, const std::strin
   SF_INFO info{};
   const auto handle = memory.open(SFM_READ, info);
   if (!handle)
-    fail(name, ": cannot be read as WAV, FLAC, Ogg, MP3 or another sound file that libsndfile knows: ",
-         sf_strerror(nullptr));
+    fail(name,
+         ": cannot be read as WAV, FLAC, Ogg, MP3 or another sound file that libsndfile knows: ", sf_strerror(nullptr));
   if (info.channels < 1 || info.samplerate < 1)
     fail(name, ": has ", info.channels, " channels at ", info.samplerate,
          " samples a second; expected at least 1 of each");
@@ -181,11 +182,12 @@ inline void append_sound(const sound_part& part, sound& result, const std::strin
 /// cannot be read to its announced end, when a sample is not finite, and when there are more than most_samples. What a
 /// header announces is believed only as far as samples follow.
 ///
-/// - WAV (with RF64, BW64 and W64), AIFF, CAF, AU, NIST SPHERE, FLAC, Ogg, and MP3 whose first frame says how long it is:
-///   it is an error when there are fewer samples than announced, or, in Ogg, when a page is damaged, or none ends a
-///   stream. Of other files what is left of them is read.
-/// - Files whose length was not known when they were written (to a pipe) are read to their end: sizes of 0 or all ones,
-///   and the other numbers that programs put there; FLAC of 0 samples.
+/// - In WAV (with RF64, BW64 and W64), AIFF, CAF, AU, SPHERE, VOC, FLAC, Ogg and MP3 it is an error when there is less
+///   than announced; in Ogg, when a page is damaged, or when none is the last of its stream. Of other files, what there
+///   is is read.
+/// - Files whose length was not known when they were written (to a pipe) are read to their end. They have sizes of 0,
+///   all ones, or other numbers that programs put there; FLAC of 0 samples; MP3 without a frame that says how many
+///   others follow.
 /// - Chained Ogg streams, and FLAC and MP3 files one after the other, are read one after the other, at the rate of the
 ///   first one if that is not given. In other formats a second file after the first is an error.
 [[nodiscard]] inline sound read_audio(const std::filesystem::path& path, int rate = 0) {

@@ -20,7 +20,7 @@
 namespace fathom::data {
 
 namespace detail {
-/// What owns tokens, and is gone when the expression ends in which it stands: no batches can be made of it.
+/// What owns tokens and is about to go away: batches of them cannot be had. Views (spans) and what has a name can.
 template <class Tokens>
 concept temporary_tokens = !std::is_lvalue_reference_v<Tokens> && !std::ranges::borrowed_range<Tokens> &&
                            std::convertible_to<Tokens, std::span<const token>>;
@@ -84,9 +84,8 @@ class windows {
     inputs_.resize(static_cast<std::size_t>(options.batch * options.tokens));
     targets_.resize(inputs_.size());
   }
-  /// The tokens must have a name: those of a temporary would be gone before the first batch.
   template <detail::temporary_tokens Tokens>
-  windows(Tokens&& tokens, const window_options& options) = delete;
+  windows(Tokens&&, const window_options&) = delete;  // name the tokens: a temporary's are gone before the first batch
 
   /// The batch of a step, [batch, tokens]. It is valid until the next one is asked for.
   [[nodiscard]] const fathom::batch& at(index step) & {
@@ -117,9 +116,8 @@ class windows {
 [[nodiscard]] inline windows batches(std::span<const token> tokens, const window_options& options) {
   return {tokens, options};
 }
-/// The tokens must have a name: those of a temporary would be gone before the first batch.
 template <detail::temporary_tokens Tokens>
-windows batches(Tokens&& tokens, const window_options& options) = delete;
+windows batches(Tokens&&, const window_options&) = delete;  // name the tokens: a temporary's would be gone by then
 
 /// A run of n tokens, which must outlive this, once and in order: as windows of `length` tokens that do not overlap, up
 /// to `batch` of them at a time. Every token but the first is a target exactly once, n - 1 in all, predicted from the
@@ -139,9 +137,8 @@ class consecutive {
     inputs_.resize(static_cast<std::size_t>(std::min(batch, windows_) * length));
     targets_.resize(inputs_.size());
   }
-  /// The tokens must have a name: those of a temporary would be gone before the first batch.
   template <detail::temporary_tokens Tokens>
-  consecutive(Tokens&& tokens, index batch, index length) = delete;
+  consecutive(Tokens&&, index, index) = delete;  // name the tokens: a temporary's are gone before the first batch
 
   /// How many batches there are.
   [[nodiscard]] index size() const { return (windows_ - 1) / sequences_ + 1; }

@@ -37,7 +37,8 @@ inline void check_split(const split& parts) {
 
 inline void check_vocab(index vocab) {
   constexpr auto largest = std::int64_t{std::numeric_limits<token>::max()} + 1;
-  if (vocab < 1 || std::cmp_greater(vocab, largest)) fail("a vocabulary of ", vocab, " symbols; expected 1 to ", largest);
+  if (vocab < 1 || std::cmp_greater(vocab, largest))
+    fail("a vocabulary of ", vocab, " symbols; expected 1 to ", largest);
 }
 
 /// The number of tokens, out of `total`, that is nearest to a fraction.
@@ -93,8 +94,8 @@ class corpus {
   /// How many symbols the encoding has.
   [[nodiscard]] index vocab() const { return vocab_; }
 
-  /// What was left out of the folder that this was read from, and why: empty and hidden files, those of other kinds, and
-  /// with file_options::skip_damaged (files.hpp) those that cannot be read.
+  /// What was left out of the folder that this was read from, and why: empty and hidden files, those of other kinds,
+  /// and with file_options::skip_damaged (files.hpp) those that cannot be read.
   [[nodiscard]] const std::vector<skipped_file>& skipped() const& { return skipped_; }
   void skipped() const&& = delete;
   void set_skipped(std::vector<skipped_file> files) { skipped_ = std::move(files); }

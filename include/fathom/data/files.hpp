@@ -26,10 +26,11 @@ namespace fathom::data {
 
 /// How the files of a folder, or of a list, are read.
 ///
-/// Of a folder, all files below it are, in the order of their names; linked files and folders are followed, and what can
-/// be reached in several ways (links, hard ones too) is read once. Left out are hidden files and folders, empty files,
-/// and, where the reader says what names it reads, files with others; corpus::skipped() lists them. Anything else that
-/// cannot be read is an error: damaged files, broken links, folders that may not be listed, pipes and devices.
+/// Of a folder, all files below it are, in the order of their names; linked files and folders are followed, and what
+/// can be reached in several ways (links, hard ones too) is read once. Left out are hidden files and folders, empty
+/// files, and, where the reader says what names it reads, files with others; corpus::skipped() lists them. Anything
+/// else that cannot be read is an error: damaged files, broken links, folders that may not be listed, pipes and
+/// devices.
 struct file_options {
   /// Such errors do not end the reading: what they are about is left out, and corpus::skipped() has it with the error.
   /// (Without exceptions, -fno-exceptions, a damaged file ends the program all the same.) A file that is named by

@@ -137,8 +137,8 @@ class midi_parser {
   /// Whether a control change is one that notes depend on: the sustain pedal, or a channel mode message.
   [[nodiscard]] static bool matters(std::uint8_t controller) { return controller == 64 || controller >= 120; }
 
-  /// Goes to where the MIDI file begins, and forgets what comes after it: it may be wrapped up in a RIFF file of type RMID
-  /// (MMA RP-029), or follow the 128 bytes of a MacBinary header (the length of the file is at byte 83).
+  /// Goes to where the MIDI file begins, and forgets what comes after it: it may be wrapped up in a RIFF file of type
+  /// RMID (MMA RP-029), or follow the 128 bytes of a MacBinary header (the length of the file is at byte 83).
   void unwrap() {
     end_ = bytes_.size();
     const auto is_at = [&](std::size_t at, std::string_view expected) {
@@ -154,8 +154,8 @@ class midi_parser {
         const std::size_t begin = at_;
         found = tag() == "data";
         const std::uint32_t big_endian = number(4);  // but RIFF is little-endian
-        const std::size_t length = (big_endian & 0xff) << 24 | (big_endian & 0xff00) << 8 |
-                                   (big_endian >> 8 & 0xff00) | big_endian >> 24;
+        const std::size_t length =
+            (big_endian & 0xff) << 24 | (big_endian & 0xff00) << 8 | (big_endian >> 8 & 0xff00) | big_endian >> 24;
         if (length > end_ - at_)
           fail_at(begin, "a chunk of ", length, " bytes, where the file has ", end_ - at_, " left");
         if (found)
@@ -218,7 +218,8 @@ class midi_parser {
     return false;
   }
 
-  /// Messages to all of a system (clock, song position and the like) mean nothing in files; some have them all the same.
+  /// Messages to all of a system (clock, song position and the like) mean nothing in files; some have them all the
+  /// same.
   void read_system_message(const midi_event& event) {
     switch (event.status) {
       case 0xf2:  // song position
@@ -256,7 +257,8 @@ class midi_parser {
     for (int i = 0; i < count; ++i) value = value << 8 | byte();
     return value;
   }
-  /// Seven bits in each byte; all but the last have the eighth set. It may begin with zeros, but has no more than 28 bits.
+  /// Seven bits in each byte; all but the last have the eighth set. It may begin with zeros, but has no more than 28
+  /// bits.
   [[nodiscard]] std::uint32_t variable_length() {
     const std::size_t begin = at_;
     std::uint32_t value = 0;

@@ -1,6 +1,6 @@
-// MPEG audio (MP3, and layers I and II: ISO 11172-3 and 13818-3), as far as it takes to walk from frame to frame. Where a
-// file does not say how long it is, libsndfile guesses from its first frame, and reads no more than that; and where it does,
-// no other file that follows it.
+// MPEG audio (MP3, and layers I and II: ISO 11172-3 and 13818-3), as far as it takes to walk from frame to frame. Where
+// a file does not say how long it is, libsndfile guesses from its first frame, and reads no more than that; and where
+// it does, no other file that follows it.
 #pragma once
 
 #include <algorithm>
@@ -82,21 +82,22 @@ class mpeg_header {
   std::uint32_t bits_;
 };
 
-/// The streams of a file, one after the other; nothing if it is no MPEG audio. A stream begins with the file, with a frame
-/// that has a tag, with one that does not match those before, and after as many frames as the tag announced. Each gets a
-/// tag if it has none (layer III), and bytes between frames that are none (tags with titles) are left out. Fails when
-/// the last frame is cut short.
+/// The streams of a file, one after the other; nothing if it is no MPEG audio. A stream begins with the file, with a
+/// frame that has a tag, with one that does not match those before, and after as many frames as the tag announced. Each
+/// gets a tag if it has none (layer III), and bytes between frames that are none (tags with titles) are left out. Fails
+/// when the last frame is cut short.
 [[nodiscard]] inline std::vector<sound_part> mpeg_streams(const sound_bytes& bytes, const std::string& name) {
   const auto frame_at = [&](std::size_t at) { return mpeg_header::at(bytes, at); };
-  const auto after_id3 = [&](std::size_t at) {  // tags that come before frames; their length is in four times seven bits
-    while (bytes.is_at(at, "ID3") && bytes.left(at) >= 10) {
-      std::uint64_t length = 10;
-      for (std::size_t i = 0; i < 4; ++i) length += (bytes.number(at + 6 + i, 1, true) & 0x7f) << (21 - 7 * i);
-      if (length > bytes.left(at)) return bytes.size();
-      at += static_cast<std::size_t>(length);
-    }
-    return at;
-  };
+  const auto after_id3 =
+      [&](std::size_t at) {  // tags that come before frames; their length is in four times seven bits
+        while (bytes.is_at(at, "ID3") && bytes.left(at) >= 10) {
+          std::uint64_t length = 10;
+          for (std::size_t i = 0; i < 4; ++i) length += (bytes.number(at + 6 + i, 1, true) & 0x7f) << (21 - 7 * i);
+          if (length > bytes.left(at)) return bytes.size();
+          at += static_cast<std::size_t>(length);
+        }
+        return at;
+      };
   const auto follows = [&](std::size_t at, const mpeg_header& h) {  // another one of the stream, or the end
     const auto next = frame_at(at + h.length());
     return bytes.left(at) == h.length() || (next && next->matches(h));
@@ -106,7 +107,7 @@ class mpeg_header {
   if (!h || !follows(at, *h)) return {};
 
   std::vector<sound_part> streams;
-  mpeg_header first = *h;         // of the stream
+  mpeg_header first = *h;  // of the stream
   std::size_t begin = at;
   std::vector<std::byte> frames;
   std::uint64_t count = 0, announced = 0;  // frames of sound; 0: it is not known
@@ -131,7 +132,8 @@ class mpeg_header {
     if (at == begin) {
       first = *h;
       count = 0;
-      const bool says = is_tag && bytes.left(at) >= h->tag() + 12 && (bytes.number(at + h->tag() + 4, 4, true) & 1) != 0;
+      const bool says =
+          is_tag && bytes.left(at) >= h->tag() + 12 && (bytes.number(at + h->tag() + 4, 4, true) & 1) != 0;
       announced = says ? bytes.number(at + h->tag() + 8, 4, true) : 0;
     }
     const std::size_t length = h->length();

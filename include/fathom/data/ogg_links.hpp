@@ -1,5 +1,5 @@
-// Ogg ("The Ogg encapsulation format version 0", RFC 3533), as far as it takes to see that no page is missing, and where
-// one stream follows another. Decoders pass over damaged pages, and what was in them is lost without a word.
+// Ogg ("The Ogg encapsulation format version 0", RFC 3533), as far as it takes to see that no page is missing, and
+// where one stream follows another. Decoders pass over damaged pages, and what was in them is lost without a word.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@
 
 namespace fathom::data::detail {
 
-/// The length of the Ogg page that begins at a place; 0 where there is no whole one, with the right checksum: CRC-32 with
-/// the polynomial 0x04c11db7, of the page with 0 in the place of the checksum.
+/// The length of the Ogg page that begins at a place; 0 where there is no whole one, with the right checksum: CRC-32
+/// with the polynomial 0x04c11db7, of the page with 0 in the place of the checksum.
 [[nodiscard]] inline std::size_t ogg_page(const sound_bytes& bytes, std::size_t at) {
   using namespace std::string_view_literals;
   constexpr std::size_t checksum = 22, header = 27;  // where it stands; the bytes before the lengths of the segments
@@ -49,9 +49,9 @@ namespace fathom::data::detail {
   return sum == bytes.number(at + checksum, 4, false) ? length : 0;
 }
 
-/// The links of a chain, one after the other. A link is a group of streams that begin together, only one of which may be
-/// sound. One of FLAC, which libsndfile 1.2 does not read, becomes a FLAC file. Fails when a page is damaged, and when a
-/// stream of sound has no last page.
+/// The links of a chain, one after the other. A link is a group of streams that begin together, only one of which may
+/// be sound. One of FLAC, which libsndfile 1.2 does not read, becomes a FLAC file. Fails when a page is damaged, and
+/// when a stream of sound has no last page.
 [[nodiscard]] inline std::vector<sound_part> ogg_links(const sound_bytes& bytes, const std::string& name) {
   using namespace std::string_view_literals;
   enum : unsigned { first_page = 2, last_page = 4 };  // bits of a page's flags
@@ -62,7 +62,9 @@ namespace fathom::data::detail {
   std::vector<sound_part> links;
   std::map<std::uint64_t, sound_stream> sounds;  // of the link, by their numbers
   std::vector<std::byte> flac;                   // of the link: what is in the pages
-  const auto ended = [&] { return std::all_of(sounds.begin(), sounds.end(), [](auto& s) { return s.second.has_ended; }); };
+  const auto ended = [&] {
+    return std::all_of(sounds.begin(), sounds.end(), [](auto& s) { return s.second.has_ended; });
+  };
   std::size_t begin = 0, at = 0;
   const auto end_link = [&] {
     if (sounds.size() > 1) fail(name, ": has ", sounds.size(), " streams of sound at the same time; expected one");
@@ -91,11 +93,13 @@ namespace fathom::data::detail {
 
     std::size_t body = at + 27 + static_cast<std::size_t>(bytes.number(at + 26, 1, false));
     const std::size_t end = at + length;
-    if (is_first && bytes.is_at(body, "\x7f" "FLAC")) {
+    if (is_first && bytes.is_at(body,
+                                "\x7f"
+                                "FLAC")) {
       sounds[number].is_flac = true;
       body = std::min(body + 9, end);  // after a version and a number of packets, what a FLAC file begins with
-    } else if (is_first && (bytes.is_at(body, "\x01vorbis") || bytes.is_at(body, "OpusHead") ||
-                            bytes.is_at(body, "Speex   "))) {
+    } else if (is_first &&
+               (bytes.is_at(body, "\x01vorbis") || bytes.is_at(body, "OpusHead") || bytes.is_at(body, "Speex   "))) {
       sounds.try_emplace(number);
     }
     if (const auto sound = sounds.find(number); sound != sounds.end()) {

@@ -168,8 +168,8 @@ namespace detail {
                                   const midi_options& options = {}, const file_options& files = {}) {
   return detail::music_of({paths, {}}, parts, options, files);
 }
-/// The same for all files below a folder (file_options in files.hpp) whose names end in .mid, .midi, .kar, .rmi or .smf;
-/// or for one file, of which the end is held back.
+/// The same for all files below a folder (file_options in files.hpp) whose names end in .mid, .midi, .kar, .rmi or
+/// .smf; or for one file, of which the end is held back.
 [[nodiscard]] inline corpus music(const std::filesystem::path& path, const split& parts = {},
                                   const midi_options& options = {}, const file_options& files = {}) {
   std::error_code error;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -19,8 +20,7 @@ namespace fathom::data::detail {
 /// but leaves anything else that is wrong to libsndfile.
 class sound_container {
  public:
-  sound_container(const sound_bytes& bytes, const std::string& name)
-      : bytes_(bytes), name_(name), part_(bytes.span()) {
+  sound_container(const sound_bytes& bytes, const std::string& name) : bytes_(bytes), name_(name), part_(bytes.span()) {
     using namespace std::string_view_literals;
     const auto is = [&](std::string_view id) { return bytes_.is_at(0, id); };
     const auto is_form = [&](std::string_view id) { return bytes_.is_at(8, id); };
@@ -45,12 +45,14 @@ class sound_container {
     }
   }
   [[nodiscard]] const sound_part& part() const { return part_; }
+  /// The samples, if they are MPEG audio; else nothing.
+  [[nodiscard]] std::span<const std::byte> mpeg() const { return mpeg_; }
 
  private:
   /// How a container is made of chunks: a name, a size, and so many bytes.
   struct chunk_form {
-    std::size_t first = 0;         // where the first one begins
-    std::size_t name_bytes = 4;    // W64: a GUID, whose first four bytes are letters
+    std::size_t first = 0;       // where the first one begins
+    std::size_t name_bytes = 4;  // W64: a GUID, whose first four bytes are letters
     std::size_t size_bytes = 4;
     bool big_endian = false;
     bool size_has_header = false;  // it counts the name and itself: W64
@@ -80,8 +82,8 @@ class sound_container {
     // RF64, and BW64, which is the same by another name: where the size is all ones, the chunk ds64 has it.
     const bool is_rf64 = bytes_.is_at(2, "64");
     const chunk sizes = is_rf64 ? find(form, "ds64") : chunk{};
-    const bool is_wide = sizes.at != 0 && sizes.at < data.at && sizes.size >= 16 &&
-                         (data.size == 0 || data.size == 0xffffffff);
+    const bool is_wide =
+        sizes.at != 0 && sizes.at < data.at && sizes.size >= 16 && (data.size == 0 || data.size == 0xffffffff);
     const std::uint64_t announced = is_wide ? bytes_.number(sizes.begin + 8, 8, false) : data.size;
     const extent samples{.begin = data.begin,
                          .announced = announced,
@@ -92,6 +94,11 @@ class sound_container {
     if (samples.is_unknown && whole > there && !is_placeholder(whole, 4))
       fail(name_, ": is cut short: it announces ", whole + 8, " bytes, and has ", bytes_.size());
     settle(samples);
+    const chunk format = find(form, "fmt ");
+    if (format.at != 0 && format.size >= 2 && bytes_.left(format.begin) >= 2)
+      if (const auto tag = bytes_.number(format.begin, 2, form.big_endian); tag == 0x50 || tag == 0x55)
+        mpeg_ = bytes_.span().subspan(
+            data.begin, samples.is_unknown ? bytes_.left(data.begin) : static_cast<std::size_t>(announced));
     if (samples.is_unknown) {
       // As a plain WAV file: what sizes of 64 bits are there for, it has none of.
       if (is_rf64) part_.put(0, "RIFF");
@@ -124,11 +131,12 @@ class sound_container {
     if (bytes_.size() < 24) return;
     const std::uint64_t begin = bytes_.number(4, 4, big_endian), announced = bytes_.number(8, 4, big_endian);
     if (begin < 24 || begin > bytes_.size()) return;
-    const extent samples{.begin = static_cast<std::size_t>(begin),
-                         .announced = announced,
-                         .is_unknown = announced == 0 || (announced > bytes_.size() - begin && is_placeholder(announced, 4)),
-                         .field = 8,
-                         .big_endian = big_endian};
+    const extent samples{
+        .begin = static_cast<std::size_t>(begin),
+        .announced = announced,
+        .is_unknown = announced == 0 || (announced > bytes_.size() - begin && is_placeholder(announced, 4)),
+        .field = 8,
+        .big_endian = big_endian};
     settle(samples);
     if (!samples.is_unknown) refuse_second(samples.begin + static_cast<std::size_t>(announced));
   }
@@ -159,8 +167,8 @@ class sound_container {
     part_ = sound_part(bytes_.span().first(end));  // libsndfile takes all that follows for samples
   }
 
-  /// Creative's: where the first block begins, and blocks of a type, a size of 24 bits, and so many bytes. Type 0 has no
-  /// size, and ends the file.
+  /// Creative's: where the first block begins, and blocks of a type, a size of 24 bits, and so many bytes. Type 0 has
+  /// no size, and ends the file.
   void check_voc() const {
     if (bytes_.size() < 26) return;
     auto at = static_cast<std::size_t>(bytes_.number(20, 2, false));
@@ -189,14 +197,15 @@ class sound_container {
     const std::size_t end = c.begin + static_cast<std::size_t>(c.size);
     return std::min(bytes_.size(), (end + form.alignment - 1) / form.alignment * form.alignment);
   }
-  /// The first chunk of a name. Fails when the file ends before it comes, but not when something comes that is no chunk.
+  /// The first chunk of a name. Fails when the file ends before it comes, but not when something comes that is no
+  /// chunk.
   [[nodiscard]] chunk find(const chunk_form& form, std::string_view name) const {
     std::size_t at = form.first;
     for (chunk c = read_chunk(form, at); c.at != 0; c = read_chunk(form, at)) {
       if (bytes_.is_at(at, name)) return c;
       at = after(form, c);
     }
-    if (bytes_.left(at) < form.header() && name != "ds64")
+    if (bytes_.left(at) < form.header() && name != "ds64" && name != "fmt ")
       fail(name_, ": is cut short, or has no sound: it ends before a chunk \"", name, "\"");
     return {};
   }
@@ -212,9 +221,9 @@ class sound_container {
     }
     return false;
   }
-  /// Whether a size is one of those that programs write who do not know it: all ones, of 31, 32, 63 or 64 bits, or nearly
-  /// that much (ffmpeg; sox 0x7ffff000 in whole frames, arecord 0x80000000, others 0x7fffffff less a header), or, in
-  /// AIFF, 0x7f000000 in whole frames (sox).
+  /// Whether a size is one of those that programs write who do not know it: all ones, of 31, 32, 63 or 64 bits, or
+  /// nearly that much (ffmpeg; sox 0x7ffff000 in whole frames, arecord 0x80000000, others 0x7fffffff less a header),
+  /// or, in AIFF, 0x7f000000 in whole frames (sox).
   [[nodiscard]] static bool is_placeholder(std::uint64_t size, std::size_t field_bytes) {
     constexpr std::uint64_t near = 1 << 16, all = std::numeric_limits<std::uint64_t>::max();
     const auto is_near = [&](std::uint64_t typical) {
@@ -253,6 +262,7 @@ class sound_container {
   const sound_bytes& bytes_;
   const std::string& name_;
   sound_part part_;
+  std::span<const std::byte> mpeg_;
 };
 
 }  // namespace fathom::data::detail

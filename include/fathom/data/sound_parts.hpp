@@ -1,5 +1,5 @@
-// What libsndfile is given to read of a sound file, one part after the other: it reads only the first of several sounds in
-// one file, and takes little notice of what a file announces.
+// What libsndfile is given to read of a sound file, one part after the other: it reads only the first of several sounds
+// in one file, and takes little notice of what a file announces.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@
 
 namespace fathom::data::detail {
 
-/// FLAC files, one after the other. The decoder itself tells when a frame is missing, but not when the blocks before the
-/// first one are. Fails then.
+/// FLAC files, one after the other. The decoder itself tells when a frame is missing, but not when the blocks before
+/// the first one are. Fails then.
 [[nodiscard]] inline std::vector<sound_part> flac_streams(const sound_bytes& bytes, const std::string& name) {
   using namespace std::string_view_literals;
   std::vector<std::size_t> begins{0};
@@ -53,7 +53,9 @@ namespace fathom::data::detail {
   if (bytes.is_at(0, "OggS")) return ogg_links(bytes, name);
   if (bytes.is_at(0, "fLaC")) return flac_streams(bytes, name);
   if (auto streams = mpeg_streams(bytes, name); !streams.empty()) return streams;
-  return {sound_container(bytes, name).part()};
+  const sound_container container(bytes, name);
+  if (auto streams = mpeg_streams(sound_bytes(container.mpeg()), name); !streams.empty()) return streams;
+  return {container.part()};
 }
 
 }  // namespace fathom::data::detail

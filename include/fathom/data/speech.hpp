@@ -12,8 +12,8 @@
 
 namespace fathom::data {
 
-/// The recordings below a folder (file_options in files.hpp), files whose names end as sound_endings says, in the tokens
-/// of a codec (codec2, codec2_shapes). Each is a document, and whole documents are held back (split_documents in
+/// The recordings below a folder (file_options in files.hpp), files whose names end as sound_endings says, in the
+/// tokens of a codec (codec2, codec2_shapes). Each is a document, and whole documents are held back (split_documents in
 /// corpus.hpp), so that no recording is in two parts. Of a single recording the end is held back.
 template <class Codec = codec2>
 [[nodiscard]] corpus speech(const std::filesystem::path& path, const split& parts = {},

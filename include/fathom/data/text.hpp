@@ -76,35 +76,35 @@ class wide_text {
     };
     const auto is_low_surrogate = [](std::uint32_t u) { return u >= 0xdc00 && u < 0xe000; };
     units_ = std::min(bytes.size(), std::size_t{1} << 16) / unit_bytes;
-    for (std::size_t i = 0; i < units_ && is_text_; ++i) {
+    for (std::size_t i = 0; i < units_ && is_characters_; ++i) {
       const std::uint32_t u = unit(i);
-      ascii_ += u < 0x80;
-      if (unit_bytes == 2 && u >= 0xd800 && u < 0xdc00 && (i + 1 == units_ || is_low_surrogate(unit(i + 1))))
+      if (unit_bytes == 2 && u >= 0xd800 && u < 0xdc00 && (i + 1 == units_ || is_low_surrogate(unit(i + 1)))) {
         ++i;  // a pair; the last one may be cut
-      else
-        is_text_ = is_text_character(u);
+        continue;
+      }
+      is_characters_ =
+          u < 0xd800 || (u >= 0xe000 && u < 0x110000 && (u & 0xfffe) != 0xfffe && (u < 0xfdd0 || u > 0xfdef));
+      ascii_ += u < 0x80;
+      controls_ += (u < 0x20 && (u < '\t' || u > '\r')) || u == 0x7f;  // but white space
     }
   }
-  /// Whether every unit is a character that text has: neither NUL nor another control character, nor half a surrogate
-  /// pair, nor none at all.
-  [[nodiscard]] bool is_text() const { return is_text_; }
-  /// Whether that is so, and at least an eighth is ASCII: in each of these every byte but one is 0. So are few binary
-  /// data, if there are at least 8 units.
-  [[nodiscard]] bool is_certain() const { return is_text_ && units_ >= 8 && 8 * ascii_ >= units_; }
-
- private:
-  [[nodiscard]] static bool is_text_character(std::uint32_t u) {
-    if (u < 0x80) return (u >= 0x20 && u != 0x7f) || (u >= '\t' && u <= '\r') || u == 0x1b;  // escape: of terminals
-    return u < 0xd800 || (u >= 0xe000 && u < 0x110000 && (u & 0xfffe) != 0xfffe && (u < 0xfdd0 || u >= 0xfdf0));
+  /// Whether it may be text, if there is reason to think so: all units are characters (of surrogates, pairs), and no
+  /// more than an eighth are NUL and other control characters.
+  [[nodiscard]] bool is_likely() const { return is_characters_ && 8 * controls_ <= units_; }
+  /// Whether it is text, without any reason to think so: all of at least 8 units are characters that text has, and an
+  /// eighth or more of them ASCII, in which all bytes but one are 0. Few binary data are like that.
+  [[nodiscard]] bool is_certain() const {
+    return is_characters_ && controls_ == 0 && units_ >= 8 && 8 * ascii_ >= units_;
   }
 
-  std::size_t units_ = 0, ascii_ = 0;
-  bool is_text_ = true;
+ private:
+  std::size_t units_ = 0, ascii_ = 0, controls_ = 0;
+  bool is_characters_ = true;
 };
 
 /// The text of a file: its bytes, without the byte order mark that UTF-8 may begin with. Every reader of text takes it
-/// from here. Fails on text in UTF-16 and UTF-32, whose bytes are not what a model should learn. Binary data is neither:
-/// these have a byte order mark, and wide_text::is_text; or they have none, and wide_text::is_certain.
+/// from here. Fails on text in UTF-16 and UTF-32, whose bytes are not what a model should learn. Binary data is
+/// neither: these have a byte order mark, and wide_text::is_likely; or they have none, and wide_text::is_certain.
 [[nodiscard]] inline std::string_view plain_text(std::string_view bytes, const std::string& name) {
   using namespace std::string_view_literals;
   if (bytes.starts_with("\xef\xbb\xbf"sv)) return bytes.substr(3);
@@ -114,14 +114,14 @@ class wide_text {
     std::size_t unit_bytes;
     bool big_endian;
   };
-  constexpr std::array<encoding, 4> encodings{{{"UTF-32LE", "\xff\xfe\0\0"sv, 4, false},
-                                               {"UTF-32BE", "\0\0\xfe\xff"sv, 4, true},
-                                               {"UTF-16LE", "\xff\xfe"sv, 2, false},
-                                               {"UTF-16BE", "\xfe\xff"sv, 2, true}}};
+  constexpr encoding encodings[] = {{"UTF-32LE", "\xff\xfe\0\0"sv, 4, false},
+                                    {"UTF-32BE", "\0\0\xfe\xff"sv, 4, true},
+                                    {"UTF-16LE", "\xff\xfe"sv, 2, false},
+                                    {"UTF-16BE", "\xfe\xff"sv, 2, true}};
   for (const encoding& e : encodings) {
     const bool marked = bytes.starts_with(e.mark);
     const wide_text found(marked ? bytes.substr(e.mark.size()) : bytes, e.unit_bytes, e.big_endian);
-    if (marked ? found.is_text() : found.is_certain())
+    if (marked ? found.is_likely() : found.is_certain())
       fail(name, ": is text in ", e.name, "; expected UTF-8, which \"iconv -f ", e.name, " -t UTF-8\" makes of it");
   }
   return bytes;
@@ -170,9 +170,9 @@ template <class Encode>
 /// document (file_options in files.hpp says which are left out), and whole documents are held back (split_documents in
 /// corpus.hpp).
 ///
-/// Any bytes are taken, of text in whatever encoding and of binary data, with two exceptions: UTF-8's byte order mark at
-/// the beginning of a file is passed over, and text in UTF-16 or UTF-32 is an error (detail::plain_text says how that
-/// is told from binary data, which makes a corpus by itself: corpus(tokens, 256)).
+/// Any bytes are taken, of text in whatever encoding and of binary data, with two exceptions: UTF-8's byte order mark
+/// at the beginning of a file is passed over, and text in UTF-16 or UTF-32 is an error (detail::plain_text says how
+/// that is told from binary data, which makes a corpus by itself: corpus(tokens, 256)).
 [[nodiscard]] inline corpus bytes(const std::filesystem::path& path, const split& parts = {},
                                   const file_options& files = {}) {
   return detail::read_texts(path, 256, parts, detail::encode_bytes, files);

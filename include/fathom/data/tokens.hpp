@@ -1,6 +1,6 @@
 // Files of tokens, in the formats that people have: 16-bit numbers one after the other (.bin, as nanoGPT makes them),
-// the same after a header (.bin, as llm.c makes them), and numpy arrays (.npy, numpy.lib.format). Reading trusts nothing
-// that a file says.
+// the same after a header (.bin, as llm.c makes them), and numpy arrays (.npy, numpy.lib.format). Reading trusts
+// nothing that a file says.
 #pragma once
 
 #include <algorithm>
@@ -128,7 +128,7 @@ struct llmc_header {
 /// 3L; numpy reads that in versions 1 and 2 of the format.
 class npy_header {
  public:
-  std::string_view type;     // '<u2'; of arrays of records, a list
+  std::string_view type;  // '<u2'; of arrays of records, a list
   bool is_record = false;
   bool fortran_order = false;
   std::vector<index> shape;
@@ -253,8 +253,8 @@ class npy_header {
   const std::string& path_;
 };
 
-/// A type of integers, as numpy.dtype takes it: "<u2", ">i8", "=i4", "|u1", "u1", a letter of C's types with a byte order
-/// or without, or a name. numpy.save writes the first, second and fourth form.
+/// A type of integers, as numpy.dtype takes it: "<u2", ">i8", "=i4", "|u1", "u1", a letter of C's types with a byte
+/// order or without, or a name. numpy.save writes the first, second and fourth form.
 struct npy_integer {
   std::size_t bytes = 0;  // 0: it is no integer
   bool is_signed = false, big_endian = false;
@@ -265,13 +265,28 @@ struct npy_integer {
       std::size_t bytes;
     };
     constexpr std::size_t long_word = sizeof(long), pointer = sizeof(std::ptrdiff_t);
-    constexpr name names[] = {
-        {"i1", "u1", 1},           {"b", "B", 1},           {"int8", "uint8", 1},         {"byte", "ubyte", 1},
-        {"i2", "u2", 2},           {"h", "H", 2},           {"int16", "uint16", 2},       {"short", "ushort", 2},
-        {"i4", "u4", 4},           {"i", "I", 4},           {"int32", "uint32", 4},       {"intc", "uintc", 4},
-        {"i8", "u8", 8},           {"q", "Q", 8},           {"int64", "uint64", 8},       {"longlong", "ulonglong", 8},
-        {"l", "L", long_word},     {"p", "P", pointer},     {"long", "ulong", long_word}, {"int", "uint", long_word},
-        {"n", "N", pointer},       {"intp", "uintp", pointer}};
+    constexpr name names[] = {{"i1", "u1", 1},
+                              {"b", "B", 1},
+                              {"int8", "uint8", 1},
+                              {"byte", "ubyte", 1},
+                              {"i2", "u2", 2},
+                              {"h", "H", 2},
+                              {"int16", "uint16", 2},
+                              {"short", "ushort", 2},
+                              {"i4", "u4", 4},
+                              {"i", "I", 4},
+                              {"int32", "uint32", 4},
+                              {"intc", "uintc", 4},
+                              {"i8", "u8", 8},
+                              {"q", "Q", 8},
+                              {"int64", "uint64", 8},
+                              {"longlong", "ulonglong", 8},
+                              {"l", "L", long_word},
+                              {"p", "P", pointer},
+                              {"long", "ulong", long_word},
+                              {"int", "uint", long_word},
+                              {"n", "N", pointer},
+                              {"intp", "uintp", pointer}};
     if (type.starts_with('<') || type.starts_with('>') || type.starts_with('=') || type.starts_with('|')) {
       big_endian = type.front() == '>';
       type.remove_prefix(1);
@@ -343,9 +358,7 @@ struct npy_integer {
          " bytes, and ", bytes.size(), " bytes follow");
   if (header.count == 0) fail(name, ": has no tokens");
 
-  const auto convert = [&]<class Number>(Number) {
-    return to_tokens<Number>(bytes, type.big_endian, vocab, name);
-  };
+  const auto convert = [&]<class Number>(Number) { return to_tokens<Number>(bytes, type.big_endian, vocab, name); };
   std::vector<token> elements;
   if (type.bytes == 1) elements = type.is_signed ? convert(std::int8_t{}) : convert(std::uint8_t{});
   if (type.bytes == 2) elements = type.is_signed ? convert(std::int16_t{}) : convert(std::uint16_t{});
