@@ -254,6 +254,7 @@ TEST_CASE("read_audio refuses what is not sound, and believes no header", "[data
   };
   CHECK(refused("", "cannot be read as WAV"));
   CHECK(refused("some text, and no sound at all in it", "cannot be read as WAV"));
+  CHECK(refused("version https://git-lfs.github.com/spec/v1\noid", "it is a Git LFS pointer"));
   CHECK(fails_with([&] { return read_audio(folder.path()); }, "is not a file"));
   CHECK(fails_with([&] { return read_audio(folder.path() / "none.wav"); }, "none.wav", "No such file"));
   const std::string zeros(64, '\0');

@@ -319,7 +319,8 @@ TEST_CASE("what is wrong with a MIDI file, and where", "[midi]") {
     return fails_with([&] { return read(bytes); }, "x.mid: ", pieces...);
   };
   const auto track = [&](const std::string& events) { return header(0, 1, 500) + chunk("MTrk", events); };
-  CHECK(fails("RIFF....WAVEdata....MThd", "byte 0: expected a MIDI file"));
+  CHECK(fails("RIFF....WAVEdata....MThd", "byte 0: expected a MIDI file", "it is a RIFF file"));
+  CHECK(fails("<!DOCTYPE html><html>not found</html>", "byte 0: expected a MIDI file", "it is an HTML page"));
   CHECK(fails(chunk("MThd", "\0\0\0\1\0"s) + "xxxx", "byte 4: a header of 5 bytes"));
   CHECK(fails("MThd\xff\xff\xff\xff\0\0\0\1\1\1"s, "a header of 4294967295 bytes"));
   CHECK(fails(header(3, 1, 96), "byte 8: format 3; expected 0, 1 or 2"));

@@ -424,7 +424,7 @@ TEST_CASE("what cannot be read in a folder is an error, or left out and listed",
     REQUIRE(rest.skipped().size() == 3);
     CHECK(rest.skipped()[0].path == root / "none.txt");
     CHECK(rest.skipped()[0].reason == "cannot be opened: No such file or directory");
-    CHECK(rest.skipped()[1].reason == "is not a file");
+    CHECK(rest.skipped()[1].reason == "is not a file, but a folder");
     CHECK(rest.skipped()[2].reason == "is empty; expected text");
   }
   SECTION("nothing is left, or too little") {
@@ -477,7 +477,7 @@ TEST_CASE("text in UTF-16 and UTF-32 is an error that says so", "[data]") {
   // Cut within a character; within a surrogate pair; nothing but the mark; long; not ASCII: Greek, and an emoji.
   CHECK(refused(le + encoded(hello, 2, false) + "x", "UTF-16LE"));
   CHECK(refused(le + encoded("hi", 2, false) + "\x3d\xd8", "UTF-16LE"));
-  CHECK(refused(le + encoded("a\0line\1of\x1bcontrols, as some programs write them"s, 2, false), "UTF-16LE"));
+  CHECK(refused(le + encoded("a\0line\1 of\x1b controls, as some programs write them"s, 2, false), "UTF-16LE"));
   CHECK(refused(le, "UTF-16LE"));
   CHECK(refused(be, "UTF-16BE"));
   CHECK(refused(be + encoded(std::string(200'000, 'x'), 2, true), "UTF-16BE"));

@@ -171,14 +171,17 @@ TEST_CASE("tokens reads llm.c's files", "[data]") {
   CHECK(refused(file(20240328, 2, 50257, bytes_of(wide)), "20240328 (a tokenizer)"));
 }
 
-TEST_CASE("tokens refuses a pointer of Git LFS", "[data]") {
+TEST_CASE("tokens says what a file is instead", "[data]") {
   const temporary_folder folder;
   const std::string pointer =
       "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') + "\nsize 12345\n";
-  CHECK(fails_with([&] { return read(folder.write("a.bin", pointer)); }, "a.bin: is a pointer of Git LFS"));
+  CHECK(fails_with([&] { return read(folder.write("a.bin", pointer)); },
+                   "a.bin: is not a file of tokens; it is a Git LFS pointer"));
   // Of an even number of bytes, which might be tokens.
-  CHECK(fails_with([&] { return read(folder.write("a.bin", pointer + "\n")); }, "a.bin: is a pointer of Git LFS"));
-  CHECK(fails_with([&] { return read(folder.write("a.npy", pointer)); }, "a.npy", "a pointer of Git LFS"));
+  CHECK(fails_with([&] { return read(folder.write("a.bin", pointer + "\n")); },
+                   "a.bin: is not a file of tokens; it is a Git LFS pointer"));
+  CHECK(fails_with([&] { return read(folder.write("a.npy", pointer)); }, "a.npy: is not a .npy file",
+                   "it is a Git LFS pointer"));
 }
 
 TEST_CASE("tokens reads .npy files of any shape and version", "[data]") {
@@ -241,7 +244,7 @@ TEST_CASE("tokens refuses a .npy file that is not well-formed", "[data]") {
   SECTION("magic, version, length") {
     CHECK(refused("", "is not a .npy file"));
     CHECK(refused("\x93NUMPY", "is not a .npy file"));
-    CHECK(refused("PK\x03\x04 a zip archive, .npz", "is not a .npy file"));
+    CHECK(refused("PK\x03\x04 a zip archive, .npz", "it is a zip archive"));
     CHECK(refused(std::string("\x92").append(saved_by_numpy, 1), "is not a .npy file"));
     std::string version = saved_by_numpy;
     version[6] = 4;

@@ -21,6 +21,7 @@
 
 #include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/data/files.hpp"
 #include "fathom/data/pcm16.hpp"
 #include "fathom/data/sound_parts.hpp"
 #include "fathom/io/file.hpp"
@@ -134,7 +135,8 @@ inline void append_sound(const sound_part& part, sound& result, const std::strin
   const auto handle = memory.open(SFM_READ, info);
   if (!handle)
     fail(name,
-         ": cannot be read as WAV, FLAC, Ogg, MP3 or another sound file that libsndfile knows: ", sf_strerror(nullptr));
+         ": cannot be read as WAV, FLAC, Ogg, MP3 or another sound file that libsndfile knows: ", sf_strerror(nullptr),
+         but_is(part.bytes()));
   if (info.channels < 1 || info.samplerate < 1)
     fail(name, ": has ", info.channels, " channels at ", info.samplerate,
          " samples a second; expected at least 1 of each");

@@ -21,6 +21,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/corpus.hpp"
+#include "fathom/io/file.hpp"
 
 namespace fathom::data {
 
@@ -46,6 +47,12 @@ namespace detail {
   for (char& letter : ending)
     if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
   return ending;
+}
+
+/// For an error, where something else was expected: "; it is " and what bytes are, if they tell.
+[[nodiscard]] inline std::string but_is(std::span<const std::byte> bytes) {
+  const std::string what = io::what_begins_with(bytes.first(std::min<std::size_t>(bytes.size(), 512)));
+  return what.empty() ? what : join("; it is ", what);
 }
 
 struct folder_files {
@@ -83,7 +90,7 @@ class folder_walk {
         if (const auto [first, is_new] = names.emplace(id, path); is_new)
           result_.files.push_back(path);
         else
-          leave_out(path, "is the same file as " + first->second.string());
+          leave_out(path, join("is the same file as ", first->second.string()));
       }
     std::sort(result_.files.begin(), result_.files.end());
     std::sort(result_.skipped.begin(), result_.skipped.end(), [](auto& a, auto& b) { return a.path < b.path; });

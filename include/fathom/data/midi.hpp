@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "fathom/core/error.hpp"
+#include "fathom/data/files.hpp"
 #include "fathom/io/file.hpp"
 
 namespace fathom::data {
@@ -63,7 +64,7 @@ class midi_parser {
     const std::size_t begin = at_;
     if (bytes_.size() - begin < 14 || tag() != "MThd") {
       at_ = begin;
-      fail("expected a MIDI file, which begins with MThd and at least 10 bytes more");
+      fail("expected a MIDI file, which begins with MThd and at least 10 bytes more", but_is(bytes_.subspan(begin)));
     }
     const std::size_t length = number(4);
     if (length < 6 || length > bytes_.size() - begin - 8)

@@ -153,7 +153,7 @@ namespace detail {
   for (std::size_t i = 0; i < found.tokens.size(); ++i) {
     const auto [first, is_new] = pieces.insert(i);
     if (is_new) continue;
-    found.leave_out(found.paths[i], "has the same notes as " + found.paths[*first].string());
+    found.leave_out(found.paths[i], join("has the same notes as ", found.paths[*first].string()));
     found.tokens[i].clear();
   }
   std::erase_if(found.tokens, [](const auto& tokens) { return tokens.empty(); });

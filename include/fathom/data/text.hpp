@@ -137,7 +137,7 @@ class wide_text {
 template <class Encode>
 [[nodiscard]] std::vector<token> read_text(const std::filesystem::path& path, const Encode& encode) {
   const io::whole_file file(path);
-  return encode(plain_text({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path.string()));
+  return encode(plain_text(file.text(), path.string()));
 }
 template <class Encode>
 [[nodiscard]] std::vector<token> read_text_not_empty(const std::filesystem::path& path, const Encode& encode) {

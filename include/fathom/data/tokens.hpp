@@ -46,12 +46,6 @@ template <class Number>
   return tokens;
 }
 
-/// Whether a file is a pointer of Git LFS, which stands where the file itself was not fetched.
-[[nodiscard]] inline bool is_lfs_pointer(std::span<const std::byte> bytes) {
-  constexpr std::string_view begin = "version https://git-lfs.github.com/spec/";
-  return bytes.size() >= begin.size() && std::memcmp(bytes.data(), begin.data(), begin.size()) == 0;
-}
-
 /// The header of llm.c's files of tokens (dev/data/data_common.py there): 256 numbers of 32 bits, the first three being
 /// the magic number of a kind of file, its version, and how many tokens follow.
 struct llmc_header {
@@ -115,7 +109,8 @@ struct llmc_header {
   const io::whole_file file(path);
   const std::string name = path.string();
   const auto bytes = file.bytes();
-  if (is_lfs_pointer(bytes)) fail(name, ": is a pointer of Git LFS; expected the file itself, which git lfs pull gets");
+  if (file.text().starts_with("version https://git-lfs"))  // which could be read as tokens, too
+    fail(name, ": is not a file of tokens", but_is(bytes));
   if (const llmc_header header(bytes); header.kind()) return read_llmc(bytes, header, vocab, name);
   if (bytes.empty() || bytes.size() % 2 != 0)
     fail(name, ": has ", bytes.size(), " bytes; expected 16-bit tokens, a positive even number");
@@ -333,7 +328,7 @@ struct npy_integer {
   constexpr std::string_view magic = "\x93NUMPY";
   if (bytes.size() < 10 || std::memcmp(bytes.data(), magic.data(), magic.size()) != 0)
     fail(name, ": is not a .npy file: it does not begin with \\x93NUMPY, a version and the length of a header",
-         is_lfs_pointer(bytes) ? "; it is a pointer of Git LFS, and git lfs pull gets the file itself" : "");
+         but_is(bytes));
   const int major = std::to_integer<int>(bytes[6]), minor = std::to_integer<int>(bytes[7]);
   if (major < 1 || major > 3 || minor != 0)
     fail(name, ": is of version ", major, ".", minor, " of the .npy format; expected 1.0, 2.0 or 3.0");

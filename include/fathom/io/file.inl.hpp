@@ -270,7 +270,7 @@ struct destination {
   const long limit = ::fpathconf(to.folder.get(), _PC_NAME_MAX);
   const std::size_t most = limit > 0 ? static_cast<std::size_t>(limit) : 255;
   if (to.name.size() + ending.size() <= most) return to.name + ending;
-  ending = "~" + digest(to.name, 16) + ending;
+  ending = join('~', digest(to.name, 16), ending);  // g++ 12 warns of a string put before another
   std::size_t length = most - std::min(most, ending.size());
   while (length > 0 && (static_cast<unsigned char>(to.name[length]) & 0xc0u) == 0x80) --length;  // not within a letter of UTF-8
   return to.name.substr(0, length) + ending;
