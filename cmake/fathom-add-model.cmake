@@ -323,8 +323,8 @@ std::string_view ${function}() {
         list(APPEND headers io/file)
         string(APPEND functions "
 inline std::string_view ${function}() {
-  static const fathom::io::mapped_file file(\"${path}\");
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+  static const fathom::io::whole_file file(\"${path}\");
+  return file.text();
 }
 ")
       endif()

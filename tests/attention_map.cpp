@@ -79,7 +79,7 @@ expectation expected_of(const char* name) {
   REQUIRE(inputs.type == "I32");
   expectation e{std::vector<token>(static_cast<std::size_t>(inputs.size())),
                 std::vector<float>(static_cast<std::size_t>(attention.size())), inputs.shape[0], inputs.shape[1]};
-  std::memcpy(e.inputs.data(), inputs.bytes.data(), inputs.bytes.size());
+  inputs.read(std::as_writable_bytes(std::span(e.inputs)));
   fathom::io::copy_numbers(attention, e.attention.data());
   return e;
 }

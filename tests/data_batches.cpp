@@ -1,11 +1,16 @@
 // Batches: random windows to train on, consecutive ones to validate on.
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <initializer_list>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <set>
 #include <span>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <fathom/data/batches.hpp>
@@ -200,4 +205,48 @@ TEST_CASE("consecutive batches can be asked for again, and in any order", "[data
   CHECK(fails_with([&] { return consecutive({}, 2, 3); }, "0 tokens"));
   CHECK(fails_with([&] { return consecutive(tokens, 0, 3); }, "batch = 0"));
   CHECK(fails_with([&] { return consecutive(tokens, 2, 0); }, "length = 0"));
+}
+
+TEST_CASE("windows of nobody's tokens do not compile, and sizes that no memory has are an error", "[data]") {
+  // Temporary owners of tokens would be gone before the first batch.
+  using tokens = std::vector<token>;
+  const auto has_batches = []<class T>(std::type_identity<T>) {
+    return requires(T source) { fathom::data::batches(std::forward<T>(source), window_options{}); };
+  };
+  const auto takes = [&]<class T>(std::type_identity<T> type) {
+    constexpr bool a = std::is_constructible_v<windows, T, window_options>;
+    constexpr bool b = std::is_constructible_v<consecutive, T, fathom::index, fathom::index>;
+    CHECK(a == b);
+    CHECK(a == has_batches(type));
+    return a;
+  };
+  CHECK_FALSE(takes(std::type_identity<tokens>()));
+  CHECK_FALSE(takes(std::type_identity<const tokens>()));
+  CHECK_FALSE(takes(std::type_identity<std::array<token, 20>>()));
+  CHECK_FALSE(takes(std::type_identity<std::initializer_list<token>>()));
+  CHECK(takes(std::type_identity<tokens&>()));
+  CHECK(takes(std::type_identity<const tokens&>()));
+  CHECK(takes(std::type_identity<const std::array<token, 20>&>()));
+  CHECK(takes(std::type_identity<const token(&)[20]>()));
+  CHECK(takes(std::type_identity<std::span<token>>()));
+  CHECK(takes(std::type_identity<std::span<const token>>()));
+  CHECK(takes(std::type_identity<const std::span<const token>&>()));
+  // Nor do iterators of batches that are gone.
+  const auto has_begin = []<class T>(std::type_identity<T>) {
+    return requires { std::declval<T>().begin(); };
+  };
+  CHECK(has_begin(std::type_identity<windows&>()));
+  CHECK(has_begin(std::type_identity<consecutive&>()));
+  CHECK_FALSE(has_begin(std::type_identity<windows>()));
+  CHECK_FALSE(has_begin(std::type_identity<consecutive>()));
+
+  const auto run = counting(0, 20);
+  constexpr auto most = std::numeric_limits<fathom::index>::max();
+  CHECK(fails_with([&] { return windows(run, {.batch = most, .tokens = 2}); }, "windows of 2 tokens", "no more than"));
+  CHECK(fails_with([&] { return windows(run, {.batch = most / 8, .tokens = 19}); }, "windows of 19 tokens"));
+  CHECK(fails_with([&] { return consecutive(run, 1, most); }, "1 windows of"));
+  CHECK(fails_with([&] { return consecutive(run, most, most); }, "1 windows of"));
+  consecutive all(run, most, 5);
+  CHECK(all.size() == 1);
+  CHECK(all.at(0).sequences == 4);
 }

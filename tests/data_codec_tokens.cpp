@@ -110,7 +110,8 @@ TEST_CASE("codec arrays are read in both orders of their dimensions, and written
   turned.frames_first = true;
   for (const char* shape : {"(3, 2)", "(1, 3, 2)"})
     CHECK(read_codec_npy(folder.write("b.npy", npy(shape, {1, 4, 2, 5, 3, 6})), turned) == expected);
-  CHECK(read_codec_npy(folder.write("c.npy", npy("(1, 3)", {1, 2, 3})), {.count = 1, .entries = 4}) == tokens{1, 2, 3});
+  for (const char* shape : {"(1, 3)", "(3,)", "(1, 1, 3)"})
+    CHECK(read_codec_npy(folder.write("c.npy", npy(shape, {1, 2, 3})), {.count = 1, .entries = 4}) == tokens{1, 2, 3});
 
   for (const codebooks& b : {books, turned})
     for (const auto order : {codebook_order::interleaved, codebook_order::flattened, codebook_order::delayed}) {
@@ -185,6 +186,21 @@ TEST_CASE("a folder of codec arrays is split by file", "[data]") {
     seen.insert(files.begin(), files.end());
   }
   CHECK(seen.size() == 20);
+
+  REQUIRE(corpus.skipped().size() == 1);
+  CHECK(corpus.skipped()[0].path == folder.path() / "readme.txt");
+
+  folder.write("part 0/cut.npy", npy("(2, 3)", {1, 2, 3, 4, 5}));
+  folder.write("part 1/large.npy", npy("(2, 3)", {1, 2, 3, 4, 5, 20}));
+  folder.write("part 2/turned.npy", npy("(3, 2)", {1, 2, 3, 4, 5, 6}));
+  CHECK(fails_with([&] { return fathom::data::codec_tokens(folder.path(), books); }, "part 0/cut.npy", "announces 6"));
+  const auto rest = fathom::data::codec_tokens(folder.path(), books, {.validation = 0}, {.skip_damaged = true});
+  CHECK(rest.all().size() == 20 * 6);
+  std::set<std::string> reasons;
+  for (const auto& [file, reason] : rest.skipped())
+    reasons.insert(file.filename().string() + ": " + reason.substr(0, 20));
+  CHECK(reasons == std::set<std::string>{"readme.txt: is of another kind, ", "cut.npy: is not a valid .npy ",
+                                         "large.npy: token 20 at position", "turned.npy: has the shape [3, 2]"});
 
   const auto path = folder.write("one.npy", npy("(2, 10)", std::vector<std::uint16_t>(20, 7)));
   const auto one = fathom::data::codec_tokens(path, books);

@@ -175,6 +175,82 @@ TEST_CASE("MIDI formats and divisions", "[midi]") {
   }
 }
 
+TEST_CASE("MIDI files that other software reads, too", "[midi]") {
+  const std::string on = "\0\x90\x3c\x40"s, off = "\x0a\x80\x3c\0"s;
+  const std::vector<tone> expected{{0, 10, 60}};
+  const std::string plain = file({on + off});
+  REQUIRE(tones(plain) == expected);
+  SECTION("running status goes on after events that are for no channel") {
+    CHECK(tones(file({on + "\0\xff\x01\0"s
+                           "\x0a\x3c\0"s})) == expected);
+    CHECK(tones(file({on + "\0\xf0\x02\x01\xf7"s
+                           "\x0a\x3c\0"s})) == expected);
+    CHECK(tones(file({on + "\0\xf8"s
+                           "\x0a\x3c\0"s})) == expected);
+  }
+  SECTION("messages to the system") {
+    CHECK(tones(file({on +
+                      "\0\xf1\x10"s
+                      "\0\xf2\x10\x20"s
+                      "\0\xf3\x05"s
+                      "\0\xf6"s
+                      "\0\xf8"s
+                      "\0\xfa"s
+                      "\0\xfb"s
+                      "\0\xfc"s
+                      "\0\xfe"s +
+                      off})) == expected);
+  }
+  SECTION("a header that is longer than it need be, bytes after a track's end, chunks and bytes after the last track") {
+    const std::string track = chunk("MTrk", on + off + end_of_track + "\0\x90\x3c");
+    CHECK(tones(chunk("MThd",
+                      "\0\1\0\1\1\xf4"
+                      "more"s) +
+                chunk("LyrC", "la") + track + chunk("XFKM", "x") + "?") == expected);
+    CHECK(tones(header(1, 1, 500) + track + chunk("MTrk", "\0\x90\x40\x40"s + end_of_track)) ==
+          expected);  // one track more
+  }
+  SECTION("a tempo that is longer than it need be, numbers that begin with zeros") {
+    CHECK(tones(file({"\0\xff\x51\x05\x07\xa1\x20\0\0"s + on + off})) == expected);
+    CHECK(tones(file({on + "\x80\x80\x80\x80"s + off})) == expected);
+  }
+  SECTION("wrapped up in RIFF") {
+    const auto little = [](std::size_t value) {
+      const auto b = big_endian(value, 4);
+      return std::string(b.rbegin(), b.rend());
+    };
+    const auto riff_chunk = [&](const std::string& tag, const std::string& data) {
+      return tag + little(data.size()) + data + std::string(data.size() % 2, '\0');
+    };
+    const auto rmid = [&](const std::string& chunks) { return riff_chunk("RIFF", "RMID" + chunks); };
+    CHECK(tones(rmid(riff_chunk("data", plain))) == expected);
+    CHECK(tones(rmid(riff_chunk("DISP", "odd") + riff_chunk("data", plain) + riff_chunk("LIST", "INFO"))) == expected);
+    CHECK(tones(rmid(riff_chunk("data", plain) + riff_chunk("RIFF", "DLS sounds"))) == expected);
+    CHECK(tones("RIFF\0\0\0\0RMID"s + riff_chunk("data", plain)) == expected);  // of unknown length
+    const auto fails = [](const std::string& bytes, const char* reason) {
+      return fails_with([&] { return read(bytes); }, "x.mid: ", reason);
+    };
+    const std::string whole = rmid(riff_chunk("data", plain));
+    CHECK(fails(whole.substr(0, whole.size() - 1), "byte 12: a chunk of 34 bytes, where the file has 33 left"));
+    CHECK(fails(rmid(riff_chunk("LIST", "INFO")), "byte 24: expected a chunk \"data\""));
+    CHECK(fails(rmid(riff_chunk("data", "not music at all")), "byte 20: expected a MIDI file"));
+    CHECK(fails(rmid(riff_chunk("data", "")), "byte 20: expected a MIDI file"));
+    CHECK(fails(rmid(riff_chunk("data", header(3, 1, 96))), "byte 28: format 3"));
+    CHECK(fails(rmid(riff_chunk("data", plain.substr(0, 30)) + riff_chunk("more", plain)),
+                "byte 34: a chunk of 12 bytes"));
+  }
+  SECTION("after a MacBinary header") {
+    std::string mac(128, '\0');
+    mac[1] = 4, mac.replace(2, 4, "song");
+    mac.replace(65, 4, "Midi");
+    mac.replace(83, 4, big_endian(plain.size(), 4));
+    CHECK(tones(mac + plain) == expected);
+    CHECK(tones(mac + plain + std::string(90, '\0')) == expected);
+    CHECK(fails_with([&] { return read(mac + plain.substr(0, plain.size() - 1)); },
+                     "x.mid: byte 83: a file of 34 bytes, where 33 follow"));
+  }
+}
+
 TEST_CASE("notes become a MIDI file", "[midi]") {
   const std::vector<note> notes{{0.5, 0.25, 60, 64, 0, 0}, {0.0, 0.5, 60, 80, 0, 0}, {20.0, 0.0, 127, 127, 15, 3}};
   // clang-format off
@@ -243,7 +319,8 @@ TEST_CASE("what is wrong with a MIDI file, and where", "[midi]") {
     return fails_with([&] { return read(bytes); }, "x.mid: ", pieces...);
   };
   const auto track = [&](const std::string& events) { return header(0, 1, 500) + chunk("MTrk", events); };
-  CHECK(fails("RIFF....RMIDdata....MThd", "byte 0: expected a MIDI file"));
+  CHECK(fails("RIFF....WAVEdata....MThd", "byte 0: expected a MIDI file", "it is a RIFF file"));
+  CHECK(fails("<!DOCTYPE html><html>not found</html>", "byte 0: expected a MIDI file", "it is an HTML page"));
   CHECK(fails(chunk("MThd", "\0\0\0\1\0"s) + "xxxx", "byte 4: a header of 5 bytes"));
   CHECK(fails("MThd\xff\xff\xff\xff\0\0\0\1\1\1"s, "a header of 4294967295 bytes"));
   CHECK(fails(header(3, 1, 96), "byte 8: format 3; expected 0, 1 or 2"));
@@ -260,8 +337,11 @@ TEST_CASE("what is wrong with a MIDI file, and where", "[midi]") {
   CHECK(fails(track("\0\x90"s), "byte 24: the track ends within an event"));
   CHECK(fails(track("\0\x90\x3c"s), "byte 25: the track ends"));
   CHECK(fails(track("\0\x90\x3c\x80"s), "byte 25: a data byte of 128; expected at most 127"));
-  CHECK(fails(track("\xff\xff\xff\xff\x7f\x90\x3c\x40"s), "byte 22: a number of more than 4 bytes"));
-  CHECK(fails(track("\0\xf1\x10"s), "byte 23: status 241"));
+  CHECK(fails(track("\xff\xff\xff\xff\x7f\x90\x3c\x40"s), "byte 22: a number of more than 28 bits"));
+  CHECK(fails(track("\x80\x90\x80\x80\x80\0\x90\x3c\x40"s), "byte 22: a number of more than 28 bits"));
+  CHECK(fails(track("\0\xf4\x10"s), "byte 23: status 244"));
+  CHECK(fails(track("\0\xfd"s), "byte 23: status 253"));
+  CHECK(fails(track("\0\xf2\x10\x80"s), "byte 25: a data byte of 128"));
   CHECK(fails(track("\0\xf0\xff\xff\xff\x7f\xf7"s), "an event of 268435455 bytes, where the track has 1 left"));
   CHECK(fails(track("\0\xff\x01\x05_"s), "an event of 5 bytes"));
   CHECK(fails(track("\0\xff\x51\x02\x01\x01"s), "byte 23: a tempo of 2 bytes; expected 3"));

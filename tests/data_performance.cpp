@@ -151,6 +151,11 @@ TEST_CASE("folders of MIDI files", "[music]") {
   CHECK(all.vocab() == 389);
   CHECK(std::set{vector(all.train()), vector(all.validation()), vector(all.test())} ==
         std::set{piece(a), piece(b), piece(c)});
+  std::set<std::string> left_out;
+  for (const auto& [file, reason] : all.skipped()) left_out.insert(file.filename().string() + " " + reason);
+  CHECK(left_out == std::set<std::string>{"d.mid has the same notes as " + (folder.path() / "b/b.MIDI").string(),
+                                          ".hidden is hidden", "f.mid has no notes",
+                                          "readme.txt is of another kind, by its name"});
 
   const auto two = music(std::vector<path>{folder.path() / "c.mid", folder.path() / "a.mid"}, {.validation = 0});
   CHECK(two.train().size() == a.size() + c.size() + 2);
@@ -163,12 +168,28 @@ TEST_CASE("folders of MIDI files", "[music]") {
   CHECK(fails_with([&] { return music(folder.path() / "f.mid"); }, "f.mid: has no notes"));
   CHECK(fails_with([&] { return music(folder.path() / "none"); }, "none", "No such file"));
   folder.write("texts/a.txt", "a");
-  CHECK(fails_with([&] { return music(folder.path() / "texts"); }, "texts: has no files whose names end in .mid, .midi"));
+  CHECK(
+      fails_with([&] { return music(folder.path() / "texts"); }, "texts: has no files whose names end in .mid, .midi"));
   CHECK(fails_with(
       [&] {
         return music(std::vector<path>{folder.path() / "b/b.MIDI", folder.path() / "d.mid"});
       },
-      "1 documents", "expected at least 2"));
+      "1 documents", "expected at least 2", "d.mid: has the same notes"));
   folder.write("texts/a.mid", "a");
   CHECK(fails_with([&] { return music(folder.path() / "texts"); }, "texts/a.mid: byte 0: expected a MIDI file"));
+
+  // Damaged ones do not end everything, if that is asked for; and other names of MIDI files are read, too.
+  const auto riff = folder.read("a.mid");
+  folder.write("g.kar", riff.substr(0, riff.size() - 4));
+  CHECK(fails_with([&] { return music(folder.path()); }, "g.kar: track 1 of 1, byte"));
+  std::filesystem::create_symlink("gone.mid", folder.path() / "h.rmi");
+  CHECK(fails_with([&] { return music(folder.path()); }, "h.rmi: cannot be found"));
+  const auto rest = music(folder.path(), {.validation = 0}, {}, {.skip_damaged = true});
+  CHECK(rest.all().size() == a.size() + b.size() + c.size() + 3);
+  std::set<std::string> damaged;
+  for (const auto& [file, reason] : rest.skipped())
+    if (reason.find("expected") != std::string::npos || reason.find("left") != std::string::npos ||
+        reason.find("found") != std::string::npos)
+      damaged.insert(file.filename().string());
+  CHECK(damaged == std::set<std::string>{"a.mid", "g.kar", "h.rmi"});
 }

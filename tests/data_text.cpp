@@ -1,4 +1,8 @@
-// Corpora: how they are split, and text files as bytes and as the 27 symbols of text8.
+// Corpora: how they are split, and text files as bytes and as the 27 symbols of text8; what folders have in them that
+// is not a text.
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -12,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include <fathom/core/random.hpp>
 #include <fathom/data/corpus.hpp>
 #include <fathom/data/text.hpp>
 
@@ -25,6 +30,7 @@ using fathom::token;
 using fathom::data::characters;
 using fathom::data::corpus;
 using fathom::data::split;
+using namespace std::string_literals;
 
 /// 0, 1, ..., count - 1
 std::vector<token> counting(fathom::index count) {
@@ -51,6 +57,21 @@ std::vector<std::vector<token>> documents_of(const std::vector<std::size_t>& len
 corpus split_by_document(const std::vector<std::vector<token>>& documents, const split& parts) {
   return fathom::data::split_documents(std::vector<std::span<const token>>(documents.begin(), documents.end()), 1 << 20,
                                        parts);
+}
+
+/// All of a corpus of bytes.
+std::string text(const corpus& c) { return text(c.all()); }
+
+/// What was left out of a folder, and why: "name reason".
+std::set<std::string> left_out(const corpus& c, const std::filesystem::path& folder) {
+  std::set<std::string> lines;
+  for (const auto& [path, reason] : c.skipped()) {
+    std::string line = path.lexically_relative(folder).string() + " " + reason;
+    for (auto at = line.find(folder.string() + "/"); at != std::string::npos; at = line.find(folder.string() + "/"))
+      line.erase(at, folder.string().size() + 1);
+    CHECK(lines.insert(line).second);
+  }
+  return lines;
 }
 
 /// The documents that a part consists of. They must be whole, and in order.
@@ -277,11 +298,12 @@ TEST_CASE("bytes reads several files as documents", "[data]") {
   folder.write("texts/empty.txt", "");
   folder.write("texts/.hidden", "hhhh");
   folder.write("texts/.git/config", "gggg");
-  std::filesystem::create_symlink(folder.path() / "nowhere", folder.path() / "texts" / "dangling");
 
   SECTION("a folder") {
     const corpus all = fathom::data::bytes(folder.path() / "texts", {.validation = 0});
     CHECK(text(all.train()) == "aaaaaaaaaabbcccc");
+    CHECK(left_out(all, folder.path() / "texts") ==
+          std::set<std::string>{".git is hidden", ".hidden is hidden", "empty.txt is empty"});
     const corpus parts = fathom::data::bytes(folder.path() / "texts", {.validation = 0.1, .test = 0.25});
     CHECK(text(parts.train()) == "aaaaaaaaaa");
     CHECK(text(parts.validation()) == "bb");
@@ -311,4 +333,200 @@ TEST_CASE("text8 reads a text file", "[data]") {
   CHECK(characters::decode(c.all()) == "chapter one call me ishmael ");
   CHECK(characters::decode(c.validation()) == "ll me ishmael ");
   CHECK(fails_with([&] { return fathom::data::text8(folder.write("empty", "")); }, "empty: is empty"));
+}
+
+TEST_CASE("linked files and folders are read, each once", "[data]") {
+  const temporary_folder folder, elsewhere;
+  elsewhere.write("far/d.txt", "dd");
+  elsewhere.write("far/deep/e.txt", "e");
+  const auto outside = elsewhere.write("f.txt", "fff");
+  folder.write("a.txt", "a");
+  folder.write("b/b.txt", "bb");
+  folder.write("b/c/c.txt", "ccc");
+  const auto link = [&](const std::filesystem::path& to, const char* name) {
+    std::filesystem::create_symlink(to, folder.path() / name);
+  };
+  link(elsewhere.path() / "far", "linked");
+  link(outside, "f");
+  link("a.txt", "0 the same");  // comes first by its name, but a.txt is where the file lies
+  link("..", "b/loop");         // the folder itself
+  link(".", "b/c/self");
+  link(elsewhere.path() / "far/deep", "b/deep again");
+  link("linked/deep", "c again");
+  link(folder.path() / "b", "b again");
+  std::filesystem::create_symlink(folder.path(), elsewhere.path() / "far/back");
+  std::filesystem::create_hard_link(folder.path() / "b/b.txt", folder.path() / "b/hard.txt");
+
+  const corpus all = fathom::data::bytes(folder.path(), {.validation = 0});
+  CHECK(text(all.train()) == "abbcccefffdd");  // in the order of their names: b/deep again/e.txt, f, linked/d.txt
+  const std::set<std::string> expected{"0 the same is the same file as a.txt",
+                                       "b again is a link to a folder that is read already",
+                                       "b/c/self is a link to a folder that is read already",
+                                       "b/hard.txt is the same file as b/b.txt",
+                                       "b/loop is a link to a folder that is read already",
+                                       "c again is a link to a folder that is read already",
+                                       "linked/back is a link to a folder that is read already",
+                                       "linked/deep is a link to a folder that is read already"};
+  CHECK(left_out(all, folder.path()) == expected);
+
+  // The folder itself may be a link, and may be hidden.
+  std::filesystem::create_symlink(folder.path(), elsewhere.path() / ".link");
+  CHECK(text(fathom::data::bytes(elsewhere.path() / ".link", {.validation = 0})) == text(all));
+}
+
+TEST_CASE("what cannot be read in a folder is an error, or left out and listed", "[data]") {
+  const temporary_folder folder;
+  folder.write("a.txt", "aaaa");
+  folder.write("b.txt", "bbbb");
+  const auto root = folder.path();
+  const fathom::data::file_options skip{.skip_damaged = true};
+  const auto check = [&](const std::string& name, const std::string& reason) {
+    INFO(name);
+    CHECK(fails_with([&] { return fathom::data::bytes(root); }, (root / name).string(), reason));
+    CHECK(fails_with([&] { return fathom::data::text8(root); }, (root / name).string(), reason));
+    const corpus rest = fathom::data::bytes(root, {.validation = 0}, skip);
+    CHECK(text(rest.all()) == "aaaabbbb");
+    REQUIRE(rest.skipped().size() == 1);
+    CHECK(rest.skipped()[0].path == root / name);
+    CHECK(rest.skipped()[0].reason.find(reason) == 0);
+    const corpus letters = fathom::data::text8(root, {.validation = 0}, skip);
+    CHECK(characters::decode(letters.all()) == "aaaabbbb");
+    CHECK(letters.skipped().size() == 1);
+    std::filesystem::remove(root / name);
+  };
+  std::filesystem::create_symlink("gone.txt", root / "c.txt");
+  check("c.txt", "cannot be found: No such file");
+  std::filesystem::create_symlink("c.txt", root / "c.txt");
+  check("c.txt", "cannot be found: Too many levels");
+  std::filesystem::create_symlink("gone", root / "folder");
+  check("folder", "cannot be found: No such file");
+  REQUIRE(::mkfifo((root / "pipe.txt").c_str(), 0600) == 0);
+  check("pipe.txt", "is not a file, but a pipe");
+  std::filesystem::create_symlink("/dev/zero", root / "zero.txt");
+  check("zero.txt", "is not a file, but a pipe, a socket or a device");
+  folder.write("wide.txt", std::string("\xff\xfeh\0i\0", 6));
+  check("wide.txt", "is text in UTF-16LE");
+  if (::geteuid() != 0) {  // who may read everything
+    folder.write("closed.txt", "cccc");
+    std::filesystem::permissions(root / "closed.txt", std::filesystem::perms::none);
+    check("closed.txt", "cannot be opened: Permission denied");
+    std::filesystem::create_directory(root / "closed");
+    std::filesystem::permissions(root / "closed", std::filesystem::perms::none);
+    check("closed", "cannot be listed: Permission denied");
+  }
+
+  SECTION("a list") {
+    const std::vector<std::filesystem::path> paths{root / "b.txt", root / "none.txt", root, folder.write("empty", ""),
+                                                   root / "a.txt"};
+    CHECK(fails_with([&] { return fathom::data::bytes(paths); }, "none.txt"));
+    const corpus rest = fathom::data::bytes(paths, {.validation = 0}, skip);
+    CHECK(text(rest.all()) == "bbbbaaaa");
+    REQUIRE(rest.skipped().size() == 3);
+    CHECK(rest.skipped()[0].path == root / "none.txt");
+    CHECK(rest.skipped()[0].reason == "cannot be opened: No such file or directory");
+    CHECK(rest.skipped()[1].reason == "is not a file, but a folder");
+    CHECK(rest.skipped()[2].reason == "is empty; expected text");
+  }
+  SECTION("nothing is left, or too little") {
+    const temporary_folder bad;
+    const auto path = bad.write("x.txt", std::string("\xff\xfeh\0i\0", 6));
+    CHECK(fails_with([&] { return fathom::data::bytes(bad.path(), {}, skip); }, "only 0 documents",
+                     "x.txt: is text in UTF-16LE"));
+    bad.write("y.txt", "text");
+    CHECK(fails_with([&] { return fathom::data::bytes(bad.path(), {}, skip); }, "only 1 documents", "at least 2"));
+    CHECK(fails_with([&] { return fathom::data::bytes(path, {}, skip); }, "UTF-16LE"));  // it was named itself
+  }
+  SECTION("the folder itself") {
+    CHECK(fails_with([&] { return fathom::data::bytes(root / "gone", {}, skip); }, "gone", "No such file"));
+    const temporary_folder empty;
+    CHECK(fails_with([&] { return fathom::data::bytes(empty.path(), {}, skip); }, "has no files that are neither"));
+    empty.write("a", "");
+    CHECK(fails_with([&] { return fathom::data::bytes(empty.path()); }, "has no files", "a is empty"));
+  }
+}
+
+TEST_CASE("text in UTF-16 and UTF-32 is an error that says so", "[data]") {
+  const temporary_folder folder;
+  const auto encoded = [](std::string_view ascii, std::size_t bytes, bool big_endian) {
+    std::string wide;
+    for (const char letter : ascii) {
+      const std::string zeros(bytes - 1, '\0');
+      wide += big_endian ? zeros + letter : letter + zeros;
+    }
+    return wide;
+  };
+  const auto refused = [&](const std::string& contents, const std::string& encoding) {
+    const auto path = folder.write("a.txt", contents);
+    const auto says = [&](const auto& read) {
+      return fails_with([&] { return read(path); }, path.string(), "is text in " + encoding + ";", "iconv");
+    };
+    return says([](const auto& file) { return fathom::data::bytes(file); }) &&
+           says([](const auto& file) { return fathom::data::text8(file); });
+  };
+  const std::string_view hello = "Hello world 42 foxes\r\n";
+  const std::string le = "\xff\xfe", be = "\xfe\xff", nul2(2, '\0');
+  CHECK(refused(le + encoded(hello, 2, false), "UTF-16LE"));
+  CHECK(refused(be + encoded(hello, 2, true), "UTF-16BE"));
+  CHECK(refused(le + nul2 + encoded(hello, 4, false), "UTF-32LE"));
+  CHECK(refused(nul2 + be + encoded(hello, 4, true), "UTF-32BE"));
+  // Without a byte order mark.
+  CHECK(refused(encoded(hello, 2, false), "UTF-16LE"));
+  CHECK(refused(encoded(hello, 2, true), "UTF-16BE"));
+  CHECK(refused(encoded(hello, 4, false), "UTF-32LE"));
+  CHECK(refused(encoded(hello, 4, true), "UTF-32BE"));
+  // Cut within a character; within a surrogate pair; nothing but the mark; long; not ASCII: Greek, and an emoji.
+  CHECK(refused(le + encoded(hello, 2, false) + "x", "UTF-16LE"));
+  CHECK(refused(le + encoded("hi", 2, false) + "\x3d\xd8", "UTF-16LE"));
+  CHECK(refused(le + encoded("a\0line\1 of\x1b controls, as some programs write them"s, 2, false), "UTF-16LE"));
+  CHECK(refused(le, "UTF-16LE"));
+  CHECK(refused(be, "UTF-16BE"));
+  CHECK(refused(be + encoded(std::string(200'000, 'x'), 2, true), "UTF-16BE"));
+  CHECK(refused(le + "\xb1\x03\xb2\x03\xb3\x03", "UTF-16LE"));
+  CHECK(refused(le + "\x3d\xd8\0\xde"s + encoded("!", 2, false), "UTF-16LE"));
+  const std::string greek = "\xb1\x03\xb2\x03\xb3\x03\xb4\x03\xb5\x03\xb6\x03\xb7\x03" + encoded(" ", 2, false);
+  CHECK(refused(greek, "UTF-16LE"));
+
+  SECTION("binary data, and text in other encodings, is bytes") {
+    const auto same = [&](const std::string& contents) {
+      return text(fathom::data::bytes(folder.write("a.bin", contents), {.validation = 0})) == contents;
+    };
+    std::string down;
+    for (int byte = 255; byte >= 0; --byte) down += static_cast<char>(byte);
+    CHECK(same(down));  // begins with ff fe
+    std::string up(down.rbegin(), down.rend());
+    CHECK(same(up));
+    CHECK(same("\xfe\xff" + up));
+    CHECK(same(std::string("\xff\xfe\0\0\x01\0\0\0", 8)));  // numbers of 32 bits, 65279 the first of them
+    CHECK(same(std::string("\0a\0b\0c", 6)));               // too short to tell
+    CHECK(same(std::string(64, '\0')));
+    CHECK(same("na\xefve caf\xe9, in Latin-1"));
+    CHECK(same("a\0b with NUL"s));
+    CHECK(same("line\r\nline\r\n"));
+    CHECK(same(std::string(1'000'000, 'x')));  // a long line
+    fathom::random numbers(1, 0);
+    for (int i = 0; i < 20; ++i) {  // numbers of 16 bits, as sounds and tokens are
+      std::string data;
+      for (int n = 0; n < 4000; ++n) {
+        const auto number = static_cast<std::uint16_t>(i < 10 ? numbers.below(50257) : numbers.below(2000) - 1000);
+        data += static_cast<char>(number & 0xff);
+        data += static_cast<char>(number >> 8);
+      }
+      CHECK(same(data));
+      if (i >= 10) CHECK(same(le + data));
+    }
+  }
+  SECTION("UTF-8's byte order mark is passed over, once") {
+    const std::string mark = "\xef\xbb\xbf";
+    const auto path = folder.write("b.txt", mark + "Caf\xc3\xa9" + mark);
+    CHECK(text(fathom::data::bytes(path, {.validation = 0})) == "Caf\xc3\xa9" + mark);
+    const corpus letters = fathom::data::text8(path, {.validation = 0});
+    CHECK(characters::decode(letters.all()) == "caf ");
+    CHECK(fails_with([&] { return fathom::data::bytes(folder.write("c.txt", mark)); }, "c.txt: is empty"));
+    const temporary_folder other;
+    other.write("a.txt", "text");
+    other.write("mark.txt", mark);
+    const corpus rest = fathom::data::bytes(other.path(), {.validation = 0});
+    CHECK(text(rest.all()) == "text");
+    CHECK(left_out(rest, other.path()) == std::set<std::string>{"mark.txt is empty"});
+  }
 }

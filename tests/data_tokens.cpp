@@ -1,6 +1,7 @@
 // Token files: .bin and .npy, read and written; hostile ones above all.
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <limits>
 #include <span>
 #include <string>
@@ -68,6 +69,7 @@ TEST_CASE("tokens reads a .bin file", "[data]") {
   CHECK(fails_with([&] { return read(folder.path() / "none.bin"); }, "none.bin", "No such file"));
   CHECK(fails_with([&] { return read(folder.write("tokens.txt", "ab")); }, "tokens.txt", "expected", ".bin or .npy"));
   CHECK(fails_with([&] { return fathom::data::tokens(folder.write("one.bin", "ab"), 65536); }, "one.bin: 1 tokens"));
+  CHECK(read(folder.write("CAPITALS.BIN", "ab")) == std::vector<token>{0x6261});
 }
 
 TEST_CASE("tokens reads what numpy saves", "[data]") {
@@ -116,6 +118,72 @@ TEST_CASE("tokens reads every type of integer in a .npy file", "[data]") {
   check("<i8", std::int64_t{2147483647});
 }
 
+TEST_CASE("tokens reads the types of a .npy file by all their names", "[data]") {
+  // As numpy.dtype takes them, on a machine with longs of 64 bits.
+  const temporary_folder folder;
+  const auto check = [&](std::initializer_list<const char*> types, const std::string& two_hundred) {
+    for (const char* type : types) {
+      INFO("type " << type);
+      const auto path = folder.write("a.npy", npy(dictionary(type, "(1,)"), two_hundred));
+      CHECK(read(path) == std::vector<token>{200});
+    }
+  };
+  check({"u1", "|u1", "<u1", ">u1", "=u1", "B", "uint8"}, "\xc8");
+  check({"u2", "<u2", "=u2", "|u2", "i2", "<i2", "h", "<H", "uint16", "int16"}, std::string("\xc8\0", 2));
+  check({">u2", ">i2", ">h"}, std::string("\0\xc8", 2));
+  check({"u4", "<u4", "=i4", "i4", "i", "I", "<i", "int32", "uint32"}, std::string("\xc8\0\0\0", 4));
+  check({">u4", ">i4"}, std::string("\0\0\0\xc8", 4));
+  check({"u8", "<u8", "=i8", "i8", "q", "Q", "int64", "uint64"}, std::string("\xc8\0\0\0\0\0\0\0", 8));
+  check({">u8", ">i8", ">q"}, std::string("\0\0\0\0\0\0\0\xc8", 8));
+  if constexpr (sizeof(long) == 8) check({"l", "L", "p", "int", "uint"}, std::string("\xc8\0\0\0\0\0\0\0", 8));
+  const auto negative = folder.write("b.npy", npy(dictionary(">i2", "(1,)"), "\xff\xfe"));
+  CHECK(fails_with([&] { return read(negative); }, "token -2 at position 0"));
+}
+
+TEST_CASE("tokens reads llm.c's files", "[data]") {
+  const temporary_folder folder;
+  const auto file = [](std::int32_t magic, std::int32_t version, std::int32_t count, const std::string& data) {
+    std::vector<std::int32_t> header(256);
+    header[0] = magic, header[1] = version, header[2] = count;
+    return bytes_of(header) + data;
+  };
+  const std::vector<std::uint16_t> narrow{1, 2, 50256, 0, 5};
+  const std::vector<std::uint32_t> wide{1, 128000, 7};
+  CHECK(read(folder.write("a.bin", file(20240520, 1, 5, bytes_of(narrow)))) == std::vector<token>{1, 2, 50256, 0, 5});
+  CHECK(read(folder.write("b.bin", file(20240801, 7, 3, bytes_of(wide))), 128256) == std::vector<token>{1, 128000, 7});
+
+  const auto refused = [&](const std::string& contents, const auto&... reasons) {
+    const auto path = folder.write("c.bin", contents);
+    return fails_with([&] { return read(path); }, path.string(), reasons...);
+  };
+  CHECK(refused(file(20240520, 1, 5, bytes_of(narrow) + "xx"), "announces 5 tokens of 2 bytes, and 12 bytes follow"));
+  CHECK(refused(file(20240520, 1, 6, bytes_of(narrow)), "announces 6 tokens of 2 bytes, and 10 bytes follow"));
+  CHECK(refused(file(20240520, 1, 5, bytes_of(narrow) + "x"), "and 11 bytes follow"));
+  CHECK(refused(file(20240520, 1, -5, bytes_of(narrow)), "announces -5 tokens"));
+  CHECK(refused(file(20240520, 1, 0, ""), "has no tokens"));
+  CHECK(refused(file(20240520, 1, 5, "").substr(0, 1000), "20240520", "within its header"));
+  CHECK(refused(file(20240520, 1, 5, "").substr(0, 4), "within its header"));
+  CHECK(refused(file(20240520, 2, 5, bytes_of(narrow)), "20240520", "version 2", "expected 20240520, version 1"));
+  CHECK(refused(file(20240801, 1, 3, bytes_of(wide)), "20240801", "version 1;"));
+  CHECK(refused(file(20240801, 7, 3, bytes_of(wide)), "token 128000 at position 1"));
+  CHECK(refused(file(20240522, 1, 3, bytes_of(narrow)), "20240522 (multiple-choice examples)"));
+  CHECK(refused(file(20240326, 3, 1024, bytes_of(wide)), "20240326 (a model), version 3"));
+  CHECK(refused(file(20240328, 2, 50257, bytes_of(wide)), "20240328 (a tokenizer)"));
+}
+
+TEST_CASE("tokens says what a file is instead", "[data]") {
+  const temporary_folder folder;
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') + "\nsize 12345\n";
+  CHECK(fails_with([&] { return read(folder.write("a.bin", pointer)); },
+                   "a.bin: is not a file of tokens; it is a Git LFS pointer"));
+  // Of an even number of bytes, which might be tokens.
+  CHECK(fails_with([&] { return read(folder.write("a.bin", pointer + "\n")); },
+                   "a.bin: is not a file of tokens; it is a Git LFS pointer"));
+  CHECK(fails_with([&] { return read(folder.write("a.npy", pointer)); }, "a.npy: is not a .npy file",
+                   "it is a Git LFS pointer"));
+}
+
 TEST_CASE("tokens reads .npy files of any shape and version", "[data]") {
   const temporary_folder folder;
   const auto write = [&](const std::string& contents) { return folder.write("a.npy", contents); };
@@ -125,8 +193,28 @@ TEST_CASE("tokens reads .npy files of any shape and version", "[data]") {
   CHECK(read(write(npy(dictionary("|u1", "(1, 3, 2, 1)"), six))) == expected);
   CHECK(read(write(npy(dictionary("|u1", "()"), "\x07"))) == std::vector<token>{7});  // an array without dimensions
   CHECK(read(write(npy(dictionary("|u1", "(6,)", "True"), six))) == expected);        // the order says nothing here
-  CHECK(fails_with([&] { return read(write(npy(dictionary("|u1", "(2, 3)", "True"), six))); }, "a.npy", "Fortran"));
 
+  SECTION(
+      "Fortran order") {  // what numpy.save writes for numpy.asfortranarray(a): column by column, but read row by row
+    const std::string matrix("\x00\x03\x01\x04\x02\x05", 6);  // a = [[0, 1, 2], [3, 4, 5]]
+    CHECK(read(write(npy(dictionary("|u1", "(2, 3)", "True"), matrix))) == expected);
+    CHECK(read(write(npy(dictionary("|u1", "(2, 1, 3)", "True"), matrix))) == expected);
+    CHECK(read(write(npy(dictionary("|u1", "(1, 6)", "True"), six))) == expected);
+    // [[[0, 1], [2, 3], [4, 5]], [[6, 7], [8, 9], [10, 11]]]
+    const std::vector<std::uint16_t> cube{0, 6, 2, 8, 4, 10, 1, 7, 3, 9, 5, 11};
+    CHECK(read(write(npy(dictionary("<u2", "(2, 3, 2)", "True"), bytes_of(cube)))) ==
+          std::vector<token>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
+    CHECK(fails_with([&] { return read(write(npy(dictionary("|u1", "(2, 4)", "True"), six))); }, "announces 8"));
+    CHECK(fails_with([&] { return read(write(npy(dictionary("|u1", "(2, 3)", "True"), six)), 5); }, "token 5"));
+  }
+  SECTION("numbers as Python 2 wrote them") {
+    CHECK(read(write(npy(dictionary("|u1", "(6L,)"), six))) == expected);
+    CHECK(read(write(npy(dictionary("|u1", "(2L, 3L)"), six))) == expected);
+    CHECK(read(write(npy("{u'descr': '|u1', u'fortran_order': False, u'shape': (6L,)}", six))) == expected);
+    const std::string version_3 = "\x93NUMPY\x03" + std::string(1, '\0');
+    const std::string header = dictionary("|u1", "(6L,)"), length = bytes_of(std::vector{std::uint32_t(header.size())});
+    CHECK(fails_with([&] { return read(write(version_3 + length + header + six)); }, "'L,)"));  // nor does numpy
+  }
   SECTION("versions 2.0 and 3.0 have four bytes of length") {
     std::string header = dictionary("|u1", "(6,)") + std::string(70000, ' ');
     for (const char version : {'\x02', '\x03'}) {
@@ -156,7 +244,7 @@ TEST_CASE("tokens refuses a .npy file that is not well-formed", "[data]") {
   SECTION("magic, version, length") {
     CHECK(refused("", "is not a .npy file"));
     CHECK(refused("\x93NUMPY", "is not a .npy file"));
-    CHECK(refused("PK\x03\x04 a zip archive, .npz", "is not a .npy file"));
+    CHECK(refused("PK\x03\x04 a zip archive, .npz", "it is a zip archive"));
     CHECK(refused(std::string("\x92").append(saved_by_numpy, 1), "is not a .npy file"));
     std::string version = saved_by_numpy;
     version[6] = 4;
@@ -196,16 +284,26 @@ TEST_CASE("tokens refuses a .npy file that is not well-formed", "[data]") {
                                "{'descr': '|u1', 'fortran_order': False, 'shape': (2,",
                                "{'descr': '|u1, 'fortran_order': False, 'shape': (2,)}",
                                "{'descr': \"|u1', 'fortran_order': False, 'shape': (2,)}",
-                               "{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (2,)}",
+                               "{'descr': [('a', '|u1'), 'fortran_order': False, 'shape': (2,)}",
+                               "{'descr': [('a', '|u1], 'fortran_order': False, 'shape': (2,)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (2LL,)}",
+                               "{'descr': '|u1', 'fortran_order': False, 'shape': (L,)}",
                                "{descr: '|u1'}"}) {
       INFO("header " << header);
       CHECK(refused(npy(header, two), "its header should be a dictionary"));
     }
   }
   SECTION("types") {
-    CHECK(refused(npy(dictionary(">u2", "(1,)"), two), ">u2, which is big-endian"));
-    for (const char* type : {"<f4", "|b1", "|O", "<U1", "u2", "<u3", "", "<c8", "|u2"})
-      CHECK(refused(npy(dictionary(type, "(1,)"), two), "expected little-endian integers"));
+    for (const char* type :
+         {"<f4", "|b1", "?", "|O", "<U1", "<u3", "", "<", "<c8", "<M8[s]", "u16", "|V2", "<int16", "x"})
+      CHECK(refused(npy(dictionary(type, "(1,)"), two), "expected integers of 1, 2, 4 or 8 bytes"));
+    CHECK(refused(npy(dictionary("<f4", "(1,)"), two), "elements of type <f4;"));
+    const auto records = [](const std::string& type) {
+      return "{'descr': " + type + ", 'fortran_order': False, 'shape': (1,), }";
+    };
+    CHECK(refused(npy(records("[('a', '|u1'), ('b', '<i4', (2, 2))]"), two),
+                  "type [('a', '|u1'), ('b', '<i4', (2, 2))], which are records or arrays"));
+    CHECK(refused(npy(records("('<u2', (2,))"), two), "type ('<u2', (2,)), which are records or arrays"));
   }
   SECTION("shapes that are not those of the data") {
     CHECK(refused(npy(dictionary("|u1", "(3,)"), two), "announces 3 elements of 1 bytes, and 2 bytes follow"));

@@ -10,7 +10,6 @@
 //                                           grad.NAME, after.NAME
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -28,18 +27,17 @@ namespace {
 constexpr fathom::config c{FATHOM_CONFIG};
 using net = fathom::model<c, fathom::backend::FATHOM_BACKEND>;
 using T = net::scalar;
-using fathom::io::stored_tensor;
 
 std::vector<fathom::token> read(const fathom::io::safetensors_file& file, const char* name) {
   const auto& tensor = file.at(name);
   if (tensor.type != "I32") fathom::fail(file.path(), ": ", name, ": expected I32, found ", tensor.describe());
   std::vector<fathom::token> values(static_cast<std::size_t>(tensor.size()));
-  std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+  tensor.read(std::as_writable_bytes(std::span(values)));
   return values;
 }
 template <class Number>
-stored_tensor store(std::vector<fathom::index> shape, std::span<const Number> numbers) {
-  return {std::string(fathom::io::type_name<std::remove_const_t<Number>>), std::move(shape), std::as_bytes(numbers)};
+fathom::io::tensor_to_write store(const char* name, std::vector<fathom::index> shape, std::span<const Number> numbers) {
+  return fathom::io::tensor_in_memory(name, fathom::io::type_name<std::remove_const_t<Number>>, std::move(shape), std::as_bytes(numbers));
 }
 
 using weights = fathom::owned<net::parameters>;
@@ -56,7 +54,7 @@ void logits(const char* from, const char* in, const char* out) {
   const auto& shape = file.at("inputs").shape;
   net::tape tape(shape.at(0), shape.at(1));
   net::forward(*w, {inputs, {}, shape[0], shape[1]}, tape);
-  fathom::io::write_safetensors(out, {{"logits", store<const T>({shape[0], shape[1], c.vocab}, tape.logits())}}, {});
+  fathom::io::write_safetensors(out, {store<const T>("logits", {shape[0], shape[1], c.vocab}, tape.logits())}, {});
 }
 
 void greedy(const char* from, const char* in, const char* out) {
@@ -65,7 +63,7 @@ void greedy(const char* from, const char* in, const char* out) {
   std::vector<fathom::token> written;
   writer.write(read(file, "prompt"), read(file, "count").at(0), [&](fathom::token t) { return written.push_back(t), true; });
   fathom::io::write_safetensors(
-      out, {{"written", store<const fathom::token>({static_cast<fathom::index>(written.size())}, written)}}, {});
+      out, {store<const fathom::token>("written", {static_cast<fathom::index>(written.size())}, written)}, {});
 }
 
 void step(const char* from, const char* in, const char* out) {
@@ -75,20 +73,22 @@ void step(const char* from, const char* in, const char* out) {
   const auto& shape = file.at("inputs").shape;
   const fathom::batch batch{inputs, targets, shape.at(0), shape.at(1)};
   net::tape tape(batch.sequences, batch.tokens);
-  auto gradients = fathom::make<net::parameters>(), kept = fathom::make<net::parameters>();
+  auto gradients = fathom::make<net::parameters>();
   net::forward(*w, {inputs, {}, batch.sequences, batch.tokens}, tape);
   const std::vector<T> logits(tape.logits().begin(), tape.logits().end());
   net::forward_backward(*w, batch, tape, *gradients);
   const T loss = static_cast<T>(tape.loss());
-  std::memcpy(static_cast<void*>(kept.get()), gradients.get(), sizeof(net::parameters));  // the step zeroes them
+  const auto kept = fathom::copy(gradients);  // the step zeroes them
   fathom::adamw<net> optimizer({.rate = 1e-3f, .decay = 0.1f, .clip = 1.0f});
   const T norm = static_cast<T>(optimizer.step(*w, *gradients));
-  std::vector<std::pair<std::string, stored_tensor>> tensors{
-      {"logits", store<const T>({batch.sequences, batch.tokens, c.vocab}, logits)},
-      {"loss", store<const T>({1}, {&loss, 1})},
-      {"norm", store<const T>({1}, {&norm, 1})}};
-  fathom::io::list_tensors(*kept, "grad.", tensors);
-  fathom::io::list_tensors(*w, "after.", tensors);
+  std::vector tensors{store<const T>("logits", {batch.sequences, batch.tokens, c.vocab}, logits),
+                      store<const T>("loss", {1}, {&loss, 1}), store<const T>("norm", {1}, {&norm, 1})};
+  const auto table = fathom::table_of<net>(*w);
+  const auto add = [&](const net::parameters& numbers, const char* prefix) {
+    for (auto& tensor : fathom::io::tensors_to_write(fathom::io::numbers_of<net>(table, numbers), prefix)) tensors.push_back(tensor);
+  };
+  add(*kept, "grad.");
+  add(*w, "after.");
   fathom::io::write_safetensors(out, tensors, {});
 }
 

@@ -121,7 +121,7 @@ TEMPLATE_TEST_CASE("what is saved for transformers is what transformers saves", 
     INFO(name);
     REQUIRE(ours.tensors().contains(name));
     CHECK(ours.at(name).describe() == tensor.describe());
-    CHECK(std::equal(tensor.bytes.begin(), tensor.bytes.end(), ours.at(name).bytes.begin(), ours.at(name).bytes.end()));
+    CHECK((tensor.bytes() == ours.at(name).bytes()));
   }
   // Every key that they write and that we do says the same; what only training and generation ask for may differ.
   const auto config = json::parse(folder.read("some/where/config.json")), original_config = config_of(TestType::name);
@@ -264,16 +264,13 @@ TEST_CASE("shards that are not what their index says are refused", "[io]") {
     CHECK(refused(copy, second + ": is not a valid safetensors file"));
   }
   SECTION("a shard has more, less, or others") {
-    map.erase("transformer.wpe.weight");
-    write();
-    CHECK(refused(copy, second + ": has a tensor transformer.wpe.weight, which"));
     map["transformer.wpe.weight"] = first;
     write();
-    CHECK(refused(copy, first + ": has 1 tensors; ", "index.json says 2"));
+    CHECK(refused(copy, first + ": has no tensor transformer.wpe.weight; ", "index.json says that it has"));
     map["transformer.wpe.weight"] = second;
     map["more"] = second;
     write();
-    CHECK(refused(copy, second + ": has 3 tensors; "));
+    CHECK(refused(copy, second + ": has no tensor more; ", "index.json says that it has"));
   }
   SECTION("the index says nothing of the kind, or leads elsewhere") {
     for (const char* broken : {"null", "[]", "\"x\"", "{}", R"({"weight_map": 3})", R"({"weight_map": {"a": 1}})",

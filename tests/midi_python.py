@@ -127,6 +127,9 @@ def random_track(numbers, length):
             lambda: mido.Message("aftertouch", channel=channel, value=3, time=time),
             lambda: mido.Message("polytouch", channel=channel, note=pitch, value=3, time=time),
             lambda: mido.Message("sysex", data=[numbers.randrange(128) for _ in range(numbers.randrange(200))], time=time),
+            lambda: mido.Message("songpos", pos=numbers.randrange(16384), time=time),
+            lambda: mido.Message("song_select", song=numbers.randrange(128), time=time),
+            lambda: mido.Message("quarter_frame", frame_type=3, frame_value=5, time=time),
             lambda: mido.MetaMessage("set_tempo", tempo=numbers.randrange(100000, 2000000), time=time),
             lambda: mido.MetaMessage("lyrics", text="la" * numbers.randrange(100), time=time),
             lambda: mido.MetaMessage("time_signature", numerator=3, denominator=8, time=time),
@@ -140,7 +143,7 @@ def fathom_reads(folder):
         for division in 24, 96, 480, 32767:
             file = mido.MidiFile(type=kind, ticks_per_beat=division)
             for _ in range(1 if kind == 0 else 3):
-                file.tracks.append(random_track(numbers, 400))
+                file.tracks.append(random_track(numbers, 600))
             file.save(folder / "mido.mid")
             assert check(folder / "mido.mid") > 50
 

@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/random.hpp>
@@ -641,9 +643,10 @@ TEST_CASE("a checkpoint that is damaged or none is refused", "[train]") {
   folder.write("good.safetensors", good);
   const fathom::io::safetensors_file file(folder.path() / "good.safetensors");
   const auto write = [&](const std::string& state, const std::string& left_out = "") {
-    std::vector<std::pair<std::string, fathom::io::stored_tensor>> tensors;
+    std::vector<fathom::io::tensor_to_write> tensors;
     for (const auto& [name, tensor] : file.tensors())
-      if (name != left_out) tensors.emplace_back(name, tensor);
+      if (name != left_out)
+        tensors.push_back({name, tensor.type, tensor.shape, tensor.byte_count(), [&from = tensor](const auto& to) { to(from.bytes()); }});
     std::map<std::string, std::string> metadata(file.metadata().begin(), file.metadata().end());
     metadata["fathom.training"] = state;
     fathom::io::write_safetensors(options.checkpoint, tensors, metadata);

@@ -42,7 +42,7 @@ void run(const options& o) {
     char hexadecimal[17];
     std::snprintf(hexadecimal, sizeof hexadecimal, "%016llx", static_cast<unsigned long long>(hash));
     about["vocab"] = corpus.vocab();
-    about[part] = {{"documents", data::detail::files_below(o.documents / part).size()},
+    about[part] = {{"documents", data::detail::files_below(o.documents / part).files.size()},
                    {"tokens", corpus.all().size()},
                    {"fnv1a", hexadecimal}};
     std::printf("%s, %s: %zu tokens of %td, FNV-1a %s\n", o.kind.c_str(), part, corpus.all().size(), corpus.vocab(), hexadecimal);

@@ -6,6 +6,7 @@
 #include "fathom/backend/cuda.cuh"
 #include "fathom/backend/reference.hpp"
 #include "fathom/core/bf16.hpp"
+#include "fathom/core/copy.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/data/batches.hpp"
 #include "fathom/generate/generator.hpp"

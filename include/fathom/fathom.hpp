@@ -5,6 +5,7 @@
 #include "fathom/backend/cpu.hpp"
 #include "fathom/backend/reference.hpp"
 #include "fathom/core/bf16.hpp"
+#include "fathom/core/copy.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/data/batches.hpp"
 #include "fathom/generate/generator.hpp"

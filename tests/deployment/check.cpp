@@ -28,7 +28,8 @@ template <class T>
 static std::vector<T> read(const fathom::io::safetensors_file& file, const char* name) {
   const auto& tensor = file.at(name);
   std::vector<T> values(static_cast<std::size_t>(tensor.size()));
-  std::memcpy(values.data(), tensor.bytes.data(), std::min(tensor.bytes.size(), values.size() * sizeof(T)));
+  const auto bytes = tensor.bytes();
+  std::memcpy(values.data(), bytes.data(), std::min(bytes.size(), values.size() * sizeof(T)));
   return values;
 }
 
@@ -39,8 +40,8 @@ static void check(bool holds, const char* what, double found, double expected) {
 }
 
 static void check_text(const char* name, std::string_view found, const std::string& folder) {
-  const fathom::io::mapped_file file(folder + "/" + name);
-  const std::string_view expected(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  const fathom::io::whole_file file(folder + "/" + name);
+  const std::string_view expected = file.text();
   check(found == expected, name, static_cast<double>(found.size()), static_cast<double>(expected.size()));
 }
 

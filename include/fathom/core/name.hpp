@@ -35,12 +35,13 @@ class path {
     return longer;
   }
   [[nodiscard]] constexpr path operator/(index number) const {
+    // Filled from its end: g++ 12 warns of an overflow where std::reverse turns them round.
     char digits[20]{};
-    std::size_t count = 0;
-    do digits[count++] = static_cast<char>('0' + number % 10);
+    char* const end = digits + sizeof digits;
+    char* first = end;
+    do *--first = static_cast<char>('0' + number % 10);
     while ((number /= 10) > 0);
-    std::reverse(digits, digits + count);
-    return *this / std::string_view(digits, count);
+    return *this / std::string_view(first, static_cast<std::size_t>(end - first));
   }
 
   [[nodiscard]] constexpr std::string_view view() const { return {text_, length_}; }

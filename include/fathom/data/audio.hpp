@@ -1,5 +1,5 @@
-// Sound files: WAV, FLAC, Ogg Vorbis and what else libsndfile reads, as samples of one channel at the rate one wants;
-// and WAV files written. Needs libsndfile and libsamplerate; link fathom::audio.
+// Sound files: WAV, FLAC, Ogg, MP3 and what else libsndfile reads, as samples of one channel at the rate one wants; and
+// WAV files written. Needs libsndfile and libsamplerate; link fathom::audio.
 #pragma once
 
 #include <samplerate.h>
@@ -15,12 +15,15 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/data/files.hpp"
 #include "fathom/data/pcm16.hpp"
+#include "fathom/data/sound_parts.hpp"
 #include "fathom/io/file.hpp"
 
 namespace fathom::data {
@@ -34,6 +37,16 @@ struct sound {
 /// How many samples a sound may have: 37 hours at 8 kHz, 4 GiB. Small files can be made that unfold into more than
 /// that.
 inline constexpr index most_samples = index{1} << 30;
+
+/// How the names of sound files end: of those that libsndfile, from 1.1 on, reads, up to .sd2; and of others, which
+/// fail by their names, instead of being passed over in a folder.
+inline constexpr std::string_view sound_endings[] = {
+    ".wav", ".wave", ".bwf", ".rf64", ".bw64",  ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp1", ".mp2",
+    ".mp3", ".mpga", ".aif", ".aiff", ".aifc",  ".au",  ".snd",  ".caf", ".sph", ".nist", ".voc", ".8svx",
+    ".svx", ".16sv", ".iff", ".sf",   ".ircam", ".avr", ".htk",  ".pvf", ".paf", ".sds",  ".xi",  ".wve",
+    ".mat", ".sd2",  ".m4a", ".m4b",  ".mp4",   ".aac", ".alac", ".wma", ".asf", ".amr",  ".awb", ".3gp",
+    ".ac3", ".eac3", ".dts", ".ape",  ".wv",    ".tta", ".tak",  ".mpc", ".spx", ".ra",   ".rm",  ".dsf",
+    ".dff", ".mka",  ".mkv", ".webm", ".weba",  ".mov", ".ogv",  ".ogx"};
 
 namespace detail {
 /// A file in memory, for libsndfile to read or to write.
@@ -114,46 +127,79 @@ class sound_memory {
   return result;
 }
 
-/// The sound of a file, as the mean of its channels, at a rate, or at the file's own if that is 0. Fails when the file
-/// cannot be read to its announced end, when a sample is not finite, and when there are more than most_samples. What a
-/// header announces is believed only as far as samples follow.
-[[nodiscard]] inline sound read_audio(const std::filesystem::path& path, int rate = 0) {
-  const std::string name = path.string();
-  if (rate < 0)
-    fail(name, ": cannot be read at ", rate, " samples a second; expected a rate above 0, or 0 for the file's");
-  const io::mapped_file file(path);
-  detail::sound_memory memory(file.bytes());
+namespace detail {
+/// Appends the sound of a part of a file to `result`, whose rate it takes, or gives to it if that is 0.
+inline void append_sound(const sound_part& part, sound& result, const std::string& name) {
+  sound_memory memory(part.bytes());
   SF_INFO info{};
   const auto handle = memory.open(SFM_READ, info);
-  if (!handle) fail(name, ": cannot be read as WAV, FLAC, Ogg or another sound file: ", sf_strerror(nullptr));
+  if (!handle)
+    fail(name,
+         ": cannot be read as WAV, FLAC, Ogg, MP3 or another sound file that libsndfile knows: ", sf_strerror(nullptr),
+         but_is(part.bytes()));
   if (info.channels < 1 || info.samplerate < 1)
     fail(name, ": has ", info.channels, " channels at ", info.samplerate,
          " samples a second; expected at least 1 of each");
 
-  sound result{{}, info.samplerate};
+  std::vector<float> samples;
   constexpr index block = 4096;
   const auto channels = static_cast<std::size_t>(info.channels);
   std::vector<float> frames(block * channels);  // [block, channels]
   while (const index count = static_cast<index>(sf_readf_float(handle.get(), frames.data(), block))) {
-    if (count < 0 || std::ssize(result.samples) + count > most_samples)
+    if (count < 0 || std::ssize(result.samples) + std::ssize(samples) + count > most_samples)
       fail(name, ": has more than ", most_samples, " samples; expected shorter recordings");
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
       double sum = 0;
       for (std::size_t channel = 0; channel < channels; ++channel)
         sum += static_cast<double>(frames[i * channels + channel]);
       if (!std::isfinite(sum))
-        fail(name, ": sample ", result.samples.size(), " is infinite or not a number; expected samples in [-1, 1]");
-      result.samples.push_back(static_cast<float>(sum / info.channels));
+        fail(name, ": sample ", samples.size(), " is infinite or not a number; expected samples in [-1, 1]");
+      samples.push_back(static_cast<float>(sum / info.channels));
     }
   }
   if (sf_error(handle.get()) != SF_ERR_NO_ERROR)
-    fail(name, ": cannot be read after ", result.samples.size(), " samples: ", sf_strerror(handle.get()));
-  if (std::cmp_less(result.samples.size(), info.frames))
-    fail(name, ": is cut short: it announces ", info.frames, " samples, and ", result.samples.size(), " can be read");
-  if (rate == 0 || rate == result.rate) return result;
-  if (src_is_valid_ratio(static_cast<double>(rate) / result.rate) == 0)
-    fail(name, ": has ", result.rate, " samples a second, which cannot become ", rate, "; expected at most 256 times");
-  return {resample(result.samples, result.rate, rate), rate};
+    fail(name, ": cannot be read after ", samples.size(), " samples: ", sf_strerror(handle.get()));
+  // FLAC that was written to a pipe does not say how long it is.
+  const std::int64_t announced = part.frames() ? *part.frames() : info.frames == SF_COUNT_MAX ? 0 : info.frames;
+  if (std::cmp_less(samples.size(), announced))
+    fail(name, ": is cut short: it announces ", announced, " samples, and ", samples.size(), " can be read");
+
+  if (result.rate == 0) result.rate = info.samplerate;
+  if (info.samplerate != result.rate) {
+    if (src_is_valid_ratio(static_cast<double>(result.rate) / info.samplerate) == 0)
+      fail(name, ": has ", info.samplerate, " samples a second, which cannot become ", result.rate,
+           "; expected at most 256 times");
+    samples = resample(samples, info.samplerate, result.rate);
+  }
+  if (std::ssize(result.samples) + std::ssize(samples) > most_samples)
+    fail(name, ": has more than ", most_samples, " samples; expected shorter recordings");
+  if (result.samples.empty())
+    result.samples = std::move(samples);
+  else
+    result.samples.insert(result.samples.end(), samples.begin(), samples.end());
+}
+}  // namespace detail
+
+/// The sound of a file, as the mean of its channels, at a rate, or at the file's own if that is 0. Fails when the file
+/// cannot be read to its announced end, when a sample is not finite, and when there are more than most_samples. What a
+/// header announces is believed only as far as samples follow.
+///
+/// - In WAV (with RF64, BW64 and W64), AIFF, CAF, AU, SPHERE, VOC, FLAC, Ogg and MP3 it is an error when there is less
+///   than announced; in Ogg, when a page is damaged, or when none is the last of its stream. Of other files, what there
+///   is is read.
+/// - Files whose length was not known when they were written (to a pipe) are read to their end. They have sizes of 0,
+///   all ones, or other numbers that programs put there; FLAC of 0 samples; MP3 without a frame that says how many
+///   others follow.
+/// - Chained Ogg streams, and FLAC and MP3 files one after the other, are read one after the other, at the rate of the
+///   first one if that is not given. In other formats a second file after the first is an error.
+[[nodiscard]] inline sound read_audio(const std::filesystem::path& path, int rate = 0) {
+  const std::string name = path.string();
+  if (rate < 0)
+    fail(name, ": cannot be read at ", rate, " samples a second; expected a rate above 0, or 0 for the file's");
+  const io::whole_file file(path);
+  sound result{{}, rate};
+  for (const auto& part : detail::sound_parts(file.bytes(), name)) detail::append_sound(part, result, name);
+  return result;
 }
 
 /// Writes a WAV file of 16 bits and one channel, all at once (io/file.hpp). Samples are to be in [-1, 1]; what lies

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <limits>
+#include <ranges>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "fathom/core/error.hpp"
@@ -16,6 +20,11 @@
 namespace fathom::data {
 
 namespace detail {
+/// What owns tokens and is about to go away: batches of them cannot be had. Views (spans) and what has a name can.
+template <class Tokens>
+concept temporary_tokens = !std::is_lvalue_reference_v<Tokens> && !std::ranges::borrowed_range<Tokens> &&
+                           std::convertible_to<Tokens, std::span<const token>>;
+
 /// Goes through source.at(n) for n = first, first + 1, ...
 template <class Source>
 class batch_iterator {
@@ -40,6 +49,13 @@ class batch_iterator {
   Source* source_ = nullptr;
   index position_ = 0;
 };
+
+/// Fails when memory could not hold inputs and targets of so many windows of so many tokens, both at least 1.
+inline void check_batch_size(const char* who, index batch, index tokens) {
+  constexpr index most = std::numeric_limits<index>::max() / index{2 * sizeof(token)};
+  if (batch > most / tokens)
+    fail(who, ": ", batch, " windows of ", tokens, " tokens; expected no more than ", most, " tokens in a batch");
+}
 }  // namespace detail
 
 struct window_options {
@@ -64,9 +80,12 @@ class windows {
     if (std::ssize(tokens) <= options.tokens)
       fail("windows: a run of ", tokens.size(), " tokens; windows of ", options.tokens, " need at least ",
            options.tokens, " tokens and one more to predict");
+    detail::check_batch_size("windows", options.batch, options.tokens);
     inputs_.resize(static_cast<std::size_t>(options.batch * options.tokens));
     targets_.resize(inputs_.size());
   }
+  template <detail::temporary_tokens Tokens>
+  windows(Tokens&&, const window_options&) = delete;  // name the tokens: a temporary's are gone before the first batch
 
   /// The batch of a step, [batch, tokens]. It is valid until the next one is asked for.
   [[nodiscard]] const fathom::batch& at(index step) & {
@@ -81,8 +100,8 @@ class windows {
 
   using iterator = detail::batch_iterator<windows>;
   /// The batches of steps first_step, first_step + 1, ..., steps - 1.
-  [[nodiscard]] iterator begin() { return {*this, std::min(options_.first_step, options_.steps)}; }
-  [[nodiscard]] iterator end() { return {*this, options_.steps}; }
+  [[nodiscard]] iterator begin() & { return {*this, std::min(options_.first_step, options_.steps)}; }
+  [[nodiscard]] iterator end() & { return {*this, options_.steps}; }
 
  private:
   std::span<const token> tokens_;
@@ -97,6 +116,8 @@ class windows {
 [[nodiscard]] inline windows batches(std::span<const token> tokens, const window_options& options) {
   return {tokens, options};
 }
+template <detail::temporary_tokens Tokens>
+windows batches(Tokens&&, const window_options&) = delete;  // name the tokens: a temporary's would be gone by then
 
 /// A run of n tokens, which must outlive this, once and in order: as windows of `length` tokens that do not overlap, up
 /// to `batch` of them at a time. Every token but the first is a target exactly once, n - 1 in all, predicted from the
@@ -112,9 +133,12 @@ class consecutive {
     if (tokens.size() < 2)
       fail("consecutive: ", tokens.size(), " tokens; expected at least 2, so that one is predicted");
     windows_ = (std::ssize(tokens) - 2) / length + 1;
+    detail::check_batch_size("consecutive", std::min(batch, windows_), length);
     inputs_.resize(static_cast<std::size_t>(std::min(batch, windows_) * length));
     targets_.resize(inputs_.size());
   }
+  template <detail::temporary_tokens Tokens>
+  consecutive(Tokens&&, index, index) = delete;  // name the tokens: a temporary's are gone before the first batch
 
   /// How many batches there are.
   [[nodiscard]] index size() const { return (windows_ - 1) / sequences_ + 1; }
@@ -134,8 +158,8 @@ class consecutive {
   }
 
   using iterator = detail::batch_iterator<consecutive>;
-  [[nodiscard]] iterator begin() { return {*this, 0}; }
-  [[nodiscard]] iterator end() { return {*this, size()}; }
+  [[nodiscard]] iterator begin() & { return {*this, 0}; }
+  [[nodiscard]] iterator end() & { return {*this, size()}; }
 
  private:
   std::span<const token> tokens_;

@@ -229,8 +229,8 @@ struct source {
   std::string_view text;
 };
 
-[[nodiscard]] inline std::string_view text_of(const io::mapped_file& file) {
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+[[nodiscard]] inline std::string_view text_of(const io::whole_file& file) {
+  return file.text();
 }
 
 /// What a file says, for an error: its beginning, without control characters.
@@ -371,8 +371,8 @@ class bpe_files {
   }
 
   std::string vocab_path_, merges_path_, added_path_;
-  io::mapped_file vocab_, merges_;
-  std::optional<io::mapped_file> added_;
+  io::whole_file vocab_, merges_;
+  std::optional<io::whole_file> added_;
 };
 }  // namespace detail
 

@@ -8,6 +8,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -126,8 +127,8 @@ struct codebooks {
 };
 
 /// The tokens of a .npy file with an array [codebooks, frames] (or [frames, codebooks]) of integers; dimensions of 1
-/// may come before these, as those of a batch do. Fails on any other shape, and on an entry that the codebooks do not
-/// have.
+/// may come before these, as those of a batch do. Of one codebook, [frames] is enough. Fails on any other shape, and on
+/// an entry that the codebooks do not have.
 [[nodiscard]] inline std::vector<token> read_codec_npy(const std::filesystem::path& path, const codebooks& books) {
   books.check();
   std::vector<index> shape;
@@ -135,6 +136,7 @@ struct codebooks {
   std::string found;
   for (const index extent : shape) found += join(found.empty() ? "" : ", ", extent);
   while (shape.size() > 2 && shape.front() == 1) shape.erase(shape.begin());
+  if (shape.size() == 1 && books.count == 1) return books.flatten(array);
   const std::size_t axis = books.frames_first ? 1 : 0;
   if (shape.size() != 2 || shape[axis] != books.count)
     fail(path.string(), ": has the shape [", found, "]; expected ", books.count, " codebooks, ",
@@ -160,17 +162,19 @@ inline void write_codec_npy(const std::filesystem::path& path, std::span<const t
   detail::write_npy(path, turned, join("(", count, ", ", frames, ")"));
 }
 
-/// The .npy files below a folder, each a document, of which whole ones are held back (split_documents in corpus.hpp);
-/// or one such file, whose end is held back.
+/// The .npy files below a folder (file_options in files.hpp), each a document, of which whole ones are held back
+/// (split_documents in corpus.hpp); or one such file, whose end is held back.
 [[nodiscard]] inline corpus codec_tokens(const std::filesystem::path& path, const codebooks& books,
-                                         const split& parts = {}) {
+                                         const split& parts = {}, const file_options& files = {}) {
   books.check();
   std::error_code error;
   if (!std::filesystem::is_directory(path, error))
     return corpus(read_codec_npy(path, books), books.vocab(), parts, path.string());
-  std::vector<std::vector<token>> documents;
-  for (const auto& file : detail::files_ending_in(path, {".npy"})) documents.push_back(read_codec_npy(file, books));
-  return split_documents(std::vector<std::span<const token>>(documents.begin(), documents.end()), books.vocab(), parts);
+  constexpr std::string_view endings[] = {".npy"};
+  const auto read = [&](const std::filesystem::path& file) { return read_codec_npy(file, books); };
+  return detail::corpus_of(
+      detail::read_documents(detail::files_below(path, endings, files), files, "has no entries", read), books.vocab(),
+      parts);
 }
 
 }  // namespace fathom::data

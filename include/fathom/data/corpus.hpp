@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <span>
 #include <string>
@@ -36,7 +37,8 @@ inline void check_split(const split& parts) {
 
 inline void check_vocab(index vocab) {
   constexpr auto largest = std::int64_t{std::numeric_limits<token>::max()} + 1;
-  if (vocab < 1 || std::cmp_greater(vocab, largest)) fail("a vocabulary of ", vocab, " symbols; expected 1 to ", largest);
+  if (vocab < 1 || std::cmp_greater(vocab, largest))
+    fail("a vocabulary of ", vocab, " symbols; expected 1 to ", largest);
 }
 
 /// The number of tokens, out of `total`, that is nearest to a fraction.
@@ -44,6 +46,12 @@ inline void check_vocab(index vocab) {
   return static_cast<index>(std::llround(static_cast<double>(total) * fraction));
 }
 }  // namespace detail
+
+/// What lies below a folder, or in a list of files, and is not part of the corpus.
+struct skipped_file {
+  std::filesystem::path path;
+  std::string reason;
+};
 
 /// A text as tokens: first the training part, then validation, then test.
 class corpus {
@@ -86,6 +94,12 @@ class corpus {
   /// How many symbols the encoding has.
   [[nodiscard]] index vocab() const { return vocab_; }
 
+  /// What was left out of the folder that this was read from, and why: empty and hidden files, those of other kinds,
+  /// and with file_options::skip_damaged (files.hpp) those that cannot be read.
+  [[nodiscard]] const std::vector<skipped_file>& skipped() const& { return skipped_; }
+  void skipped() const&& = delete;
+  void set_skipped(std::vector<skipped_file> files) { skipped_ = std::move(files); }
+
  private:
   void check(const std::string& name) const {
     detail::check_vocab(vocab_);
@@ -100,6 +114,7 @@ class corpus {
   index vocab_;
   index train_ = 0;
   index validation_ = 0;
+  std::vector<skipped_file> skipped_;
 };
 
 /// A corpus that holds back whole documents, so that none is in two parts; `parts.seed` decides which ones, the same on

@@ -1,33 +1,238 @@
-// The files of a data set, by the ends of their names.
+// The files of a data set: what lies below a folder, by the ends of the names, and how all of it becomes documents. One
+// file that cannot be read fails the whole folder, or is left out and listed.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <filesystem>
-#include <initializer_list>
+#include <map>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "fathom/core/error.hpp"
-#include "fathom/data/text.hpp"
+#include "fathom/core/types.hpp"
+#include "fathom/data/corpus.hpp"
+#include "fathom/io/file.hpp"
 
-namespace fathom::data::detail {
+namespace fathom::data {
 
-/// The files below a folder whose names end in one of these (".wav"; small letters stand for capitals, too), in the
-/// order of their names, but for hidden and empty ones. Fails when there are none.
-[[nodiscard]] inline std::vector<std::filesystem::path> files_ending_in(
-    const std::filesystem::path& folder, std::initializer_list<std::string_view> endings) {
-  std::vector<std::filesystem::path> files = files_below(folder);
-  std::erase_if(files, [&](const std::filesystem::path& file) {
-    std::string ending = file.extension().string();
-    for (char& letter : ending)
-      if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
-    return std::find(endings.begin(), endings.end(), ending) == endings.end();
-  });
-  std::string expected;
-  for (const std::string_view ending : endings) expected += join(expected.empty() ? "" : ", ", ending);
-  if (files.empty()) fail(folder.string(), ": has no files whose names end in ", expected);
-  return files;
+/// How the files of a folder, or of a list, are read.
+///
+/// Of a folder, all files below it are, in the order of their names; linked files and folders are followed, and what
+/// can be reached in several ways (links, hard ones too) is read once. Left out are hidden files and folders, empty
+/// files, and, where the reader says what names it reads, files with others; corpus::skipped() lists them. Anything
+/// else that cannot be read is an error: damaged files, broken links, folders that may not be listed, pipes and
+/// devices.
+struct file_options {
+  /// Such errors do not end the reading: what they are about is left out, and corpus::skipped() has it with the error.
+  /// (Without exceptions, -fno-exceptions, a damaged file ends the program all the same.) A file that is named by
+  /// itself, not in a folder or a list, is always read whole.
+  bool skip_damaged = false;
+};
+
+namespace detail {
+
+/// The end of a file's name in small letters: ".wav".
+[[nodiscard]] inline std::string ending_of(const std::filesystem::path& file) {
+  std::string ending = file.extension().string();
+  for (char& letter : ending)
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  return ending;
 }
 
-}  // namespace fathom::data::detail
+/// For an error, where something else was expected: "; it is " and what bytes are, if they tell.
+[[nodiscard]] inline std::string but_is(std::span<const std::byte> bytes) {
+  const std::string what = io::what_begins_with(bytes.first(std::min<std::size_t>(bytes.size(), 512)));
+  return what.empty() ? what : join("; it is ", what);
+}
+
+struct folder_files {
+  std::vector<std::filesystem::path> files;  // in the order of their names
+  std::vector<skipped_file> skipped;
+};
+
+/// Walks through a folder, as file_options says.
+class folder_walk {
+ public:
+  folder_walk(const std::filesystem::path& folder, std::span<const std::string_view> endings,
+              const file_options& options)
+      : endings_(endings), options_(options) {
+    std::error_code error;  // what is wrong with the folder itself is no matter of skipping
+    std::filesystem::directory_iterator(folder, error);
+    if (error) fail(folder.string(), ": cannot be listed: ", error.message());
+    // Links come after all that can be reached without them, so that files have the names under which they lie.
+    look_at(folder, false);
+    while (!folders_.empty() || !links_.empty()) {
+      if (!folders_.empty()) {
+        const auto next = std::move(folders_.back());
+        folders_.pop_back();
+        list(next.first, next.second);
+      } else {
+        std::sort(links_.begin(), links_.end());
+        for (const auto& link : std::exchange(links_, {})) look_at(link, true);
+      }
+    }
+  }
+
+  [[nodiscard]] folder_files result() && {
+    std::map<identity, std::filesystem::path> names;
+    for (const bool linked : {false, true})
+      for (const auto& [path, id] : linked ? linked_ : found_) {
+        if (const auto [first, is_new] = names.emplace(id, path); is_new)
+          result_.files.push_back(path);
+        else
+          leave_out(path, join("is the same file as ", first->second.string()));
+      }
+    std::sort(result_.files.begin(), result_.files.end());
+    std::sort(result_.skipped.begin(), result_.skipped.end(), [](auto& a, auto& b) { return a.path < b.path; });
+    return std::move(result_);
+  }
+
+ private:
+  using identity = std::pair<dev_t, ino_t>;
+
+  void list(const std::filesystem::path& folder, bool linked) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error)) {
+      std::error_code ignored;  // what nothing is known of is looked at
+      if (entry->path().filename().native().starts_with('.'))
+        leave_out(entry->path(), "is hidden");
+      else if (entry->is_symlink(ignored))
+        links_.push_back(entry->path());
+      else
+        look_at(entry->path(), linked);
+    }
+    if (error) damaged(folder, join("cannot be listed: ", error.message()));
+  }
+
+  void look_at(const std::filesystem::path& path, bool linked) {
+    struct stat status{};
+    if (::stat(path.c_str(), &status) != 0) {
+      const int reason = errno;
+      // A link that leads nowhere may have led to a folder, if its name is not that of a file of another kind.
+      if (!path.has_extension() || wanted(path))
+        damaged(path, join("cannot be found: ", std::strerror(reason)));
+      else
+        leave_out(path, other_kind());
+    } else if (S_ISDIR(status.st_mode)) {
+      if (visited_.insert({status.st_dev, status.st_ino}).second)
+        folders_.emplace_back(path, linked);
+      else
+        leave_out(path, "is a link to a folder that is read already");
+    } else if (!wanted(path)) {
+      leave_out(path, other_kind());
+    } else if (!S_ISREG(status.st_mode)) {
+      damaged(path, "is not a file, but a pipe, a socket or a device");
+    } else if (status.st_size == 0) {
+      leave_out(path, "is empty");
+    } else {
+      (linked ? linked_ : found_).emplace(path, identity{status.st_dev, status.st_ino});
+    }
+  }
+
+  [[nodiscard]] bool wanted(const std::filesystem::path& path) const {
+    return endings_.empty() || std::find(endings_.begin(), endings_.end(), ending_of(path)) != endings_.end();
+  }
+  [[nodiscard]] static std::string other_kind() { return "is of another kind, by its name"; }
+  void leave_out(const std::filesystem::path& path, std::string reason) {
+    result_.skipped.push_back({path, std::move(reason)});
+  }
+  void damaged(const std::filesystem::path& path, const std::string& reason) {
+    if (!options_.skip_damaged) fail(path.string(), ": ", reason);
+    leave_out(path, reason);
+  }
+
+  std::span<const std::string_view> endings_;
+  file_options options_;
+  std::vector<std::pair<std::filesystem::path, bool>> folders_;  // to list, and whether a link led there
+  std::vector<std::filesystem::path> links_;                     // to follow
+  std::set<identity> visited_;                                   // folders
+  std::map<std::filesystem::path, identity> found_, linked_;
+  folder_files result_;
+};
+
+/// The files below a folder whose names end in one of these (".wav"; small letters stand for capitals, too), or all of
+/// them if there are none. Fails when there is no such file.
+[[nodiscard]] inline folder_files files_below(const std::filesystem::path& folder,
+                                              std::span<const std::string_view> endings = {},
+                                              const file_options& options = {}) {
+  folder_files found = folder_walk(folder, endings, options).result();
+  if (!found.files.empty()) return found;
+  std::string expected = endings.empty() ? "that are neither hidden nor empty" : "whose names end in ";
+  for (const std::string_view ending : endings) expected += join(ending == endings.front() ? "" : ", ", ending);
+  const auto& left_out = found.skipped;
+  fail(folder.string(), ": has no files ", expected,
+       left_out.empty() ? "" : join("; ", left_out.front().path.string(), " ", left_out.front().reason));
+}
+
+/// Documents read from files, and what was left out.
+struct documents {
+  std::vector<std::vector<token>> tokens;
+  std::vector<std::filesystem::path> paths;  // [documents]
+  std::vector<skipped_file> skipped;
+
+  void leave_out(std::filesystem::path path, std::string reason) {
+    skipped.push_back({std::move(path), std::move(reason)});
+  }
+};
+
+/// Calls read(path) for every file, and gathers the tokens; files without any are left out, because of `nothing`.
+template <class Read>
+[[nodiscard]] documents read_documents(folder_files files, const file_options& options, const char* nothing,
+                                       const Read& read) {
+  documents result;
+  result.skipped = std::move(files.skipped);
+  for (auto& path : files.files) {
+    std::vector<token> tokens;
+#if defined(__cpp_exceptions)
+    try {
+      tokens = read(path);
+    } catch (const error& damage) {
+      if (!options.skip_damaged) throw;
+      std::string_view reason = damage.what();
+      const std::string name = path.string() + ": ";
+      if (reason.starts_with(name)) reason.remove_prefix(name.size());
+      result.leave_out(std::move(path), std::string(reason));
+      continue;
+    }
+#else
+    static_cast<void>(options);
+    tokens = read(path);
+#endif
+    if (tokens.empty()) {
+      result.leave_out(std::move(path), nothing);
+      continue;
+    }
+    result.tokens.push_back(std::move(tokens));
+    result.paths.push_back(std::move(path));
+  }
+  return result;
+}
+
+/// The corpus of documents, of which whole ones are held back.
+[[nodiscard]] inline corpus corpus_of(documents found, index vocab, const split& parts) {
+  check_split(parts);
+  const auto needed = std::size_t{1} + (parts.validation > 0) + (parts.test > 0);
+  if (found.tokens.size() < needed && !found.skipped.empty())
+    fail("only ", found.tokens.size(), " documents are left; expected at least ", needed, ", one for each part; ",
+         found.skipped.size(), " were left out, such as ", found.skipped.front().path.string(), ": ",
+         found.skipped.front().reason);
+  corpus result =
+      split_documents(std::vector<std::span<const token>>(found.tokens.begin(), found.tokens.end()), vocab, parts);
+  result.set_skipped(std::move(found.skipped));
+  return result;
+}
+
+}  // namespace detail
+
+}  // namespace fathom::data

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "fathom/core/error.hpp"
+#include "fathom/data/files.hpp"
 #include "fathom/io/file.hpp"
 
 namespace fathom::data {
@@ -59,20 +60,21 @@ struct midi_event {
 class midi_parser {
  public:
   midi_parser(std::span<const std::byte> bytes, std::string name) : bytes_(bytes), name_(std::move(name)) {
-    end_ = bytes.size();
-    if (bytes.size() < 14 || tag() != "MThd") {
-      at_ = 0;
-      fail("expected a MIDI file, which begins with MThd and at least 10 bytes more");
+    unwrap();
+    const std::size_t begin = at_;
+    if (bytes_.size() - begin < 14 || tag() != "MThd") {
+      at_ = begin;
+      fail("expected a MIDI file, which begins with MThd and at least 10 bytes more", but_is(bytes_.subspan(begin)));
     }
     const std::size_t length = number(4);
-    if (length < 6 || length > bytes.size() - 8)
-      fail_at(4, "a header of ", length, " bytes; expected at least 6, and no more than the file has");
+    if (length < 6 || length > bytes_.size() - begin - 8)
+      fail_at(begin + 4, "a header of ", length, " bytes; expected at least 6, and no more than the file has");
     format_ = static_cast<int>(number(2));
-    if (format_ > 2) fail_at(8, "format ", format_, "; expected 0, 1 or 2");
+    if (format_ > 2) fail_at(begin + 8, "format ", format_, "; expected 0, 1 or 2");
     tracks_ = number(2);
-    if (tracks_ == 0) fail_at(10, "no tracks; expected at least one");
+    if (tracks_ == 0) fail_at(begin + 10, "no tracks; expected at least one");
     read_division();
-    at_ = 8 + length;
+    at_ = begin + 8 + length;
   }
 
   [[nodiscard]] int format() const { return format_; }
@@ -103,7 +105,7 @@ class midi_parser {
       } else if (event.status == 0xf0 || event.status == 0xf7) {
         skip(variable_length());
       } else if (event.status > 0xf0) {
-        fail_at(event.offset, "status ", int{event.status}, ", which does not occur in files");
+        read_system_message(event);
       } else {
         running = event.status;  // meta and system exclusive events leave it, as most software does
         const int kind = event.status >> 4;
@@ -136,17 +138,53 @@ class midi_parser {
   /// Whether a control change is one that notes depend on: the sustain pedal, or a channel mode message.
   [[nodiscard]] static bool matters(std::uint8_t controller) { return controller == 64 || controller >= 120; }
 
+  /// Goes to where the MIDI file begins, and forgets what comes after it: it may be wrapped up in a RIFF file of type
+  /// RMID (MMA RP-029), or follow the 128 bytes of a MacBinary header (the length of the file is at byte 83).
+  void unwrap() {
+    end_ = bytes_.size();
+    const auto is_at = [&](std::size_t at, std::string_view expected) {
+      return bytes_.size() >= at + expected.size() &&
+             std::equal(expected.begin(), expected.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(at),
+                        [](char a, std::byte b) { return static_cast<std::byte>(a) == b; });
+    };
+    if (is_at(0, "RIFF") && is_at(8, "RMID")) {
+      at_ = 12;
+      bool found = false;
+      while (!found) {
+        if (end_ - at_ < 8) fail("expected a chunk \"data\", which has the MIDI file in it");
+        const std::size_t begin = at_;
+        found = tag() == "data";
+        const std::uint32_t big_endian = number(4);  // but RIFF is little-endian
+        const std::size_t length =
+            (big_endian & 0xff) << 24 | (big_endian & 0xff00) << 8 | (big_endian >> 8 & 0xff00) | big_endian >> 24;
+        if (length > end_ - at_)
+          fail_at(begin, "a chunk of ", length, " bytes, where the file has ", end_ - at_, " left");
+        if (found)
+          end_ = at_ + length;
+        else
+          at_ += std::min(length + length % 2, end_ - at_);  // chunks begin at even places
+      }
+    } else if (is_at(128, "MThd") && is_at(0, std::string_view("\0", 1))) {
+      at_ = 83;
+      const std::size_t length = number(4);
+      at_ = 128;
+      if (length > end_ - at_) fail_at(83, "a file of ", length, " bytes, where ", end_ - at_, " follow");
+      if (length >= 14) end_ = at_ + length;
+    }
+    bytes_ = bytes_.first(end_);
+  }
+
   void read_division() {
     const std::uint32_t division = number(2);
     if (division < 0x8000) {  // ticks in a quarter note
       ticks_per_quarter_ = division;
-      if (division == 0) fail_at(12, "0 ticks in a quarter note; expected at least 1");
+      if (division == 0) fail_at(at_ - 2, "0 ticks in a quarter note; expected at least 1");
       return;
     }
     // Frames in a second, negated, in the upper byte; ticks in a frame in the lower one.
     const std::uint32_t frames = 0x100 - (division >> 8), ticks = division & 0xff;
     if ((frames != 24 && frames != 25 && frames != 29 && frames != 30) || ticks == 0)
-      fail_at(12, frames, " frames in a second of ", ticks,
+      fail_at(at_ - 2, frames, " frames in a second of ", ticks,
               " ticks each; expected 24, 25, 29 or 30 frames, and at least 1 tick");
     ticks_per_second_ = (frames == 29 ? 30000.0 / 1001 : frames) * ticks;
   }
@@ -173,11 +211,31 @@ class midi_parser {
       skip(length);
       return type == midi_event::end_of_track;
     }
-    if (length != 3) fail_at(event.offset, "a tempo of ", length, " bytes; expected 3");
+    if (length < 3) fail_at(event.offset, "a tempo of ", length, " bytes; expected 3");
     event.status = type;
     event.tempo = number(3);
+    skip(length - 3);
     if (event.tempo == 0) fail_at(event.offset, "0 microseconds in a quarter note; expected at least 1");
     return false;
+  }
+
+  /// Messages to all of a system (clock, song position and the like) mean nothing in files; some have them all the
+  /// same.
+  void read_system_message(const midi_event& event) {
+    switch (event.status) {
+      case 0xf2:  // song position
+        static_cast<void>(data_byte());
+        [[fallthrough]];
+      case 0xf1:  // time code
+      case 0xf3:  // song
+        static_cast<void>(data_byte());
+        break;
+      case 0xf4:
+      case 0xf5:
+      case 0xf9:
+      case 0xfd:
+        fail_at(event.offset, "status ", int{event.status}, ", which means nothing");
+    }
   }
 
   [[nodiscard]] std::uint8_t byte_at(std::size_t at) const { return std::to_integer<std::uint8_t>(bytes_[at]); }
@@ -200,15 +258,17 @@ class midi_parser {
     for (int i = 0; i < count; ++i) value = value << 8 | byte();
     return value;
   }
-  /// Seven bits in each byte; all but the last have the eighth set.
+  /// Seven bits in each byte; all but the last have the eighth set. It may begin with zeros, but has no more than 28
+  /// bits.
   [[nodiscard]] std::uint32_t variable_length() {
+    const std::size_t begin = at_;
     std::uint32_t value = 0;
-    for (int i = 0; i < 4; ++i) {
+    for (;;) {
       const std::uint8_t next = byte();
+      if (value >> 21 != 0) fail_at(begin, "a number of more than 28 bits");
       value = value << 7 | (next & 0x7f);
       if (next < 0x80) return value;
     }
-    fail_at(at_ - 4, "a number of more than 4 bytes");
   }
   [[nodiscard]] std::string_view tag() {
     at_ += 4;
@@ -405,9 +465,10 @@ struct key_event {
 
 /// The notes of a MIDI file in memory, by onset; errors call it by its name. Tracks of formats 0 and 1 play together,
 /// and share what they do to a channel; those of format 2 follow one another. A key that is struck again in its track
-/// before it is up ends the note before it; what sounds when its track ends, ends there. Chunks of unknown kinds, and
-/// bytes after the last track, are passed over. Fails when the file is damaged, and when a note ends after
-/// longest_piece.
+/// before it is up ends the note before it; what sounds when its track ends, ends there. The file may be wrapped up in
+/// RIFF (RMID) or MacBinary. Passed over, as other software does: chunks of unknown kinds, messages that are not for a
+/// channel, what follows the end of a track within its chunk, and all after as many tracks as the header announces.
+/// Fails when the file is damaged, and when a note ends after longest_piece.
 [[nodiscard]] inline std::vector<note> read_midi(std::span<const std::byte> bytes, const midi_options& options = {},
                                                  const std::string& name = "MIDI (in memory)") {
   detail::midi_parser file(bytes, name);
@@ -425,7 +486,7 @@ struct key_event {
 }
 /// The same from a file.
 [[nodiscard]] inline std::vector<note> read_midi(const std::filesystem::path& path, const midi_options& options = {}) {
-  return read_midi(io::mapped_file(path).bytes(), options, path.string());
+  return read_midi(io::whole_file(path).bytes(), options, path.string());
 }
 
 /// A MIDI file of format 0 with ticks of a millisecond, to which times are rounded. On each channel a note ends, at the

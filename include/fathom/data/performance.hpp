@@ -10,6 +10,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -137,25 +138,40 @@ struct performance {
   [[nodiscard]] static double seconds(std::int64_t steps) { return static_cast<double>(steps) * step / 1000; }
 };
 
+namespace detail {
+/// The corpus of performances, without files that give the same tokens as one before.
+[[nodiscard]] inline corpus music_of(folder_files paths, const split& parts, const midi_options& options,
+                                     const file_options& files) {
+  const auto read = [&](const std::filesystem::path& path) {
+    auto tokens = performance::encode(read_midi(path, options));
+    if (!tokens.empty()) tokens.push_back(performance::end);
+    return tokens;
+  };
+  documents found = read_documents(std::move(paths), files, "has no notes", read);
+  const auto before = [&](std::size_t a, std::size_t b) { return found.tokens[a] < found.tokens[b]; };
+  std::set<std::size_t, decltype(before)> pieces(before);
+  for (std::size_t i = 0; i < found.tokens.size(); ++i) {
+    const auto [first, is_new] = pieces.insert(i);
+    if (is_new) continue;
+    found.leave_out(found.paths[i], join("has the same notes as ", found.paths[*first].string()));
+    found.tokens[i].clear();
+  }
+  std::erase_if(found.tokens, [](const auto& tokens) { return tokens.empty(); });
+  return corpus_of(std::move(found), performance::vocab, parts);
+}
+}  // namespace detail
+
 /// MIDI files as performances. Each is a document, which ends with performance::end, and whole documents are held back
 /// (split_documents in corpus.hpp). Files without notes are left out, and so are those that give the same tokens as one
-/// before: else a piece that is there twice could be in two parts.
+/// before: else a piece that is there twice could be in two parts. corpus::skipped() lists them.
 [[nodiscard]] inline corpus music(const std::vector<std::filesystem::path>& paths, const split& parts = {},
-                                  const midi_options& options = {}) {
-  std::set<std::vector<token>> pieces;
-  std::vector<std::span<const token>> documents;  // in the order of the paths
-  for (const auto& path : paths) {
-    auto tokens = performance::encode(read_midi(path, options));
-    if (tokens.empty()) continue;
-    tokens.push_back(performance::end);
-    if (const auto [piece, is_new] = pieces.insert(std::move(tokens)); is_new) documents.push_back(*piece);
-  }
-  return split_documents(documents, performance::vocab, parts);
+                                  const midi_options& options = {}, const file_options& files = {}) {
+  return detail::music_of({paths, {}}, parts, options, files);
 }
-/// The same for all files below a folder whose names end with .mid or .midi, and that are neither hidden nor empty; or
-/// for one file, of which the end is held back.
+/// The same for all files below a folder (file_options in files.hpp) whose names end in .mid, .midi, .kar, .rmi or
+/// .smf; or for one file, of which the end is held back.
 [[nodiscard]] inline corpus music(const std::filesystem::path& path, const split& parts = {},
-                                  const midi_options& options = {}) {
+                                  const midi_options& options = {}, const file_options& files = {}) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) {
     auto tokens = performance::encode(read_midi(path, options));
@@ -163,7 +179,8 @@ struct performance {
     tokens.push_back(performance::end);
     return corpus(std::move(tokens), performance::vocab, parts, path.string());
   }
-  return music(detail::files_ending_in(path, {".mid", ".midi"}), parts, options);
+  constexpr std::string_view endings[] = {".mid", ".midi", ".kar", ".rmi", ".smf"};
+  return detail::music_of(detail::files_below(path, endings, files), parts, options, files);
 }
 
 }  // namespace fathom::data

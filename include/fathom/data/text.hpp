@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -13,6 +15,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/corpus.hpp"
+#include "fathom/data/files.hpp"
 #include "fathom/io/file.hpp"
 #include "fathom/model/batch.hpp"
 
@@ -59,71 +62,131 @@ struct characters {
 };
 
 namespace detail {
+/// What the beginning of a file, 64 KiB, tells about whether it is text in units of 16 or 32 bits.
+class wide_text {
+ public:
+  wide_text(std::string_view bytes, std::size_t unit_bytes, bool big_endian) {
+    const auto unit = [&](std::size_t i) {
+      std::uint32_t value = 0;
+      for (std::size_t n = 0; n < unit_bytes; ++n) {
+        const std::size_t at = i * unit_bytes + (big_endian ? n : unit_bytes - 1 - n);
+        value = value << 8 | static_cast<unsigned char>(bytes[at]);
+      }
+      return value;
+    };
+    const auto is_low_surrogate = [](std::uint32_t u) { return u >= 0xdc00 && u < 0xe000; };
+    units_ = std::min(bytes.size(), std::size_t{1} << 16) / unit_bytes;
+    for (std::size_t i = 0; i < units_ && is_characters_; ++i) {
+      const std::uint32_t u = unit(i);
+      if (unit_bytes == 2 && u >= 0xd800 && u < 0xdc00 && (i + 1 == units_ || is_low_surrogate(unit(i + 1)))) {
+        ++i;  // a pair; the last one may be cut
+        continue;
+      }
+      is_characters_ =
+          u < 0xd800 || (u >= 0xe000 && u < 0x110000 && (u & 0xfffe) != 0xfffe && (u < 0xfdd0 || u > 0xfdef));
+      ascii_ += u < 0x80;
+      controls_ += (u < 0x20 && (u < '\t' || u > '\r')) || u == 0x7f;  // but white space
+    }
+  }
+  /// Whether it may be text, if there is reason to think so: all units are characters (of surrogates, pairs), and no
+  /// more than an eighth are NUL and other control characters.
+  [[nodiscard]] bool is_likely() const { return is_characters_ && 8 * controls_ <= units_; }
+  /// Whether it is text, without any reason to think so: all of at least 8 units are characters that text has, and an
+  /// eighth or more of them ASCII, in which all bytes but one are 0. Few binary data are like that.
+  [[nodiscard]] bool is_certain() const {
+    return is_characters_ && controls_ == 0 && units_ >= 8 && 8 * ascii_ >= units_;
+  }
+
+ private:
+  std::size_t units_ = 0, ascii_ = 0, controls_ = 0;
+  bool is_characters_ = true;
+};
+
+/// The text of a file: its bytes, without the byte order mark that UTF-8 may begin with. Every reader of text takes it
+/// from here. Fails on text in UTF-16 and UTF-32, whose bytes are not what a model should learn. Binary data is
+/// neither: these have a byte order mark, and wide_text::is_likely; or they have none, and wide_text::is_certain.
+[[nodiscard]] inline std::string_view plain_text(std::string_view bytes, const std::string& name) {
+  using namespace std::string_view_literals;
+  if (bytes.starts_with("\xef\xbb\xbf"sv)) return bytes.substr(3);
+  struct encoding {
+    const char* name;
+    std::string_view mark;
+    std::size_t unit_bytes;
+    bool big_endian;
+  };
+  constexpr encoding encodings[] = {{"UTF-32LE", "\xff\xfe\0\0"sv, 4, false},
+                                    {"UTF-32BE", "\0\0\xfe\xff"sv, 4, true},
+                                    {"UTF-16LE", "\xff\xfe"sv, 2, false},
+                                    {"UTF-16BE", "\xfe\xff"sv, 2, true}};
+  for (const encoding& e : encodings) {
+    const bool marked = bytes.starts_with(e.mark);
+    const wide_text found(marked ? bytes.substr(e.mark.size()) : bytes, e.unit_bytes, e.big_endian);
+    if (marked ? found.is_likely() : found.is_certain())
+      fail(name, ": is text in ", e.name, "; expected UTF-8, which \"iconv -f ", e.name, " -t UTF-8\" makes of it");
+  }
+  return bytes;
+}
+
 [[nodiscard]] inline std::vector<token> encode_bytes(std::string_view text) {
   std::vector<token> tokens(text.size());
   std::transform(text.begin(), text.end(), tokens.begin(), [](char byte) { return static_cast<unsigned char>(byte); });
   return tokens;
 }
 
-/// The tokens of a file. Fails when it cannot be read, and when it is empty.
+/// The tokens of a file of text. Fails when it cannot be read.
 template <class Encode>
 [[nodiscard]] std::vector<token> read_text(const std::filesystem::path& path, const Encode& encode) {
-  const io::mapped_file file(path);
-  if (file.bytes().empty()) fail(path.string(), ": is empty; expected text");
-  return encode(std::string_view(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()));
+  const io::whole_file file(path);
+  return encode(plain_text(file.text(), path.string()));
 }
-
-/// The files below a folder that are neither hidden nor empty, in the order of their names.
-[[nodiscard]] inline std::vector<std::filesystem::path> files_below(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> files;
-  std::error_code error;
-  for (std::filesystem::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    if (entry->path().filename().native().starts_with('.')) {
-      entry.disable_recursion_pending();
-      continue;
-    }
-    std::error_code ignored;  // what cannot be read fails when it is read
-    if (entry->is_regular_file(ignored) && entry->file_size(ignored) > 0) files.push_back(*entry);
-  }
-  if (error) fail(folder.string(), ": cannot be listed: ", error.message());
-  if (files.empty()) fail(folder.string(), ": has no files that are neither hidden nor empty");
-  std::sort(files.begin(), files.end());
-  return files;
+template <class Encode>
+[[nodiscard]] std::vector<token> read_text_not_empty(const std::filesystem::path& path, const Encode& encode) {
+  auto tokens = read_text(path, encode);
+  if (tokens.empty()) fail(path.string(), ": is empty; expected text");
+  return tokens;
 }
 
 /// A corpus of files, each of which is a document.
 template <class Encode>
 [[nodiscard]] corpus read_texts(const std::vector<std::filesystem::path>& paths, index vocab, const split& parts,
-                                const Encode& encode) {
-  std::vector<std::vector<token>> documents;
-  for (const auto& path : paths) documents.push_back(read_text(path, encode));
-  return split_documents(std::vector<std::span<const token>>(documents.begin(), documents.end()), vocab, parts);
+                                const Encode& encode, const file_options& files = {}) {
+  const auto read = [&](const std::filesystem::path& path) { return read_text_not_empty(path, encode); };
+  return corpus_of(read_documents({paths, {}}, files, "is empty", read), vocab, parts);
 }
 
 /// A corpus of one file, or of all the files below a folder.
 template <class Encode>
 [[nodiscard]] corpus read_texts(const std::filesystem::path& path, index vocab, const split& parts,
-                                const Encode& encode) {
+                                const Encode& encode, const file_options& files = {}) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return read_texts(files_below(path), vocab, parts, encode);
-  return corpus(read_text(path, encode), vocab, parts, path.string());
+  if (!std::filesystem::is_directory(path, error))
+    return corpus(read_text_not_empty(path, encode), vocab, parts, path.string());
+  const auto read = [&](const std::filesystem::path& file) { return read_text(file, encode); };
+  return corpus_of(read_documents(files_below(path, {}, files), files, "is empty", read), vocab, parts);
 }
 }  // namespace detail
 
-/// The bytes of a text file, each a token. The end of the file is held back. Of a folder, every file below it that is
-/// neither hidden nor empty is a document, and whole documents are held back (split_documents in corpus.hpp).
-[[nodiscard]] inline corpus bytes(const std::filesystem::path& path, const split& parts = {}) {
-  return detail::read_texts(path, 256, parts, detail::encode_bytes);
+/// The bytes of a text file, each a token. The end of the file is held back. Of a folder, every file below it is a
+/// document (file_options in files.hpp says which are left out), and whole documents are held back (split_documents in
+/// corpus.hpp).
+///
+/// Any bytes are taken, of text in whatever encoding and of binary data, with two exceptions: UTF-8's byte order mark
+/// at the beginning of a file is passed over, and text in UTF-16 or UTF-32 is an error (detail::plain_text says how
+/// that is told from binary data, which makes a corpus by itself: corpus(tokens, 256)).
+[[nodiscard]] inline corpus bytes(const std::filesystem::path& path, const split& parts = {},
+                                  const file_options& files = {}) {
+  return detail::read_texts(path, 256, parts, detail::encode_bytes, files);
 }
 /// The bytes of several text files. Each is a document, and whole documents are held back.
-[[nodiscard]] inline corpus bytes(const std::vector<std::filesystem::path>& paths, const split& parts = {}) {
-  return detail::read_texts(paths, 256, parts, detail::encode_bytes);
+[[nodiscard]] inline corpus bytes(const std::vector<std::filesystem::path>& paths, const split& parts = {},
+                                  const file_options& files = {}) {
+  return detail::read_texts(paths, 256, parts, detail::encode_bytes, files);
 }
 
 /// The file text8, or any other plain text or folder of texts, in the symbols of `characters`; else as bytes().
-[[nodiscard]] inline corpus text8(const std::filesystem::path& path, const split& parts = {}) {
-  return detail::read_texts(path, characters::vocab, parts, characters::encode);
+[[nodiscard]] inline corpus text8(const std::filesystem::path& path, const split& parts = {},
+                                  const file_options& files = {}) {
+  return detail::read_texts(path, characters::vocab, parts, characters::encode, files);
 }
 
 }  // namespace fathom::data

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fathom/core/arena.hpp"
+#include "fathom/core/compiled.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
@@ -42,6 +43,12 @@ struct attention_weights_map {
   }
 };
 
+namespace detail {
+/// Sets map.weights from found [heads * queries, keys * sources]: key j of source s in column j * sources + s.
+void set_weights(attention_weights_map& map, const float* found);
+void set_weights(attention_weights_map& map, const double* found);
+}  // namespace detail
+
 /// The attention weights of a model's shortcut while it reads `tokens`. Fails when the tokens do not fit the model.
 template <class Model>
 [[nodiscard]] attention_weights_map attention_map(const typename Model::parameters& weights,
@@ -68,21 +75,26 @@ template <class Model>
              .weights = {}};
       if (rows > Stage::depths.count()) map.sources.push_back("context");
       for (int d = 0; d < Stage::depths.count(); ++d) map.sources.push_back(join("depth ", Stage::depths[d]));
-      // The model's columns are position-major, key j of source s in column j * rows + s; the map's are source-major.
       const auto numbers = static_cast<std::size_t>(layer::heads * n * n * rows);
       const buffer_in<typename Model::memory> memory(numbers * sizeof(T) + alignment);
       arena a(memory.bytes().data());
       const matrix<T> w = a.take<T>(layer::heads * n, n * rows);
       tape.where().run([&](const auto& on) { layer::weights(on, tape.shape(), stage_tape.layer, w); });
       reader<typename Model::memory, T> read;
-      const matrix<const T> found(read(w.data, w.rows * w.columns).data(), w.rows, w.columns);
-      map.weights.reserve(numbers);
-      for (index i = 0; i < layer::heads * n; ++i)
-        for (index s = 0; s < rows; ++s)
-          for (index j = 0; j < n; ++j) map.weights.push_back(static_cast<float>(found(i, j * rows + s)));
+      detail::set_weights(map, read(w.data, w.rows * w.columns).data());
     }
   });
   return map;
 }
+/// The same for what owns weights.
+template <class Model>
+[[nodiscard]] attention_weights_map attention_map(const owned<typename Model::parameters>& weights, std::span<const token> tokens) {
+  if (!weights) fail("attention_map: a pointer to nothing; expected weights, as fathom::make makes them");
+  return attention_map<Model>(*weights, tokens);
+}
 
 }  // namespace fathom
+
+#if !defined(FATHOM_KERNELS)
+#include "fathom/model/attention_map.inl.hpp"
+#endif

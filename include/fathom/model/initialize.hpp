@@ -1,36 +1,36 @@
 // Initial weights.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
-#include <string_view>
 
+#include "fathom/core/compiled.hpp"
 #include "fathom/core/memory.hpp"
-#include "fathom/core/random.hpp"
-#include "fathom/core/storage.hpp"
+#include "fathom/model/tensor_table.hpp"
 
 namespace fathom {
+
+namespace detail {
+/// numbers[i] = value, as a T.
+using store_number = void(std::byte* numbers, index i, double value);
+template <class T>
+void store_as(std::byte* numbers, index i, double value) {
+  reinterpret_cast<T*>(numbers)[i] = static_cast<T>(value);
+}
+void initialize(const tensor_table& table, std::byte* weights, store_number* store, int depth, std::uint64_t seed);
+}  // namespace detail
 
 /// Fills weights with initial values (../README.md, "Initialisation"): a function of the seed and of each tensor's name, so
 /// that two models with one seed agree in every tensor that they share by name and shape.
 template <class Model>
 void initialize(typename Model::parameters& weights, std::uint64_t seed) {
-  using T = typename Model::scalar;
-  constexpr double deviation = 0.02;
-  const double residual = deviation / std::sqrt(2.0 * Model::depth);
   edit_on_host(weights, [&](auto& here) {
-    Model::visit(
-        [&](std::string_view name, initial start, auto& tensor) {
-          random numbers(seed, stream_of(name));
-          for (auto& value : tensor.span()) switch (start) {
-              case initial::zero: value = T(0); break;
-              case initial::one: value = T(1); break;
-              case initial::normal: value = static_cast<T>(deviation * numbers.normal()); break;
-              case initial::residual: value = static_cast<T>(residual * numbers.normal()); break;
-            }
-        },
-        here);
+    using T = typename Model::scalar;
+    detail::initialize(table_of<Model>(here), detail::address_of(here), &detail::store_as<T>, Model::depth, seed);
   });
 }
 
 }  // namespace fathom
+
+#if !defined(FATHOM_KERNELS)
+#include "fathom/model/initialize.inl.hpp"
+#endif

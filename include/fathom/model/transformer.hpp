@@ -16,6 +16,7 @@
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/backend/recording.hpp"
 #include "fathom/core/arena.hpp"
+#include "fathom/core/copy.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/name.hpp"
@@ -54,6 +55,21 @@ struct transformer {
     typename embedding::template parameters<S> embed;
     typename body::template parameters<S> blocks;
     typename head::template parameters<S> out;
+
+    // Nobody copies megabytes by accident. What would, is chosen before the deleted functions, and says what to write.
+    layout() = default;
+    layout(const volatile layout&) = delete;
+    void operator=(const volatile layout&) = delete;
+    template <class From>
+      requires std::is_same_v<From, layout>
+    layout(const From&) {  // NOLINT: stands for the copy constructor
+      static_assert(detail::never<From>, "fathom: weights are copied by fathom::copy(from), into a new block, or fathom::copy(from, to)");
+    }
+    template <class From>
+    layout& operator=(const From&) {
+      static_assert(detail::never<From>, "fathom: weights are copied by fathom::copy(from, to)");
+      return *this;
+    }
   };
   template <class F, class Path, class... P>
   static constexpr void visit_layout(const F& f, const Path& at, P&... p) {

@@ -2,7 +2,11 @@
 #pragma once
 
 #include <span>
+#include <type_traits>
 
+#include "fathom/core/copy.hpp"
+#include "fathom/core/error.hpp"
+#include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/batches.hpp"
 
@@ -10,10 +14,12 @@ namespace fathom {
 
 /// Mean negative log-likelihood of a run of tokens, in nats per token: the run in windows of `length` tokens, every token
 /// but the first predicted once from those before it in its window. At most `most_batches` batches are looked at; 0: all.
+/// Fails when there is nothing to predict, when a batch does not fit the tape, and on a negative number of batches.
 template <class Model>
 [[nodiscard]] double evaluate(const typename Model::parameters& weights, std::span<const token> tokens,
                               typename Model::tape& tape, index batch, index length = Model::context,
                               index most_batches = 0) {
+  if (most_batches < 0) fail("evaluate: at most ", most_batches, " batches; expected 0, for all, or more");
   double sum = 0;
   index counted = 0;
   for (const fathom::batch& b : data::consecutive(tokens, batch, length)) {
@@ -23,6 +29,20 @@ template <class Model>
     if (--most_batches == 0) break;
   }
   return sum / static_cast<double>(counted);
+}
+/// The same for what owns weights.
+template <class Model>
+[[nodiscard]] double evaluate(const owned<typename Model::parameters>& weights, std::span<const token> tokens,
+                              typename Model::tape& tape, index batch, index length = Model::context,
+                              index most_batches = 0) {
+  return evaluate<Model>(detail::weights_in(weights, "evaluate"), tokens, tape, batch, length, most_batches);
+}
+template <class Model, class Weights, class Tokens, class... More>
+  requires(!std::is_convertible_v<const Tokens&, std::span<const token>>)
+[[nodiscard]] double evaluate(const Weights&, const Tokens&, const More&...) {
+  static_assert(detail::never<Tokens>, "fathom::evaluate: expected weights and then tokens, as a std::span or a std::vector of "
+                                       "fathom::token (32 bits)");
+  return 0;
 }
 
 }  // namespace fathom

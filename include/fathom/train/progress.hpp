@@ -1,14 +1,14 @@
 // How far a run is: one line on a terminal, written over and over; nothing where there is no terminal.
 #pragma once
 
-#include <unistd.h>
-
-#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
-#include <string>
+#include <cstddef>
+#include <functional>
+#include <type_traits>
+#include <utility>
 
+#include "fathom/core/compiled.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom {
@@ -25,35 +25,40 @@ struct progress {
   double validation = std::nan("");  // NLL in nats, where this step evaluated
 };
 
+/// What is called after every step: anything that takes a const progress&. If it returns something, false ends the run there.
+class step_observer {
+ public:
+  step_observer() = default;
+  step_observer(std::nullptr_t) {}  // NOLINT: as of std::function
+  template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, step_observer>)
+  step_observer(F&& f) {  // NOLINT: {.observer = [](const auto& progress) { ... }}
+    using call = std::decay_t<F>;
+    if constexpr (std::is_invocable_r_v<bool, call&, const progress&>)
+      call_ = std::forward<F>(f);
+    else if constexpr (std::is_invocable_v<call&, const progress&> && std::is_void_v<std::invoke_result_t<call&, const progress&>>)
+      call_ = [g = call(std::forward<F>(f))](const progress& p) mutable { return g(p), true; };
+    else
+      static_assert(!sizeof(F*), "fathom::training: observer must be callable with a const fathom::progress&, and return bool or nothing");
+  }
+
+  [[nodiscard]] explicit operator bool() const { return static_cast<bool>(call_); }
+  /// Whether the run goes on.
+  bool operator()(const progress& p) const { return !call_ || call_(p); }
+
+ private:
+  std::function<bool(const progress&)> call_;
+};
+
 /// Draws a bar with the steps, the loss, the speed and the time left on standard error, at most ten times a second.
 class progress_bar {
  public:
-  explicit progress_bar(bool wanted = true) : shown_(wanted && ::isatty(STDERR_FILENO) == 1) {}
+  explicit progress_bar(bool wanted = true);
   progress_bar(const progress_bar&) = delete;
   progress_bar& operator=(const progress_bar&) = delete;
-  ~progress_bar() {
-    if (drawn_) std::fputc('\n', stderr);
-  }
+  ~progress_bar();
 
-  void show(const progress& p) {
-    using clock = std::chrono::steady_clock;
-    if (!std::isnan(p.validation)) validation_ = p.validation;
-    const auto now = clock::now();
-    if (!shown_ || (p.step < p.steps && drawn_ && now - last_ < std::chrono::milliseconds(100))) return;
-    last_ = now;
-    drawn_ = true;
-    constexpr int width = 24;
-    const int full = static_cast<int>(p.steps > 0 ? width * p.step / p.steps : width);
-    const double left = p.tokens_per_second > 0 && p.step > 0
-                            ? p.seconds / static_cast<double>(std::max<index>(p.step - first_, 1)) * static_cast<double>(p.steps - p.step)
-                            : 0;
-    std::fprintf(stderr, "\r[%.*s%*s] %td/%td  loss %.3f", full, "########################", width - full, "", p.step, p.steps,
-                 p.loss);
-    if (!std::isnan(validation_)) std::fprintf(stderr, "  validation %.3f", validation_);
-    std::fprintf(stderr, "  %.0f tokens/s  %d:%02d left  ", p.tokens_per_second, static_cast<int>(left) / 60,
-                 static_cast<int>(left) % 60);
-    std::fflush(stderr);
-  }
+  void show(const progress& p);
   /// The run goes on from this step: earlier ones took no time here.
   void start_at(index step) { first_ = step; }
 
@@ -66,3 +71,7 @@ class progress_bar {
 };
 
 }  // namespace fathom
+
+#if !defined(FATHOM_KERNELS)
+#include "fathom/train/progress.inl.hpp"
+#endif

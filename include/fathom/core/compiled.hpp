@@ -1,0 +1,12 @@
+// Functions that are no templates: part of every unit that includes them, or compiled once.
+//
+// X.hpp declares them and, at its end, includes X.inl.hpp, which defines them, unless FATHOM_KERNELS is defined. So the
+// library is header-only. FATHOM_KERNELS is defined in units that link the target fathom::kernels, whose sources, in
+// ../kernels/, include every X.inl.hpp: there the definitions exist once, and nobody else compiles them.
+#pragma once
+
+#if defined(FATHOM_KERNELS)
+#define FATHOM_INLINE
+#else
+#define FATHOM_INLINE inline
+#endif

@@ -1,0 +1,444 @@
+// What file.hpp declares.
+#pragma once
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/vfs.h>
+#endif
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <ctime>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fathom/core/error.hpp"
+#include "fathom/core/random.hpp"
+#include "fathom/io/file.hpp"
+
+namespace fathom::io {
+
+// ---- What a file is --------------------------------------------------------------------------------------------------
+
+FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning) {
+  const std::string_view text(reinterpret_cast<const char*>(beginning.data()), beginning.size());
+  using namespace std::literals;
+  static constexpr std::pair<std::string_view, const char*> known[] = {
+      {"version https://git-lfs"sv, "a Git LFS pointer, in place of the file that \"git lfs pull\" fetches"},
+      {"version https://hawser"sv, "a Git LFS pointer, in place of the file that \"git lfs pull\" fetches"},
+      {"PK\x03\x04"sv, "a zip archive, as torch.save and numpy.savez write them"},
+      {"PK\x05\x06"sv, "an empty zip archive"},
+      {"GGUF"sv, "a GGUF file"},
+      {"ggml"sv, "a GGML file"},
+      {"lmgg"sv, "a GGML file"},
+      {"tjgg"sv, "a GGML file"},
+      {"\x1f\x8b"sv, "compressed by gzip"},
+      {"BZh"sv, "compressed by bzip2"},
+      {"\xfd\x37zXZ"sv, "compressed by xz"},
+      {"\x28\xb5\x2f\xfd"sv, "compressed by zstd"},
+      {"7z\xbc\xaf\x27\x1c"sv, "a 7z archive"},
+      {"Rar!"sv, "a rar archive"},
+      {"\x93NUMPY"sv, "a numpy array (.npy)"},
+      {"\x89HDF\r\n"sv, "an HDF5 file"},
+      {"CDF\x01"sv, "a netCDF file"},
+      {"PAR1"sv, "a Parquet file"},
+      {"ARROW1"sv, "an Arrow file"},
+      {"MThd"sv, "a MIDI file"},
+      {"RIFF"sv, "a RIFF file, such as WAV"},
+      {"fLaC"sv, "a FLAC file"},
+      {"OggS"sv, "an Ogg file"},
+      {"ID3"sv, "an MP3 file"},
+      {"\x89PNG"sv, "a PNG picture"},
+      {"\xff\xd8\xff"sv, "a JPEG picture"},
+      {"GIF8"sv, "a GIF picture"},
+      {"%PDF"sv, "a PDF file"},
+      {"\x7f" "ELF"sv, "a program (ELF)"},
+      {"SQLite format 3"sv, "an SQLite database"},
+      {"\xff\xfe"sv, "text in UTF-16"},
+      {"\xfe\xff"sv, "text in UTF-16"},
+  };
+  if (text.empty()) return "empty";
+  for (const auto& [magic, what] : known)
+    if (text.starts_with(magic)) return what;
+  // Python's pickle, protocols 2 to 5: a byte 0x80, the protocol, and then an instruction.
+  if (text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5)
+    return "a pickle of Python's, as torch.save wrote them before version 1.6";
+  if (text.size() > 262 && text.substr(257, 5) == "ustar") return "a tar archive";
+  if (text.size() > 8 && text.substr(4, 4) == "TFL3") return "a TensorFlow Lite file";
+
+  std::string_view visible = text.substr(text.starts_with("\xef\xbb\xbf") ? 3 : 0);
+  visible.remove_prefix(std::min(visible.find_first_not_of(" \t\r\n"), visible.size()));
+  std::string small(visible.substr(0, 16));
+  for (char& letter : small)
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  for (const char* tag : {"<!doctype html", "<html", "<head", "<body"})
+    if (small.starts_with(tag)) return "an HTML page, as servers send in place of a file";
+  if (small.starts_with("<?xml") || small.starts_with("<error")) return "XML, as servers send in place of a file";
+  if (small.starts_with('{') || small.starts_with('[')) return "JSON, or the like";
+  if (text.size() >= 16 && text.find_first_not_of('\0') == text.npos) return "nothing but zero bytes";
+  return {};
+}
+
+// ---- Reading ---------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+FATHOM_INLINE bool descriptor::close() {
+  const int fd = std::exchange(fd_, -1);
+  return fd < 0 || ::close(fd) == 0;
+}
+
+/// What a path leads to that is no file.
+[[nodiscard]] inline const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISBLK(mode)) return "a disk";
+  return "a device";
+}
+
+}  // namespace detail
+
+FATHOM_INLINE input_file::input_file(const std::filesystem::path& path)
+    // Not to wait, if it is a pipe, for somebody who writes into it. For files that changes nothing.
+    : name_(path.string()), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {
+  struct stat status{};
+  if (!file_.is_open() || ::fstat(file_.get(), &status) != 0) fail(name_, ": cannot be opened: ", std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) fail(name_, ": is not a file, but ", detail::kind_of(status.st_mode));
+  size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+FATHOM_INLINE void input_file::read(std::uint64_t at, std::span<std::byte> to) const {
+  if (at > size_ || to.size() > size_ - at)
+    fail(name_, ": has ", size_, " bytes; expected ", to.size(), " from byte ", at, " on");
+  if (!file_.is_open()) {
+    if (!to.empty()) std::memcpy(to.data(), memory_ + at, to.size());
+    return;
+  }
+  while (!to.empty()) {
+    const ssize_t n = ::pread(file_.get(), to.data(), std::min(to.size(), std::size_t{1} << 30), static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(name_, ": cannot be read: ", std::strerror(errno));
+    if (n == 0) fail(name_, ": has become shorter while it was read: it had ", size_, " bytes, and ends at byte ", at, " now");
+    to = to.subspan(static_cast<std::size_t>(n));
+    at += static_cast<std::uint64_t>(n);
+  }
+}
+
+FATHOM_INLINE whole_file::whole_file(const std::filesystem::path& path) {
+  const input_file file(path);
+  if (file.size() > PTRDIFF_MAX) fail(file.name(), ": has ", file.size(), " bytes, more than memory can have");
+  size_ = static_cast<std::size_t>(file.size());
+  bytes_.reset(new (std::nothrow) std::byte[size_]);
+  if (!bytes_) fail(file.name(), ": out of memory: ", size_, " bytes");
+  file.read(0, {bytes_.get(), size_});
+}
+
+// ---- Writing ---------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+[[noreturn]] inline void cannot_write(const std::filesystem::path& path, const char* why) {
+  fail(path.string(), ": cannot be written: ", why);
+}
+[[noreturn]] inline void cannot_write(const std::filesystem::path& path) { cannot_write(path, std::strerror(errno)); }
+
+/// Writes all of it. Fails; never with a signal, if it is a pipe that nobody reads any more.
+inline void write_all(int file, std::span<const std::byte> bytes, const std::filesystem::path& path) {
+  sigset_t broken_pipe, before;
+  sigemptyset(&broken_pipe);
+  sigaddset(&broken_pipe, SIGPIPE);
+  ::pthread_sigmask(SIG_BLOCK, &broken_pipe, &before);
+  int problem = 0;
+  while (!bytes.empty() && problem == 0) {
+    const ssize_t n = ::write(file, bytes.data(), std::min(bytes.size(), std::size_t{1} << 30));
+    if (n > 0)
+      bytes = bytes.subspan(static_cast<std::size_t>(n));
+    else if (n == 0 || errno != EINTR)
+      problem = n == 0 ? EIO : errno;
+  }
+  if (problem == EPIPE) {  // the signal that waits is of this write
+    const timespec at_once{};
+    while (::sigtimedwait(&broken_pipe, nullptr, &at_once) < 0 && errno == EINTR) {
+    }
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (problem != 0) cannot_write(path, std::strerror(problem));
+}
+
+/// What is in a folder under a name, itself and not what a link leads to. False: nothing.
+[[nodiscard]] inline bool look_at(const descriptor& folder, const std::string& name, struct stat& status) {
+  return ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/// Where a path leads to when all links are followed.
+struct destination {
+  descriptor folder;  // none: it is not to be replaced
+  std::string name;   // in it, no link
+  bool exists = false;
+  struct stat status{};  // of what is there
+};
+
+/// Whether a link is one of the system's (/dev/stdout leads to one), which lead to open files, and not to names.
+[[nodiscard]] inline bool is_of_proc([[maybe_unused]] const std::filesystem::path& link) {
+#if defined(__linux__)
+  struct statfs system{};
+  return ::statfs(link.has_parent_path() ? link.parent_path().c_str() : ".", &system) == 0 && system.f_type == 0x9fa0;
+#else
+  return false;
+#endif
+}
+
+/// Fails when no file can be written there.
+[[nodiscard]] inline destination destination_of(const std::filesystem::path& path) {
+  destination to;
+  to.exists = ::stat(path.c_str(), &to.status) == 0;
+  if (!to.exists && errno != ENOENT) cannot_write(path);
+  if (to.exists) {
+    if (S_ISDIR(to.status.st_mode)) cannot_write(path, "it is a folder");
+    if (S_ISBLK(to.status.st_mode)) cannot_write(path, "it is a disk; expected a file");
+    if (S_ISSOCK(to.status.st_mode)) cannot_write(path, "it is a socket; expected a file");
+    if (::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) cannot_write(path);
+    if (!S_ISREG(to.status.st_mode)) return to;
+  }
+  std::filesystem::path at = path;
+  for (int links = 0;; ++links) {
+    struct stat status{};
+    if (::lstat(at.c_str(), &status) != 0 || !S_ISLNK(status.st_mode)) break;
+    if (is_of_proc(at)) return to;
+    char next[PATH_MAX];
+    const ssize_t length = ::readlink(at.c_str(), next, sizeof next);
+    if (length < 0) cannot_write(path);
+    if (links == 40) cannot_write(path, std::strerror(ELOOP));
+    at = at.parent_path() / std::string_view(next, static_cast<std::size_t>(length));
+  }
+  to.name = at.filename().string();
+  if (to.name.empty() || to.name == "." || to.name == "..") cannot_write(path, to.exists ? "it is a folder" : "it has no name");
+  const std::filesystem::path folder = at.has_parent_path() ? at.parent_path() : ".";
+  to.folder = descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+#if defined(O_PATH)
+  if (!to.folder.is_open() && errno == EACCES)  // a folder to write to, but not to list
+    to.folder = descriptor(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+#endif
+  if (!to.folder.is_open()) cannot_write(path);
+  to.exists = look_at(to.folder, to.name, to.status);
+  if (!to.exists && errno != ENOENT) cannot_write(path);
+  if (to.exists && !S_ISREG(to.status.st_mode)) cannot_write(path, "what is there has changed meanwhile");
+  return to;
+}
+
+/// Whether locks on files of a folder hold against everybody who can see them: whether they lie on a disk or in the memory of
+/// this machine, and not somewhere in a network.
+[[nodiscard]] inline bool is_local([[maybe_unused]] const descriptor& folder) {
+#if defined(__linux__)
+  struct statfs system{};
+  if (::fstatfs(folder.get(), &system) != 0) return false;
+  // ext, XFS, btrfs, F2FS, bcachefs, ZFS, tmpfs, ramfs, overlayfs; from the kernel's magic.h and their own sources.
+  static constexpr unsigned long known[] = {0xef53,     0x58465342, 0x9123683e, 0xf2f52010, 0xca451a4e,
+                                            0x2fc12fc1, 0x01021994, 0x858458f6, 0x794c7630};
+  return std::find(std::begin(known), std::end(known), static_cast<unsigned long>(system.f_type) & 0xfffffffful) != std::end(known);
+#else
+  return false;
+#endif
+}
+
+/// "1f0c": 16 digits of a name, so that different ones stay different where there is no room for all of it.
+[[nodiscard]] inline std::string digest(std::string_view name, int digits) {
+  std::string text;
+  for (std::uint64_t hash = stream_of(name); digits > 0; --digits, hash >>= 4) text += "0123456789abcdef"[hash & 15u];
+  return text;
+}
+
+/// NAME.KIND-N in a folder: cut to the length that a name can have there, and with the machine in it where locks need it.
+[[nodiscard]] inline std::string name_beside(const destination& to, const char* kind, int number) {
+  std::string ending = join('.', kind, '-');
+  if (!is_local(to.folder)) {
+    char machine[256] = {};
+    static_cast<void>(::gethostname(machine, sizeof machine - 1));
+    ending += digest(machine, 8) + "-";
+  }
+  ending += std::to_string(number);
+  const long limit = ::fpathconf(to.folder.get(), _PC_NAME_MAX);
+  const std::size_t most = limit > 0 ? static_cast<std::size_t>(limit) : 255;
+  if (to.name.size() + ending.size() <= most) return to.name + ending;
+  ending = join('~', digest(to.name, 16), ending);  // g++ 12 warns of a string put before another
+  std::size_t length = most - std::min(most, ending.size());
+  while (length > 0 && (static_cast<unsigned char>(to.name[length]) & 0xc0u) == 0x80) --length;  // not within a letter of UTF-8
+  return to.name.substr(0, length) + ending;
+}
+
+/// Whether two descriptions are of one file.
+[[nodiscard]] inline bool is_same(const struct stat& a, const struct stat& b) { return a.st_ino == b.st_ino && a.st_dev == b.st_dev; }
+
+/// Removes a file beside another if nobody writes it any more: whoever does holds a lock on it, which ends with the process.
+/// Says whether it is gone.
+[[nodiscard]] inline bool remove_abandoned(const descriptor& folder, const std::string& name) {
+  const descriptor file(::openat(folder.get(), name.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file.is_open()) return errno == ENOENT;
+  struct stat opened{}, named{};
+  if (::fstat(file.get(), &opened) != 0 || !S_ISREG(opened.st_mode) || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return false;
+  if (!look_at(folder, name, named)) return errno == ENOENT;
+  return is_same(opened, named) && ::unlinkat(folder.get(), name.c_str(), 0) == 0;
+}
+
+/// A new file beside another, locked, under a name that nobody has; what is left there of processes that are gone is removed.
+[[nodiscard]] inline descriptor open_beside(const destination& to, const std::filesystem::path& path, std::string& name) {
+  for (int number = 0, taken = 0;;) {
+    name = name_beside(to, "partial", number);
+    // What takes the place of a file is nobody's to read before it has that file's mode.
+    const mode_t mode = to.exists ? 0600 : 0666;
+    descriptor file(::openat(to.folder.get(), name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+    if (!file.is_open()) {
+      if (errno != EEXIST) cannot_write(path);
+      if (!remove_abandoned(to.folder, name)) ++number;
+      continue;
+    }
+    while (::flock(file.get(), LOCK_EX) != 0 && errno == EINTR) {
+    }
+    // Somebody may have taken it for abandoned in between.
+    struct stat own{};
+    if (::fstat(file.get(), &own) != 0 || own.st_nlink > 0 || ++taken == 100) return file;
+  }
+}
+
+/// Opens what is not to be replaced.
+[[nodiscard]] inline descriptor open_stream(const destination& to, const std::filesystem::path& path) {
+  const bool is_pipe = S_ISFIFO(to.status.st_mode);
+  descriptor file(::open(path.c_str(), O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC | (is_pipe ? O_NONBLOCK : 0)));
+  if (!file.is_open()) cannot_write(path, is_pipe && errno == ENXIO ? "it is a pipe that nobody reads" : std::strerror(errno));
+  if (is_pipe && ::fcntl(file.get(), F_SETFL, O_WRONLY | O_APPEND) != 0) cannot_write(path);
+  return file;
+}
+
+/// Brings a file to the disk; what has none, has nothing to bring. Says whether that worked.
+[[nodiscard]] inline bool to_disk(int file) {
+  return ::fsync(file) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
+}
+
+}  // namespace detail
+
+FATHOM_INLINE void atomic_file::cannot_write() const { detail::cannot_write(path_); }
+
+FATHOM_INLINE atomic_file::atomic_file(std::filesystem::path path) : path_(std::move(path)) {
+  detail::destination to = detail::destination_of(path_);
+  if (!to.folder.is_open()) {
+    file_ = detail::open_stream(to, path_);
+    return;
+  }
+  file_ = detail::open_beside(to, path_, temporary_);
+  folder_ = std::move(to.folder);
+  name_ = std::move(to.name);
+  if (!to.exists) return;
+  keeps_file_ = to.status.st_nlink > 1;
+  struct stat own{};
+  const bool is_owner = ::fstat(file_.get(), &own) == 0 && own.st_uid == to.status.st_uid && own.st_gid == to.status.st_gid;
+  if (!is_owner && ::fchown(file_.get(), to.status.st_uid, to.status.st_gid) != 0) keeps_file_ = true;
+  if (::fchmod(file_.get(), to.status.st_mode & 07777) != 0) keeps_file_ = true;
+}
+
+FATHOM_INLINE atomic_file::~atomic_file() {
+  if (!temporary_.empty()) ::unlinkat(folder_.get(), temporary_.c_str(), 0);
+}
+
+FATHOM_INLINE void atomic_file::write(std::span<const std::byte> bytes) { detail::write_all(file_.get(), bytes, path_); }
+
+FATHOM_INLINE void atomic_file::commit() {
+  if (!detail::to_disk(file_.get())) cannot_write();
+  if (!folder_.is_open()) {
+    if (!file_.close()) cannot_write();
+    return;
+  }
+  keeps_file_ ? write_through() : replace();
+  static_cast<void>(::fsync(folder_.get()));  // the name itself; not all systems can
+}
+
+FATHOM_INLINE void atomic_file::replace() {
+  if (::renameat(folder_.get(), temporary_.c_str(), folder_.get(), name_.c_str()) == 0) {
+    temporary_.clear();
+    if (!file_.close()) cannot_write();
+    return;
+  }
+  // A file that something is mounted on, or of somebody else in a folder like /tmp: it may be written, but not replaced.
+  struct stat there{};
+  if ((errno != EBUSY && errno != EPERM && errno != EACCES) || !detail::look_at(folder_, name_, there)) cannot_write();
+  write_through();
+}
+
+FATHOM_INLINE void atomic_file::write_through() {
+  const detail::descriptor to(::openat(folder_.get(), name_.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  struct stat whole{};
+  if (!to.is_open() || ::fstat(file_.get(), &whole) != 0) cannot_write();
+#if defined(__linux__)
+  // A disk that has no room for it says so before anything is written.
+  while (::fallocate(to.get(), FALLOC_FL_KEEP_SIZE, 0, std::max<off_t>(whole.st_size, 1)) != 0) {
+    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) cannot_write();
+    if (errno != EINTR) break;
+  }
+#endif
+  // From now on it must not be taken for abandoned: if this process is killed, it is what was to be written.
+  const std::string partial = std::exchange(temporary_, {});
+  std::string complete;
+  for (int number = 0;; ++number) {
+    complete = partial.substr(0, partial.rfind(".partial-")) + join(".whole-", number);
+    if (::linkat(folder_.get(), partial.c_str(), folder_.get(), complete.c_str(), 0) == 0) {
+      ::unlinkat(folder_.get(), partial.c_str(), 0);
+      break;
+    }
+    if (errno != EEXIST) {
+      complete = partial;
+      break;
+    }
+  }
+  std::vector<std::byte> piece(std::size_t{1} << 20);
+  for (off_t at = 0; at < whole.st_size;) {
+    ssize_t n = ::pread(file_.get(), piece.data(), piece.size(), at), written = 0;
+    for (ssize_t m; n > 0 && written < n; written += m) {
+      m = ::pwrite(to.get(), piece.data() + written, static_cast<std::size_t>(n - written), at + written);
+      if (m < 0 && errno == EINTR) m = 0;
+      if (m < 0) break;
+    }
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0 || written < n)
+      fail(path_.string(), ": cannot be written to its end: ", std::strerror(errno), "; all of it is in ", complete, ", beside it");
+    at += n;
+  }
+  if (::ftruncate(to.get(), whole.st_size) != 0 || !detail::to_disk(to.get()))
+    fail(path_.string(), ": cannot be written to its end: ", std::strerror(errno), "; all of it is in ", complete, ", beside it");
+  ::unlinkat(folder_.get(), complete.c_str(), 0);
+}
+
+FATHOM_INLINE void check_writable(const std::filesystem::path& path) {
+  const detail::destination to = detail::destination_of(path);
+  if (!to.folder.is_open()) return;
+  std::string temporary;
+  const detail::descriptor file = detail::open_beside(to, path, temporary);
+  ::unlinkat(to.folder.get(), temporary.c_str(), 0);
+}
+
+FATHOM_INLINE appended_file::appended_file(std::filesystem::path path, std::string_view beginning) : path_(std::move(path)) {
+  if (const detail::destination to = detail::destination_of(path_); !to.folder.is_open()) {
+    file_ = detail::open_stream(to, path_);
+    write(beginning);
+    return;
+  }
+  atomic_file file(path_);
+  file.write(beginning);
+  file.commit();
+  file_ = detail::descriptor(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+  if (!file_.is_open()) detail::cannot_write(path_);
+}
+
+FATHOM_INLINE void appended_file::write(std::string_view text) {
+  detail::write_all(file_.get(), std::as_bytes(std::span(text.data(), text.size())), path_);
+}
+
+}  // namespace fathom::io

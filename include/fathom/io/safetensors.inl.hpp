@@ -1,0 +1,389 @@
+// What safetensors.hpp declares.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "fathom/core/error.hpp"
+#include "fathom/io/json.inl.hpp"
+#include "fathom/io/safetensors.hpp"
+
+namespace fathom::io {
+
+// ---- Types -----------------------------------------------------------------------------------------------------------
+
+FATHOM_INLINE std::size_t bytes_of_type(std::string_view type) {
+  static constexpr std::pair<std::string_view, std::size_t> types[] = {
+      {"F64", 8}, {"I64", 8}, {"U64", 8}, {"C64", 8}, {"F32", 4}, {"I32", 4},     {"U32", 4},     {"F16", 2},     {"BF16", 2},
+      {"I16", 2}, {"U16", 2}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}};
+  for (const auto& [name, bytes] : types)
+    if (name == type) return bytes;
+  return 0;
+}
+FATHOM_INLINE bool is_floating_point(std::string_view type) {
+  return type == "F32" || type == "F64" || type == "BF16" || type == "F16";
+}
+
+// ---- Tensors in files ------------------------------------------------------------------------------------------------
+
+FATHOM_INLINE index stored_tensor::size() const {
+  index count = 1;
+  for (const index extent : shape) count *= extent;
+  return count;
+}
+FATHOM_INLINE std::string stored_tensor::describe() const {
+  std::string text = type + " [";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += join(i ? ", " : "", shape[i]);
+  return text + "]";
+}
+FATHOM_INLINE void stored_tensor::read(std::span<std::byte> to, std::uint64_t at) const {
+  if (at > byte_count() || to.size() > byte_count() - at)
+    fail(file->name(), ": a tensor ", describe(), " of ", byte_count(), " bytes; expected ", to.size(), " from byte ", at, " on");
+  file->read(begin + at, to);
+}
+FATHOM_INLINE std::vector<std::byte> stored_tensor::bytes() const {
+  std::vector<std::byte> all(static_cast<std::size_t>(byte_count()));
+  read(all);
+  return all;
+}
+
+namespace detail {
+
+/// Calls f(first, numbers) for the numbers of a tensor of type Source, some at a time.
+template <class Source, class F>
+void for_pieces(const stored_tensor& from, const F& f) {
+  constexpr index most = 16384;
+  std::vector<Source> piece(static_cast<std::size_t>(std::min(most, from.size())));
+  for (index first = 0; first < from.size(); first += most) {
+    const std::span<Source> numbers(piece.data(), static_cast<std::size_t>(std::min(most, from.size() - first)));
+    from.read(std::as_writable_bytes(numbers), static_cast<std::uint64_t>(first) * sizeof(Source));
+    f(first, std::span<const Source>(numbers));
+  }
+}
+
+template <class Source, class T>
+void convert_numbers(const stored_tensor& from, T* to) {
+  for_pieces<Source>(from, [&](index first, std::span<const Source> numbers) {
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+      if constexpr (std::is_floating_point_v<Source>)
+        to[static_cast<std::size_t>(first) + i] = static_cast<T>(numbers[i]);
+      else
+        to[static_cast<std::size_t>(first) + i] = static_cast<T>(static_cast<float>(numbers[i]));
+  });
+}
+
+template <class T>
+void copy_numbers_as(const stored_tensor& from, T* to) {
+  if (from.type == type_name<T>)
+    from.read(std::as_writable_bytes(std::span(to, static_cast<std::size_t>(from.size()))));
+  else if (from.type == "F32")
+    convert_numbers<float>(from, to);
+  else if (from.type == "F64")
+    convert_numbers<double>(from, to);
+  else if (from.type == "BF16")
+    convert_numbers<bf16>(from, to);
+  else if (from.type == "F16")
+    convert_numbers<f16>(from, to);
+  else
+    fail(from.file->name(), ": a tensor of type ", from.type, "; expected F32, F64, BF16 or F16");
+}
+
+}  // namespace detail
+
+FATHOM_INLINE void copy_numbers(const stored_tensor& from, float* to) { detail::copy_numbers_as(from, to); }
+FATHOM_INLINE void copy_numbers(const stored_tensor& from, double* to) { detail::copy_numbers_as(from, to); }
+
+FATHOM_INLINE const stored_tensor& stored_tensors::at(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) fail(path_, ": has no tensor ", name);
+  return found->second;
+}
+
+// ---- Reading ---------------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+/// A header, as it is written.
+class header_events final : public json_events {
+ public:
+  struct entry {
+    std::string name, type;
+    std::vector<std::uint64_t> shape, place;
+    bool has_type = false, has_shape = false, has_place = false, is_good = true;
+  };
+  std::vector<entry> entries;  // of tensors
+  std::vector<std::pair<std::string, std::string>> metadata;
+  bool is_object = false;
+  bool metadata_is_object = true;
+  std::optional<std::string> bad_metadata;  // a key of the metadata whose value is no string
+  std::optional<std::string> twice;         // a key that an object has twice
+
+  bool null() override {
+    if (depth_ == 1 && in_metadata_) return true;
+    return other();
+  }
+  bool boolean(bool) override { return other(); }
+  bool number_integer(std::int64_t) override { return other(); }
+  bool number_float(double, const std::string&) override { return other(); }
+  bool number_unsigned(std::uint64_t value) override {
+    if (depth_ != 3 || !numbers_) return other();
+    numbers_->push_back(value);
+    return true;
+  }
+  bool string(std::string& value) override {
+    if (depth_ == 2 && in_metadata_) {
+      metadata.emplace_back(key_, std::move(value));
+    } else if (depth_ == 2 && key_ == "dtype") {
+      entries.back().type = std::move(value);
+      entries.back().has_type = true;
+    } else {
+      return other();
+    }
+    return true;
+  }
+  bool binary(nlohmann::json::binary_t&) override { return false; }
+  bool start_object(std::size_t) override {
+    if (depth_ == 0)
+      is_object = true;
+    else if (depth_ > 1)
+      static_cast<void>(other());
+    if (++depth_ <= deepest && depth_ > 1) keys_.emplace_back();
+    return true;
+  }
+  bool end_object() override {
+    if (depth_ <= deepest && depth_ > 1) keys_.pop_back();
+    --depth_;
+    return true;
+  }
+  bool start_array(std::size_t) override {
+    if (depth_ == 0) depth_ = deepest;  // no header: nothing in it is looked at
+    if (depth_ == 2 && !in_metadata_ && key_ == "shape") {
+      numbers_ = &entries.back().shape;
+      entries.back().has_shape = true;
+    } else if (depth_ == 2 && !in_metadata_ && key_ == "data_offsets") {
+      numbers_ = &entries.back().place;
+      entries.back().has_place = true;
+    } else {
+      static_cast<void>(other());
+      numbers_ = nullptr;
+    }
+    ++depth_;
+    return true;
+  }
+  bool end_array() override {
+    --depth_;
+    numbers_ = nullptr;
+    return true;
+  }
+  bool key(std::string& name) override {
+    if (depth_ > 1 && depth_ <= deepest && !keys_.back().insert(name).second) twice = name;
+    if (depth_ == 1) {
+      in_metadata_ = name == "__metadata__";
+      entries.emplace_back().name = std::move(name);
+    } else if (depth_ == 2) {
+      key_ = std::move(name);
+    }
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+
+ private:
+  static constexpr int deepest = 64;  // keys of deeper objects may be there twice: nothing asks for them
+
+  /// A value that is not what its place is for; that is no harm where nobody looks.
+  bool other() {
+    if (depth_ == 1 && in_metadata_) metadata_is_object = false;
+    if (depth_ == 1 || (depth_ == 2 && !in_metadata_ && (key_ == "dtype" || key_ == "shape" || key_ == "data_offsets")) ||
+        (depth_ == 3 && numbers_))
+      entries.back().is_good = false;
+    if (depth_ == 2 && in_metadata_ && !bad_metadata) bad_metadata = key_;
+    return true;
+  }
+
+  int depth_ = 0;  // of what is open: 1, the header; 2, an entry; 3, its arrays
+  bool in_metadata_ = false;
+  std::string key_;                                // of an entry
+  std::vector<std::uint64_t>* numbers_ = nullptr;  // where those of the array go that is open
+  std::vector<std::set<std::string>> keys_;        // of the objects that are open, but for the header itself
+};
+
+/// What a header says, checked against a file.
+class header_reader {
+ public:
+  explicit header_reader(const input_file& file) : file_(file) {
+    if (file.size() < 8) invalid("it has ", file.size(), " bytes; expected at least 8, the length of the header");
+    std::uint64_t length = 0;
+    file.read(0, std::as_writable_bytes(std::span(&length, 1)));
+    if (length > largest_header || length > file.size() - 8) {
+      expect_header();
+      invalid("its header is said to have ", length, " bytes; the file has ", file.size(), ", and a header at most ",
+              largest_header);
+    }
+    data_ = 8 + length;
+    text_.resize(static_cast<std::size_t>(length));
+    file.read(8, std::as_writable_bytes(std::span(text_)));
+  }
+
+  void read(std::map<std::string, stored_tensor, std::less<>>& tensors, std::map<std::string, std::string, std::less<>>& metadata) {
+    header_events header;
+    if (!read_json_text(text_, header)) {
+      expect_header();
+      invalid("its header is not JSON");
+    }
+    if (!header.is_object) invalid("its header is not a JSON object");
+    using entry = header_events::entry;
+    std::sort(header.entries.begin(), header.entries.end(), [](const entry& a, const entry& b) { return a.name < b.name; });
+    const auto same = std::adjacent_find(header.entries.begin(), header.entries.end(),
+                                         [](const entry& a, const entry& b) { return a.name == b.name; });
+    if (same != header.entries.end()) header.twice = same->name;
+    if (header.twice) invalid("its header has \"", *header.twice, "\" twice");
+    if (!header.metadata_is_object) invalid("its __metadata__ is not a JSON object");
+    if (header.bad_metadata) invalid("its __metadata__ has an entry \"", *header.bad_metadata, "\" that is not a string");
+    metadata.insert(header.metadata.begin(), header.metadata.end());
+    for (const entry& e : header.entries)
+      if (e.name != "__metadata__") tensors.emplace_hint(tensors.end(), e.name, tensor_of(e));
+    check_coverage(tensors);
+  }
+
+ private:
+  static constexpr std::uint64_t largest_header = 100'000'000;  // the limit of the reference implementation
+
+  template <class... Pieces>
+  [[noreturn]] void invalid(const Pieces&... pieces) const {
+    fail(file_.name(), ": is not a valid safetensors file: ", pieces...);
+  }
+  /// Fails when the file is something else.
+  void expect_header() const {
+    std::vector<std::byte> beginning(static_cast<std::size_t>(std::min<std::uint64_t>(file_.size(), 512)));
+    file_.read(0, beginning);
+    if (const std::string what = what_begins_with(beginning); !what.empty()) invalid("it is ", what);
+  }
+
+  [[nodiscard]] stored_tensor tensor_of(const header_events::entry& entry) const {
+    const std::string& name = entry.name;
+    if (!entry.is_good || !entry.has_type || !entry.has_shape || entry.place.size() != 2)
+      invalid("the entry of ", name, " is not of the form {\"dtype\": ..., \"shape\": [...], \"data_offsets\": [begin, end]}");
+    const std::uint64_t begin = entry.place[0], end = entry.place[1], data = file_.size() - data_;
+    if (begin > end || end > data) invalid(name, " is said to lie at ", begin, " to ", end, "; the file has ", data, " bytes of data");
+    stored_tensor tensor{entry.type, {}, &file_, data_ + begin, data_ + end};
+    // Of types that are not known, or of less than a byte, it is not checked how many bytes they take.
+    const std::size_t bytes = bytes_of_type(entry.type);
+    std::uint64_t needed = std::max<std::size_t>(bytes, 1);
+    bool overflows = false, is_empty = false;
+    for (const std::uint64_t n : entry.shape) {
+      overflows |= n > static_cast<std::uint64_t>(PTRDIFF_MAX);
+      is_empty |= n == 0;
+      if (n != 0 && needed > static_cast<std::uint64_t>(PTRDIFF_MAX) / n)
+        overflows = true;
+      else
+        needed *= n != 0 ? n : 1;
+      tensor.shape.push_back(overflows ? 0 : static_cast<index>(n));
+    }
+    if (is_empty) needed = 0;
+    if (overflows || (bytes > 0 && needed != end - begin)) {
+      std::string shape;
+      for (const std::uint64_t n : entry.shape) shape += join(shape.empty() ? "" : ",", n);
+      invalid(name, " has ", end - begin, " bytes, which do not make up ", entry.type, " [", shape, "]");
+    }
+    return tensor;
+  }
+
+  /// The format has neither holes nor overlaps.
+  void check_coverage(const std::map<std::string, stored_tensor, std::less<>>& tensors) const {
+    struct place {
+      std::uint64_t begin, end;
+      const std::string* name;
+    };
+    std::vector<place> order;
+    order.reserve(tensors.size());
+    for (const auto& [name, tensor] : tensors) order.push_back({tensor.begin - data_, tensor.end - data_, &name});
+    std::stable_sort(order.begin(), order.end(), [](const place& a, const place& b) {
+      // An empty tensor comes before the one that begins where it does.
+      return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+    });
+    std::uint64_t expected = 0;
+    for (const auto& [begin, end, name] : order) {
+      if (begin != expected) invalid(*name, " begins at byte ", begin, "; the tensor before it ends at ", expected);
+      expected = end;
+    }
+    if (const std::uint64_t data = file_.size() - data_; expected != data) invalid("its tensors end at byte ", expected, " of ", data);
+  }
+
+  const input_file& file_;
+  std::uint64_t data_ = 0;  // where it begins
+  std::string text_;
+};
+
+}  // namespace detail
+
+FATHOM_INLINE safetensors_file::safetensors_file(const std::filesystem::path& path)
+    : stored_tensors(path.string()), file_(std::make_unique<const input_file>(path)) {
+  read_header();
+}
+FATHOM_INLINE safetensors_file::safetensors_file(std::span<const std::byte> bytes, std::string name)
+    : stored_tensors(name), file_(std::make_unique<const input_file>(bytes, std::move(name))) {
+  read_header();
+}
+FATHOM_INLINE void safetensors_file::read_header() { detail::header_reader(*file_).read(tensors_, metadata_); }
+
+// ---- Writing ---------------------------------------------------------------------------------------------------------
+
+FATHOM_INLINE tensor_to_write tensor_in_memory(std::string name, std::string_view type, std::vector<index> shape,
+                                               std::span<const std::byte> bytes) {
+  return {std::move(name), std::string(type), std::move(shape), bytes.size(), [bytes](const auto& write) { write(bytes); }};
+}
+
+FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors,
+                                     const std::map<std::string, std::string>& metadata) {
+  // The keys in their order, as they always were; so files of the same weights are the same, byte for byte.
+  const auto quoted = [](const std::string& text) {
+    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  };
+  std::map<std::string, std::string> header;
+  if (!metadata.empty()) {
+    std::string entries;
+    for (const auto& [key, value] : metadata) entries += join(entries.empty() ? "" : ",", quoted(key), ":", quoted(value));
+    header["__metadata__"] = "{" + entries + "}";
+  }
+  std::uint64_t offset = 0;
+  for (const tensor_to_write& tensor : tensors) {
+    std::string shape;
+    for (const index extent : tensor.shape) shape += join(shape.empty() ? "" : ",", extent);
+    const auto [entry, is_new] =
+        header.emplace(tensor.name, join("{\"data_offsets\":[", offset, ",", offset + tensor.byte_count, "],\"dtype\":",
+                                         quoted(tensor.type), ",\"shape\":[", shape, "]}"));
+    if (!is_new) fail(path.string(), ": cannot be written: two tensors have the name ", tensor.name);
+    offset += tensor.byte_count;
+  }
+  std::string text;
+  for (const auto& [name, entry] : header) text += join(text.empty() ? "{" : ",", quoted(name), ":", entry);
+  text += text.empty() ? "{}" : "}";
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begins at a multiple of 8
+  const std::uint64_t length = text.size();
+
+  atomic_file file(path);
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(text);
+  for (const tensor_to_write& tensor : tensors) {
+    std::uint64_t written = 0;
+    tensor.bytes([&](std::span<const std::byte> piece) {
+      file.write(piece);
+      written += piece.size();
+    });
+    if (written != tensor.byte_count)
+      fail(path.string(), ": cannot be written: ", tensor.name, " has ", written, " bytes; expected ", tensor.byte_count);
+  }
+  file.commit();
+}
+
+}  // namespace fathom::io

@@ -1,0 +1,64 @@
+// Checkpoints of a run: a safetensors file with the weights, both moments of AdamW, and what the run is and how far it is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "fathom/core/compiled.hpp"
+#include "fathom/core/types.hpp"
+#include "fathom/io/weights.hpp"
+#include "fathom/train/training.hpp"
+
+namespace fathom {
+
+/// What a resumed run must agree in, beside the model.
+struct run_identity {
+  training options;         // those that decide what is computed
+  index data_tokens = 0;    // of the training data, and
+  std::uint64_t data_hash = 0;  // FNV-1a of them
+  std::string compute;      // what products are computed in: "float", "double", "bf16"
+};
+[[nodiscard]] run_identity identify(const training& options, std::span<const token> data, std::string_view compute);
+
+/// How far a run is.
+struct run_state {
+  index step = 0;              // taken so far
+  std::vector<double> recent;  // losses of the last steps
+};
+
+/// Weights and moments in the host's memory, of one table.
+struct checkpoint_numbers {
+  const tensor_table& table;
+  std::string_view type;  // "F32" or "F64"
+  const std::byte *weights, *first_moment, *second_moment;
+};
+void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, const config* of,
+                     const run_identity& identity, const run_state& state);
+
+/// A checkpoint to resume from.
+class checkpoint_file {
+ public:
+  /// Fails when it is not one of this run, with all that is different; `of` is the model's config, if it has one. With
+  /// `extend`, one of a run of fewer steps will do, and, where the warm-up wanted is -1, of any warm-up.
+  checkpoint_file(const std::filesystem::path& path, const config* of, const run_identity& identity, bool extend);
+  [[nodiscard]] const run_state& state() const { return state_; }
+  /// Of the run that wrote it.
+  [[nodiscard]] index warmup() const { return warmup_; }
+  /// One of its three parts, into numbers of a type. Fails when it does not fit. `moment`: 0: the weights; 1, 2.
+  void read(int moment, const io::wanted_tensors& model, std::string_view type, std::byte* to) const;
+
+ private:
+  io::safetensors_file file_;
+  run_state state_;
+  index warmup_ = 0;
+};
+
+}  // namespace fathom
+
+#if !defined(FATHOM_KERNELS)
+#include "fathom/train/checkpoint.inl.hpp"
+#endif

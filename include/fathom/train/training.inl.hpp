@@ -1,0 +1,51 @@
+// What training.hpp declares.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <system_error>
+#include <utility>
+
+#include "fathom/core/error.hpp"
+#include "fathom/io/file.hpp"
+#include "fathom/train/training.hpp"
+
+namespace fathom::detail {
+
+FATHOM_INLINE training checked_training(training o, index context) {
+  const bool default_lowest = o.lowest_rate == -1, default_warmup = o.warmup == -1;
+  if (o.tokens == 0) o.tokens = context;
+  if (default_lowest) o.lowest_rate = o.rate / 10;
+  if (default_warmup) o.warmup = std::min<index>(200, o.steps / 20);
+  bool finite = true;
+  for (const float number : {o.rate, o.lowest_rate, o.decay, o.clip}) finite &= number >= 0 && std::isfinite(number);
+  if (o.batch < 1 || o.tokens < 1 || o.tokens > context || o.accumulate < 1 || o.steps < 0 || !finite || o.warmup < 0 ||
+      o.evaluate_every < 0 || o.evaluate_batches < 0 || o.checkpoint_every < 0 || o.threads < 0)
+    fail("trainer: batch ", o.batch, ", tokens ", o.tokens, ", accumulate ", o.accumulate, ", steps ", o.steps, ", rate ",
+         o.rate, ", lowest_rate ", o.lowest_rate, ", warmup ", o.warmup, ", decay ", o.decay, ", clip ", o.clip,
+         ", evaluate_every ", o.evaluate_every, ", evaluate_batches ", o.evaluate_batches, ", checkpoint_every ",
+         o.checkpoint_every, ", threads ", o.threads, "; expected batch and accumulate of at least 1, 1 to ", context,
+         " tokens (the model's context), and nothing below 0, infinite or NaN (but lowest_rate and warmup may be -1)");
+  // All tokens of a run are counted in an index.
+  index most = std::numeric_limits<index>::max();
+  for (const index factor : {o.batch, o.tokens, o.accumulate, std::max<index>(o.steps, 1)}) {
+    if (factor > most)
+      fail("trainer: batch ", o.batch, ", tokens ", o.tokens, ", accumulate ", o.accumulate, ", steps ", o.steps,
+           "; expected fewer than ", std::numeric_limits<index>::max(), " tokens in all");
+    most /= factor;
+  }
+  if (o.extend && !o.resume) fail("trainer: extend without resume; expected both");
+  return o;
+}
+
+FATHOM_INLINE void check_files(const training& o) {
+  std::error_code none;
+  if (!o.checkpoint.empty() && !o.log.empty() &&
+      (o.checkpoint.lexically_normal() == o.log.lexically_normal() || std::filesystem::equivalent(o.checkpoint, o.log, none)))
+    fail("trainer: ", o.checkpoint.string(), " is both checkpoint and log; expected two files");
+  for (const std::filesystem::path& path : {o.checkpoint, o.log})
+    if (!path.empty()) io::check_writable(path);
+}
+
+}  // namespace fathom::detail
