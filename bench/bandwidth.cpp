@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <fathom/backend/cpu.hpp>
+#include <fathom/backend/cpu/simd.hpp>
 #include <fathom/core/memory.hpp>
 
 namespace {

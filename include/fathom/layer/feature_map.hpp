@@ -113,15 +113,15 @@ struct mlp_features {
     constexpr tape(arena& a, const extent& e)
         : ln(a, e),
           normed(a.take<T>(e.rows(), E)),
-          before(a.take<T>(e.rows(), F)),
-          hidden(a.take<T>(e.rows(), F)) {}
+          before(a.take_spread<T>(e.rows(), F)),
+          hidden(a.take_spread<T>(e.rows(), F)) {}
   };
   template <class T>
   struct scratch {
     matrix<T> dbefore;  // [rows, F]
     matrix<T> dnormed;  // [rows, E]
     constexpr scratch(arena& a, const extent& e)
-        : dbefore(a.take<T>(e.rows(), F)), dnormed(a.take<T>(e.rows(), E)) {}
+        : dbefore(a.take_spread<T>(e.rows(), F)), dnormed(a.take<T>(e.rows(), E)) {}
   };
 
   template <class On, class P>

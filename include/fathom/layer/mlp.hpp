@@ -28,12 +28,12 @@ struct mlp {
   struct tape {
     matrix<T> before;  // [rows, F], what GELU was applied to
     matrix<T> hidden;  // [rows, F], after GELU
-    constexpr tape(arena& a, const extent& e) : before(a.take<T>(e.rows(), F)), hidden(a.take<T>(e.rows(), F)) {}
+    constexpr tape(arena& a, const extent& e) : before(a.take_spread<T>(e.rows(), F)), hidden(a.take_spread<T>(e.rows(), F)) {}
   };
   template <class T>
   struct scratch {
     matrix<T> dbefore;  // [rows, F]
-    constexpr scratch(arena& a, const extent& e) : dbefore(a.take<T>(e.rows(), F)) {}
+    constexpr scratch(arena& a, const extent& e) : dbefore(a.take_spread<T>(e.rows(), F)) {}
   };
 
   template <class On, class P>

@@ -29,6 +29,7 @@ struct any_epilogue {
   };
   kind how = kind::other;
   bool reads_result = true;  // or may: then y must hold what it held until the epilogue is applied
+  matrix<const T> beside{};  // numbers that it reads or writes beside the result's, to be fetched ahead; or none
   const void* epilogue;
   void (*apply)(const void*, const T*, index, const matrix<T>&, index, index, index, index);
 
@@ -36,11 +37,10 @@ struct any_epilogue {
   template <class Epilogue>
   any_epilogue(const Epilogue& e, [[maybe_unused]] const matrix<T>& y) : epilogue(&e), apply(&apply_epilogue<T, Epilogue>) {
     namespace of = fathom::epilogue;
-    if constexpr (std::is_same_v<Epilogue, of::add<T>> || std::is_same_v<Epilogue, of::bias_add<T>>)
-      reads_result = e.residual.data == y.data;
-    if constexpr (std::is_same_v<Epilogue, of::bias_gelu<T>> || std::is_same_v<Epilogue, of::gelu_gradient<T>>)
-      reads_result = e.before.data == y.data;
-    if constexpr (std::is_same_v<Epilogue, of::bias<T>>) reads_result = false;
+    if constexpr (std::is_same_v<Epilogue, of::add<T>> || std::is_same_v<Epilogue, of::bias_add<T>>) beside = e.residual;
+    if constexpr (std::is_same_v<Epilogue, of::bias_gelu<T>> || std::is_same_v<Epilogue, of::gelu_gradient<T>>) beside = e.before;
+    if constexpr (std::is_same_v<Epilogue, of::bias<T>> || std::is_same_v<Epilogue, of::bias_gelu<T>>) reads_result = false;
+    if (beside.data) reads_result = beside.data == y.data;
     if constexpr (std::is_same_v<Epilogue, fathom::epilogue::none>) how = kind::none;
     if constexpr (std::is_same_v<Epilogue, fathom::epilogue::add<T>>)
       if (reads_result && e.residual.stride == y.stride) how = kind::add_to_result;

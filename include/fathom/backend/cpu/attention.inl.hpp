@@ -60,14 +60,19 @@ template <order Order, class T>
       unroll<R * V>([&](auto n) __attribute__((always_inline)) { sum[n / V][n % V] = vec<T>(T(0)); });
     const T* left = a;
     const T* right = b.data + first * b.vector;
-    for (index k = 0; k < depth; ++k, left += Order == order::rows ? 1 : lda, right += b.row) {
+    const auto step = [&]() __attribute__((always_inline)) {
       vec<T> row[V];
       unroll<V>([&](auto v) __attribute__((always_inline)) { row[v] = vec<T>::load_aligned(right + static_cast<index>(v) * b.vector); });
       unroll<R>([&](auto i) __attribute__((always_inline)) {
         const vec<T> factor(left[static_cast<index>(i) * (Order == order::rows ? lda : 1)]);
         unroll<V>([&](auto v) __attribute__((always_inline)) { sum[i][v] = xsimd::fma(factor, row[v], sum[i][v]); });
       });
-    }
+      left += Order == order::rows ? 1 : lda;
+      right += b.row;
+    };
+    index k = 0;
+    for (; k + 4 <= depth; k += 4) unroll<4>([&](auto) __attribute__((always_inline)) { step(); });
+    for (; k < depth; ++k) step();
     unroll<R * V>([&](auto n) __attribute__((always_inline)) {
       constexpr std::size_t i = n / V, v = n % V;
       sum[i][v].store_aligned(to + static_cast<index>(i) * ldc + static_cast<index>(v) * W);

@@ -278,6 +278,11 @@ template <class Operand, class T, class Left, class Right, class On>
               for (index r = 0; r < rows; ++r)
                 for (index c = 0; c < columns; ++c) number(y(i + r, j + c), s.tile[r * N + c]);
             };
+            if (is_last && !into_result)  // what the epilogue will want, while the tile is multiplied
+              for (index r = 0; r < rows; ++r) {
+                __builtin_prefetch(y.row(i + r) + j, 1);
+                if (epilogue.beside.data) __builtin_prefetch(epilogue.beside.row(i + r) + j);
+              }
             if (has_partial) {
               T* const sums = s.partial + t * R * N;
               multiply(k > 0, sums, N);

@@ -48,10 +48,11 @@ struct operand {
   }
   /// to [panels, depth, tile_columns] = from [depth, columns]
   static void pack_columns(const T* from, index stride, index depth, index columns, T* to) {
-    constexpr index N = tile_columns<T>, W = lanes<T>;
+    constexpr index N = tile_columns<T>, W = lanes<T>, ahead = 16;  // rows
     for (index k = 0; k < depth; ++k, from += stride, to += N) {
       T* panel = to;
       index j = 0;
+      if (k + ahead < depth) __builtin_prefetch(from + ahead * stride);
       for (; j + N <= columns; j += N, panel += depth * N) {  // as two vectors: of a loop, g++ makes a call of memmove
         vec<T>::load_unaligned(from + j).store_aligned(panel);
         vec<T>::load_unaligned(from + j + W).store_aligned(panel + W);

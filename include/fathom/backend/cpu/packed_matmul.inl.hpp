@@ -344,8 +344,12 @@ struct rounded<Compute, std::int8_t> {
   // Pairs whose products add up in 32 bits: each is 2 * 32767 * 127 at most.
   static constexpr index exact = 256;
 
-  [[gnu::always_inline]] static shorts widened(const std::int16_t* words) {
-    return __builtin_convertvector(load_native<std::int8_t, 2 * W>(reinterpret_cast<const std::int8_t*>(words)), shorts);
+  [[gnu::always_inline]] static shorts widened(const std::int16_t* words) {  // g++ 12 makes more of a conversion in plain C++
+#if defined(__AVX512BW__)
+    return std::bit_cast<shorts>(_mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(words))));
+#else
+    return std::bit_cast<shorts>(_mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(words))));
+#endif
   }
   /// In each 32-bit lane, the sum of the products of a pair.
   [[gnu::always_inline]] static integers products(std::uint32_t a, const shorts& b) {

@@ -96,26 +96,31 @@ template <class T>
   return largest_lane<T>(v).get(0);
 }
 
-/// e^x for x <= 0; 0 for -infinity, NaN for NaN. In float to within 2 eps of the result, and 0 where that is less than 1.3e-38:
-/// e^x = 2^n e^r with n = round(x / ln 2), and a polynomial for e^r, |r| <= ln(2)/2, that is off by 1.05e-7 at most
-/// (minimax, relative error, its first two coefficients 1).
+/// e^x for floats from -87.3 to 87.3, and NaN for NaN, to within 2 eps of the result: e^x = 2^n e^r with n = round(x / ln 2),
+/// and a polynomial for e^r, |r| <= ln(2)/2, that is off by 1.05e-7 at most (minimax, relative error, its first two
+/// coefficients 1).
+[[nodiscard, gnu::always_inline]] inline vec<float> exp_in_range(const vec<float>& x) {
+  using V = vec<float>;
+  // 1.5 * 2^23 + 127: what is added to it is rounded to an integer, which the last bits of the sum hold, with the bias of
+  // an exponent.
+  const V to_integer(12583039.f);
+  const V sum = xsimd::fma(x, V(1.44269504f), to_integer), n = sum - to_integer;
+  // ln 2 in two parts, of which n times the first is exact.
+  const V r = xsimd::fma(n, V(2.12194440e-4f), xsimd::fma(n, V(-0.693359375f), x));
+  V power = xsimd::fma(r, V(0.00831250101f), V(0.0418903343f));
+  power = xsimd::fma(r, power, V(0.166671157f));
+  power = xsimd::fma(r, power, V(0.499992311f));
+  power = xsimd::fma(r, power, V(1.f));
+  power = xsimd::fma(r, power, V(1.f));
+  // Multiplied, not added to the exponent as an integer: a NaN stays one.
+  return power * as_vec<float>(bits_of<std::uint32_t, float>(sum) << 23);
+}
+
+/// e^x for x <= 0; 0 for -infinity, NaN for NaN. In float to within 2 eps of the result, and 0 where that is less than 1.3e-38.
 template <class T>
 [[nodiscard, gnu::always_inline]] inline vec<T> exp_of_nonpositive(const vec<T>& x) {
   if constexpr (std::is_same_v<T, float>) {
-    // 1.5 * 2^23 + 127: what is added to it is rounded to an integer, which the last bits of the sum hold, with the bias of
-    // an exponent.
-    const vec<T> to_integer(12583039.f);
-    const vec<T> sum = xsimd::fma(x, vec<T>(1.44269504f), to_integer), n = sum - to_integer;
-    // ln 2 in two parts, of which n times the first is exact.
-    const vec<T> r = xsimd::fma(n, vec<T>(2.12194440e-4f), xsimd::fma(n, vec<T>(-0.693359375f), x));
-    vec<T> power = xsimd::fma(r, vec<T>(0.00831250101f), vec<T>(0.0418903343f));
-    power = xsimd::fma(r, power, vec<T>(0.166671157f));
-    power = xsimd::fma(r, power, vec<T>(0.499992311f));
-    power = xsimd::fma(r, power, vec<T>(1.f));
-    power = xsimd::fma(r, power, vec<T>(1.f));
-    // Multiplied, not added to the exponent as an integer: a NaN stays one.
-    const vec<T> scaled = power * as_vec<T>(bits_of<std::uint32_t, T>(sum) << 23);
-    return xsimd::select(x < vec<T>(-87.3f), vec<T>(0.f), scaled);
+    return xsimd::select(x < vec<T>(-87.3f), vec<T>(0.f), exp_in_range(x));
   } else {
     // On the way, xsimd makes doubles integers, some of them one by one in plain C++, where neither -infinity nor NaN has one.
     const vec<T> power = xsimd::exp(xsimd::select(x >= vec<T>(-1000), x, vec<T>(-1000)));
@@ -192,17 +197,17 @@ inline void transpose(const T* from, index from_stride, index rows, index column
 
 namespace fathom {
 
-/// The logistic function of vectors of floats, from e^-|u|, which cannot overflow. Off by 5 eps of the result at most.
+/// The logistic function of vectors of floats. Off by 5 eps of the result at most, and by 1.3e-38 where that is smaller.
 template <>
 struct logistic<cpu::vec<float>> {
   cpu::vec<float> value, slope;
 
   [[gnu::always_inline]] explicit logistic(const cpu::vec<float>& u) {
     using V = cpu::vec<float>;
-    const V power = cpu::exp_of_nonpositive<float>(-xsimd::abs(u)), larger = V(1.f) / (V(1.f) + power);
-    const V smaller = power * larger;  // 1 - larger
-    value = xsimd::select(u < V(0.f), smaller, larger);
-    slope = smaller * larger;
+    // Of a number and NaN, max and min give their second operand.
+    const V power = cpu::exp_in_range(xsimd::min(V(87.3f), xsimd::max(V(-87.3f), -u)));
+    value = V(1.f) / (V(1.f) + power);
+    slope = power * value * value;  // power * value = 1 - value, without cancellation
   }
 };
 
