@@ -166,7 +166,7 @@ void save(const std::filesystem::path& path, const Weights& weights) {
   } else if constexpr (!is_known) {
     static_assert(detail::never<Weights>, "weights are saved as float, fathom::bf16 or std::int8_t");
   } else if constexpr (io::is_packed<detail::weights_of<const Weights>>) {
-    static_assert(detail::never<Weights>, "fathom::save: packed weights are not saved; save<P>(path, parameters) writes what packing as P holds");
+    static_assert(detail::never<Weights>, "fathom::save: packed weights are not saved, but save<P>(path, parameters) writes what packing as P holds");
   } else {
     const auto& parameters = detail::weights_in(weights, "save");
     using model = typename detail::weights_of<const Weights>::model;
@@ -209,7 +209,7 @@ void load(const io::safetensors_file& file, Weights&& weights, const load_option
   if constexpr (!detail::stands_for_weights<Weights>) {
     static_assert(detail::never<Weights>, "fathom::load: expected a path and weights: *weights, weights or trainer.weights()");
   } else if constexpr (std::is_const_v<detail::weights_of<std::remove_reference_t<Weights>>>) {
-    static_assert(detail::never<Weights>, "fathom::load: the weights are const; expected weights to write to");
+    static_assert(detail::never<Weights>, "fathom::load: the weights are const, expected weights to write to");
   } else {
     io::read_weights(file, detail::weights_in(weights, "load"), options, io::moments_prefix);
   }
@@ -219,7 +219,7 @@ void load(const std::filesystem::path& path, Weights&& weights, const load_optio
   if constexpr (!detail::stands_for_weights<Weights>) {
     static_assert(detail::never<Weights>, "fathom::load: expected a path and weights: *weights, weights or trainer.weights()");
   } else if constexpr (std::is_const_v<detail::weights_of<std::remove_reference_t<Weights>>>) {
-    static_assert(detail::never<Weights>, "fathom::load: the weights are const; expected weights to write to");
+    static_assert(detail::never<Weights>, "fathom::load: the weights are const, expected weights to write to");
   } else {
     auto& to = detail::weights_in(weights, "load");
     using model = typename detail::weights_of<std::remove_reference_t<Weights>>::model;
