@@ -357,7 +357,7 @@ TEST_CASE("evaluate is the mean over all windows", "[train]") {
   const auto tokens = toy(9);
   CHECK(fails_with([&] { return fathom::evaluate<net>(*weights, tokens, tape, 3, 8, -1); }, "evaluate: at most -1 batches", "expected"));
   CHECK(fails_with([&] { return fathom::evaluate<net>(*weights, tokens, tape, 0, 8); }, "batch = 0"));
-  CHECK(fails_with([&] { return fathom::evaluate<net>(*weights, tokens, tape, 3, 9); }, "forward: a batch of"));
+  CHECK(fails_with([&] { return fathom::evaluate<net>(*weights, toy(60), tape, 1, 17); }, "forward: a batch of"));
 }
 
 // ---- The trainer ----------------------------------------------------------------------------------------------------
@@ -697,9 +697,9 @@ TEST_CASE("a checkpoint that is damaged or none is refused", "[train]") {
   const fathom::io::safetensors_file file(folder.path() / "good.safetensors");
   const auto write = [&](const std::string& state, const std::string& left_out = "") {
     std::vector<fathom::io::tensor_to_write> tensors;
+    std::map<std::string, std::vector<std::byte>> bytes;
     for (const auto& [name, tensor] : file.tensors())
-      if (name != left_out)
-        tensors.push_back({name, tensor.type, tensor.shape, tensor.byte_count(), [&from = tensor](const auto& to) { to(from.bytes()); }});
+      if (name != left_out) tensors.push_back({name, tensor.type, tensor.shape, bytes[name] = tensor.bytes()});
     std::map<std::string, std::string> metadata(file.metadata().begin(), file.metadata().end());
     metadata["fathom.training"] = state;
     fathom::io::write_safetensors(options.checkpoint, tensors, metadata);

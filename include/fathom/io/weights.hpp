@@ -63,7 +63,7 @@ template <class Model>
 }
 
 /// Writes the numbers to a file of their own, with the config if there is one, and further metadata.
-void write_weights(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors, const config* of,
+void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, const config* of,
                    std::map<std::string, std::string> metadata = {});
 /// Writes config.json and model.safetensors into a folder.
 void write_transformers(const std::filesystem::path& folder, const model_numbers& weights, const config& of);
@@ -176,7 +176,9 @@ void save(const std::filesystem::path& path, const Weights& weights) {
                                                       : io::written_as::int8;
     const auto here = on_host(parameters);
     const tensor_table table = table_of<model>(*here);
-    io::write_weights(path, io::tensors_to_write(io::numbers_of<model>(table, *here), "", as), io::config_of<model>());
+    io::tensors_to_write tensors;
+    tensors.add(io::numbers_of<model>(table, *here), "", as);
+    io::write_weights(path, tensors, io::config_of<model>());
   }
 }
 
