@@ -37,7 +37,7 @@ std::vector<fathom::token> read(const fathom::io::safetensors_file& file, const 
 }
 template <class Number>
 fathom::io::tensor_to_write store(const char* name, std::vector<fathom::index> shape, std::span<const Number> numbers) {
-  return fathom::io::tensor_in_memory(name, fathom::io::type_name<std::remove_const_t<Number>>, std::move(shape), std::as_bytes(numbers));
+  return {name, std::string(fathom::io::type_name<std::remove_const_t<Number>>), std::move(shape), std::as_bytes(numbers)};
 }
 
 using weights = fathom::owned<net::parameters>;
@@ -81,15 +81,13 @@ void step(const char* from, const char* in, const char* out) {
   const auto kept = fathom::copy(gradients);  // the step zeroes them
   fathom::adamw<net> optimizer({.rate = 1e-3f, .decay = 0.1f, .clip = 1.0f});
   const T norm = static_cast<T>(optimizer.step(*w, *gradients));
-  std::vector tensors{store<const T>("logits", {batch.sequences, batch.tokens, c.vocab}, logits),
-                      store<const T>("loss", {1}, {&loss, 1}), store<const T>("norm", {1}, {&norm, 1})};
+  fathom::io::tensors_to_write tensors;
+  tensors.tensors = {store<const T>("logits", {batch.sequences, batch.tokens, c.vocab}, logits),
+                     store<const T>("loss", {1}, {&loss, 1}), store<const T>("norm", {1}, {&norm, 1})};
   const auto table = fathom::table_of<net>(*w);
-  const auto add = [&](const net::parameters& numbers, const char* prefix) {
-    for (auto& tensor : fathom::io::tensors_to_write(fathom::io::numbers_of<net>(table, numbers), prefix)) tensors.push_back(tensor);
-  };
-  add(*kept, "grad.");
-  add(*w, "after.");
-  fathom::io::write_safetensors(out, tensors, {});
+  tensors.add(fathom::io::numbers_of<net>(table, *kept), "grad.");
+  tensors.add(fathom::io::numbers_of<net>(table, *w), "after.");
+  fathom::io::write_safetensors(out, tensors.tensors, {});
 }
 
 void run(int argc, char** argv) {

@@ -750,7 +750,7 @@ TEST_CASE("two tensors of one name are not written", "[io]") {
   const temporary_folder folder;
   const float number = 1;
   const auto tensor = [&](const char* name) {
-    return fathom::io::tensor_in_memory(name, "F32", {1}, std::as_bytes(std::span(&number, 1)));
+    return fathom::io::tensor_to_write{name, "F32", {1}, std::as_bytes(std::span(&number, 1))};
   };
   CHECK(fails_with([&] { fathom::io::write_safetensors(folder.path() / "a", {tensor("x"), tensor("y"), tensor("x")}, {}); },
                    "two tensors have the name x"));

@@ -211,6 +211,36 @@ TEST_CASE("adamw refuses gradients that are not finite, and changes nothing", "[
   }
 }
 
+TEMPLATE_TEST_CASE("after a batch that is broken, training is as if it had not been", "[train]", net, oracle) {
+  // Two optimisers take the same steps; one of them is given a broken batch in between.
+  fathom::adamw<TestType> optimizer({.rate = 1e-2f}), expected({.rate = 1e-2f});
+  auto weights = fathom::make<typename TestType::parameters>(), gradients = fathom::make<typename TestType::parameters>();
+  fathom::initialize<TestType>(*weights, 3);
+  auto other = fathom::copy(weights);
+  auto other_gradients = fathom::make<typename TestType::parameters>();
+  const auto data = toy(100);
+  typename TestType::tape tape(2, 8);
+  auto windows = fathom::data::batches(data, {.batch = 2, .tokens = 8, .steps = 8, .seed = 2});
+  using limits = std::numeric_limits<typename TestType::scalar>;
+  for (fathom::index step = 0; step < 8; ++step) {
+    TestType::forward_backward(*weights, windows.at(step), tape, *gradients);
+    if (step % 3 == 1) {
+      gradients->embed.wte.data()[5] = limits::quiet_NaN();
+      gradients->out.ln_f.bias.data()[0] = limits::infinity();
+      const fathom::index before = optimizer.steps();
+      if (step == 1) CHECK_FALSE(std::isfinite(optimizer.try_step(*weights, *gradients, 1e-2)));
+      if (step != 1) CHECK(fails_with([&] { optimizer.step(*weights, *gradients); }, "the norm of the gradients is nan"));
+      CHECK(optimizer.steps() == before);
+      continue;
+    }
+    TestType::forward_backward(*other, windows.at(step), tape, *other_gradients);
+    CHECK(optimizer.try_step(*weights, *gradients, 1e-2) == expected.step(*other, *other_gradients, 1e-2));
+  }
+  CHECK((bytes_of(*weights) == bytes_of(*other)));
+  CHECK((bytes_of(optimizer.first_moment()) == bytes_of(expected.first_moment())));
+  CHECK((bytes_of(optimizer.second_moment()) == bytes_of(expected.second_moment())));
+}
+
 TEST_CASE("adamw says which settings make no sense", "[train]") {
   const auto refuses = [](const fathom::adamw_options& options, const char* what) {
     return fails_with([&] { return fathom::adamw<oracle>(options); }, "adamw: ", what, "expected");
@@ -222,6 +252,25 @@ TEST_CASE("adamw says which settings make no sense", "[train]") {
   CHECK(refuses({.eps = 0}, "eps 0"));
   CHECK(refuses({.decay = -0.5f}, "decay -0.5"));
   CHECK(refuses({.clip = -2}, "clip -2"));
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  CHECK(refuses({.rate = infinity}, "rate inf"));
+  CHECK(refuses({.beta1 = std::nanf("")}, "beta1 nan"));
+  CHECK(refuses({.beta2 = infinity}, "beta2 inf"));
+  CHECK(refuses({.eps = infinity}, "eps inf"));
+  CHECK(refuses({.decay = infinity}, "decay inf"));
+  CHECK(refuses({.clip = infinity}, "clip inf"));
+
+  fathom::adamw<oracle> optimizer;
+  auto weights = fathom::make<oracle::parameters>(), gradients = fathom::make<oracle::parameters>();
+  gradients->embed.wte.data()[0] = 1;
+  const std::string before = bytes_of(*weights), before_gradients = bytes_of(*gradients);
+  for (const double rate : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    CHECK(fails_with([&] { return optimizer.step(*weights, *gradients, rate); }, "adamw.step: a rate of ", "expected"));
+    CHECK(fails_with([&] { return optimizer.try_step(*weights, *gradients, rate); }, "adamw.step: a rate of ", "expected"));
+  }
+  CHECK((bytes_of(*weights) == before));
+  CHECK((bytes_of(*gradients) == before_gradients));
+  CHECK(optimizer.steps() == 0);
 }
 
 // ---- What is counted ------------------------------------------------------------------------------------------------
@@ -305,6 +354,10 @@ TEST_CASE("evaluate is the mean over all windows", "[train]") {
     CHECK(fathom::evaluate<net>(*weights, tokens, tape, 3, length, 2) ==
           Approx(first / static_cast<double>(predicted_first)).epsilon(1e-6));
   }
+  const auto tokens = toy(9);
+  CHECK(fails_with([&] { return fathom::evaluate<net>(*weights, tokens, tape, 3, 8, -1); }, "evaluate: at most -1 batches", "expected"));
+  CHECK(fails_with([&] { return fathom::evaluate<net>(*weights, tokens, tape, 0, 8); }, "batch = 0"));
+  CHECK(fails_with([&] { return fathom::evaluate<net>(*weights, toy(60), tape, 1, 17); }, "forward: a batch of"));
 }
 
 // ---- The trainer ----------------------------------------------------------------------------------------------------
@@ -644,9 +697,9 @@ TEST_CASE("a checkpoint that is damaged or none is refused", "[train]") {
   const fathom::io::safetensors_file file(folder.path() / "good.safetensors");
   const auto write = [&](const std::string& state, const std::string& left_out = "") {
     std::vector<fathom::io::tensor_to_write> tensors;
+    std::map<std::string, std::vector<std::byte>> bytes;
     for (const auto& [name, tensor] : file.tensors())
-      if (name != left_out)
-        tensors.push_back({name, tensor.type, tensor.shape, tensor.byte_count(), [&from = tensor](const auto& to) { to(from.bytes()); }});
+      if (name != left_out) tensors.push_back({name, tensor.type, tensor.shape, bytes[name] = tensor.bytes()});
     std::map<std::string, std::string> metadata(file.metadata().begin(), file.metadata().end());
     metadata["fathom.training"] = state;
     fathom::io::write_safetensors(options.checkpoint, tensors, metadata);
@@ -764,6 +817,15 @@ TEST_CASE("settings and data that make no sense", "[train]") {
   CHECK(refuses({.evaluate_every = -1}, "evaluate_every -1"));
   CHECK(refuses({.evaluate_batches = -1}, "evaluate_batches -1"));
   CHECK(refuses({.checkpoint_every = -1}, "checkpoint_every -1"));
+  CHECK(refuses({.threads = -3}, "threads -3"));
+  CHECK(refuses({.warmup = -2}, "warmup -2"));
+  CHECK(refuses({.lowest_rate = -0.5f}, "lowest_rate -0.5"));
+  CHECK(refuses({.beta1 = std::nanf("")}, "beta1 nan"));
+  CHECK(refuses({.extend = true}, "extend without resume"));
+  const auto most = std::numeric_limits<fathom::index>::max();
+  CHECK(refuses({.accumulate = most}, "tokens in all"));
+  CHECK(refuses({.steps = most / 2}, "tokens in all"));
+  CHECK(refuses({.batch = most / 3}, "tokens in all"));
 
   const fathom::trainer<oracle> defaults({.batch = 1, .steps = 1000, .rate = 0.5f});
   CHECK(defaults.options().tokens == 16);

@@ -4,6 +4,12 @@
 #   // says: <the sentence>
 #   // MISTAKE=<value of the macro>: <the numbers, as the compiler shows them>
 #
+# Or it has many, which are compiled together, with the macro MISTAKES. Then every sentence must be there, and no other error:
+#
+#   // says: <a sentence>
+#   // says: <another one>
+#   // MISTAKES
+#
 #   cmake -DCOMPILER=g++ -DINCLUDE=include -P run.cmake
 if(NOT COMPILER)
   message("skipped: this compiler is not installed")
@@ -24,10 +30,50 @@ function(complain text)
   set(failures ${failures} PARENT_SCOPE)
 endfunction()
 
+# All mistakes of a file at once. A sentence may have no semicolons.
+function(check_together text)
+  compile("-DMISTAKES")
+  string(REPLACE ";" "," text "${text}")
+  string(REPLACE ";" "," errors "${output}")
+  string(REGEX MATCHALL "error: [^\n]+" errors "${errors}")
+  string(REGEX MATCHALL "\n// says: [^\n]+" sentences "${text}")
+  list(TRANSFORM sentences REPLACE "\n// says: " "")
+  foreach(sentence IN LISTS sentences)
+    set(is_there FALSE)
+    set(others)
+    foreach(error IN LISTS errors)
+      string(FIND "${error}" "${sentence}" at)
+      if(at EQUAL -1)
+        list(APPEND others "${error}")
+      else()
+        set(is_there TRUE)
+      endif()
+    endforeach()
+    set(errors "${others}")
+    if(NOT is_there)
+      complain("no error says \"${sentence}\"")
+    endif()
+    math(EXPR checked "${checked} + 1")
+  endforeach()
+  foreach(error IN LISTS errors)
+    complain("there is another ${error}")
+  endforeach()
+  set(checked ${checked} PARENT_SCOPE)
+  set(failures ${failures} PARENT_SCOPE)
+endfunction()
+
 set(checked 0)
 file(GLOB files ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
 foreach(file IN LISTS files)
   file(READ ${file} text)
+  if(text MATCHES "\n// MISTAKES\n")
+    compile()
+    if(NOT result EQUAL 0)
+      complain("does not compile without a mistake")
+    endif()
+    check_together("${text}")
+    continue()
+  endif()
   if(NOT text MATCHES "\n// says: ([^\n]+)\n")
     message(FATAL_ERROR "${file}: has no line \"// says:\"")
   endif()

@@ -14,6 +14,12 @@ namespace detail {
 template <class...>
 inline constexpr bool never = false;
 
+/// What no list has elements of: a constructor that takes a std::initializer_list of it is what ({}) calls, which may otherwise
+/// mean the options of a class or one of its kind.
+class nothing_at_all {
+  explicit nothing_at_all(const nothing_at_all*) {}
+};
+
 /// A block of a model's numbers: parameters, or packed weights.
 template <class T>
 inline constexpr bool is_weights = requires { typename std::remove_cvref_t<T>::model; };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,11 +35,15 @@ struct model_numbers {
 /// How tensors of two dimensions are written: as they are, or as float, bf16, int8.
 enum class written_as { they_are, f32, bf16, int8 };
 
-/// The tensors of a file, named `prefix` + their names, in the order that they lie in it. With int8, tables that are only
-/// looked up are bf16. Nothing is converted before it is written, and then piece by piece; `from` must outlive this. Fails on
-/// a number that is not finite and would be int8.
-[[nodiscard]] std::vector<tensor_to_write> tensors_to_write(const model_numbers& from, const std::string& prefix = "",
-                                                            written_as as = written_as::they_are);
+/// Tensors in the order that they lie in a file, and the scales of those of int8.
+struct tensors_to_write {
+  std::vector<tensor_to_write> tensors;
+  std::list<std::vector<float>> scales;
+
+  /// Adds those of a model, named `prefix` + their names. With int8, tables that are only looked up are bf16. Nothing is
+  /// converted before it is written; `from` must outlive this. Fails on a number that is not finite and would be int8.
+  void add(const model_numbers& from, const std::string& prefix = "", written_as as = written_as::they_are);
+};
 
 /// What is wrong with the scales of an int8 tensor, as a line of an error; empty if nothing is. `scales` may be null.
 [[nodiscard]] std::string scale_problem(std::string_view name, const stored_tensor& tensor, role as, const stored_tensor* scales);

@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -94,16 +93,18 @@ class safetensors_file : public stored_tensors {
   std::unique_ptr<const input_file> file_;
 };
 
-/// A tensor on its way to a file: what it is, and its bytes, row-major.
+/// A tensor on its way to a file: what it will be there, and the numbers in memory, where they must stay until it is written.
+/// Numbers of another type, F32 or F64, are converted on the way, to F32, BF16 or I8.
 struct tensor_to_write {
   std::string name, type;
   std::vector<index> shape;
-  std::uint64_t byte_count = 0;
-  std::function<void(const std::function<void(std::span<const std::byte>)>& write)> bytes;  // hands them over, piece by piece
+  std::span<const std::byte> from;    // row-major
+  std::string from_type = type;
+  std::span<const float> scales = {};  // of I8: a number becomes number / scale, rounded
+  bool scaled_by_row = false;          // each row has one, or each column
+
+  [[nodiscard]] std::uint64_t byte_count() const;
 };
-/// One whose bytes lie in memory, where they must stay.
-[[nodiscard]] tensor_to_write tensor_in_memory(std::string name, std::string_view type, std::vector<index> shape,
-                                               std::span<const std::byte> bytes);
 
 /// Writes a safetensors file, all at once (file.hpp). The tensors lie in the order given. Fails when two have one name.
 void write_safetensors(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors,

@@ -14,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
+#include "fathom/core/int8.hpp"
 #include "fathom/io/json.inl.hpp"
 #include "fathom/io/safetensors.hpp"
 
@@ -117,12 +119,12 @@ namespace detail {
 class header_events final : public json_events {
  public:
   struct entry {
-    std::string name, type;
+    std::string type;
     std::vector<std::uint64_t> shape, place;
     bool has_type = false, has_shape = false, has_place = false, is_good = true;
   };
-  std::vector<entry> entries;  // of tensors
-  std::vector<std::pair<std::string, std::string>> metadata;
+  std::map<std::string, entry, std::less<>> entries;  // of tensors
+  std::map<std::string, std::string, std::less<>> metadata;
   bool is_object = false;
   bool metadata_is_object = true;
   std::optional<std::string> bad_metadata;  // a key of the metadata whose value is no string
@@ -142,10 +144,10 @@ class header_events final : public json_events {
   }
   bool string(std::string& value) override {
     if (depth_ == 2 && in_metadata_) {
-      metadata.emplace_back(key_, std::move(value));
+      metadata[key_] = std::move(value);
     } else if (depth_ == 2 && key_ == "dtype") {
-      entries.back().type = std::move(value);
-      entries.back().has_type = true;
+      entry_->type = std::move(value);
+      entry_->has_type = true;
     } else {
       return other();
     }
@@ -168,11 +170,11 @@ class header_events final : public json_events {
   bool start_array(std::size_t) override {
     if (depth_ == 0) depth_ = deepest;  // no header: nothing in it is looked at
     if (depth_ == 2 && !in_metadata_ && key_ == "shape") {
-      numbers_ = &entries.back().shape;
-      entries.back().has_shape = true;
+      numbers_ = &entry_->shape;
+      entry_->has_shape = true;
     } else if (depth_ == 2 && !in_metadata_ && key_ == "data_offsets") {
-      numbers_ = &entries.back().place;
-      entries.back().has_place = true;
+      numbers_ = &entry_->place;
+      entry_->has_place = true;
     } else {
       static_cast<void>(other());
       numbers_ = nullptr;
@@ -189,7 +191,9 @@ class header_events final : public json_events {
     if (depth_ > 1 && depth_ <= deepest && !keys_.back().insert(name).second) twice = name;
     if (depth_ == 1) {
       in_metadata_ = name == "__metadata__";
-      entries.emplace_back().name = std::move(name);
+      const auto [place, is_new] = entries.try_emplace(std::move(name));
+      if (!is_new) twice = place->first;
+      entry_ = &place->second;
     } else if (depth_ == 2) {
       key_ = std::move(name);
     }
@@ -205,13 +209,14 @@ class header_events final : public json_events {
     if (depth_ == 1 && in_metadata_) metadata_is_object = false;
     if (depth_ == 1 || (depth_ == 2 && !in_metadata_ && (key_ == "dtype" || key_ == "shape" || key_ == "data_offsets")) ||
         (depth_ == 3 && numbers_))
-      entries.back().is_good = false;
+      entry_->is_good = false;
     if (depth_ == 2 && in_metadata_ && !bad_metadata) bad_metadata = key_;
     return true;
   }
 
   int depth_ = 0;  // of what is open: 1, the header; 2, an entry; 3, its arrays
   bool in_metadata_ = false;
+  entry* entry_ = nullptr;                         // that is being read
   std::string key_;                                // of an entry
   std::vector<std::uint64_t>* numbers_ = nullptr;  // where those of the array go that is open
   std::vector<std::set<std::string>> keys_;        // of the objects that are open, but for the header itself
@@ -241,17 +246,12 @@ class header_reader {
       invalid("its header is not JSON");
     }
     if (!header.is_object) invalid("its header is not a JSON object");
-    using entry = header_events::entry;
-    std::sort(header.entries.begin(), header.entries.end(), [](const entry& a, const entry& b) { return a.name < b.name; });
-    const auto same = std::adjacent_find(header.entries.begin(), header.entries.end(),
-                                         [](const entry& a, const entry& b) { return a.name == b.name; });
-    if (same != header.entries.end()) header.twice = same->name;
     if (header.twice) invalid("its header has \"", *header.twice, "\" twice");
     if (!header.metadata_is_object) invalid("its __metadata__ is not a JSON object");
     if (header.bad_metadata) invalid("its __metadata__ has an entry \"", *header.bad_metadata, "\" that is not a string");
-    metadata.insert(header.metadata.begin(), header.metadata.end());
-    for (const entry& e : header.entries)
-      if (e.name != "__metadata__") tensors.emplace_hint(tensors.end(), e.name, tensor_of(e));
+    metadata = std::move(header.metadata);
+    for (const auto& [name, entry] : header.entries)
+      if (name != "__metadata__") tensors.emplace_hint(tensors.end(), name, tensor_of(name, entry));
     check_coverage(tensors);
   }
 
@@ -269,8 +269,7 @@ class header_reader {
     if (const std::string what = what_begins_with(beginning); !what.empty()) invalid("it is ", what);
   }
 
-  [[nodiscard]] stored_tensor tensor_of(const header_events::entry& entry) const {
-    const std::string& name = entry.name;
+  [[nodiscard]] stored_tensor tensor_of(const std::string& name, const header_events::entry& entry) const {
     if (!entry.is_good || !entry.has_type || !entry.has_shape || entry.place.size() != 2)
       invalid("the entry of ", name, " is not of the form {\"dtype\": ..., \"shape\": [...], \"data_offsets\": [begin, end]}");
     const std::uint64_t begin = entry.place[0], end = entry.place[1], data = file_.size() - data_;
@@ -300,21 +299,18 @@ class header_reader {
 
   /// The format has neither holes nor overlaps.
   void check_coverage(const std::map<std::string, stored_tensor, std::less<>>& tensors) const {
-    struct place {
-      std::uint64_t begin, end;
-      const std::string* name;
-    };
-    std::vector<place> order;
+    std::vector<const std::pair<const std::string, stored_tensor>*> order;
     order.reserve(tensors.size());
-    for (const auto& [name, tensor] : tensors) order.push_back({tensor.begin - data_, tensor.end - data_, &name});
-    std::stable_sort(order.begin(), order.end(), [](const place& a, const place& b) {
+    for (const auto& tensor : tensors) order.push_back(&tensor);
+    std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
       // An empty tensor comes before the one that begins where it does.
-      return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+      return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
     });
     std::uint64_t expected = 0;
-    for (const auto& [begin, end, name] : order) {
-      if (begin != expected) invalid(*name, " begins at byte ", begin, "; the tensor before it ends at ", expected);
-      expected = end;
+    for (const auto* tensor : order) {
+      const std::uint64_t begin = tensor->second.begin - data_;
+      if (begin != expected) invalid(tensor->first, " begins at byte ", begin, "; the tensor before it ends at ", expected);
+      expected = tensor->second.end - data_;
     }
     if (const std::uint64_t data = file_.size() - data_; expected != data) invalid("its tensors end at byte ", expected, " of ", data);
   }
@@ -338,10 +334,38 @@ FATHOM_INLINE void safetensors_file::read_header() { detail::header_reader(*file
 
 // ---- Writing ---------------------------------------------------------------------------------------------------------
 
-FATHOM_INLINE tensor_to_write tensor_in_memory(std::string name, std::string_view type, std::vector<index> shape,
-                                               std::span<const std::byte> bytes) {
-  return {std::move(name), std::string(type), std::move(shape), bytes.size(), [bytes](const auto& write) { write(bytes); }};
+FATHOM_INLINE std::uint64_t tensor_to_write::byte_count() const {
+  return from_type == type ? from.size() : from.size() / bytes_of_type(from_type) * bytes_of_type(type);
 }
+
+namespace detail {
+
+/// Writes numbers of type From as To, each as convert(number, row-major place) says, some at a time.
+template <class To, class From, class Convert>
+void write_converted(atomic_file& file, std::span<const std::byte> from, const Convert& convert) {
+  const auto* const numbers = reinterpret_cast<const From*>(from.data());
+  const std::size_t count = from.size() / sizeof(From), most = 16384;
+  std::vector<To> piece(std::min(count, most));
+  for (std::size_t done = 0; done < count;) {
+    const std::size_t n = std::min(count - done, most);
+    for (std::size_t i = 0; i < n; ++i) piece[i] = convert(static_cast<float>(numbers[done + i]));
+    file.write(std::as_bytes(std::span(piece.data(), n)));
+    done += n;
+  }
+}
+template <class From>
+void write_as(atomic_file& file, const tensor_to_write& tensor) {
+  if (tensor.type == "F32") return write_converted<float, From>(file, tensor.from, [](float x) { return x; });
+  if (tensor.type == "BF16") return write_converted<bf16, From>(file, tensor.from, [](float x) { return bf16(x); });
+  std::size_t row = 0, column = 0;
+  write_converted<std::int8_t, From>(file, tensor.from, [&](float x) {
+    const float scale = tensor.scales[tensor.scaled_by_row ? row : column];
+    if (std::cmp_equal(++column, tensor.shape[1])) column = 0, ++row;
+    return to_int8(x, scale);
+  });
+}
+
+}  // namespace detail
 
 FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors,
                                      const std::map<std::string, std::string>& metadata) {
@@ -360,10 +384,10 @@ FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const st
     std::string shape;
     for (const index extent : tensor.shape) shape += join(shape.empty() ? "" : ",", extent);
     const auto [entry, is_new] =
-        header.emplace(tensor.name, join("{\"data_offsets\":[", offset, ",", offset + tensor.byte_count, "],\"dtype\":",
+        header.emplace(tensor.name, join("{\"data_offsets\":[", offset, ",", offset + tensor.byte_count(), "],\"dtype\":",
                                          quoted(tensor.type), ",\"shape\":[", shape, "]}"));
     if (!is_new) fail(path.string(), ": cannot be written: two tensors have the name ", tensor.name);
-    offset += tensor.byte_count;
+    offset += tensor.byte_count();
   }
   std::string text;
   for (const auto& [name, entry] : header) text += join(text.empty() ? "{" : ",", quoted(name), ":", entry);
@@ -374,15 +398,11 @@ FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const st
   atomic_file file(path);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(text);
-  for (const tensor_to_write& tensor : tensors) {
-    std::uint64_t written = 0;
-    tensor.bytes([&](std::span<const std::byte> piece) {
-      file.write(piece);
-      written += piece.size();
-    });
-    if (written != tensor.byte_count)
-      fail(path.string(), ": cannot be written: ", tensor.name, " has ", written, " bytes; expected ", tensor.byte_count);
-  }
+  for (const tensor_to_write& tensor : tensors)
+    if (tensor.from_type == tensor.type)
+      file.write(tensor.from);
+    else
+      tensor.from_type == "F64" ? detail::write_as<double>(file, tensor) : detail::write_as<float>(file, tensor);
   file.commit();
 }
 

@@ -21,59 +21,55 @@ namespace detail {
 /// is not listed, nor is reorder_and_upcast_attn: it orders the same products in another way.
 struct transformers_key {
   const char* name;
-  nlohmann::json standard;               // what it means where a file does not have it
-  std::vector<nlohmann::json> accepted;  // by the config; the first is the one to write
-  const char* member;                    // of fathom::config; null when a config cannot express anything else
+  const char* standard;  // what it means where a file does not have it, as JSON
+  std::string accepted;  // by the config: an array of JSON, whose first value is the one to write
+  const char* member;    // of fathom::config; null when a config cannot express anything else
 };
 
-/// The keys for a config, which is normalized. Its shortcut plays no part: there is none in GPT-2.
-[[nodiscard]] inline std::vector<transformers_key> transformers_keys(const config& c) {
+/// Calls f for the keys of a config, which is normalized. Its shortcut plays no part: there is none in GPT-2.
+template <class F>
+void for_transformers_keys(const config& c, const F& f) {
   const bool usual = c.hidden == 4 * c.width;  // then null means the same
-  std::vector<transformers_key> keys;
-  const auto add = [&](const char* name, nlohmann::json standard, nlohmann::json accepted, const char* member) {
-    keys.push_back({name, std::move(standard), {}, member});
-    keys.back().accepted.push_back(std::move(accepted));
-  };
-  add("model_type", nullptr, "gpt2", nullptr);
-  add("vocab_size", 50257, c.vocab, "vocab");
-  add("n_positions", 1024, c.context, "context");
-  add("n_embd", 768, c.width, "width");
-  add("n_layer", 12, c.depth, "depth");
-  add("n_head", 12, c.heads, "heads");
-  add("n_inner", nullptr, c.hidden, "hidden");
-  if (usual) keys.back().accepted.insert(keys.back().accepted.begin(), nullptr);
-  add("tie_word_embeddings", true, c.tied, "tied");
-  add("layer_norm_epsilon", 1e-5, 1e-5, nullptr);
-  add("activation_function", "gelu_new", "gelu_new", nullptr);
-  for (const char* other : {"gelu_pytorch_tanh", "gelu_fast"}) keys.back().accepted.emplace_back(other);  // all the tanh form
-  add("scale_attn_weights", true, true, nullptr);
-  add("scale_attn_by_inverse_layer_idx", false, false, nullptr);
-  add("add_cross_attention", false, false, nullptr);
-  add("quantization_config", nullptr, nullptr, nullptr);
-  return keys;
+  const auto one = [](int number) { return join('[', number, ']'); };
+  const transformers_key keys[] = {
+      {"model_type", "null", "[\"gpt2\"]", nullptr},
+      {"vocab_size", "50257", one(c.vocab), "vocab"},
+      {"n_positions", "1024", one(c.context), "context"},
+      {"n_embd", "768", one(c.width), "width"},
+      {"n_layer", "12", one(c.depth), "depth"},
+      {"n_head", "12", one(c.heads), "heads"},
+      {"n_inner", "null", join(usual ? "[null," : "[", c.hidden, ']'), "hidden"},
+      {"tie_word_embeddings", "true", c.tied ? "[true]" : "[false]", "tied"},
+      {"layer_norm_epsilon", "1e-5", "[1e-5]", nullptr},
+      {"activation_function", "\"gelu_new\"", "[\"gelu_new\",\"gelu_pytorch_tanh\",\"gelu_fast\"]", nullptr},  // all the tanh form
+      {"scale_attn_weights", "true", "[true]", nullptr},
+      {"scale_attn_by_inverse_layer_idx", "false", "[false]", nullptr},
+      {"add_cross_attention", "false", "[false]", nullptr},
+      {"quantization_config", "null", "[null]", nullptr}};
+  for (const transformers_key& key : keys) f(key, parse_json(key.standard), parse_json(key.accepted));
 }
 
 [[nodiscard]] inline std::string transformers_differences(const config& given, const nlohmann::json& found) {
   if (!found.is_object()) return "\n  is not a JSON object";
   std::string text, members;
   bool expressible = true;
-  for (const auto& key : transformers_keys(normalized(given))) {
+  for_transformers_keys(normalized(given), [&](const auto& key, const nlohmann::json& standard, const nlohmann::json& accepted) {
     const bool present = found.contains(key.name);
-    const nlohmann::json& value = present ? found[key.name] : key.standard;
-    const bool agrees = std::find(key.accepted.begin(), key.accepted.end(), value) != key.accepted.end();
+    const nlohmann::json& value = present ? found[key.name] : standard;
+    const bool agrees = std::find(accepted.begin(), accepted.end(), value) != accepted.end();
     const std::int64_t count = value.is_number_integer() ? value.get<std::int64_t>() : 0;
     const bool number = count > 0 && count <= INT32_MAX;
     if (key.member && (number || value.is_boolean()))
       members += join(members.empty() ? "." : ", .", key.member, " = ", value.dump());
     else if (key.member ? !value.is_null() : !agrees)
       expressible = false;
-    if (agrees) continue;
-    text += join("\n  ", key.name, ": expected ", key.accepted.front().dump());
+    if (agrees) return;
+    text += join("\n  ", key.name, ": expected ", accepted[0].dump());
     if (key.member) text += join(", the model's ", key.member);
     text += join("; found ", present ? shown(value) : "nothing");
     if (!present && !value.is_null()) text += join(", which means ", value.dump());
     if (!key.member) text += ", which a fathom::config cannot express";
-  }
+  });
   if (!text.empty() && expressible) text += join("\n  the config that fits it: fathom::config{", members, "}");
   return text;
 }
@@ -92,8 +88,9 @@ FATHOM_INLINE void check_transformers_config(const config& given, const std::fil
 FATHOM_INLINE std::string to_transformers_json(const config& given, std::string_view type) {
   auto json = nlohmann::json::object();
   json["architectures"].push_back("GPT2LMHeadModel");
-  for (const auto& key : detail::transformers_keys(normalized(given)))
-    if (!key.accepted.front().is_null()) json[key.name] = key.accepted.front();
+  detail::for_transformers_keys(normalized(given), [&](const auto& key, const nlohmann::json&, const nlohmann::json& accepted) {
+    if (!accepted[0].is_null()) json[key.name] = accepted[0];
+  });
   // GPT-2's 50256 begins and ends texts; another vocabulary has no such token, and generation must not stop at one.
   for (const char* special : {"bos_token_id", "eos_token_id"})
     json[special] = given.vocab == 50257 ? nlohmann::json(50256) : nlohmann::json();

@@ -63,7 +63,7 @@ template <class Model>
 }
 
 /// Writes the numbers to a file of their own, with the config if there is one, and further metadata.
-void write_weights(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors, const config* of,
+void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, const config* of,
                    std::map<std::string, std::string> metadata = {});
 /// Writes config.json and model.safetensors into a folder.
 void write_transformers(const std::filesystem::path& folder, const model_numbers& weights, const config& of);
@@ -166,7 +166,7 @@ void save(const std::filesystem::path& path, const Weights& weights) {
   } else if constexpr (!is_known) {
     static_assert(detail::never<Weights>, "weights are saved as float, fathom::bf16 or std::int8_t");
   } else if constexpr (io::is_packed<detail::weights_of<const Weights>>) {
-    static_assert(detail::never<Weights>, "fathom::save: packed weights are not saved; save<P>(path, parameters) writes what packing as P holds");
+    static_assert(detail::never<Weights>, "fathom::save: packed weights are not saved, but save<P>(path, parameters) writes what packing as P holds");
   } else {
     const auto& parameters = detail::weights_in(weights, "save");
     using model = typename detail::weights_of<const Weights>::model;
@@ -176,7 +176,9 @@ void save(const std::filesystem::path& path, const Weights& weights) {
                                                       : io::written_as::int8;
     const auto here = on_host(parameters);
     const tensor_table table = table_of<model>(*here);
-    io::write_weights(path, io::tensors_to_write(io::numbers_of<model>(table, *here), "", as), io::config_of<model>());
+    io::tensors_to_write tensors;
+    tensors.add(io::numbers_of<model>(table, *here), "", as);
+    io::write_weights(path, tensors, io::config_of<model>());
   }
 }
 
@@ -209,7 +211,7 @@ void load(const io::safetensors_file& file, Weights&& weights, const load_option
   if constexpr (!detail::stands_for_weights<Weights>) {
     static_assert(detail::never<Weights>, "fathom::load: expected a path and weights: *weights, weights or trainer.weights()");
   } else if constexpr (std::is_const_v<detail::weights_of<std::remove_reference_t<Weights>>>) {
-    static_assert(detail::never<Weights>, "fathom::load: the weights are const; expected weights to write to");
+    static_assert(detail::never<Weights>, "fathom::load: the weights are const, expected weights to write to");
   } else {
     io::read_weights(file, detail::weights_in(weights, "load"), options, io::moments_prefix);
   }
@@ -219,7 +221,7 @@ void load(const std::filesystem::path& path, Weights&& weights, const load_optio
   if constexpr (!detail::stands_for_weights<Weights>) {
     static_assert(detail::never<Weights>, "fathom::load: expected a path and weights: *weights, weights or trainer.weights()");
   } else if constexpr (std::is_const_v<detail::weights_of<std::remove_reference_t<Weights>>>) {
-    static_assert(detail::never<Weights>, "fathom::load: the weights are const; expected weights to write to");
+    static_assert(detail::never<Weights>, "fathom::load: the weights are const, expected weights to write to");
   } else {
     auto& to = detail::weights_in(weights, "load");
     using model = typename detail::weights_of<std::remove_reference_t<Weights>>::model;

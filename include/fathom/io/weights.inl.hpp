@@ -18,19 +18,20 @@
 
 namespace fathom::io {
 
-FATHOM_INLINE void write_weights(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors, const config* of,
+FATHOM_INLINE void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, const config* of,
                                  std::map<std::string, std::string> metadata) {
   metadata["format"] = "pt";  // without it transformers does not take the file
   if (of) metadata[config_entry] = to_json(*of);
-  write_safetensors(path, tensors, metadata);
+  write_safetensors(path, tensors.tensors, metadata);
 }
 
 FATHOM_INLINE void write_transformers(const std::filesystem::path& folder, const model_numbers& weights, const config& of) {
   std::error_code problem;
   std::filesystem::create_directories(folder, problem);
   if (problem) fail(folder.string(), ": cannot be made: ", problem.message());
-  auto tensors = tensors_to_write(weights, "transformer.");
-  for (tensor_to_write& tensor : tensors)
+  tensors_to_write tensors;
+  tensors.add(weights, "transformer.");
+  for (tensor_to_write& tensor : tensors.tensors)
     if (tensor.name == "transformer.lm_head.weight") tensor.name = "lm_head.weight";
   // Both are there in full before either takes its name.
   atomic_file file(folder / "config.json");

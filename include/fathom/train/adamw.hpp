@@ -61,10 +61,11 @@ class adamw {
           [&](initial, const auto& tensor) { tensors_.push_back({tensor.data() - numbers(*first_), tensor.size, tensor.rank == 2}); },
           *first_);
   }
+  explicit adamw(std::initializer_list<detail::nothing_at_all>, executor where = {}) : adamw(adamw_options{}, where) {}
   template <class Habit = detail::misnamed_adamw_options>
     requires std::is_same_v<Habit, detail::misnamed_adamw_options>
   explicit adamw(Habit, executor = {}) : adamw(adamw_options{}) {
-    static_assert(detail::never<Habit>, "fathom::adamw_options has no such field; it has rate, beta1, beta2, eps, decay, clip");
+    static_assert(detail::never<Habit>, "fathom::adamw_options has no such field: it has rate, beta1, beta2, eps, decay, clip");
   }
 
   /// One step at the rate of the options, or at another. Zeroes the gradients. Returns their global norm before clipping.

@@ -51,12 +51,10 @@ FATHOM_INLINE run_identity identify(const training& options, std::span<const tok
 
 FATHOM_INLINE void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, const config* of,
                                    const run_identity& identity, const run_state& state) {
-  std::vector<io::tensor_to_write> tensors;
+  io::tensors_to_write tensors;
   const std::byte* const parts[] = {numbers.weights, numbers.first_moment, numbers.second_moment};
-  for (std::size_t i = 0; i < std::size(parts); ++i) {
-    auto part = io::tensors_to_write({numbers.table, numbers.type, parts[i]}, detail::checkpoint_prefixes[i]);
-    std::move(part.begin(), part.end(), std::back_inserter(tensors));
-  }
+  for (std::size_t i = 0; i < std::size(parts); ++i)
+    tensors.add({numbers.table, numbers.type, parts[i]}, detail::checkpoint_prefixes[i]);
   auto json = detail::json_of(identity);
   json["step"] = state.step;
   for (auto& recent = json["recent"] = nlohmann::json::array(); const double loss : state.recent) recent.push_back(loss);

@@ -36,10 +36,10 @@ class step_observer {
     using call = std::decay_t<F>;
     if constexpr (std::is_invocable_r_v<bool, call&, const progress&>)
       call_ = std::forward<F>(f);
-    else if constexpr (std::is_invocable_v<call&, const progress&> && std::is_void_v<std::invoke_result_t<call&, const progress&>>)
+    else if constexpr (returns_nothing<call>())
       call_ = [g = call(std::forward<F>(f))](const progress& p) mutable { return g(p), true; };
     else
-      static_assert(!sizeof(F*), "fathom::training: observer must be callable with a const fathom::progress&, and return bool or nothing");
+      static_assert(sizeof(call) == 0, "fathom::training: observer must be callable with a const fathom::progress&, and return bool or nothing");
   }
 
   [[nodiscard]] explicit operator bool() const { return static_cast<bool>(call_); }
@@ -47,6 +47,11 @@ class step_observer {
   bool operator()(const progress& p) const { return !call_ || call_(p); }
 
  private:
+  template <class Call>
+  [[nodiscard]] static constexpr bool returns_nothing() {
+    if constexpr (std::is_invocable_v<Call&, const progress&>) return std::is_void_v<std::invoke_result_t<Call&, const progress&>>;
+    return false;
+  }
   std::function<bool(const progress&)> call_;
 };
 

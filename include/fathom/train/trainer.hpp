@@ -96,11 +96,12 @@ class trainer {
                    {options_.threads}) {
     initialize<Model>(*weights_, options_.seed);
   }
+  explicit trainer(std::initializer_list<detail::nothing_at_all>) : trainer(training{}) {}
   template <class Habit = detail::misnamed_training>
     requires std::is_same_v<Habit, detail::misnamed_training>
   explicit trainer(Habit) : trainer(training{}) {
     static_assert(detail::never<Habit>,
-                  "fathom::training has no such field; it has batch (sequences), tokens (of each), accumulate, steps (there are no "
+                  "fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, steps (there are no "
                   "epochs), rate, lowest_rate, warmup, beta1, beta2, decay, clip, seed, evaluate_every, evaluate_batches, checkpoint "
                   "(a file), checkpoint_every, resume, extend, log, progress, threads, observer");
   }
@@ -197,7 +198,7 @@ class trainer {
                std::is_convertible_v<const Validation&, std::span<const token>>))
   training_result fit(const Train&, const Validation&...) {
     static_assert(detail::never<Train>, "fathom::trainer.fit: expected tokens, as a std::span or a std::vector of fathom::token (32 "
-                                        "bits), or a corpus; text becomes a corpus with fathom::data::bytes(path)");
+                                        "bits), or a corpus, which fathom::data::bytes(path) makes of text");
     return {};
   }
 
