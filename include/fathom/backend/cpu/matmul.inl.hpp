@@ -107,105 +107,105 @@ struct blocking {
   }
 };
 
-/// Where the tiles of a left operand lie: `whole` rows at `data`, and what is left of them, padded, at `rest`.
-template <class T>
-struct left_rows {
-  const T* data;
-  index lda;
-  index whole;
-  const T* rest;
-  index rest_lda;
-  struct place {
-    const T* from;
-    index lda;
-  };
-  [[nodiscard]] place tile(index row) const {
-    return row < whole ? place{data + row * lda, lda} : place{rest, rest_lda};
-  }
-};
-/// The same for a left operand that is packed in tiles, [words][tile_rows], tile_stride apart
-template <class T>
-struct left_tiles {
-  const T* data;
-  index tile_stride;
-  struct place {
-    const T* from;
-    index lda;
-  };
-  [[nodiscard]] place tile(index row) const { return {data + row / tile_rows * tile_stride, tile_stride}; }
-};
-
-// A left operand says in `block` where the tiles of the rows [i, i + rows) lie for the words [k, k + words) of the depth: in
-// place, or in a copy of up to `copied` numbers.
-
 inline constexpr index most_rows = 128;           // of a block whose left operand is copied
 inline constexpr index most_rows_in_place = 512;  // of one whose is not
 
-/// Whole tiles of rows, and room for what is put between them.
+/// Where the tiles of some rows of a left operand lie: `whole` rows at `data`, and what is left of them, padded, at `rest`.
+template <class T>
+struct left_block {
+  const T* data;
+  index tile, lda;  // from one tile to the next, and what the kernel takes for lda
+  index whole;
+  const T* rest;
+  index rest_lda;
+};
+
+/// The left operand of a product. One function multiplies all kinds of operands: calls by their virtual functions are few.
 template <class Operand, class T>
-inline constexpr index copy_of_block(index rows) {
-  constexpr index between = std::max<index>(8, Operand::row_padding);
-  static_assert(tile_columns<T> <= between * tile_rows);  // what columns_of puts between tiles
-  return (block_words + between) * (rows + Operand::rows_of_tile);
-}
+struct left_operand {
+  using tile_kernel = void(const T* a, index lda, const T* b, index words, bool adds, T* c, index ldc);
+  tile_kernel* kernel;  // a tile_product
+  bool is_in_place;
+
+  left_operand(tile_kernel* with, bool in_place) : kernel(with), is_in_place(in_place) {}
+
+  /// The rows [i, i + rows) for the words [k, k + words) of the depth, in place or in `copy`.
+  [[nodiscard]] virtual left_block<T> block(index i, index rows, index k, index words, T* copy) const = 0;
+
+  // Room for such a copy: whole tiles, and what is put between them or their rows.
+  static constexpr index between = std::max<index>(8, Operand::row_padding);
+  static_assert(tile_columns<T> <= between * tile_rows);
+  static constexpr index copied = (block_words + between) * (most_rows + Operand::rows_of_tile);
+
+ protected:
+  ~left_operand() = default;
+};
+
+/// The right operand of a product.
+template <class T>
+struct panel_source {
+  /// The columns [j, j + columns) of a panel for the words [k, k + words) of the depth, [words][tile_columns]: in `copy`, or where
+  /// it lies so.
+  [[nodiscard]] virtual const T* panel(index j, index columns, index k, index words, T* copy) const = 0;
+
+ protected:
+  ~panel_source() = default;
+};
 
 /// The left operand of x w: rows of x, where they lie if the processor multiplies them as they are and a tile's rows do not
 /// compete for the same places in the first-level cache, 64 sets of lines.
 template <class Operand, class T>
-struct rows_of {
-  static constexpr auto order = cpu::order::rows;
-  static constexpr index copied = copy_of_block<Operand, T>(most_rows);
+struct rows_of final : left_operand<Operand, T> {
   matrix<const T> x;
 
-  [[nodiscard]] bool is_in_place() const {
-    return Operand::as_it_lies && x.stride * static_cast<index>(sizeof(T)) % 4096 != 0;
-  }
-  [[nodiscard]] left_rows<T> block(index i, index rows, index k, index words, T* copy) const {
-    constexpr index per_word = Operand::numbers_per_word;
+  explicit rows_of(const matrix<const T>& of)
+      : left_operand<Operand, T>(&tile_product<Operand, order::rows, T>,
+                                 Operand::as_it_lies && of.stride * static_cast<index>(sizeof(T)) % 4096 != 0),
+        x(of) {}
+  [[nodiscard]] left_block<T> block(index i, index rows, index k, index words, T* copy) const override {
+    constexpr index per_word = Operand::numbers_per_word, R = Operand::rows_of_tile;
     const index depth = std::min(words * per_word, x.columns - k * per_word);
-    if (is_in_place()) {
-      const index whole = rows / Operand::rows_of_tile * Operand::rows_of_tile;
+    if (this->is_in_place) {
+      const index whole = rows / R * R;
       if (whole < rows) Operand::pack_rows(x.row(i + whole) + k, x.stride, rows - whole, depth, copy, words);
-      return {x.row(i) + k, x.stride, whole, copy, words};
+      return {x.row(i) + k, R * x.stride, x.stride, whole, copy, words};
     }
     constexpr index padding = std::max<index>(Operand::row_padding, Operand::as_it_lies ? tile_columns<T> / 2 : 0);
     const index stride = words + padding;
     Operand::pack_rows(x.row(i) + k * per_word, x.stride, rows, depth, copy, stride);
-    return {copy, stride, rows, copy, stride};
+    return {copy, R * stride, stride, rows, copy, stride};
   }
 };
 
 /// The left operand of x^T y: columns of x.
 template <class Operand, class T>
-struct columns_of {
-  static constexpr auto order = Operand::columns_order;
-  static constexpr index copied = copy_of_block<Operand, T>(most_rows);
+struct columns_of final : left_operand<Operand, T> {
   matrix<const T> x;
 
-  [[nodiscard]] static constexpr bool is_in_place() { return false; }
-  [[nodiscard]] auto block(index i, index rows, index k, index words, T* copy) const {
-    constexpr index per_word = Operand::numbers_per_word;
+  explicit columns_of(const matrix<const T>& of)
+      : left_operand<Operand, T>(&tile_product<Operand, Operand::columns_order, T>, false), x(of) {}
+  [[nodiscard]] left_block<T> block(index i, index rows, index k, index words, T* copy) const override {
+    constexpr index per_word = Operand::numbers_per_word, R = Operand::rows_of_tile;
     const index depth = std::min(words * per_word, x.rows - k * per_word);
+    const T* const from = x.row(k * per_word) + i;
     if constexpr (Operand::columns_order == order::rows) {
       const index stride = words + Operand::row_padding;
-      Operand::pack_columns_as_rows(x.row(k * per_word) + i, x.stride, depth, rows, copy, stride);
-      return left_rows<T>{copy, stride, rows, copy, stride};
+      Operand::pack_columns_as_rows(from, x.stride, depth, rows, copy, stride);
+      return {copy, R * stride, stride, rows, copy, stride};
     } else {
-      const index tile_stride = words * tile_rows + tile_columns<T>;  // not a multiple of a page: tiles share no cache sets
-      Operand::pack_tiles(x.row(k * per_word) + i, x.stride, depth, rows, copy, tile_stride);
-      return left_tiles<T>{copy, tile_stride};
+      const index tile = words * tile_rows + tile_columns<T>;  // not a multiple of a page: tiles share no cache sets
+      Operand::pack_tiles(from, x.stride, depth, rows, copy, tile);
+      return {copy, tile, tile, rows, copy, tile};
     }
   }
 };
 
-// A right operand brings the columns [j, j + columns) of a panel into order for the words [k, k + words) of the depth:
-// [words][tile_columns], in a copy or where it lies so.
-
 /// The right operand of x w
 template <class Operand, class T>
-struct columns_in_panels {
+struct columns_in_panels final : panel_source<T> {
   matrix<const T> w;
-  [[nodiscard]] const T* panel(index j, index columns, index k, index words, T* copy) const {
+  explicit columns_in_panels(const matrix<const T>& of) : w(of) {}
+  [[nodiscard]] const T* panel(index j, index columns, index k, index words, T* copy) const override {
     constexpr index per_word = Operand::numbers_per_word;
     Operand::pack_columns(w.row(k * per_word) + j, w.stride, std::min(words * per_word, w.rows - k * per_word), columns, copy);
     return copy;
@@ -213,9 +213,10 @@ struct columns_in_panels {
 };
 /// The right operand of x w^T
 template <class Operand, class T>
-struct rows_in_panels {
+struct rows_in_panels final : panel_source<T> {
   matrix<const T> w;
-  [[nodiscard]] const T* panel(index j, index columns, index k, index words, T* copy) const {
+  explicit rows_in_panels(const matrix<const T>& of) : w(of) {}
+  [[nodiscard]] const T* panel(index j, index columns, index k, index words, T* copy) const override {
     constexpr index per_word = Operand::numbers_per_word;
     Operand::pack_transposed(w.row(j) + k * per_word, w.stride, columns, std::min(words * per_word, w.columns - k * per_word), copy);
     return copy;
@@ -223,31 +224,29 @@ struct rows_in_panels {
 };
 
 /// What a task of a product works in.
-template <class Operand, class T, class Left>
+template <class Operand, class T>
 struct product_scratch {
   static constexpr index R = Operand::rows_of_tile, N = tile_columns<T>;
-  alignas(alignment) T left[Left::copied];
+  alignas(alignment) T left[left_operand<Operand, T>::copied];
   alignas(alignment) T panel[block_words * N];
   alignas(alignment) T tile[R * N];
   alignas(alignment) T partial[(most_rows + R) * N];  // sums so far, where the result may not hold them
 };
-static_assert(sizeof(product_scratch<operand<float, float>, float, columns_of<operand<float, float>, float>>) <= workspace_bytes<float>);
-static_assert(sizeof(product_scratch<operand<double, double>, double, columns_of<operand<double, double>, double>>) <= workspace_bytes<double>);
-static_assert(sizeof(product_scratch<operand<bf16, float>, float, columns_of<operand<bf16, float>, float>>) <= workspace_bytes<float>);
-static_assert(sizeof(product_scratch<operand<float, float>, float, rows_of<operand<float, float>, float>>) <= decoding_workspace_bytes<float>);
-static_assert(sizeof(product_scratch<operand<double, double>, double, rows_of<operand<double, double>, double>>) <= decoding_workspace_bytes<double>);
+static_assert(sizeof(product_scratch<operand<float, float>, float>) <= decoding_workspace_bytes<float>);
+static_assert(sizeof(product_scratch<operand<bf16, float>, float>) <= workspace_bytes<float>);
+static_assert(sizeof(product_scratch<operand<double, double>, double>) <= decoding_workspace_bytes<double>);
 
 /// y = epilogue(left right). Words count numbers of the depth, or what takes their place (operand.hpp).
-template <class Operand, class T, class Left, class Right, class On>
-[[gnu::noinline]] void product(const On& on, index depth_words, const matrix<T>& y, const Left& left, const Right& right,
-                               const any_epilogue<T>& epilogue) {
+template <class Operand, class T, class On>
+[[gnu::noinline]] void product(const On& on, index depth_words, const matrix<T>& y, const left_operand<Operand, T>& left,
+                               const panel_source<T>& right, const any_epilogue<T>& epilogue) {
   constexpr index N = tile_columns<T>, R = Operand::rows_of_tile;
-  using scratch = product_scratch<Operand, T, Left>;
+  using scratch = product_scratch<Operand, T>;
   using kind = typename any_epilogue<T>::kind;
   const bool into_result = epilogue.how != kind::other, adds_to_result = epilogue.how == kind::add_to_result;
   // Sums so far, of a depth of several blocks, are in the result, or, if that must not change yet, in a buffer for one panel.
   const bool has_partial = depth_words > block_words && !into_result && epilogue.reads_result;
-  const bool copies_left = !left.is_in_place();
+  const bool copies_left = !left.is_in_place;
   blocking blocks(y.rows, y.columns, R, N, copies_left || has_partial ? most_rows : most_rows_in_place, copies_left, on.size());
   if (has_partial) {
     blocks.count = blocks.count / blocks.across * ((y.columns + N - 1) / N);
@@ -259,7 +258,7 @@ template <class Operand, class T, class Left, class Right, class On>
     const index first_column = task % blocks.across * blocks.panels * N;
     const index last_column = std::min(y.columns, first_column + blocks.panels * N);
     const index tiles = (last - first + R - 1) / R;
-    on.template with_scratch<scratch>([&](scratch& s) __attribute__((always_inline)) {
+    on.template with_scratch<scratch>([&](scratch& s) {
       [[maybe_unused]] const typename Operand::scope scope{};
       for (index k = 0; k < depth_words; k += block_words) {
         const index words = std::min(block_words, depth_words - k);
@@ -270,9 +269,9 @@ template <class Operand, class T, class Left, class Right, class On>
           const T* const b = right.panel(j, columns, k, words, s.panel);
           for (index t = 0; t < tiles; ++t) {
             const index i = first + t * R, rows = std::min(R, last - i);
-            const auto [from, lda] = a.tile(t * R);
+            const bool is_whole = t * R < a.whole;
             const auto multiply = [&](bool adds, T* to, index stride) __attribute__((always_inline)) {
-              tile_product<Operand, Left::order>(from, lda, b, words, adds, to, stride);
+              left.kernel(is_whole ? a.data + t * a.tile : a.rest, is_whole ? a.lda : a.rest_lda, b, words, adds, to, stride);
             };
             const auto copy = [&](const auto& number) {
               for (index r = 0; r < rows; ++r)
@@ -314,19 +313,19 @@ template <class C, class T>
 void product_nn(const context<C, T>& on, const matrix<const T>& x, const matrix<const T>& w, const matrix<T>& y,
                 const any_epilogue<T>& epilogue) {
   using operand = detail::operand<C, T>;
-  product<operand, T>(on, operand::words(x.columns), y, rows_of<operand, T>{x}, columns_in_panels<operand, T>{w}, epilogue);
+  product<operand, T>(on, operand::words(x.columns), y, rows_of<operand, T>(x), columns_in_panels<operand, T>(w), epilogue);
 }
 template <class C, class T>
 void product_nt(const context<C, T>& on, const matrix<const T>& x, const matrix<const T>& w, const matrix<T>& y,
                 const any_epilogue<T>& epilogue) {
   using operand = detail::operand<C, T>;
-  product<operand, T>(on, operand::words(x.columns), y, rows_of<operand, T>{x}, rows_in_panels<operand, T>{w}, epilogue);
+  product<operand, T>(on, operand::words(x.columns), y, rows_of<operand, T>(x), rows_in_panels<operand, T>(w), epilogue);
 }
 template <class C, class T>
 void product_tn(const context<C, T>& on, const matrix<const T>& x, const matrix<const T>& y, const matrix<T>& g) {
   using operand = detail::operand<C, T>;
   const fathom::epilogue::add<T> add{g};
-  product<operand, T>(on, operand::words(x.rows), g, columns_of<operand, T>{x}, columns_in_panels<operand, T>{y},
+  product<operand, T>(on, operand::words(x.rows), g, columns_of<operand, T>(x), columns_in_panels<operand, T>(y),
                       any_epilogue<T>(add, g));
 }
 

@@ -505,13 +505,14 @@ void packed_rows_product(const On& on, const matrix<const T>& x, const packed_vi
 
 /// The right operand of x w, w packed: its panels as they lie, or unpacked.
 template <class P>
-struct unpacked_panels {
+struct unpacked_panels final : panel_source<typename packing<P>::scalar> {
   using T = typename packing<P>::scalar;
   static constexpr index N = packed_view<P>::N, W = lanes<T>, R = packing<P>::rows;
   static_assert(block_words % R == 0);
   packed_view<P> w;
 
-  [[nodiscard]] const T* panel(index j, index, index k, index words, [[maybe_unused]] T* copy) const {
+  explicit unpacked_panels(const packed_view<P>& of) : w(of) {}
+  [[nodiscard]] const T* panel(index j, index, index k, index words, [[maybe_unused]] T* copy) const override {
     const auto* from = w.panel(j / N) + k / R * N;
     if constexpr (std::is_same_v<P, T>) {
       return from;
@@ -547,7 +548,7 @@ void rounded_product(const On& on, const matrix<const float>& x, const packed_vi
   constexpr index N = packed_view<P>::N, together = Rounded::rows_together;
   const index row = Rounded::words_per_word * w.depth + Rounded::row_padding;
   on.share(w.panels, [&](index first, index last) {
-    on.template with_scratch<rounded_scratch>([&](rounded_scratch& s) __attribute__((always_inline)) {
+    on.template with_scratch<rounded_scratch>([&](rounded_scratch& s) {
       // A row of the largest depth that there is fits twice.
       const index room = std::min<index>(std::ssize(s.words) / row, 4 * std::max(tile_rows, together));
       const index most = room < together ? 1 : room / together * together;
@@ -587,7 +588,7 @@ void packed_product(const context<C, T>& on, const matrix<const T>& x, const pac
   }
   if constexpr (!rounded::is_for_many) {
     using operand = detail::operand<T, T>;
-    product<operand, T>(on, w.in, y, rows_of<operand, T>{x}, unpacked_panels<P>{w}, epilogue);
+    product<operand, T>(on, w.in, y, rows_of<operand, T>(x), unpacked_panels<P>(w), epilogue);
   }
 }
 

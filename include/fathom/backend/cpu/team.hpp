@@ -148,10 +148,11 @@ class context {
   template <class Scratch, class F>
   void with_scratch(const F& f) const {
     static_assert(std::is_trivially_destructible_v<Scratch>);
+    const auto call = [&f](Scratch& scratch) __attribute__((noinline)) { f(scratch); };  // one copy of f, wherever it is called
     if (sizeof(Scratch) <= workspace_.size())
-      f(*::new (workspace_.data()) Scratch);
+      call(*::new (workspace_.data()) Scratch);
     else
-      on_stack<Scratch>(f);
+      on_stack<Scratch>(call);
   }
 
  private:
