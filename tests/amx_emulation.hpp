@@ -3,8 +3,7 @@
 // as for a processor with AMX, and a test tells whether layouts, shapes and the order of loads are right.
 #pragma once
 
-#include <fathom/backend/cpu/simd.hpp>  // the intrinsics themselves
-
+#include <immintrin.h>  // the intrinsics themselves
 #include <sys/syscall.h>
 #include <unistd.h>
 

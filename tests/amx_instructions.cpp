@@ -4,7 +4,7 @@
 
 namespace fathom {
 
-static_assert(cpu::detail::has_amx);
+static_assert(cpu::has_amx);
 
 using on_bf16 = cpu::context<bf16, float>;
 void products(const on_bf16& on, matrix<const float> x, matrix<const float> w, matrix<float> y) {

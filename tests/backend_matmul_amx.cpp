@@ -10,7 +10,7 @@
 
 namespace fathom::test {
 
-static_assert(cpu::detail::has_amx);
+static_assert(cpu::has_amx);
 
 TEST_CASE("products are made with tiles where Linux allows them, and tiles are given back", "[backend]") {
   const bool is_allowed = std::getenv("FATHOM_AMX_REFUSED") == nullptr;
