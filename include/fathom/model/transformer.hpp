@@ -164,12 +164,11 @@ struct transformer {
   /// The same executor, its threads working in a block of memory, `each` bytes a thread as far as it goes. Fails where its
   /// number of threads makes no sense.
   static executor working_in(const executor& where, std::span<std::byte> block, std::size_t each) {
-    if constexpr (requires { where.working_in(block, each); }) {
-      static_cast<void>(where.size());
+    if constexpr (requires { where.size(); }) static_cast<void>(where.size());
+    if constexpr (requires { where.working_in(block, each); })
       return where.working_in(block, each);
-    } else {
+    else
       return where;
-    }
   }
 
   using hidden = hidden_states<scalar, depth>;
