@@ -3,7 +3,6 @@
 // flags: -std=c++20 -Ofast
 // flags: -std=c++20 -ffast-math
 // flags: -std=c++20 -O2 -ffinite-math-only
-// MISTAKE=<fathom/fathom.hpp>: standard.hpp
 // MISTAKE=<fathom/generate/sampler.hpp>: standard.hpp
 #if defined(MISTAKE)
 #include MISTAKE
