@@ -479,11 +479,31 @@ TEST_CASE("gradients that are not finite change nothing", "[cuda]") {
   auto weights = fathom::make<net::parameters>(), gradients = fathom::make<net::parameters>();
   fathom::initialize<net>(*weights, 6);
   const auto before = values<net>(*weights);
-  fathom::edit_on_host(*gradients, [](auto& g) { g.embed.wpe.values[3] = INFINITY; });
-  fathom::adamw<net> optimizer;
+  const auto spoil = [&](float number) {
+    fathom::edit_on_host(*gradients, [&](auto& g) { g.embed.wpe.values[3] = number; });
+  };
+  spoil(INFINITY);
+  fathom::adamw<net> optimizer, expected;
   CHECK(fails_with([&] { optimizer.step(*weights, *gradients); }, "the norm of the gradients is inf at step 1"));
   CHECK(same_bits(before, values<net>(*weights)));
   CHECK(optimizer.steps() == 0);
+
+  // And afterwards training is as if that batch had not been.
+  auto other = fathom::copy(weights);
+  auto other_gradients = fathom::make<net::parameters>();
+  const auto tokens = some_tokens(9, small.vocab);
+  const fathom::batch batch{std::span(tokens).first(8), std::span(tokens).last(8), 1, 8};
+  net::tape tape(1, 8);
+  for (int step = 0; step < 3; ++step) {
+    net::forward_backward(*weights, batch, tape, *gradients);
+    CHECK(optimizer.try_step(*weights, *gradients, 1e-2) > 0);
+    net::forward_backward(*other, batch, tape, *other_gradients);
+    expected.step(*other, *other_gradients, 1e-2);
+    spoil(NAN);
+    CHECK(std::isnan(optimizer.try_step(*weights, *gradients, 1e-2)));
+    CHECK(optimizer.steps() == step + 1);
+  }
+  CHECK(same_bits(values<net>(*weights), values<net>(*other)));
 }
 
 TEST_CASE("one clear error where there is no GPU, or too old a one, or too small a one", "[cuda]") {
