@@ -8,7 +8,9 @@
 #include <fathom/cuda.cuh>
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -354,6 +356,60 @@ TEST_CASE("a generator on the GPU writes what one in the reference backend write
   CHECK(written(net{}, *weights) == written(twin{}, *elsewhere));
 }
 
+TEST_CASE("ids, callbacks and broken weights of a generator on the GPU", "[cuda]") {
+  auto weights = fathom::make<net::parameters>();
+  auto elsewhere = fathom::make<twin::parameters>();
+  fathom::initialize<net>(*weights, 6);
+  fathom::initialize<twin>(*elsewhere, 6);
+  std::vector<std::size_t> sizes;
+  const auto written = [&]<class Model>(Model, const auto& from, const fathom::generation& options) {
+    sizes.clear();
+    std::vector<token> all;
+    fathom::generator<Model> writer(from, options);
+    writer.write({1, 2, 3}, 25, [&](token t) { all.push_back(t); });  // slides twice
+    return all;
+  };
+  const auto both = [&](const fathom::generation& options) {
+    const auto all = written(net{}, *weights, options);
+    const auto seen = sizes;
+    CHECK(all == written(twin{}, *elsewhere, options));
+    CHECK(sizes == seen);
+    return all;
+  };
+  for (const token t : both({.temperature = 3, .seed = 2, .ids = 5})) CHECK(t < 5);
+  // Nothing is said that is in sight.
+  const auto change = [&](std::span<const token> text, std::span<float> logits) {
+    CHECK(logits.size() == static_cast<std::size_t>(small.vocab));
+    sizes.push_back(text.size());
+    for (const token t : text) logits[static_cast<std::size_t>(t)] = -INFINITY;
+    logits[7] += 1;
+  };
+  const auto unlike = both({.temperature = 0, .adjust = change});
+  CHECK(sizes.size() == 25);
+  for (std::size_t i = 1; i < unlike.size(); ++i) CHECK(unlike[i] != unlike[i - 1]);
+  both({.temperature = 0.7f, .seed = 5, .ids = 20, .adjust = change});
+  CHECK(fails_with([&] { written(net{}, *weights, {.adjust = [](auto, std::span<float> logits) { logits[4] = NAN; }}); },
+                   "the logit of token 4 is nan"));
+  CHECK(fails_with([&] { written(net{}, *weights, {.ids = 24}); }, "ids 24"));
+  CHECK(fails_with([&] { written(net{}, *weights, {.temperature = INFINITY}); }, "temperature inf"));
+  CHECK(fails_with([&] { written(net{}, *weights, {.threads = -1}); }, "threads = -1"));
+
+  fathom::edit_on_host(*weights, [](auto& w) {
+    const std::uint32_t bits = 0x7fc00001;
+    std::memcpy(w.embed.wpe.data(), &bits, sizeof bits);
+  });
+  const auto refuses = [&]<class P>(P) {
+    fathom::generator<net, P> writer(*weights);
+    return fails_with([&] { writer.write({1, 2, 3}, 1, [](token) {}); }, "the logit of token 0 is infinite or not a number");
+  };
+  CHECK(refuses(float()));
+  CHECK(refuses(bf16()));
+  const auto tokens = some_tokens(9, small.vocab);
+  net::tape tape(1, 8);
+  net::forward(*weights, {std::span(tokens).first(8), std::span(tokens).last(8), 1, 8}, tape);
+  CHECK(std::isnan(tape.loss()));
+}
+
 namespace {
 /// A head of 512 rows at a time.
 struct in_chunks : backend::cuda<float> {
@@ -423,11 +479,31 @@ TEST_CASE("gradients that are not finite change nothing", "[cuda]") {
   auto weights = fathom::make<net::parameters>(), gradients = fathom::make<net::parameters>();
   fathom::initialize<net>(*weights, 6);
   const auto before = values<net>(*weights);
-  fathom::edit_on_host(*gradients, [](auto& g) { g.embed.wpe.values[3] = INFINITY; });
-  fathom::adamw<net> optimizer;
+  const auto spoil = [&](float number) {
+    fathom::edit_on_host(*gradients, [&](auto& g) { g.embed.wpe.values[3] = number; });
+  };
+  spoil(INFINITY);
+  fathom::adamw<net> optimizer, expected;
   CHECK(fails_with([&] { optimizer.step(*weights, *gradients); }, "the norm of the gradients is inf at step 1"));
   CHECK(same_bits(before, values<net>(*weights)));
   CHECK(optimizer.steps() == 0);
+
+  // And afterwards training is as if that batch had not been.
+  auto other = fathom::copy(weights);
+  auto other_gradients = fathom::make<net::parameters>();
+  const auto tokens = some_tokens(9, small.vocab);
+  const fathom::batch batch{std::span(tokens).first(8), std::span(tokens).last(8), 1, 8};
+  net::tape tape(1, 8);
+  for (int step = 0; step < 3; ++step) {
+    net::forward_backward(*weights, batch, tape, *gradients);
+    CHECK(optimizer.try_step(*weights, *gradients, 1e-2) > 0);
+    net::forward_backward(*other, batch, tape, *other_gradients);
+    expected.step(*other, *other_gradients, 1e-2);
+    spoil(NAN);
+    CHECK(std::isnan(optimizer.try_step(*weights, *gradients, 1e-2)));
+    CHECK(optimizer.steps() == step + 1);
+  }
+  CHECK(same_bits(values<net>(*weights), values<net>(*other)));
 }
 
 TEST_CASE("one clear error where there is no GPU, or too old a one, or too small a one", "[cuda]") {

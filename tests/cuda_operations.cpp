@@ -431,6 +431,30 @@ TEST_CASE("sampling on the GPU draws what the sampler of the host draws", "[cuda
         }
 }
 
+TEST_CASE("sampling on the GPU draws no more than the first ids, and never what is impossible", "[cuda]") {
+  random from(14, 0);
+  const backend::cuda<float>::executor where;
+  numbers<token> next(1);
+  numbers<index> length(1);
+  for (const float temperature : {0.0f, 1.0f, 1e30f})
+    for (const index top_k : {0, 5}) {
+      const sampling how{.temperature = temperature, .top_k = top_k, .seed = 4, .ids = 37};
+      sampler expected(64, how);
+      cuda::drawing draw(64, how);
+      numbers<float> logits(64);
+      for (int turn = 0; turn < 8; ++turn) {
+        for (std::size_t i = 0; i < 64; ++i) logits.host[i] = i < 37 ? i % 5 ? -INFINITY : static_cast<float>(from.normal()) : 1000.0f;
+        logits.host[50] = NAN;  // nobody looks
+        logits.upload();
+        where.run([&](const auto& on) { draw(on, logits.span(), next.data(), length.data(), 1); });
+        const token found = draw.take();
+        CHECK(found == expected(std::span<const float>(logits.host)));
+        CHECK(found < 37);
+        CHECK(found % 5 == 0);
+      }
+    }
+}
+
 TEST_CASE("draws on their way, dropped draws, logits that nobody can draw from", "[cuda]") {
   const backend::cuda<float>::executor where;
   numbers<token> next(1);
@@ -465,7 +489,10 @@ TEST_CASE("draws on their way, dropped draws, logits that nobody can draw from",
   CHECK(fails_with([&] { return draw.take(); }, "every logit is -inf"));
   next.download();
   CHECK(next.host[0] == 0);  // a token that can be read, since the next pass may have begun
-  CHECK(fails_with([] { cuda::drawing(50, {.top_p = 0}); }, "expected temperature and top_k of at least 0"));
+  CHECK(fails_with([] { cuda::drawing(50, {.top_p = 0}); }, "expected a finite temperature and a top_k of at least 0"));
+  CHECK(fails_with([] { cuda::drawing(50, {.temperature = INFINITY}); }, "temperature inf", "expected a finite temperature"));
+  CHECK(fails_with([] { cuda::drawing(50, {.ids = 51}); }, "ids 51", "ids from 0 to the 50 tokens"));
+  for (const index none : {0, -1}) CHECK(fails_with([&] { cuda::drawing(none, {}); }, "a vocabulary of " + std::to_string(none)));
   CHECK(fails_with([] { cuda::drawing(index{1} << 20, {}); }, "drawing from 1048576 tokens"));
 }
 

@@ -1,5 +1,6 @@
 // Drawing tokens and writing: distributions against exact probabilities, generation against forward passes, errors.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -8,14 +9,17 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
+#include <fathom/core/bf16.hpp>
 #include <fathom/core/memory.hpp>
 #include <fathom/core/random.hpp>
 #include <fathom/generate/generator.hpp>
 #include <fathom/generate/sampler.hpp>
+#include <fathom/model/batch.hpp>
 #include <fathom/model/model.hpp>
 
 #include "catch.hpp"
@@ -32,9 +36,9 @@ constexpr float infinity = std::numeric_limits<float>::infinity(), not_a_number 
 token draw(sampler& s, const std::vector<float>& logits) { return s(std::span<const float>(logits)); }
 
 /// The probability of every token, from the definitions: softmax of logits / temperature; of that the k most likely tokens,
-/// the first of equals; of those the fewest of the most likely that together reach top_p.
+/// the first of equals; of those the fewest of the most likely that together reach top_p. All of it among the first ids.
 std::vector<double> probabilities(const std::vector<float>& logits, const sampling& options) {
-  std::vector<std::size_t> order(logits.size());
+  std::vector<std::size_t> order(options.ids > 0 ? static_cast<std::size_t>(options.ids) : logits.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });
   if (options.top_k > 0) order.resize(std::min(order.size(), static_cast<std::size_t>(options.top_k)));
@@ -56,7 +60,7 @@ std::vector<double> probabilities(const std::vector<float>& logits, const sampli
 
 /// Draws often, and checks how often each token came: five standard deviations, and never where the probability is 0.
 void check_distribution(const std::vector<float>& logits, const sampling& options) {
-  INFO("temperature " << options.temperature << ", top_k " << options.top_k << ", top_p " << options.top_p);
+  INFO("temperature " << options.temperature << ", top_k " << options.top_k << ", top_p " << options.top_p << ", ids " << options.ids);
   constexpr int count = 40'000;
   sampler s(std::ssize(logits), options);
   std::vector<int> drawn(logits.size());
@@ -96,6 +100,45 @@ TEST_CASE("tokens are drawn with their probabilities", "[generate]") {
   logits[3] = -2;
   check_distribution(logits, {});
   check_distribution(logits, {.top_k = 2});
+}
+
+TEST_CASE("however high the temperature, what is impossible is never drawn", "[generate]") {
+  const std::vector<float> logits = {-infinity, 3, -infinity, -2, 80, -infinity};
+  for (const float temperature : {1e-30f, 1e-3f, 1e3f, 1e30f, std::numeric_limits<float>::max()}) {
+    check_distribution(logits, {.temperature = temperature});
+    check_distribution(logits, {.temperature = temperature, .top_k = 5});
+    check_distribution(logits, {.temperature = temperature, .top_p = 0.99999f});
+  }
+  // The hottest sampler draws the three that are left equally often.
+  const auto p = probabilities(logits, {.temperature = std::numeric_limits<float>::max()});
+  for (const std::size_t i : {1u, 3u, 4u}) CHECK(std::abs(p[i] - 1.0 / 3) < 1e-9);
+}
+
+TEST_CASE("only the first ids are drawn, and nobody looks at the others", "[generate]") {
+  std::vector<float> logits;
+  fathom::random numbers(2, 0);
+  for (int i = 0; i < 16; ++i) logits.push_back(static_cast<float>(2 * numbers.normal()));
+  for (std::size_t i = 11; i < 16; ++i) logits[i] = 50;  // likelier than all others
+  logits[13] = not_a_number;
+  logits[14] = infinity;
+  logits[15] = -infinity;
+  check_distribution(logits, {.ids = 11});
+  check_distribution(logits, {.temperature = 3, .top_k = 4, .ids = 11});
+  check_distribution(logits, {.top_k = 15, .ids = 11});
+  check_distribution(logits, {.temperature = 0.7f, .top_k = 8, .top_p = 0.8f, .ids = 11});
+  check_distribution(logits, {.ids = 1});
+  sampler greedy(16, {.temperature = 0, .ids = 11});
+  CHECK(draw(greedy, logits) == std::max_element(logits.begin(), logits.begin() + 11) - logits.begin());
+  // All of them is the same as 0, which is no limit.
+  logits.resize(11);
+  sampler all(11, {.seed = 5, .ids = 11}), no_limit(11, {.seed = 5});
+  for (int i = 0; i < 100; ++i) CHECK(draw(all, logits) == draw(no_limit, logits));
+  for (const float temperature : {0.0f, 1.0f}) {
+    sampler two(4, {.temperature = temperature, .ids = 2});
+    CHECK(fails_with([&] { return draw(two, {-infinity, -infinity, 1, 2}); }, "every logit", "-inf"));
+    CHECK(fails_with([&] { return draw(two, {1, not_a_number, 1, 2}); }, "token 1", "nan"));
+    CHECK(fails_with([&] { return draw(two, {1, 2}); }, "2 logits", "4 tokens"));
+  }
 }
 
 TEST_CASE("top_p keeps as many tokens as it takes", "[generate]") {
@@ -159,8 +202,19 @@ TEST_CASE("logits and settings that make no sense are errors", "[generate]") {
   };
   CHECK(fails_with(make({.temperature = -0.1f}), "temperature -0.1"));
   CHECK(fails_with(make({.temperature = not_a_number}), "temperature nan"));
+  CHECK(fails_with(make({.temperature = infinity}), "temperature inf", "expected a finite temperature"));
   CHECK(fails_with(make({.top_k = -1}), "top_k -1"));
-  for (const float p : {0.0f, -0.5f, 1.5f, not_a_number}) CHECK(fails_with(make({.top_p = p}), "top_p"));
+  for (const float p : {0.0f, -0.5f, 1.5f, not_a_number, infinity}) CHECK(fails_with(make({.top_p = p}), "top_p"));
+  for (const fathom::index ids : {-1, 5}) CHECK(fails_with(make({.ids = ids}), "ids " + std::to_string(ids), "from 0 to the 4 tokens"));
+  for (const fathom::index vocab : {fathom::index{0}, fathom::index{-1}, std::numeric_limits<fathom::index>::min()}) {
+    const std::string expected = "a vocabulary of " + std::to_string(vocab) + " tokens; expected at least 1";
+    CHECK(fails_with([&] { return sampler(vocab, {}), 0; }, expected));
+    const fathom::buffer memory(64);
+    CHECK(fails_with([&] { return sampler(vocab, {}, memory.bytes()), 0; }, expected));
+    CHECK(sampler::bytes(vocab) == 0);
+  }
+  sampler one(1, {});
+  CHECK(draw(one, {-5}) == 0);
 }
 
 // ---- The generator ---------------------------------------------------------------------------------------------------
@@ -195,15 +249,20 @@ std::vector<token> written(Writer& writer, const std::vector<token>& prompt, fat
   return tokens;
 }
 
-/// Greedy writing by forward passes over everything that is in sight.
+/// Greedy writing by forward passes over everything that is in sight. change(sight, logits) may change the logits, of which
+/// the first ids count.
 template <class Model>
-std::vector<token> by_forward_passes(const typename Model::parameters& weights, std::vector<token> sight, int count) {
+std::vector<token> by_forward_passes(
+    const typename Model::parameters& weights, std::vector<token> sight, int count,
+    const std::function<void(std::span<const token>, std::span<float>)>& change = [](auto, auto) {}, fathom::index ids = Model::vocab) {
   std::vector<token> tokens;
   typename Model::tape tape(1, Model::context, {1});
   for (int i = 0; i < count; ++i) {
     Model::forward(weights, {sight, {}, 1, std::ssize(sight)}, tape);
-    const auto last = tape.logits().last(Model::vocab);
-    tokens.push_back(static_cast<token>(std::max_element(last.begin(), last.end()) - last.begin()));
+    std::vector<float> last;
+    for (const auto logit : tape.logits().last(Model::vocab)) last.push_back(static_cast<float>(logit));
+    change(sight, last);
+    tokens.push_back(static_cast<token>(std::max_element(last.begin(), last.begin() + ids) - last.begin()));
     if (std::ssize(sight) == Model::context) sight.erase(sight.begin(), sight.end() - Model::context / 2);
     sight.push_back(tokens.back());
   }
@@ -315,4 +374,118 @@ TEST_CASE("a text is a prompt of bytes", "[generate]") {
   CHECK(fails_with([&] { return of_text(""); }, "empty"));
   fathom::generator<net> strict(*weights, {.overflow = fathom::overflow::fails});
   CHECK(fails_with([&] { return strict.write("nine byte", 1, [](token) { return true; }); }, "prompt of 9 tokens", "8"));
+}
+
+TEMPLATE_TEST_CASE("a generator writes no more than the first ids, and what a callback leaves", "[generate]",
+                   fathom::backend::reference<double>, fathom::backend::cpu<float>) {
+  using net = fathom::model<config, TestType>;
+  const auto weights = some_weights<net>();
+  const std::vector<token> prompt = {1, 2, 3};
+  const auto with = [&](const fathom::generation& options) {
+    fathom::generator<net> writer(*weights, options);
+    return written(writer, prompt, 40);
+  };
+  const auto unlimited = with({.temperature = 0});
+  CHECK(*std::max_element(unlimited.begin(), unlimited.end()) >= 9);  // so that the limit is one
+  const auto below = with({.temperature = 0, .ids = 9});
+  CHECK(*std::max_element(below.begin(), below.end()) < 9);
+  CHECK(below == by_forward_passes<net>(*weights, prompt, 40, [](auto, auto) {}, 9));
+  for (const token t : with({.temperature = 5, .seed = 3, .ids = 2})) CHECK(t < 2);
+
+  // Nothing is said that is in sight, and 7 and 8 are twice what they were.
+  std::vector<std::size_t> sizes;
+  const auto change = [&](std::span<const token> text, std::span<float> logits) {
+    CHECK(logits.size() == 23);
+    sizes.push_back(text.size());
+    for (const token t : text) logits[static_cast<std::size_t>(t)] = -infinity;
+    logits[7] *= 2;
+    logits[8] *= 2;
+  };
+  const auto changed = with({.temperature = 0, .adjust = change});
+  std::vector<std::size_t> expected_sizes = {3, 4, 5, 6, 7, 8, 9, 10, 11};
+  while (expected_sizes.size() < 40) expected_sizes.push_back(expected_sizes.back() == 11 ? 6 : expected_sizes.back() + 1);  // slid
+  CHECK(sizes == expected_sizes);
+  CHECK(changed == by_forward_passes<net>(*weights, prompt, 40, change));
+  CHECK(changed != unlimited);
+  CHECK(with({.temperature = 0, .ids = 15, .adjust = change}) == by_forward_passes<net>(*weights, prompt, 40, change, 15));
+  // A callback that changes nothing changes nothing.
+  CHECK(with({.temperature = 0.9f, .top_k = 7, .seed = 2, .adjust = [](auto, auto) {}}) == with({.temperature = 0.9f, .top_k = 7, .seed = 2}));
+  // One token is left.
+  const auto only = [](std::span<const token>, std::span<float> logits) {
+    std::fill(logits.begin(), logits.end(), -infinity);
+    logits[11] = -1e30f;
+  };
+  CHECK(with({.temperature = 1e30f, .adjust = only}) == std::vector<token>(40, 11));
+
+  CHECK(fails_with([&] { with({.ids = 11, .adjust = only}); }, "every logit is -inf"));
+  for (const float bad : {not_a_number, infinity}) {
+    const auto spoil = [&](std::span<const token> text, std::span<float> logits) {
+      if (text.size() == 5) logits[4] = bad;
+    };
+    std::vector<token> tokens;
+    fathom::generator<net> writer(*weights, {.temperature = 0, .adjust = spoil});
+    CHECK(fails_with([&] { writer.write(prompt, 40, [&](token t) { tokens.push_back(t); }); }, "the logit of token 4 is"));
+    CHECK(tokens == std::vector<token>(unlimited.begin(), unlimited.begin() + 2));
+  }
+  CHECK(fails_with([&] { with({.ids = 24}); }, "ids 24", "the 23 tokens of the vocabulary"));
+  CHECK(fails_with([&] { with({.ids = -1}); }, "ids -1"));
+  CHECK(fails_with([&] { with({.temperature = infinity}); }, "temperature inf"));
+}
+
+TEST_CASE("a generator is made of weights, of what owns them, and of packed ones", "[generate]") {
+  using net = fathom::model<config, fathom::backend::reference<float>>;
+  const auto weights = some_weights<net>();
+  const auto text = [](auto&& writer) { return written(writer, {1, 2}, 20); };
+  const auto expected = text(fathom::generator<net>(*weights, {.seed = 3}));
+  CHECK(text(fathom::generator<net>(weights, {.seed = 3})) == expected);
+  CHECK(text(fathom::generator<net>(some_weights<net>(), {.seed = 3})) == expected);
+  auto packed = fathom::pack<float>(weights);
+  const fathom::buffer memory(fathom::generator<net>::bytes);
+  CHECK(text(fathom::generator<net>(*packed, memory.bytes(), {.seed = 3})) == expected);
+  CHECK(text(fathom::generator<net>(std::move(packed), {.seed = 3})) == expected);
+  fathom::owned<net::parameters> nothing;
+  CHECK(fails_with([&] { return fathom::generator<net>(nothing), 0; }, "generator: a pointer to nothing"));
+  CHECK(fails_with([&] { return fathom::generator<net>(std::move(packed)), 0; }, "generator: a pointer to nothing"));
+  CHECK(fails_with([&] { static_cast<void>(fathom::pack<float>(nothing)); }, "pack: a pointer to nothing"));
+
+  fathom::generator<net> writer(weights, {.temperature = 0});
+  std::vector<token> listed;
+  CHECK(writer.write({1, 2}, 20, [&](token t) { listed.push_back(t); }) == 20);
+  CHECK(listed == written(writer, {1, 2}, 20));
+}
+
+// ---- Weights that are broken -----------------------------------------------------------------------------------------
+
+// Bits decide, not comparisons: a NaN comes out of every product, table and packed form, and nothing is drawn.
+TEMPLATE_TEST_CASE("a NaN in any tensor is a NaN in the loss, and nothing is written", "[generate]", fathom::backend::reference<float>,
+                   fathom::backend::cpu<float>, fathom::backend::cpu<fathom::bf16>) {
+  using net = fathom::model<config, TestType>;
+  const std::vector<token> text = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+  const fathom::batch batch{std::span(text).first(8), std::span(text).last(8), 1, 8};
+  typename net::tape tape(1, 8, {1});
+  const auto tensors_of = [](auto& weights) {
+    std::vector<std::pair<std::string, float*>> tensors;
+    net::visit([&](std::string_view name, fathom::initial, auto& tensor) { tensors.emplace_back(name, tensor.data()); }, weights);
+    return tensors;
+  };
+  auto weights = some_weights<net>();
+  net::forward(*weights, batch, tape);
+  CHECK(std::isfinite(tape.loss()));
+  const auto refuses = [&]<class P>(P) {
+    fathom::generator<net, P> writer(*weights, {.threads = 1});
+    const auto none = [](token) { FAIL("a token is drawn"); };
+    return fails_with([&] { return writer.write(text, 1, none); }, "sampler: the logit of token ", "nan", "expected a finite number");
+  };
+  for (const auto& [name, numbers] : tensors_of(*weights))
+    for (const std::uint32_t bits : {0x7fc00001u, 0xffc00001u, 0x7f800001u}) {
+      INFO(name << ", " << std::hex << bits);
+      const float before = numbers[0];
+      numbers[0] = std::bit_cast<float>(bits);
+      net::forward(*weights, batch, tape);
+      CHECK(std::isnan(tape.loss()));
+      CHECK(refuses(float()));
+      CHECK(refuses(fathom::bf16()));
+      CHECK(refuses(std::int8_t()));
+      numbers[0] = before;
+    }
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <fathom/backend/cpu.hpp>
+#include <fathom/backend/reference.hpp>
 #include <fathom/generate/generator.hpp>
 #include <fathom/model/initialize.hpp>
 #include <fathom/model/model.hpp>
@@ -88,6 +89,8 @@ TEST_CASE("decoding and training run on a thread with a stack of 256 KiB", "[thr
   owned<net::parameters> trained;
   on_a_stack_of(256 * 1024, [&] { trained = train(1, 2); });
   CHECK(std::memcmp(trained.get(), train(1, 2).get(), sizeof(net::parameters)) == 0);
+  on_a_stack_of(256 * 1024, [&] { trained = train(2, 2); });
+  CHECK(std::memcmp(trained.get(), train(1, 2).get(), sizeof(net::parameters)) == 0);
 }
 
 // g++'s OpenMP would wait for ever for threads that a forked process does not have.
@@ -113,6 +116,19 @@ TEST_CASE("a negative number of threads is an error", "[threads]") {
   CHECK(fails_with([] { return net::cache(1, 8, {-3}); }, "threads = -3", expected));
   CHECK(fails_with([&] { return generator<net>(*weights, {.threads = -1}); }, "threads = -1", expected));
   CHECK(fails_with([&] { return adamw<net>({}, {-2}).step(*weights, *weights); }, "threads = -2", expected));
+  const buffer memory(net::cache_bytes(1, 8));
+  CHECK(fails_with([&] { return net::cache(1, 8, memory.bytes(), {-3}); }, "threads = -3", expected));
+  CHECK(fails_with([] { backend::cpu<float>::executor{-3}.run([](const auto&) {}); }, "threads = -3", expected));
+
+  // The reference backend has one thread whatever it is told, but nonsense is nonsense there too.
+  using oracle = model<config{.vocab = 5, .context = 8, .width = 4, .depth = 1, .heads = 1}, backend::reference<float>>;
+  auto small = make<oracle::parameters>();
+  CHECK(fails_with([] { return oracle::tape(1, 8, {-3}); }, "threads = -3", expected));
+  CHECK(fails_with([] { return oracle::cache(1, 8, {-3}); }, "threads = -3", expected));
+  CHECK(fails_with([&] { return generator<oracle>(*small, {.threads = -1}); }, "threads = -1", expected));
+  CHECK(fails_with([&] { return adamw<oracle>({}, {-2}).step(*small, *small); }, "threads = -2", expected));
+  CHECK(fails_with([] { backend::reference<float>::executor{-3}.run([](const auto&) {}); }, "threads = -3", expected));
+  CHECK(generator<oracle>(*small, {.threads = 7}).write({1}, 3, [](token) {}) == 3);
 }
 
 }  // namespace fathom::test

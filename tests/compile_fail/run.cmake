@@ -1,43 +1,75 @@
-# Compiles every file here as it is, which must work, and with each of its mistakes, which must fail with one error: the
-# sentence of the file, and with it the numbers that are wrong. A file says so in its first lines:
-#
-#   // says: <the sentence>
-#   // MISTAKE=<value of the macro>: <the numbers, as the compiler shows them>
-#
-# Or it has many, which are compiled together, with the macro MISTAKES. Then every sentence must be there, and no other error:
+# Compiles every file here as it is, which must work, and with its mistakes, which must fail in one sentence each. A file says in
+# its first lines which, and what else the compiler must show with them, as the numbers that are wrong. All its mistakes are
+# compiled together, with the macro MISTAKES: then every sentence must be there, and no other error.
 #
 #   // says: <a sentence>
+#   // shows: <the numbers, as the compiler shows them>
 #   // says: <another one>
 #   // MISTAKES
 #
-#   cmake -DCOMPILER=g++ -DINCLUDE=include -P run.cmake
+# Or each by itself, as the value of a macro, where that takes flags of its own, or ends compilation: then the sentence must be
+# the only error.
+#
+#   // says: <the sentence>
+#   // flags: <the flags>
+#   // MISTAKE=<value of the macro>: <what else is shown>
+#
+# FOLDER is where what they include is precompiled.
+#
+#   cmake -DCOMPILER=g++ -DINCLUDE=include -DFOLDER=build/compile_fail -P run.cmake
 if(NOT COMPILER)
   message("skipped: this compiler is not installed")
   return()
 endif()
 set(ENV{LC_ALL} C)  # errors in English
 set(failures 0)
+set(checked 0)
 
-# Sets `result` and `output`.
-macro(compile)
-  execute_process(COMMAND ${COMPILER} -std=c++20 -fsyntax-only -I${INCLUDE} ${ARGN} ${file}
-                  RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
-endmacro()
+# Declarations of what fathom::kernels compiles are enough.
+set(flags -std=c++20 -I${INCLUDE} -DFATHOM_KERNELS=FATHOM_ISA)
+file(MAKE_DIRECTORY ${FOLDER})
+set(precompiled ${FOLDER}/precompiled.hpp)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/precompiled.hpp ${precompiled} COPYONLY)
+execute_process(COMMAND ${COMPILER} --version OUTPUT_VARIABLE version)
+if(version MATCHES "clang")
+  list(APPEND flags -ferror-limit=0)
+  set(output ${precompiled}.pch)
+  set(use -include-pch ${output})
+else()
+  set(output ${precompiled}.gch)
+  set(use -include ${precompiled})
+endif()
+execute_process(COMMAND ${COMPILER} ${flags} -x c++-header ${precompiled} -o ${output} RESULT_VARIABLE result)
+if(NOT result EQUAL 0)
+  message(FATAL_ERROR "precompiled.hpp does not compile")
+endif()
+list(APPEND flags ${use})
+
 function(complain text)
   string(SUBSTRING "${output}" 0 4000 beginning)
   message("${file}: ${text}\n${beginning}")
   math(EXPR failures "${failures} + 1")
   set(failures ${failures} PARENT_SCOPE)
 endfunction()
+# The values of lines "// key: value" of a text; they may have no semicolons.
+function(values text key result)
+  string(REGEX MATCHALL "\n// ${key}: [^\n]+" lines "${text}")
+  list(TRANSFORM lines REPLACE "\n// ${key}: " "")
+  set(${result} "${lines}" PARENT_SCOPE)
+endfunction()
 
-# All mistakes of a file at once. A sentence may have no semicolons.
+# All mistakes of a file at once, and beside them the file as it is, which says nothing if it compiles.
 function(check_together text)
-  compile("-DMISTAKES")
-  string(REPLACE ";" "," text "${text}")
-  string(REPLACE ";" "," errors "${output}")
-  string(REGEX MATCHALL "error: [^\n]+" errors "${errors}")
-  string(REGEX MATCHALL "\n// says: [^\n]+" sentences "${text}")
-  list(TRANSFORM sentences REPLACE "\n// says: " "")
+  execute_process(COMMAND ${COMPILER} ${flags} -fsyntax-only ${file}
+                  COMMAND ${COMPILER} ${flags} -fsyntax-only -DMISTAKES ${file}
+                  RESULTS_VARIABLE results OUTPUT_QUIET ERROR_VARIABLE output)
+  list(GET results 0 result)
+  if(NOT result EQUAL 0)
+    complain("does not compile without a mistake")
+  endif()
+  string(REPLACE ";" "," output "${output}")
+  string(REGEX MATCHALL "error: [^\n]+" errors "${output}")
+  values("${text}" says sentences)
   foreach(sentence IN LISTS sentences)
     set(is_there FALSE)
     set(others)
@@ -58,56 +90,66 @@ function(check_together text)
   foreach(error IN LISTS errors)
     complain("there is another ${error}")
   endforeach()
+  values("${text}" shows all_shown)
+  foreach(shown IN LISTS all_shown)
+    string(FIND "${output}" "${shown}" at)
+    if(at EQUAL -1)
+      complain("nothing shows \"${shown}\"")
+    endif()
+  endforeach()
   set(checked ${checked} PARENT_SCOPE)
   set(failures ${failures} PARENT_SCOPE)
 endfunction()
 
-set(checked 0)
+# One mistake of a file, with flags of its own.
+function(check_alone sentence own_flags macro shown)
+  separate_arguments(own_flags UNIX_COMMAND "${own_flags}")
+  execute_process(COMMAND ${COMPILER} ${own_flags} -I${INCLUDE} -fsyntax-only "-D${macro}" ${file}
+                  RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  # Not counted is what ends compilation: a header that is not there (core/standard.hpp).
+  string(REGEX REPLACE "fatal error: [^\n]*cannot_be_compiled.hpp" "" without_end "${output}")
+  string(REPLACE "error: " "" without_errors "${without_end}")
+  string(LENGTH "${without_end}" length)
+  string(LENGTH "${without_errors}" length_without)
+  math(EXPR errors "(${length} - ${length_without}) / 7")
+  string(FIND "${output}" "${sentence}" has_sentence)
+  string(FIND "${output}" "${shown}" is_shown)
+  set(how "with ${own_flags} and ${macro}")
+  if(result EQUAL 0)
+    complain("compiles ${how}")
+  elseif(NOT errors EQUAL 1)
+    complain("${how} there are ${errors} errors, expected one")
+  elseif(has_sentence EQUAL -1)
+    complain("${how} the error does not say \"${sentence}\"")
+  elseif(is_shown EQUAL -1)
+    complain("${how} the error does not show \"${shown}\"")
+  endif()
+  set(failures ${failures} PARENT_SCOPE)
+endfunction()
+
 file(GLOB files ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
 foreach(file IN LISTS files)
   file(READ ${file} text)
+  values("${text}" says sentences)
+  if(NOT sentences)
+    message(FATAL_ERROR "${file}: has no line \"// says:\"")
+  endif()
   if(text MATCHES "\n// MISTAKES\n")
-    compile()
-    if(NOT result EQUAL 0)
-      complain("does not compile without a mistake")
-    endif()
+    string(REPLACE ";" "," text "${text}")
     check_together("${text}")
     continue()
   endif()
-  if(NOT text MATCHES "\n// says: ([^\n]+)\n")
-    message(FATAL_ERROR "${file}: has no line \"// says:\"")
-  endif()
-  set(sentence "${CMAKE_MATCH_1}")
   string(REGEX MATCHALL "\n// MISTAKE=[^\n]+" mistakes "${text}")
-  if(NOT mistakes)
-    message(FATAL_ERROR "${file}: has no line \"// MISTAKE=\"")
+  values("${text}" flags all_flags)
+  if(NOT mistakes OR NOT all_flags)
+    message(FATAL_ERROR "${file}: has no line \"// MISTAKES\", nor \"// MISTAKE=\" and \"// flags:\"")
   endif()
-
-  compile()
-  if(NOT result EQUAL 0)
-    complain("does not compile without a mistake")
-  endif()
-  foreach(mistake IN LISTS mistakes)
-    string(REGEX MATCH "// (MISTAKE=[^:]*): (.*)" all "${mistake}")
-    set(macro "${CMAKE_MATCH_1}")
-    set(numbers "${CMAKE_MATCH_2}")
-    compile("-D${macro}")
-    string(REPLACE "error: " "" without_errors "${output}")
-    string(LENGTH "${output}" length)
-    string(LENGTH "${without_errors}" length_without)
-    math(EXPR errors "(${length} - ${length_without}) / 7")
-    string(FIND "${output}" "${sentence}" has_sentence)
-    string(FIND "${output}" "${numbers}" has_numbers)
-    if(result EQUAL 0)
-      complain("compiles with ${macro}")
-    elseif(NOT errors EQUAL 1)
-      complain("with ${macro} there are ${errors} errors; expected one")
-    elseif(has_sentence EQUAL -1)
-      complain("with ${macro} the error does not say \"${sentence}\"")
-    elseif(has_numbers EQUAL -1)
-      complain("with ${macro} the error does not show \"${numbers}\"")
-    endif()
-    math(EXPR checked "${checked} + 1")
+  foreach(own_flags IN LISTS all_flags)
+    foreach(mistake IN LISTS mistakes)
+      string(REGEX MATCH "// (MISTAKE=[^:]*): (.*)" all "${mistake}")
+      check_alone("${sentences}" "${own_flags}" "${CMAKE_MATCH_1}" "${CMAKE_MATCH_2}")
+      math(EXPR checked "${checked} + 1")
+    endforeach()
   endforeach()
 endforeach()
 if(failures)

@@ -5,7 +5,6 @@
 // says: fathom::evaluate: expected weights and then tokens, as a std::span or a std::vector of fathom::token (32 bits)
 // says: fathom::training: observer must be callable with a const fathom::progress&, and return bool or nothing
 // MISTAKES
-#define FATHOM_KERNELS  // declarations are enough
 #include <string>
 #include <vector>
 

@@ -8,8 +8,10 @@
 // says: fathom::save: expected a path and weights: *weights, weights or trainer.weights()
 // says: fathom::save: packed weights are not saved, but save<P>(path, parameters) writes what packing as P holds
 // says: weights are saved as float, fathom::bf16 or std::int8_t
+// says: fathom::save_transformers: transformers has no GPT-2 with shortcuts
+// says: fathom::save_transformers: expected a folder and weights: *weights, weights or trainer.weights()
+// says: fathom::make: the numbers of a const block would be zero for ever
 // MISTAKES
-#define FATHOM_KERNELS  // declarations are enough
 #include <vector>
 
 #include <fathom/backend/reference.hpp>
@@ -38,6 +40,9 @@ using other_net = fathom::model<d, fathom::backend::reference<float>>;
   fathom::save("file", numbers);
   fathom::save("file", packed);
   fathom::save<double>("file", weights);
+  fathom::save_transformers("folder", weights);
+  fathom::save_transformers("folder", numbers);
+  [[maybe_unused]] auto zero = fathom::make<const net::parameters>();
 }
 #endif
 
@@ -56,4 +61,5 @@ using other_net = fathom::model<d, fathom::backend::reference<float>>;
   fathom::load("file", fixed);
   fathom::load("file", ready);
   fathom::load("file", other, {.missing = fathom::missing::keep});
+  fathom::save_transformers("folder", other);
 }

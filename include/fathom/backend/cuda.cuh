@@ -17,6 +17,7 @@
 #include "fathom/backend/cuda/runtime.cuh"
 #include "fathom/backend/cuda/sampling.cuh"
 #include "fathom/backend/cuda/token_program.cuh"
+#include "fathom/core/error.hpp"
 
 namespace fathom::backend {
 
@@ -45,8 +46,11 @@ struct cuda {
 
     using recording = fathom::cuda::recording;
     using token_recording = fathom::cuda::token_recording;
+    /// One rank, of the host's. Fails on a negative number of threads.
+    [[nodiscard]] int size() const { return check_threads(threads), 1; }
     template <class F>
     void run(const F& f) const {
+      check_threads(threads);
       on->free_scratch();
       f(context(*on));
     }

@@ -13,6 +13,7 @@
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/bf16.hpp"
+#include "fathom/core/error.hpp"
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
@@ -366,8 +367,11 @@ struct reference {
   struct executor {
     int threads = 1;
 
+    /// That one rank. Fails on a negative number of threads.
+    [[nodiscard]] int size() const { return check_threads(threads), 1; }
     template <class F>
     void run(const F& f) const {
+      check_threads(threads);
       f(context{});
     }
   };

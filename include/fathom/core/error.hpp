@@ -57,4 +57,9 @@ template <class... Pieces>
 #endif
 }
 
+/// Fails on a number of threads that nobody can mean.
+inline void check_threads(int threads) {
+  if (threads < 0) fail("threads = ", threads, "; expected 1 or more, or 0 for as many as OpenMP would use");
+}
+
 }  // namespace fathom

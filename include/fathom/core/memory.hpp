@@ -86,13 +86,18 @@ using owned = std::unique_ptr<T, detail::block_release<memory_of<T>>>;
 /// A new T on the heap, or in the memory of its backend: aligned, every number zero. For the parameter blocks, which are
 /// nothing but numbers.
 template <class T>
-[[nodiscard]] owned<T> make() {
+[[nodiscard]] owned<std::remove_const_t<T>> make() {
+  static_assert(!std::is_const_v<T>, "fathom::make: the numbers of a const block would be zero for ever; expected a type without const");
   static_assert(std::is_trivially_destructible_v<T>, "fathom::make: only for blocks of plain numbers");
-  void* const block = memory_of<T>::allocate(sizeof(T));
-  if constexpr (is_on_host<T>)
-    return owned<T>(::new (block) T);  // default-initialised: keeps the zeros; std::complex writes its own
-  else
-    return owned<T>(static_cast<T*>(block));
+  if constexpr (std::is_const_v<T>) {
+    return nullptr;
+  } else {
+    void* const block = memory_of<T>::allocate(sizeof(T));
+    if constexpr (is_on_host<T>)
+      return owned<T>(::new (block) T);  // default-initialised: keeps the zeros; std::complex writes its own
+    else
+      return owned<T>(static_cast<T*>(block));
+  }
 }
 
 /// A run of zeroed bytes: what tapes and caches are laid out in.
@@ -103,7 +108,8 @@ class buffer_in {
   explicit buffer_in(std::size_t bytes) : size_(bytes) {
     if (bytes > 0) block_.reset(Memory::allocate(bytes));
   }
-  [[nodiscard]] std::span<std::byte> bytes() const { return {static_cast<std::byte*>(block_.get()), size_}; }
+  [[nodiscard]] std::span<std::byte> bytes() const& { return {static_cast<std::byte*>(block_.get()), size_}; }
+  void bytes() const&& = delete;  // of a temporary, which takes its memory along
 
  private:
   std::unique_ptr<void, detail::block_release<Memory>> block_;

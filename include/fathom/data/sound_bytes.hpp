@@ -1,6 +1,8 @@
 // The bytes of a sound file, looked into, and the parts of it that libsndfile reads.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

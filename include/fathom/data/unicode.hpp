@@ -1,6 +1,8 @@
 // Which code points are letters, numbers and white space: Unicode 16.0.0. Made by cmake/make_unicode.py.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <array>
 #include <cstdint>
 

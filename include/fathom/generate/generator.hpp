@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "fathom/core/arena.hpp"
+#include "fathom/core/copy.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
@@ -42,6 +44,29 @@ struct generation {
   std::function<void(std::span<const token>, std::span<float>)> adjust{};
 };
 
+namespace detail {
+/// `generation` with the names that other libraries have for its fields beside them: what {.top = 5} is taken for, so that the
+/// error can say what to write.
+struct misnamed_generation {
+  double temperature = 0, temp = 0;
+  index top_k = 0, topk = 0, k = 0;
+  double top_p = 0, topp = 0, p = 0;
+  std::uint64_t seed = 0, random_seed = 0;
+  index count = 0, length = 0, max_length = 0, max_tokens = 0, max_new_tokens = 0;
+  double repetition_penalty = 0;
+  bool greedy = false, do_sample = false;
+  fathom::overflow overflow = fathom::overflow::slide;
+  int threads = 0, num_threads = 0;
+  index ids = 0, vocab = 0;
+  std::function<void(std::span<const token>, std::span<float>)> adjust{}, bias{}, logits_processor{};
+};
+/// Whether f(token) returns nothing, or what says whether to go on.
+template <class F>
+concept takes_tokens = requires(F& f, token t) { f(t); } && (requires(F& f, token t) {
+                         { f(t) } -> std::same_as<void>;
+                       } || requires(F& f, token t) { static_cast<bool>(f(t)); });
+}  // namespace detail
+
 /// Writes on from a prompt. P is the type that it holds the weights in: float, bf16 or int8. Weights are packed and all
 /// memory is allocated when it is made; writing allocates nothing.
 template <class Model, class P = typename Model::scalar>
@@ -60,6 +85,9 @@ class generator {
     using type = typename Backend::drawing;
   };
   using drawing = typename drawing_of<typename Model::backend>::type;
+  template <class Weights>
+  static constexpr bool are_weights =
+      std::is_same_v<Weights, typename Model::parameters> || std::is_same_v<Weights, owned<typename Model::parameters>>;
 
   /// Where everything lies that writing uses.
   struct views {
@@ -81,19 +109,93 @@ class generator {
   explicit generator(const typename Model::parameters& weights, const generation& options = {})
       : generator(pack<P>(weights), options) {}
   explicit generator(const owned<typename Model::parameters>& weights, const generation& options = {})
-      : generator(*weights, options) {}
+      : generator(detail::weights_in(weights, "generator"), options) {}
   /// The same with weights that are packed already, which it takes over.
-  explicit generator(owned<packed> weights, const generation& options = {})
-      : generator(std::move(weights), nullptr, buffer(bytes), {}, options) {}
+  explicit generator(owned<packed>&& weights, const generation& options = {})
+      : generator((static_cast<void>(detail::weights_in(weights, "generator")), std::move(weights)), nullptr, buffer(bytes), {},
+                  options) {}
   /// The same with weights that are packed already and in memory of the caller's, both of which must outlive it: at least
   /// `bytes` bytes at a multiple of fathom::alignment. Nothing at all is allocated.
   generator(const packed& weights, std::span<std::byte> memory, const generation& options = {})
       : generator(nullptr, &weights, {}, (check_memory("generator", memory, bytes), memory), options) {}
 
+  // What people write by habit, and what they are told.
+  template <class Weights, class Habit = detail::misnamed_generation>
+    requires(std::is_same_v<Habit, detail::misnamed_generation> && are_weights<Weights>)
+  generator(const Weights&, Habit) : generator(owned<packed>()) {
+    static_assert(detail::never<Habit>, "fathom::generation has no such field: it has temperature, top_k, top_p, seed, overflow, "
+                                        "threads, ids, adjust; how many tokens to write is told to write()");
+  }
+  template <class Weights>
+    requires(!are_weights<Weights>)
+  explicit generator(const Weights&, const generation& = {}) : generator(owned<packed>()) {
+    if constexpr (std::is_same_v<Weights, owned<packed>>)
+      static_assert(detail::never<Weights>, "fathom::generator: packed weights are taken over, expected std::move(weights)");
+    else if constexpr (std::is_same_v<Weights, packed>)
+      static_assert(detail::never<Weights>, "fathom::generator: packed weights are taken over from what owns them, expected "
+                                            "std::move(weights), or *weights and memory to write in");
+    else
+      static_assert(detail::never<Weights>, "fathom::generator: expected weights of its model: *weights, weights or trainer.weights()");
+  }
+
   /// Calls callback(token) for up to `count` tokens that follow the prompt, one by one; it returns false to stop, or nothing.
   /// A prompt longer than the context is an error, or, when sliding, loses its beginning. Returns the number of tokens written.
   template <class Callback>
   index write(std::span<const token> prompt, index count, Callback&& callback) {
+    if constexpr (!detail::takes_tokens<Callback>) {
+      static_assert(detail::never<Callback>, "generator.write: the callback must be callable with a fathom::token, and return bool or nothing");
+      return 0;
+    } else {
+      return write_on(prompt, count, callback);
+    }
+  }
+  template <class Callback>
+  index write(std::initializer_list<token> prompt, index count, Callback&& callback) {
+    return write(std::span<const token>(prompt.begin(), prompt.size()), count, callback);
+  }
+  /// The same for a prompt in bytes, for models whose tokens are bytes.
+  template <class Callback>
+  index write(std::string_view prompt, index count, Callback&& callback) {
+    static_assert(Model::vocab == 256, "generator.write: a text prompt needs a model whose tokens are bytes, vocab 256; "
+                                       "encode the text and hand over tokens");
+    if (static_cast<index>(prompt.size()) > Model::context) {
+      if (overflow_ == overflow::fails) too_long(prompt.size());
+      prompt.remove_prefix(prompt.size() - static_cast<std::size_t>(Model::context));
+    }
+    std::transform(prompt.begin(), prompt.end(), history_.begin(),
+                   [](char byte) { return static_cast<token>(static_cast<unsigned char>(byte)); });
+    return write(std::span<const token>(history_.first(prompt.size())), count, callback);
+  }
+  template <class Prompt, class Callback>
+    requires(!std::is_convertible_v<const Prompt&, std::span<const token>> && !std::is_convertible_v<const Prompt&, std::string_view>)
+  index write(const Prompt&, index, Callback&&) {
+    static_assert(detail::never<Prompt>, "generator.write: expected a prompt of tokens, as a std::span or a std::vector of "
+                                         "fathom::token (32 bits) or as {1, 2, 3}, or a text");
+    return 0;
+  }
+
+ private:
+  static constexpr index kept = Model::context / 2;  // tokens that stay when a sequence slides
+
+  generator(owned<packed> own, const packed* weights, buffer own_memory, std::span<std::byte> memory, const generation& options)
+      : own_weights_(std::move(own)),
+        weights_(weights ? weights : own_weights_.get()),
+        own_memory_(std::move(own_memory)),
+        views_(laid_out(memory.empty() ? own_memory_.bytes() : memory)),
+        cache_(cache_in(views_, options.threads)),
+        adjust_(options.adjust),
+        history_(views_.history, static_cast<std::size_t>(Model::context)),
+        overflow_(options.overflow) {
+    const sampling how{options.temperature, options.top_k, options.top_p, options.seed, options.ids};
+    if constexpr (here) {
+      sampler_.emplace(Model::vocab, how, std::span(views_.sampler, fathom::sampler::bytes(Model::vocab)));
+    } else {
+      if (adjust_) sampler_.emplace(Model::vocab, how);
+      draws_ = std::make_unique<drawing>(Model::vocab, how);
+    }
+  }
+  template <class Callback>
+  index write_on(std::span<const token> prompt, index count, Callback& callback) {
     if (prompt.empty()) fail("generator.write: an empty prompt; expected at least 1 token");
     check_tokens(prompt, 0, Model::vocab, "generator.write: prompt");
     if (static_cast<index>(prompt.size()) > Model::context) {
@@ -125,44 +227,6 @@ class generator {
         history_[static_cast<std::size_t>(length++)] = next;
         if (!draws_elsewhere()) logits_ = Model::decode(*weights_, next, cache_);
       }
-    }
-  }
-  template <class Callback>
-  index write(std::initializer_list<token> prompt, index count, Callback&& callback) {
-    return write(std::span<const token>(prompt.begin(), prompt.size()), count, callback);
-  }
-  /// The same for a prompt in bytes, for models whose tokens are bytes.
-  template <class Callback>
-  index write(std::string_view prompt, index count, Callback&& callback) {
-    static_assert(Model::vocab == 256, "generator.write: a text prompt needs a model whose tokens are bytes, vocab 256; "
-                                       "encode the text and hand over tokens");
-    if (static_cast<index>(prompt.size()) > Model::context) {
-      if (overflow_ == overflow::fails) too_long(prompt.size());
-      prompt.remove_prefix(prompt.size() - static_cast<std::size_t>(Model::context));
-    }
-    std::transform(prompt.begin(), prompt.end(), history_.begin(),
-                   [](char byte) { return static_cast<token>(static_cast<unsigned char>(byte)); });
-    return write(std::span<const token>(history_.first(prompt.size())), count, callback);
-  }
-
- private:
-  static constexpr index kept = Model::context / 2;  // tokens that stay when a sequence slides
-
-  generator(owned<packed> own, const packed* weights, buffer own_memory, std::span<std::byte> memory, const generation& options)
-      : own_weights_(std::move(own)),
-        weights_(weights ? weights : own_weights_.get()),
-        own_memory_(std::move(own_memory)),
-        views_(laid_out(memory.empty() ? own_memory_.bytes() : memory)),
-        cache_(cache_in(views_, options.threads)),
-        adjust_(options.adjust),
-        history_(views_.history, static_cast<std::size_t>(Model::context)),
-        overflow_(options.overflow) {
-    const sampling how{options.temperature, options.top_k, options.top_p, options.seed, options.ids};
-    if constexpr (here) {
-      sampler_.emplace(Model::vocab, how, std::span(views_.sampler, fathom::sampler::bytes(Model::vocab)));
-    } else {
-      if (adjust_) sampler_.emplace(Model::vocab, how);
-      draws_ = std::make_unique<drawing>(Model::vocab, how);
     }
   }
   /// Whether tokens are drawn where the model is, which is not here. A callback that sees logits needs them here.

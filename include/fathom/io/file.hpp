@@ -1,6 +1,8 @@
 // Files: read without trust that they stay as they are, written so that a name never stands for half a file.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>

@@ -1,6 +1,8 @@
 // JSON, read in one place: each further way into nlohmann's parser takes a compiler a second.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <algorithm>
 #include <set>
 #include <string>

@@ -164,12 +164,11 @@ struct transformer {
   /// The same executor, its threads working in a block of memory, `each` bytes a thread as far as it goes. Fails where its
   /// number of threads makes no sense.
   static executor working_in(const executor& where, std::span<std::byte> block, std::size_t each) {
-    if constexpr (requires { where.working_in(block, each); }) {
-      static_cast<void>(where.size());
+    if constexpr (requires { where.size(); }) static_cast<void>(where.size());
+    if constexpr (requires { where.working_in(block, each); })
       return where.working_in(block, each);
-    } else {
+    else
       return where;
-    }
   }
 
   using hidden = hidden_states<scalar, depth>;
@@ -692,21 +691,21 @@ void pack_into(const Parameters& weights, Packed& to) {
       weights, to);
 }
 
-/// Weights laid out for decoding, with P = float, bf16 or int8 in the matrices.
-template <class P, class Parameters>
-[[nodiscard]] auto pack(const Parameters& weights) {
-  using model = typename Parameters::model;
-  constexpr bool is_possible = check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename model::scalar>;
-  static_assert(is_possible, "fathom::pack: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model");
-  if constexpr (is_possible) {
-    auto ready = make<typename model::template packed<P>>();
-    pack_into(weights, *ready);
+/// Weights laid out for decoding, with P = float, bf16 or int8 in the matrices. `weights` are a model's parameters, or what owns
+/// them.
+template <class P, class Weights>
+[[nodiscard]] auto pack(const Weights& weights) {
+  if constexpr (!detail::stands_for_weights<Weights>) {
+    static_assert(detail::never<Weights>, "fathom::pack: expected weights: *weights, weights or trainer.weights()");
+    return nullptr;
+  } else {
+    using model = typename detail::weights_of<const Weights>::model;
+    constexpr bool is_possible = check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename model::scalar>;
+    static_assert(is_possible, "fathom::pack: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model");
+    auto ready = make<typename model::template packed<std::conditional_t<is_possible, P, typename model::scalar>>>();
+    if constexpr (is_possible) pack_into(detail::weights_in(weights, "pack"), *ready);
     return ready;
   }
-}
-template <class P, class Parameters, class Release>
-[[nodiscard]] auto pack(const std::unique_ptr<Parameters, Release>& weights) {
-  return pack<P>(*weights);
 }
 
 }  // namespace fathom

@@ -201,7 +201,7 @@ inline constexpr bool is_forked = false;
 
 /// How many threads a team has that is asked for so many; 0: as many as OpenMP would use (OMP_NUM_THREADS).
 [[nodiscard]] inline int team_size(int threads) {
-  if (threads < 0) fail("threads = ", threads, "; expected 1 or more, or 0 for as many as OpenMP would use");
+  check_threads(threads);
 #if defined(_OPENMP)
   if (!is_forked) return threads > 0 ? threads : omp_get_max_threads();
 #endif

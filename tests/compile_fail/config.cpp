@@ -1,0 +1,91 @@
+// Configs that make no sense. What is wrong with them is said with its numbers.
+// says: fathom::config: vocab must be positive
+// shows: vocab_is_positive<0>
+// shows: vocab_is_positive<-1>
+// says: fathom::config: context must be positive
+// shows: context_is_positive<0>
+// shows: context_is_positive<-1>
+// says: fathom::config: width must be positive
+// shows: width_is_positive<0>
+// shows: width_is_positive<-1>
+// says: fathom::config: depth must be positive
+// shows: depth_is_positive<0>
+// shows: depth_is_positive<-1>
+// says: fathom::config: heads must be positive
+// shows: heads_is_positive<0>
+// shows: heads_is_positive<-1>
+// says: fathom::config: width must be a multiple of heads
+// shows: width_is_a_multiple_of_heads<32, 5>
+// shows: width_is_a_multiple_of_heads<32, 64>
+// says: fathom::config: hidden must be positive, or 0 for 4 * width
+// shows: hidden_is_not_negative<-5>
+// says: fathom::config: all_depths needs a depth of 2 to 64 blocks
+// shows: all_depths_has_2_to_64_blocks<1>
+// shows: all_depths_has_2_to_64_blocks<65>
+// says: fathom::config: a shortcut depth must be smaller than depth, the number of blocks: the last block's own output is not an intermediate layer
+// shows: shortcut_depth_is_below_blocks<4, 4>
+// shows: shortcut_depth_is_below_blocks<63, 4>
+// says: fathom::config: a shortcut depth must lie between 0 and 63
+// shows: shortcut_depth_is_in_0_to_63<-1>
+// shows: shortcut_depth_is_in_0_to_63<64>
+// shows: shortcut_depth_is_in_0_to_63<4294967297>
+// says: fathom::config: a shortcut depth must be listed once
+// shows: shortcut_depth_is_listed_once<2, true>
+// shows: shortcut_depth_is_listed_once<0, true>
+// says: fathom::config: shortcut.hidden must be positive, or 0 for width
+// shows: shortcut_hidden_is_not_negative<-7>
+// says: fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint does not have
+// shows: zero_init_is_not_joint<true, true>
+// MISTAKES
+#include <fathom/backend/reference.hpp>
+#include <fathom/model/model.hpp>
+
+/// A model of a config with one field, or one of its shortcut's, that is another.
+template <auto Change>
+constexpr fathom::config changed = [] {
+  fathom::config c{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4};
+  Change(c);
+  return c;
+}();
+template <auto Change>
+using net = fathom::model<changed<Change>, fathom::backend::reference<float>>;
+#define CHANGED(field, ...) net<[](fathom::config& c) { c.field = __VA_ARGS__; }>::parameter_count > 0
+
+#if defined(MISTAKES)
+static_assert(CHANGED(vocab, 0));
+static_assert(CHANGED(vocab, -1));
+static_assert(CHANGED(context, 0));
+static_assert(CHANGED(context, -1));
+static_assert(CHANGED(width, 0));
+static_assert(CHANGED(width, -1));
+static_assert(CHANGED(depth, 0));
+static_assert(CHANGED(depth, -1));
+static_assert(CHANGED(heads, 0));
+static_assert(CHANGED(heads, -1));
+static_assert(CHANGED(heads, 5));
+static_assert(CHANGED(heads, 64));
+static_assert(CHANGED(hidden, -5));
+static_assert(CHANGED(shortcut, {.depths = fathom::all_depths}, c.depth = 1));
+static_assert(CHANGED(shortcut, {.depths = fathom::all_depths}, c.depth = 65));
+static_assert(CHANGED(shortcut.depths, {4}));
+static_assert(CHANGED(shortcut.depths, {1, 63}));
+static_assert(CHANGED(shortcut.depths, {-1}));
+static_assert(CHANGED(shortcut.depths, {2, 64}));
+static_assert(CHANGED(shortcut.depths, {4294967297}));
+static_assert(CHANGED(shortcut.depths, {2, 2}));
+static_assert(CHANGED(shortcut.depths, {0, 3, 0}));
+static_assert(CHANGED(shortcut, {.depths = {2}, .hidden = -7}));
+static_assert(CHANGED(shortcut, {.depths = {2}, .placement = fathom::placement::joint, .zero_init = true}));
+#endif
+
+static_assert(CHANGED(vocab, 1));
+static_assert(CHANGED(context, 1));
+static_assert(CHANGED(depth, 1));
+static_assert(CHANGED(heads, 32));
+static_assert(CHANGED(hidden, 1));
+static_assert(CHANGED(shortcut.depths, fathom::all_depths));
+static_assert(CHANGED(shortcut, {.depths = {0, 63}}, c.depth = 64));
+static_assert(CHANGED(shortcut.depths, {1, 3}));
+static_assert(CHANGED(shortcut, {.depths = {2}, .hidden = 1}));
+static_assert(CHANGED(shortcut, {.depths = {2}, .placement = fathom::placement::joint}));
+static_assert(CHANGED(shortcut, {.depths = {2}, .zero_init = true}));
