@@ -249,7 +249,7 @@ TEST_CASE("bpe finds its files in a folder", "[data]") {
   const std::string name = folder.path().string();
   CHECK(fails_with(open, name, "has neither vocab.json and merges.txt nor encoder.json and vocab.bpe"));
   folder.write("tokenizer.json", "{}");
-  CHECK(fails_with(open, "of its tokenizer.json"));
+  CHECK(fails_with(open, "has neither vocab.json"));
   folder.write("vocab.json", with({"ab"}));
   CHECK(fails_with(open, name + "/merges.txt", "cannot be opened"));
   folder.write("merges.txt", "#version: 0.2\na b\n");
@@ -259,6 +259,97 @@ TEST_CASE("bpe finds its files in a folder", "[data]") {
   folder.write("added_tokens.json", R"({"<pad>": 258})");
   CHECK(fails_with(open, name + "/added_tokens.json", "\"<pad>\" has the id 258; expected ids from 0 to 257"));
   CHECK(fails_with([&] { return bpe(folder.path() / "none"); }, name + "/none"));
+}
+
+TEST_CASE("bpe takes a token twice for one, if the id is the same", "[data]") {
+  const temporary_folder folder;
+  folder.write("vocab.json", with({"th", "<|endoftext|>"}));
+  folder.write("merges.txt", "#version: 0.2\nt h\n");
+  const auto added = [&](const std::string& tokens) {
+    folder.write("added_tokens.json", tokens);
+    return bpe(folder.path());
+  };
+  const auto tokenizer = added(R"({"<|endoftext|>": 257, "<pad>": 258, "<pad>": 258})");
+  CHECK(tokenizer.size() == 259);
+  CHECK(tokenizer.encode("th<|endoftext|><pad>", special::as_tokens) == std::vector<token>{256, 257, 258});
+  CHECK(tokenizer.encode("<|endoftext|>").size() == 13);
+  // One that is made by a merge, too: it was added, and is found within words.
+  CHECK(added(R"({"th": 256})").encode("atha", special::as_tokens) ==
+        tokenizer.encode("a") + std::vector<token>{256} + tokenizer.encode("a"));
+
+  const std::string name = (folder.path() / "added_tokens.json").string();
+  CHECK(fails_with([&] { return added(R"({"<|endoftext|>": 258})"); },
+                   name + ": the token \"<|endoftext|>\" has the id 258; expected 257 as in ", "/vocab.json"));
+  CHECK(fails_with([&] { return added(R"({"<pad>": 258, "<pad>": 259})"); },
+                   name + ": has the token \"<pad>\" twice, with the ids 258 and 259"));
+  CHECK(fails_with([&] { return added(R"({"<pad>": 257})"); }, name,
+                   "\"<|endoftext|>\" and \"<pad>\" have the same id, 257"));
+  const auto space = byte_vocabulary()["Ġ"].get<int>();
+  CHECK(fails_with([&] { return added(R"({"Ġ": )" + std::to_string(space) + "}"); },
+                   "\"Ġ\" stands for text as an added token"));
+}
+
+TEST_CASE("bpe reads a token without a single symbol, which no text has", "[data]") {  // as Whisper's vocabulary has
+  for (const special how : {special::as_text, special::as_tokens}) {
+    const auto tokenizer = bpe::from_memory(with({"", "ab", "<s>"}), "a b\n");
+    CHECK(tokenizer.size() == 259);
+    CHECK(tokenizer.encode("abab", how) == std::vector<token>{257, 257});
+    CHECK(tokenizer.encode("", how).empty());
+    CHECK(tokenizer.bytes(256).empty());
+    CHECK(tokenizer.decode(std::vector<token>{257, 256, 258}) == "ab<s>");
+    CHECK(fails_with([&] { return tokenizer.special_token(""); }, "\"\" is no special token"));
+  }
+  CHECK(bpe::from_memory(with({"ab"}), "a b\n", R"({"": 257})").encode("ab", special::as_tokens) ==
+        std::vector<token>{256});
+}
+
+TEST_CASE("bpe does without the bytes that UTF-8 never has", "[data]") {
+  // In order of the bytes: 0xC0, 0xC1, 0xF5 to 0xFF.
+  const std::vector<std::string> never{"À", "Á", "õ", "ö", "÷", "ø", "ù", "ú", "û", "ü", "ý", "þ", "ÿ"};
+  nlohmann::json vocabulary;
+  int count = 0;
+  const auto all = byte_vocabulary();
+  for (const auto& [spelling, id] : all.items())
+    if (std::find(never.begin(), never.end(), spelling) == never.end()) vocabulary[spelling] = count++;
+  REQUIRE(count == 243);
+  vocabulary["ab"] = 243;
+  const auto tokenizer = bpe::from_memory(vocabulary.dump(), "a b\n", R"({"À": 244})");
+  CHECK(tokenizer.size() == 245);
+  const std::string text("ab\0 \xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\xF4\x8F\xBF\xBF", 22);
+  CHECK(tokenizer.encode("ab") == std::vector<token>{243});
+  CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
+  CHECK(tokenizer.encode("À").size() == 2);  // C3 80
+  CHECK(tokenizer.encode("À", special::as_tokens) == std::vector<token>{244});
+  for (const char* byte : {"\xC0", "\xC1", "\xF5", "\xFF"})
+    for (const special how : {special::as_text, special::as_tokens})
+      CHECK(fails_with([&] { return tokenizer.encode(std::string("ab é") + byte + "!", how); },
+                       "bpe.encode: the byte " + std::to_string(static_cast<unsigned char>(*byte)) +
+                           " at position 5 has no token in the vocabulary; expected UTF-8"));
+  std::vector<token> tokens{7};
+  CHECK(fails_with(
+      [&] {
+        tokenizer.encode("ab\xFF", tokens);
+        return 0;
+      },
+      "position 2"));
+  CHECK(tokens == std::vector<token>{7});
+
+  const temporary_folder folder;
+  folder.write("a.txt", "ab ab ab ab");
+  folder.write("b.txt", "ab\xFE");
+  CHECK(fails_with([&] { return fathom::data::subwords(folder.path(), tokenizer, {.validation = 0}); },
+                   (folder.path() / "b.txt").string() + ": the byte 254 at position 2 has no token"));
+  const auto some = fathom::data::subwords(folder.path(), tokenizer, {.validation = 0}, {.skip_damaged = true});
+  CHECK(tokenizer.decode(some.all()) == "ab ab ab ab");
+  REQUIRE(some.skipped().size() == 1);
+  CHECK(some.skipped()[0].path == folder.path() / "b.txt");
+  CHECK(some.skipped()[0].reason.starts_with("the byte 254 at position 2"));
+
+  vocabulary.erase("ab");
+  vocabulary["<s>"] = vocabulary["ô"];  // 0xF4 begins the last code points
+  vocabulary.erase("ô");
+  CHECK(fails_with([&] { return bpe::from_memory(vocabulary.dump(), ""); },
+                   "vocab (in memory): has no token for the byte 244, \"ô\"", "but those that UTF-8 never has"));
 }
 
 TEST_CASE("bpe says what is wrong with a vocabulary", "[data]") {
@@ -280,8 +371,7 @@ TEST_CASE("bpe says what is wrong with a vocabulary", "[data]") {
     CHECK(refused(std::string("{\"a\": ") + id + "}", "the token \"a\" has the id"));
   }
   CHECK(refused(std::string("{\"a\": ") + std::string(100'000, '['), "the token \"a\" has the id of a structure"));
-  CHECK(refused(R"({"": 0})", "a token without a single symbol"));
-  CHECK(refused(R"({"a": 0, "b": 1, "a": 2})", "has the token \"a\" twice"));
+  CHECK(refused(R"({"a": 0, "b": 1, "a": 2})", "has the token \"a\" twice, with the ids 0 and 2"));
   CHECK(refused(R"({"a": 0, "b": 0})", "the tokens \"a\" and \"b\" have the same id, 0"));
   CHECK(refused(R"({"a": 0, "b": 2})", "the token \"b\" has the id 2; expected ids from 0 to 1"));
   CHECK(refused("{}", "has no token for the byte 0, \"Ā\""));
