@@ -34,7 +34,8 @@
 
 namespace fathom::data {
 
-/// What encoding makes of the spelling of a special token, such as <|endoftext|>, within text.
+/// What encoding makes of the spelling of a special token, such as <|endoftext|>, within text. (Added tokens of which a
+/// file says that they are not special are tokens in all text.)
 enum class special {
   as_text,   // text like any other: what text of unknown origin says cannot end a document
   as_tokens  // the special token; the longest, where several begin at one place
@@ -105,26 +106,39 @@ inline constexpr auto ascii_kinds = [] {
 }
 }  // namespace detail
 
-/// A byte-level BPE tokenizer. Every string of bytes can be encoded, and decode(encode(x)) == x; of UTF-8 that is not
-/// well-formed, each byte counts as a symbol that is neither letter, number nor white space.
+/// A byte-level BPE tokenizer. Every string of bytes can be encoded, if the vocabulary has all of them, and every text
+/// in UTF-8 if it has not; decode(encode(x)) == x. Of UTF-8 that is not well-formed, each byte counts as a symbol that
+/// is neither letter, number nor white space. No tokens are added at the ends of a text.
 ///
 /// Members that are const may be called by many threads at once. Encoding allocates nothing but room for the tokens, as
 /// long as no piece (a word, a run of white space) is longer than 64 bytes.
 class bpe {
  public:
-  /// Reads vocab.json and merges.txt, or encoder.json and vocab.bpe, of a folder; and added_tokens.json, if there.
+  /// Reads a folder: its tokenizer.json, or else vocab.json and merges.txt, or encoder.json and vocab.bpe; and what
+  /// added_tokens.json and tokenizer_config.json say of added tokens, if there. Fails when one of the files says that
+  /// text is encoded by other rules than GPT-2's: another tokenizer_class, a normalizer, another pre_tokenizer and so
+  /// on.
   explicit bpe(const std::filesystem::path& folder) : bpe(detail::read_bpe(folder)) {}
-  /// `vocab` is a JSON object from tokens to their numbers, which must be 0 to size() - 1; `merges` has two tokens on
-  /// each line, after a first line "#version: ..." if there. Bytes are spelled as GPT-2's files do. Tokens that are
-  /// neither a byte nor made by a line are special, and mean their spelling itself. If one of them would be a single
-  /// piece of text, the end of `merges` is taken to be missing; only added_tokens.json may have such. Fails when a file
-  /// cannot be read or is not so, and when one of the 256 bytes has no token.
+  /// Two files, whatever lies beside them. `vocab` is a JSON object from tokens to their numbers, which must be 0 to
+  /// size() - 1; `merges` has two tokens on each line, after a first line "#version: ..." if there. Bytes are spelled
+  /// as GPT-2's files do. Tokens that are neither a byte nor made by a line are special, and mean their spelling
+  /// itself. If one of them would be a single piece of text, the end of `merges` is taken to be missing; only
+  /// added_tokens.json may have such. Fails when a file cannot be read or is not so, and when one of the bytes that
+  /// UTF-8 has is no token.
   bpe(const std::filesystem::path& vocab, const std::filesystem::path& merges) : bpe(detail::read_bpe(vocab, merges)) {}
   /// The same from the contents of such files. They need not outlive the call.
   [[nodiscard]] static bpe from_memory(std::string_view vocab, std::string_view merges,
                                        std::string_view added_tokens = {}) {
     return bpe(detail::read_bpe({"vocab (in memory)", vocab}, {"merges (in memory)", merges},
                                 {"added tokens (in memory)", added_tokens}));
+  }
+
+  /// The same from the contents of a tokenizer.json, in which only the tokens that are listed there as added are
+  /// special.
+  [[nodiscard]] static bpe from_memory(std::string_view tokenizer) {
+    detail::bpe_parts parts;
+    parts.read_tokenizer({"tokenizer (in memory)", tokenizer});
+    return bpe(parts);
   }
 
   /// The number of tokens, special ones among them.
@@ -139,15 +153,8 @@ class bpe {
   /// Appends the tokens of a text: at most one for each byte.
   void encode(std::string_view text, std::vector<token>& tokens, special spelled = special::as_text) const {
     check(text, "bpe.encode");
-    if (spelled == special::as_tokens)
-      while (const auto found = find_special(text)) {
-        encode_text(text.substr(0, found->first), tokens);
-        tokens.push_back(found->second);
-        text.remove_prefix(found->first + bytes(found->second).size());
-      }
-    encode_text(text, tokens);
+    encode_added(0, text, tokens, spelled);
   }
-
   /// Fails when a text, which the error calls `name`, has a byte without a token: some vocabularies lack those that are
   /// part of no text in UTF-8.
   void check(std::string_view text, std::string_view name) const {
@@ -173,11 +180,11 @@ class bpe {
   }
   void bytes(token) const&& = delete;  // of a temporary tokenizer they would lie nowhere
 
-  /// The special token that is spelled so. Fails when there is none.
+  /// The special or added token that is spelled so. Fails when there is none.
   [[nodiscard]] token special_token(std::string_view spelling) const {
-    const token found = specials_.find(spelling, speller{*this});
-    if (found < 0) fail("bpe: ", detail::in_quotes(spelling), " is no special token of the vocabulary");
-    return found;
+    for (const added_tokens& among : added_)
+      if (const token found = among.table.find(spelling, speller{*this}); found >= 0) return found;
+    fail("bpe: ", detail::in_quotes(spelling), " is no special token of the vocabulary");
   }
 
  private:
@@ -195,7 +202,8 @@ class bpe {
     // The bytes of all tokens. A token that is neither a byte nor made by a merge means its spelling itself.
     const auto spelling = [&](std::size_t id) { return entries.spelling(by_id[id]); };
     std::vector<bool> made(by_id.size());
-    for (const token whole : merged_) made[static_cast<std::size_t>(whole)] = true;
+    std::vector<bool> whole(by_id.size());  // of those and of what pieces are without merges
+    for (const token t : merged_) made[static_cast<std::size_t>(t)] = true;
     byte_tokens_.fill(-1);
     for (std::size_t id = 0; id < by_id.size(); ++id) {
       const auto spelled = detail::bytes_of_spelling(spelling(id));
@@ -204,15 +212,19 @@ class bpe {
         made[id] = true;
         byte_tokens_[static_cast<unsigned char>(spelled->front())] = static_cast<token>(id);
       }
-      if (!made[id] && !added && spelled && !spelled->empty() && detail::piece_length(*spelled) == spelled->size())
+      if (!made[id] && !added && !parts.lists_added && spelled && !spelled->empty() &&
+          detail::piece_length(*spelled) == spelled->size())
         fail(parts.merges_name, ": no ", parts.merges_unit, " makes the token ", detail::in_quotes(spelling(id)),
              ", number ", id, " of ", parts.vocab_name,
              ", and it is no special one, which would be of several pieces, as <|endoftext|> is; is the end missing?");
-      if (made[id] && added && spelled != spelling(id))
+      whole[id] =
+          made[id] || (parts.ignores_merges && entries.is_in_vocabulary(by_id[id]) && spelled && !spelled->empty());
+      if (whole[id] && added && spelled != spelling(id))
         fail(entries.file(by_id[id]), ": the token ", detail::in_quotes(spelling(id)),
              " stands for text as an added token, and for other bytes as one of ", parts.vocab_name,
              "; expected one or the other");
-      bytes_ += made[id] && spelled ? *spelled : spelling(id);
+      const bool spells_bytes = whole[id] || (parts.lists_added && !added);
+      bytes_ += spells_bytes && spelled ? *spelled : spelling(id);
       ends_.push_back(bytes_.size());
     }
     for (std::size_t byte = 0; byte < 256; ++byte) {
@@ -234,11 +246,13 @@ class bpe {
     for (token t = 0; t < size(); ++t) {
       const auto id = static_cast<std::size_t>(t);
       const std::string_view text = bytes(t);
-      if (!text.empty() && (!made[id] || entries.added(by_id[id]))) add_special(text, t);
-      if (!made[id]) continue;
+      const auto& added = entries.added(by_id[id]);
+      if (!text.empty() && (added || (!made[id] && !parts.lists_added)))
+        add(text, t, added.value_or(detail::added_token()));
+      if (!whole[id]) continue;
       tokens.clear();
-      merge(text, tokens);
-      if (tokens.size() == 1) {
+      if (!parts.ignores_merges) merge(text, tokens);
+      if (parts.ignores_merges || tokens.size() == 1) {
         pieces_.insert(text, t);
         longest_piece_ = std::max(longest_piece_, text.size());
       }
@@ -275,23 +289,49 @@ class bpe {
     }
   }
 
-  void add_special(std::string_view text, token t) {
-    specials_.insert(text, t);
-    special_begins_[static_cast<unsigned char>(text.front())] = true;
-    special_lengths_.push_back(text.size());
-    std::sort(special_lengths_.begin(), special_lengths_.end(), std::greater<>());
-    special_lengths_.erase(std::unique(special_lengths_.begin(), special_lengths_.end()), special_lengths_.end());
+  /// Added tokens, to be found in texts.
+  struct added_tokens {
+    detail::string_table table;
+    std::array<bool, 256> begins{};    // by the first byte
+    std::vector<std::size_t> lengths;  // the longest first
+    bool any_in_all_text = false;      // that are not special
+  };
+  void add(std::string_view text, token t, const detail::added_token& how) {
+    added_tokens& to = added_[how.normalized];
+    to.table.insert(text, t);
+    to.begins[static_cast<unsigned char>(text.front())] = true;
+    const auto at = std::lower_bound(to.lengths.begin(), to.lengths.end(), text.size(), std::greater<>());
+    if (at == to.lengths.end() || *at != text.size()) to.lengths.insert(at, text.size());
+    if (how.special) return;
+    to.any_in_all_text = true;
+    in_all_text_.push_back(t);  // in order: so they are added
   }
-  /// Where the first special token of a text begins, and which it is.
-  [[nodiscard]] std::optional<std::pair<std::size_t, token>> find_special(std::string_view text) const {
-    if (special_lengths_.empty()) return std::nullopt;
-    for (std::size_t at = 0; at < text.size(); ++at)
-      if (special_begins_[static_cast<unsigned char>(text[at])])
-        for (const std::size_t length : special_lengths_)
+  /// Where the first added token of a text begins, from a place on, and which it is.
+  [[nodiscard]] std::optional<std::pair<std::size_t, token>> find(const added_tokens& among, std::string_view text,
+                                                                  std::size_t at) const {
+    if (among.lengths.empty()) return std::nullopt;
+    for (; at < text.size(); ++at)
+      if (among.begins[static_cast<unsigned char>(text[at])])
+        for (const std::size_t length : among.lengths)
           if (length <= text.size() - at)
-            if (const token found = specials_.find(text.substr(at, length), speller{*this}); found >= 0)
+            if (const token found = among.table.find(text.substr(at, length), speller{*this}); found >= 0)
               return std::pair(at, found);
     return std::nullopt;
+  }
+  /// Encodes a text with the added tokens of added_, from an element of it on, each within what those before leave.
+  void encode_added(std::size_t first, std::string_view text, std::vector<token>& tokens, special spelled) const {
+    if (first == added_.size()) return encode_text(text, tokens);
+    std::size_t begin = 0, at = 0;
+    if (spelled == special::as_tokens || added_[first].any_in_all_text)
+      while (const auto found = find(added_[first], text, at)) {
+        at = found->first + bytes(found->second).size();
+        if (spelled == special::as_text && !std::binary_search(in_all_text_.begin(), in_all_text_.end(), found->second))
+          continue;  // a special one is text, in which no other is looked for
+        encode_added(first + 1, text.substr(begin, found->first - begin), tokens, spelled);
+        tokens.push_back(found->second);
+        begin = at;
+      }
+    encode_added(first + 1, text.substr(begin), tokens, spelled);
   }
 
   void encode_text(std::string_view text, std::vector<token>& tokens) const {
@@ -383,13 +423,12 @@ class bpe {
   std::vector<std::size_t> ends_;       // [size()], where those of a token end
   std::array<token, 256> byte_tokens_;  // the tokens of single bytes, -1 where there is none
   bool lacks_bytes_ = false;
-  detail::pair_table ranks_;       // of pairs of tokens
-  std::vector<token> merged_;      // by rank: what the pair becomes
-  detail::string_table pieces_;    // the tokens that their bytes become, as pieces
-  std::size_t longest_piece_ = 0;  // in it
-  detail::string_table specials_;
-  std::array<bool, 256> special_begins_{};    // by the first byte
-  std::vector<std::size_t> special_lengths_;  // the longest first
+  detail::pair_table ranks_;           // of pairs of tokens
+  std::vector<token> merged_;          // by rank: what the pair becomes
+  detail::string_table pieces_;        // the tokens that their bytes become, as pieces
+  std::size_t longest_piece_ = 0;      // in it
+  std::array<added_tokens, 2> added_;  // special tokens too; those to look for first, and the others
+  std::vector<token> in_all_text_;     // of them, those that are not special
 };
 
 namespace detail {

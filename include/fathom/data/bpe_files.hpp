@@ -39,6 +39,23 @@ struct source {
   return shown + (length < text.size() ? "...\"" : "\"");
 }
 
+/// A member of a JSON object; null when there is none.
+[[nodiscard]] inline const nlohmann::json& member(const nlohmann::json& object, const char* key) {
+  static const nlohmann::json nothing;
+  if (!object.is_object()) return nothing;
+  const auto found = object.find(key);
+  return found == object.end() ? nothing : *found;
+}
+
+/// What a value of a file is, for an error.
+[[nodiscard]] inline std::string said(const nlohmann::json& value) {
+  if (const auto& type = member(value, "type"); type.is_string())
+    return "of the type " + in_quotes(type.get_ref<const std::string&>());
+  if (value.is_object()) return "an object";
+  if (value.is_array()) return "a list";
+  return value.is_string() ? in_quotes(value.get_ref<const std::string&>()) : value.dump();
+}
+
 /// How files spell bytes: printable ones of Latin-1 as themselves, the others in order as U+0100, U+0101, ...
 inline constexpr auto byte_spellings = [] {
   std::array<std::uint32_t, 256> codes{};
@@ -205,6 +222,8 @@ struct bpe_parts {
   std::vector<merge> merges;
   std::string vocab_name, merges_name;  // of the files
   const char* merges_unit = "line";     // of what the merges' numbers are
+  bool lists_added = false;             // tokens that are not among them are no special ones, whatever they are made of
+  bool ignores_merges = false;          // for pieces that are tokens
 
   /// Reads a JSON object from tokens to ids.
   void read_vocab(const source& file) {
@@ -227,6 +246,57 @@ struct bpe_parts {
       if (number == 1 && text.starts_with("#version")) continue;
       if (text.empty() && rest.empty()) break;
       add_merge(number, text);
+    }
+  }
+  /// Reads a tokenizer.json. Fails when its rules are not those of GPT-2.
+  void read_tokenizer(const source& file) {
+    const auto root = io::detail::parse_json(file.text);
+    if (root.is_discarded()) fail(file.name, ": is not JSON", io::detail::but_what(file.text));
+    const auto& model = member(root, "model");
+    if (!model.is_object())
+      fail(file.name, ": has no object \"model\"; expected one of the type \"BPE\", as tokenizers writes it");
+    check_rules(file.name, root);
+
+    vocab_name = merges_name = file.name;
+    merges_unit = "merge";
+    lists_added = true;
+    ignores_merges = member(model, "ignore_merges") == true;
+    const auto &vocab = member(model, "vocab"), &pairs = member(model, "merges"), &added = member(root, "added_tokens");
+    if (!vocab.is_object()) fail(file.name, ": model.vocab is ", said(vocab), "; expected an object of tokens and ids");
+    entries.begin_file(file.name);
+    for (const auto& [key, id] : vocab.items()) static_cast<void>(entries.add(key, id));
+    if (!pairs.is_array()) fail(file.name, ": model.merges is ", said(pairs), "; expected a list");
+    merges.reserve(pairs.size());
+    for (const auto& pair : pairs) {
+      const std::size_t number = merges.size() + 1;
+      const auto half = [&](std::size_t i) -> std::string_view {
+        return pair[i].is_string() ? std::string_view(pair[i].get_ref<const std::string&>()) : "";
+      };
+      if (pair.is_string())
+        add_merge(number, pair.get_ref<const std::string&>());
+      else if (pair.is_array() && pair.size() == 2 && !half(0).empty() && !half(1).empty())
+        add_merge(number, half(0), half(1));
+      else
+        fail(place(number), ": is ", said(pair), "; expected \"LEFT RIGHT\" or [\"LEFT\", \"RIGHT\"]");
+    }
+    if (added.is_null()) return;
+    if (!added.is_array()) fail(file.name, ": added_tokens is ", said(added), "; expected a list");
+    entries.begin_file(file.name);
+    for (const auto& one : added) add_described(file.name, one, member(one, "id"));
+  }
+  /// Reads what a tokenizer_config.json or special_tokens_map.json says of added tokens.
+  void read_config(const std::string& name, const nlohmann::json& config) {
+    entries.begin_file(name);
+    if (const auto& added = member(config, "added_tokens_decoder"); added.is_object())
+      for (const auto& [key, described] : added.items()) {
+        const auto id = io::detail::parse_json(key);
+        add_described(name, described, id.is_discarded() ? nlohmann::json(key) : id);
+      }
+    // The tokens that have a role are special ones.
+    for (const auto& [key, value] : config.items()) {
+      if (key.ends_with("_token")) set_special(name, value);
+      if (value.is_array() && key.ends_with("_special_tokens"))
+        for (const auto& one : value) set_special(name, one);
     }
   }
   /// How errors call a merge.
@@ -259,6 +329,88 @@ struct bpe_parts {
     merges.push_back({number, find(left), find(right), find(both_)});
   }
 
+  /// Adds a token with its description, as tokenizers writes it.
+  void add_described(const std::string& file, const nlohmann::json& described, const nlohmann::json& id) {
+    const auto& content = member(described, "content");
+    if (!content.is_string()) fail(file, ": an added token is ", said(described), "; expected one with \"content\"");
+    const std::size_t entry = entries.add(content.get_ref<const std::string&>(), id);
+    entries.set_added(entry, how(file, described));
+  }
+  /// For a token by its spelling, or with a description.
+  void set_special(const std::string& file, const nlohmann::json& value) {
+    const auto& content = value.is_object() ? member(value, "content") : value;
+    if (!content.is_string()) return;
+    const std::size_t entry = entries.find(content.get_ref<const std::string&>());
+    if (entry != vocabulary_entries::none && !entries.added(entry)) entries.set_added(entry, how(file, value));
+  }
+  [[nodiscard]] static added_token how(const std::string& file, const nlohmann::json& described) {
+    const auto flag = [&](const char* name, bool standard) {
+      const auto& value = member(described, name);
+      if (value.is_null()) return standard;
+      if (!value.is_boolean())
+        fail(file, ": \"", name, "\" of the token ", said(member(described, "content")), " is ", said(value),
+             "; expected true or false");
+      return value.get<bool>();
+    };
+    for (const char* rule : {"single_word", "lstrip", "rstrip"})
+      if (flag(rule, false))
+        fail(file, ": \"", rule, "\" of the token ", said(member(described, "content")),
+             " is true; expected false, because bpe finds tokens whatever is beside them, and keeps that");
+    const bool special = flag("special", true);
+    return {special, flag("normalized", !special)};
+  }
+
+  /// Fails unless a tokenizer.json encodes as GPT-2 does. What is about the ends of texts and about batches
+  /// (post_processor, truncation, padding) is no matter of encode(), nor are unknown tokens (unk_token, fuse_unk,
+  /// byte_fallback): all bytes of UTF-8 are known.
+  static void check_rules(const std::string& file, const nlohmann::json& root) {
+    const auto& model = member(root, "model");
+    const auto expect = [&](bool holds, const char* name, const nlohmann::json& value, const char* expected) {
+      if (!holds) fail(file, ": ", name, " is ", said(value), "; expected ", expected);
+    };
+    const auto& type = member(model, "type");
+    expect(type.is_null() || type == "BPE", "model.type", type, "\"BPE\"");  // old files have none
+    const auto& dropout = member(model, "dropout");
+    expect(dropout.is_null() || dropout == 0, "model.dropout", dropout, "null, for one result");
+    for (const auto& [name, key] : {std::pair("model.continuing_subword_prefix", "continuing_subword_prefix"),
+                                    std::pair("model.end_of_word_suffix", "end_of_word_suffix")}) {
+      const auto& affix = member(model, key);
+      expect(affix.is_null() || affix == "", name, affix, "null, as byte-level BPE has it");
+    }
+    const auto& ignore = member(model, "ignore_merges");
+    expect(ignore.is_null() || ignore.is_boolean(), "model.ignore_merges", ignore, "true or false");
+    const auto& normalizer = member(root, "normalizer");
+    const auto& normalizers = member(normalizer, "normalizers");
+    expect(normalizer.is_null() || (normalizers.is_array() && normalizers.empty()), "normalizer", normalizer,
+           "null, because bpe encodes text as it is");
+    const auto& decoder = member(root, "decoder");
+    expect(decoder.is_null() || member(decoder, "type") == "ByteLevel", "decoder", decoder, "the type \"ByteLevel\"");
+
+    // GPT-2's pieces, which ByteLevel makes itself, or a Split before it.
+    const auto& whole = member(root, "pre_tokenizer");
+    const auto& steps = member(whole, "pretokenizers");
+    const bool sequence = member(whole, "type") == "Sequence" && steps.is_array() && !steps.empty();
+    const auto& bytes = sequence ? steps.back() : whole;
+    const auto& own = member(bytes, "use_regex");
+    const bool splits = sequence && steps.size() == 2;
+    const auto& split = splits ? steps.front() : nlohmann::json();
+    const auto& invert = member(split, "invert");
+    const bool fits = splits ? own == false && member(split, "type") == "Split" &&
+                                   is_gpt2_pieces(member(member(split, "pattern"), "Regex")) &&
+                                   member(split, "behavior") == "Isolated" && (invert.is_null() || invert == false)
+                             : (!sequence || steps.size() == 1) && (own.is_null() || own == true);
+    if (member(bytes, "type") != "ByteLevel" || !fits)
+      fail(file, ": pre_tokenizer is ", said(whole), member(bytes, "type") == "ByteLevel" ? ", with other pieces" : "",
+           "; expected \"ByteLevel\" with \"use_regex\": true, which makes GPT-2's pieces");
+    const auto& space = member(bytes, "add_prefix_space");
+    expect(space == false, "pre_tokenizer.add_prefix_space", space, "false, because bpe encodes text as it is");
+  }
+  /// Whether a regular expression is that of GPT-2, as its authors or as tiktoken writes it.
+  [[nodiscard]] static bool is_gpt2_pieces(const nlohmann::json& expression) {
+    const std::string rest = R"(| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+    return expression == "'s|'t|'re|'ve|'m|'ll|'d" + rest || expression == "'(?:[sdmt]|ll|ve|re)" + rest;
+  }
+
   std::string both_;
 };
 
@@ -275,21 +427,61 @@ struct bpe_parts {
   return read_bpe(source{vocab.string(), vocab_file.text()}, {merges.string(), merges_file.text()});
 }
 
+/// Fails when a tokenizer_config.json, or else the config.json beside it, says that a folder is not for GPT-2's rules.
+inline void check_config(const std::filesystem::path& folder, const std::string& name, const nlohmann::json& config,
+                         bool has_tokenizer) {
+  if (!config.is_object() && !config.is_null())
+    fail(name, ": is ", said(config), "; expected a JSON object, {\"tokenizer_class\": \"GPT2Tokenizer\", ...}");
+  std::string found_in = name;
+  nlohmann::json found = member(config, "tokenizer_class");
+  std::error_code error;
+  if (const auto path = folder / "config.json"; found.is_null() && std::filesystem::is_regular_file(path, error)) {
+    found_in = path.string();
+    found = member(io::detail::parse_json(io::whole_file(path).text()), "tokenizer_class");
+  }
+  // Whisper's rules are the same. RobertaTokenizer's are, but for its <mask>, which takes the space before it along.
+  const auto is = [&](const char* of) { return found == of || found == of + std::string("Fast"); };
+  const bool by_file = found == "PreTrainedTokenizerFast" || found == "TokenizersBackend";  // all is in tokenizer.json
+  if (!found.is_null() && !is("GPT2Tokenizer") && !is("WhisperTokenizer") && !(by_file && has_tokenizer))
+    fail(found_in, ": tokenizer_class is ", said(found), by_file ? " and there is no tokenizer.json" : "",
+         "; expected \"GPT2Tokenizer\", whose rules bpe has, or \"WhisperTokenizer\", whose rules are the same");
+  for (const char* option : {"add_prefix_space", "do_lower_case", "normalize"})
+    if (const auto& value = member(config, option); !value.is_null() && value != false)
+      fail(name, ": ", option, " is ", said(value), "; expected false, because bpe encodes text as it is");
+}
+
 /// Reads a folder.
 [[nodiscard]] inline bpe_parts read_bpe(const std::filesystem::path& folder) {
   std::error_code error;
   const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, error); };
+  const auto config_path = folder / "tokenizer_config.json";
+  const auto config = has("tokenizer_config.json") ? io::detail::read_json(config_path) : nlohmann::json();
+  check_config(folder, config_path.string(), config, has("tokenizer.json"));
+
   bpe_parts parts;
-  if (has("vocab.json"))
-    parts = read_bpe(folder / "vocab.json", folder / "merges.txt");
-  else if (has("encoder.json"))
-    parts = read_bpe(folder / "encoder.json", folder / "vocab.bpe");
-  else
-    fail(folder.string(), ": has neither vocab.json and merges.txt nor encoder.json and vocab.bpe");
-  if (has("added_tokens.json")) {
-    const auto path = folder / "added_tokens.json";
+  const auto read = [&](const char* name, void (bpe_parts::*what)(const source&)) {
+    const auto path = folder / name;
     const io::whole_file file(path);
-    parts.read_added({path.string(), file.text()});
+    (parts.*what)({path.string(), file.text()});
+  };
+  const auto read_both = [&](const char* vocab, const char* merges) {
+    read(vocab, &bpe_parts::read_vocab);
+    read(merges, &bpe_parts::read_merges);
+  };
+  if (has("tokenizer.json"))
+    read("tokenizer.json", &bpe_parts::read_tokenizer);
+  else if (has("vocab.json"))
+    read_both("vocab.json", "merges.txt");
+  else if (has("encoder.json"))
+    read_both("encoder.json", "vocab.bpe");
+  else
+    fail(folder.string(),
+         ": has neither tokenizer.json, nor vocab.json and merges.txt, nor encoder.json and vocab.bpe");
+  if (has("added_tokens.json")) read("added_tokens.json", &bpe_parts::read_added);
+  if (config.is_object()) parts.read_config(config_path.string(), config);
+  if (has("special_tokens_map.json")) {
+    const auto path = folder / "special_tokens_map.json";
+    if (const auto map = io::detail::read_json(path); map.is_object()) parts.read_config(path.string(), map);
   }
   return parts;
 }
