@@ -445,6 +445,16 @@ TEST_CASE("bpe reads a tokenizer.json alone", "[data]") {
     CHECK(tokenizer.special_token("  ") == 263);
     CHECK(tokenizer.special_token("<s>") == 258);
   }
+  SECTION("with many added tokens, in about as much time for each byte") {
+    for (int length = 1; length <= 1000; ++length)
+      json["added_tokens"].push_back(added(260 + length, std::string(static_cast<std::size_t>(length), ' '), false));
+    const auto tokenizer = bpe::from_memory(json.dump());
+    CHECK(tokenizer.encode(std::string(2345, ' ') + "a") ==
+          std::vector<token>{1260, 1260, 605} + tokenizer.encode("a"));
+    std::string text;
+    while (text.size() < 1'000'000) text += " ab";
+    CHECK(tokenizer.encode(text).size() == 2 * text.size() / 3);
+  }
   SECTION("that takes pieces which are tokens before merging") {
     json["model"]["ignore_merges"] = true;
     json["model"]["merges"] = nlohmann::json::array();

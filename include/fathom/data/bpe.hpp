@@ -14,7 +14,6 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
-#include <optional>
 #include <queue>
 #include <span>
 #include <string>
@@ -183,7 +182,8 @@ class bpe {
   /// The special or added token that is spelled so. Fails when there is none.
   [[nodiscard]] token special_token(std::string_view spelling) const {
     for (const added_tokens& among : added_)
-      if (const token found = among.table.find(spelling, speller{*this}); found >= 0) return found;
+      if (const auto found = among.tree.longest_at(spelling, 0); found.length == spelling.size() && found.number >= 0)
+        return found.number;
     fail("bpe: ", detail::in_quotes(spelling), " is no special token of the vocabulary");
   }
 
@@ -291,45 +291,29 @@ class bpe {
 
   /// Added tokens, to be found in texts.
   struct added_tokens {
-    detail::string_table table;
-    std::array<bool, 256> begins{};    // by the first byte
-    std::vector<std::size_t> lengths;  // the longest first
-    bool any_in_all_text = false;      // that are not special
+    detail::prefix_tree tree;
+    bool any_in_all_text = false;  // that are not special
   };
   void add(std::string_view text, token t, const detail::added_token& how) {
     added_tokens& to = added_[how.normalized];
-    to.table.insert(text, t);
-    to.begins[static_cast<unsigned char>(text.front())] = true;
-    const auto at = std::lower_bound(to.lengths.begin(), to.lengths.end(), text.size(), std::greater<>());
-    if (at == to.lengths.end() || *at != text.size()) to.lengths.insert(at, text.size());
+    to.tree.insert(text, t);
     if (how.special) return;
     to.any_in_all_text = true;
     in_all_text_.push_back(t);  // in order: so they are added
   }
-  /// Where the first added token of a text begins, from a place on, and which it is.
-  [[nodiscard]] std::optional<std::pair<std::size_t, token>> find(const added_tokens& among, std::string_view text,
-                                                                  std::size_t at) const {
-    if (among.lengths.empty()) return std::nullopt;
-    for (; at < text.size(); ++at)
-      if (among.begins[static_cast<unsigned char>(text[at])])
-        for (const std::size_t length : among.lengths)
-          if (length <= text.size() - at)
-            if (const token found = among.table.find(text.substr(at, length), speller{*this}); found >= 0)
-              return std::pair(at, found);
-    return std::nullopt;
-  }
   /// Encodes a text with the added tokens of added_, from an element of it on, each within what those before leave.
   void encode_added(std::size_t first, std::string_view text, std::vector<token>& tokens, special spelled) const {
     if (first == added_.size()) return encode_text(text, tokens);
-    std::size_t begin = 0, at = 0;
-    if (spelled == special::as_tokens || added_[first].any_in_all_text)
-      while (const auto found = find(added_[first], text, at)) {
-        at = found->first + bytes(found->second).size();
-        if (spelled == special::as_text && !std::binary_search(in_all_text_.begin(), in_all_text_.end(), found->second))
+    const added_tokens& among = added_[first];
+    std::size_t begin = 0, end = 0;
+    if (spelled == special::as_tokens || among.any_in_all_text)
+      for (auto found = among.tree.find(text, 0); found.number >= 0; found = among.tree.find(text, end)) {
+        end = found.at + found.length;
+        if (spelled == special::as_text && !std::binary_search(in_all_text_.begin(), in_all_text_.end(), found.number))
           continue;  // a special one is text, in which no other is looked for
-        encode_added(first + 1, text.substr(begin, found->first - begin), tokens, spelled);
-        tokens.push_back(found->second);
-        begin = at;
+        encode_added(first + 1, text.substr(begin, found.at - begin), tokens, spelled);
+        tokens.push_back(found.number);
+        begin = end;
       }
     encode_added(first + 1, text.substr(begin), tokens, spelled);
   }

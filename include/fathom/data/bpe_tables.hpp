@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -100,10 +101,17 @@ class pair_table {
       : slots_(std::bit_ceil(std::max<std::size_t>(2 * pairs, 16))), shift_(64 - std::countr_zero(slots_.size())) {}
 
   /// The rank of a pair, no_rank when it has none.
-  [[nodiscard]] std::uint32_t find(token left, token right) const { return slots_[slot_of(left, right)].rank; }
+  [[nodiscard]] std::uint32_t find(token left, token right) const { return slots_[slot_of(key_of(left, right))].rank; }
   /// For a pair that has none.
   void insert(token left, token right, std::uint32_t rank) {
-    slots_[slot_of(left, right)] = {key_of(left, right), rank};
+    if (++used_ > slots_.size() / 2) {
+      std::vector<slot> old(slots_.size() * 2);
+      std::swap(old, slots_);
+      --shift_;
+      for (const slot& s : old)
+        if (s.rank != no_rank) slots_[slot_of(s.key)] = s;
+    }
+    slots_[slot_of(key_of(left, right))] = {key_of(left, right), rank};
   }
 
  private:
@@ -114,8 +122,7 @@ class pair_table {
   [[nodiscard]] static std::uint64_t key_of(token left, token right) {
     return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
   }
-  [[nodiscard]] std::size_t slot_of(token left, token right) const {
-    const std::uint64_t key = key_of(left, right);
+  [[nodiscard]] std::size_t slot_of(std::uint64_t key) const {
     auto i = static_cast<std::size_t>(key * 0x9E3779B97F4A7C15U >> shift_);
     while (slots_[i].key != key && slots_[i].rank != no_rank) i = (i + 1) & (slots_.size() - 1);
     return i;
@@ -123,6 +130,56 @@ class pair_table {
 
   std::vector<slot> slots_;
   int shift_;
+  std::size_t used_ = 0;
+};
+
+/// Strings, of which the longest that begins at a place of a text is found byte by byte, however many there are.
+class prefix_tree {
+ public:
+  /// For a string that is not empty.
+  void insert(std::string_view key, token number) {
+    token node = 0;
+    for (const char byte : key) {
+      const token symbol = static_cast<unsigned char>(byte);
+      const std::uint32_t next = next_.find(node, symbol);
+      if (next == no_rank) {
+        next_.insert(node, symbol, static_cast<std::uint32_t>(numbers_.size()));
+        node = static_cast<token>(numbers_.size());
+        numbers_.push_back(-1);
+      } else {
+        node = static_cast<token>(next);
+      }
+    }
+    numbers_[static_cast<std::size_t>(node)] = number;
+    begins_[static_cast<unsigned char>(key.front())] = true;
+  }
+  struct match {
+    std::size_t at, length;
+    token number;  // -1: there is none
+  };
+  /// The first place of a text, from one on, where strings begin, and the longest of them.
+  [[nodiscard]] match find(std::string_view text, std::size_t at) const {
+    for (; at < text.size(); ++at)
+      if (begins_[static_cast<unsigned char>(text[at])])
+        if (const match longest = longest_at(text, at); longest.number >= 0) return longest;
+    return {text.size(), 0, -1};
+  }
+  /// The longest string that a text has at a place.
+  [[nodiscard]] match longest_at(std::string_view text, std::size_t at) const {
+    match longest{at, 0, -1};
+    std::uint32_t node = 0;
+    for (std::size_t end = at; end < text.size(); ++end) {
+      node = next_.find(static_cast<token>(node), static_cast<unsigned char>(text[end]));
+      if (node == no_rank) break;
+      if (numbers_[node] >= 0) longest = {at, end + 1 - at, numbers_[node]};
+    }
+    return longest;
+  }
+
+ private:
+  pair_table next_{0};  // from a node and a byte to a node; 0 is the root
+  std::vector<token> numbers_{-1};
+  std::array<bool, 256> begins_{};
 };
 
 }  // namespace fathom::data::detail
