@@ -8,7 +8,8 @@
 #                                               fathom::generator<model, number>
 #   const packed& weights()                     with WEIGHTS: packed when first asked for, in static storage
 #   std::string_view tokenizer_vocab()          with TOKENIZER: the text of vocab.json (or encoder.json) in that folder,
-#   std::string_view tokenizer_merges()         and of merges.txt (or vocab.bpe)
+#   std::string_view tokenizer_merges()         and of merges.txt (or vocab.bpe); an error if tokenizer_config.json says
+#                                               that they are for other rules than GPT-2's
 #
 # With EMBED all of these are in the program; without, they are read from where they lie now. Neither goes through the
 # compiler, but the assembler's .incbin; a changed file is taken up by the next build. What is in the program is the
@@ -245,6 +246,20 @@ function(fathom_add_model name)
       endif()
       list(APPEND files tokenizer_${what})
     endforeach()
+    # The program has nothing but the two files, and so cannot see whose rules they are for.
+    if(EXISTS "${folder}/tokenizer_config.json")
+      file(READ "${folder}/tokenizer_config.json" json)
+      string(JSON class ERROR_VARIABLE missing GET "${json}" tokenizer_class)
+      if(NOT missing AND class AND NOT class MATCHES "^(GPT2|Whisper)Tokenizer(Fast)?$")
+        message(FATAL_ERROR "fathom_add_model: ${folder}/tokenizer_config.json: tokenizer_class is \"${class}\"; expected "
+                            "\"GPT2Tokenizer\", or \"WhisperTokenizer\", whose rules are the same")
+      endif()
+      string(JSON prefix ERROR_VARIABLE missing GET "${json}" add_prefix_space)
+      if(NOT missing AND prefix)
+        message(FATAL_ERROR "fathom_add_model: ${folder}/tokenizer_config.json: add_prefix_space is true; expected false")
+      endif()
+      set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${folder}/tokenizer_config.json")
+    endif()
   endif()
 
   # The header, and, to embed, the source with the files in it.

@@ -2,6 +2,7 @@
 // writes the tokens of each on a line.
 //
 //   bpe_lines VOCAB MERGES [--special]     with --special, the spelling of a special token is that token
+//   bpe_lines FOLDER [--special]
 #include <charconv>
 #include <cstdio>
 #include <exception>
@@ -13,10 +14,12 @@
 
 int main(int argc, char** argv) {
   try {
-    if (argc < 3) fathom::fail("usage: bpe_lines VOCAB MERGES [--special]");
-    const fathom::data::bpe tokenizer(argv[1], argv[2]);
-    using fathom::data::special;
-    const auto how = argc > 3 && argv[3] == std::string("--special") ? special::as_tokens : special::as_text;
+    using fathom::data::bpe, fathom::data::special;
+    const bool parsed = argc > 2 && argv[argc - 1] == std::string("--special");
+    const int files = argc - 1 - parsed;
+    if (files != 1 && files != 2) fathom::fail("usage: bpe_lines VOCAB MERGES [--special], or FOLDER in place of both");
+    const bpe tokenizer = files == 1 ? bpe(argv[1]) : bpe(argv[1], argv[2]);
+    const auto how = parsed ? special::as_tokens : special::as_text;
     std::vector<fathom::token> tokens;
     for (std::string line, text; std::getline(std::cin, line);) {
       text.clear();

@@ -88,6 +88,26 @@ std::vector<std::string> spelled(const bpe& tokenizer, const std::vector<token>&
 }
 using strings = std::vector<std::string>;
 
+/// A tokenizer.json with a vocabulary of the bytes and more, in the form of tokenizers 0.23.
+nlohmann::json tokenizer_json(const std::vector<std::string>& more, const nlohmann::json& merges) {
+  auto json = nlohmann::json::parse(R"({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+      "normalizer": null,
+      "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+      "post_processor": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true},
+      "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+      "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false}})");
+  json["model"]["vocab"] = nlohmann::json::parse(with(more));
+  json["model"]["merges"] = merges;
+  return json;
+}
+/// One of its added tokens.
+nlohmann::json added(int id, const std::string& content, bool special = true, bool normalized = false) {
+  return {{"id", id},        {"content", content}, {"single_word", false},    {"lstrip", false},
+          {"rstrip", false}, {"special", special}, {"normalized", normalized}};
+}
+const auto ab_abc = nlohmann::json::parse(R"([["a", "b"], ["ab", "c"]])");
+
 }  // namespace
 
 TEST_CASE("bpe encodes as tokenizers does", "[data]") {
@@ -247,9 +267,8 @@ TEST_CASE("bpe finds its files in a folder", "[data]") {
   const temporary_folder folder;
   const auto open = [&] { return bpe(folder.path()); };
   const std::string name = folder.path().string();
-  CHECK(fails_with(open, name, "has neither vocab.json and merges.txt nor encoder.json and vocab.bpe"));
-  folder.write("tokenizer.json", "{}");
-  CHECK(fails_with(open, "of its tokenizer.json"));
+  CHECK(fails_with(open, name,
+                   "has neither tokenizer.json, nor vocab.json and merges.txt, nor encoder.json and vocab.bpe"));
   folder.write("vocab.json", with({"ab"}));
   CHECK(fails_with(open, name + "/merges.txt", "cannot be opened"));
   folder.write("merges.txt", "#version: 0.2\na b\n");
@@ -259,6 +278,387 @@ TEST_CASE("bpe finds its files in a folder", "[data]") {
   folder.write("added_tokens.json", R"({"<pad>": 258})");
   CHECK(fails_with(open, name + "/added_tokens.json", "\"<pad>\" has the id 258; expected ids from 0 to 257"));
   CHECK(fails_with([&] { return bpe(folder.path() / "none"); }, name + "/none"));
+
+  // tokenizer.json says all, and goes before the others.
+  auto json = tokenizer_json({"ab", "abc", "<s>"}, ab_abc);
+  json["added_tokens"] = nlohmann::json::array({added(258, "<s>")});
+  folder.write("tokenizer.json", json.dump());
+  folder.write("added_tokens.json", R"({"<s>": 258, "<pad>": 259})");
+  CHECK(open().encode("abc<pad><s>", special::as_tokens) == std::vector<token>{257, 259, 258});
+  std::filesystem::remove(folder.path() / "vocab.json");
+  std::filesystem::remove(folder.path() / "merges.txt");
+  std::filesystem::remove(folder.path() / "added_tokens.json");
+  CHECK(open().encode("abc<s>", special::as_tokens) == std::vector<token>{257, 258});
+  folder.write("tokenizer.json", "{}");
+  CHECK(fails_with(open, name + "/tokenizer.json: has no object \"model\""));
+}
+
+TEST_CASE("bpe reads folders for GPT-2's rules only", "[data]") {
+  const temporary_folder folder;
+  folder.write("vocab.json", with({"ab", "<s>"}));
+  folder.write("merges.txt", "#version: 0.2\na b\n");
+  const std::string name = (folder.path() / "tokenizer_config.json").string();
+  const auto open = [&](const std::string& config) {
+    folder.write("tokenizer_config.json", config);
+    return bpe(folder.path());
+  };
+  const auto of_class = [&](const std::string& tokenizer) {
+    return open(R"({"model_max_length": 1024, "tokenizer_class": ")" + tokenizer + "\"}");
+  };
+  for (const char* known : {"GPT2Tokenizer", "GPT2TokenizerFast", "WhisperTokenizer", "WhisperTokenizerFast"})
+    CHECK(of_class(known).encode("ab") == std::vector<token>{256});
+  for (const char* other : {"Qwen2Tokenizer", "Qwen2TokenizerFast", "LlamaTokenizer", "RobertaTokenizer",
+                            "CLIPTokenizer", "GPT2", "gpt2tokenizer", ""})
+    CHECK(fails_with([&] { return of_class(other); },
+                     name + ": tokenizer_class is \"" + other + "\"; expected \"GPT2Tokenizer\", whose rules bpe has"));
+  CHECK(fails_with([&] { return of_class("PreTrainedTokenizerFast"); }, name,
+                   "\"PreTrainedTokenizerFast\" and there is no tokenizer.json; expected"));
+  CHECK(fails_with([&] { return open(R"({"tokenizer_class": ["GPT2Tokenizer"]})"); }, "tokenizer_class is a list"));
+  for (const char* text : {"{", "", "nonsense"}) CHECK(fails_with([&] { return open(text); }, name + ": is not JSON"));
+  for (const char* text : {"[]", "1", "\"GPT2Tokenizer\""})
+    CHECK(fails_with([&] { return open(text); }, name + ": is ", "expected a JSON object"));
+
+  SECTION("options that change what is encoded") {
+    for (const std::string option : {"add_prefix_space", "do_lower_case", "normalize"}) {
+      CHECK_NOTHROW(open("{\"" + option + "\": false}"));
+      CHECK_NOTHROW(open("{\"" + option + "\": null}"));
+      CHECK(fails_with([&] { return open("{\"" + option + "\": true}"); },
+                       name + ": " + option + " is true; expected false"));
+    }
+    CHECK_NOTHROW(open(R"({"add_bos_token": true, "errors": "replace", "clean_up_tokenization_spaces": true})"));
+  }
+  SECTION("a config.json may name the class, too, if no tokenizer_config.json does") {
+    folder.write("config.json", R"({"tokenizer_class": "BertTokenizer"})");
+    CHECK_NOTHROW(of_class("GPT2Tokenizer"));
+    CHECK(fails_with([&] { return open("{}"); }, "/config.json: tokenizer_class is \"BertTokenizer\""));
+    for (const char* text : {"{}", "nonsense", R"({"tokenizer_class": null})"}) {
+      folder.write("config.json", text);
+      CHECK(open("{}").encode("ab") == std::vector<token>{256});
+    }
+  }
+  SECTION("classes that leave everything to tokenizer.json") {
+    folder.write("tokenizer.json", tokenizer_json({"ab", "abc"}, ab_abc).dump());
+    for (const char* known : {"PreTrainedTokenizerFast", "TokenizersBackend", "GPT2Tokenizer"})
+      CHECK(of_class(known).encode("abc") == std::vector<token>{257});
+    CHECK(fails_with([&] { return of_class("Qwen2Tokenizer"); }, "\"Qwen2Tokenizer\""));
+  }
+  SECTION("added tokens, as transformers 4.34 and later describe them") {
+    const auto described = [&](nlohmann::json tokens, nlohmann::json more = nlohmann::json::object()) {
+      more["added_tokens_decoder"] = std::move(tokens);
+      return open(more.dump());
+    };
+    const auto tokenizer =
+        described({{"256", added(0, "ab")}, {"258", added(0, "  ", false)}, {"259", added(0, "<pad>")}});
+    CHECK(tokenizer.size() == 260);
+    const auto a = tokenizer.encode("a"), b = tokenizer.encode("b");
+    CHECK(tokenizer.encode("a  b") == a + std::vector<token>{258} + b);  // in all text
+    CHECK(tokenizer.encode("<pad>").size() == 5);
+    CHECK(tokenizer.encode("babb<s><pad>", special::as_tokens) ==
+          b + std::vector<token>{256} + b + std::vector<token>{257, 259});
+    CHECK(fails_with(
+        [&] {
+          return described({{"255", added(0, "<s>")}});
+        },
+        name + ": the token \"<s>\" has the id 255; expected 257 as in ", "/vocab.json"));
+    CHECK(fails_with(
+        [&] {
+          return described({{"x", added(0, "<pad>")}});
+        },
+        name + ": the token \"<pad>\" has the id \"\"x\"\""));
+    CHECK(fails_with(
+        [&] {
+          return described({{"258", "<pad>"}});
+        },
+        name + ": an added token is \"<pad>\"; expected one with \"content\""));
+    auto mask = added(0, "<mask>");
+    mask["lstrip"] = true;
+    CHECK(fails_with(
+        [&] {
+          return described({{"258", mask}});
+        },
+        name + ": \"lstrip\" of the token \"<mask>\" is true; expected false"));
+    mask["lstrip"] = "yes";
+    CHECK(fails_with(
+        [&] {
+          return described({{"258", mask}});
+        },
+        "\"lstrip\" of the token \"<mask>\" is \"yes\"; expected true or false"));
+  }
+}
+
+TEST_CASE("bpe reads a tokenizer.json alone", "[data]") {
+  const strings more{"ab", "abc", "<s>", "x y", "foo"};
+  auto json = tokenizer_json(more, ab_abc);
+  const auto check = [&](const char* what) {
+    INFO(what);
+    const auto tokenizer = bpe::from_memory(json.dump());
+    CHECK(tokenizer.size() == 261);
+    for (const special how : {special::as_text, special::as_tokens}) {
+      CHECK(spelled(tokenizer, tokenizer.encode("abc ab", how)) == strings{"abc", " ", "ab"});
+      CHECK(tokenizer.encode("<s>x yfoo", how).size() == 9);  // are in the vocabulary, and nothing makes them
+    }
+    CHECK(fails_with([&] { return tokenizer.special_token("<s>"); }, "\"<s>\" is no special token"));
+  };
+  check("as tokenizers writes it");
+  json["model"]["merges"] = {"a b", "ab c"};
+  check("as tokenizers wrote it before 0.20");
+  for (const char* key : {"type", "dropout", "unk_token", "byte_fallback", "ignore_merges"}) json["model"].erase(key);
+  check("as tokenizers wrote it in the beginning");
+  json["post_processor"] = {{"type", "TemplateProcessing"}};
+  json["decoder"] = nullptr;
+  json["model"]["unk_token"] = "<s>";
+  json["model"]["byte_fallback"] = json["model"]["fuse_unk"] = true;
+  json["model"]["dropout"] = 0.0;
+  json["model"]["end_of_word_suffix"] = json["model"]["continuing_subword_prefix"] = "";
+  json["truncation"] = {{"max_length", 3}};
+  check("what plays no part");
+  const auto bytes = json["pre_tokenizer"];
+  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", nlohmann::json::array({bytes})}};
+  json["normalizer"] = {{"type", "Sequence"}, {"normalizers", nlohmann::json::array()}};
+  check("sequences of one and of nothing");
+  auto pieces = bytes;
+  pieces["use_regex"] = false;
+  for (const std::string ends : {"'s|'t|'re|'ve|'m|'ll|'d", "'(?:[sdmt]|ll|ve|re)"}) {
+    const nlohmann::json split = {
+        {"type", "Split"},
+        {"behavior", "Isolated"},
+        {"invert", false},
+        {"pattern", {{"Regex", ends + R"(| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"}}}};
+    json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, pieces}}};
+    check("GPT-2's pieces by a regular expression");
+  }
+
+  SECTION("with added tokens: special or in all text, and those not normalized first") {
+    json["added_tokens"] = {added(258, "<s>"), added(261, "<s>a"), added(262, "b  ", false, true),
+                            added(263, "  ", false), added(257, "abc", false, true)};
+    const auto tokenizer = bpe::from_memory(json.dump());
+    CHECK(tokenizer.size() == 264);
+    const auto plain = [&](std::string_view text) { return spelled(tokenizer, tokenizer.encode(text)); };
+    const auto parsed = [&](std::string_view text) {
+      return spelled(tokenizer, tokenizer.encode(text, special::as_tokens));
+    };
+    CHECK(parsed("<s>abc") == strings{"<s>a", "b", "c"});
+    CHECK(plain("<s>abc") == strings{"<", "s", ">", "abc"});
+    CHECK(plain("xabcx") == strings{"x", "abc", "x"});
+    CHECK(plain("b   a") == strings{"b", "  ", " ", "a"});
+    CHECK(parsed("<s>b  <s>") == strings{"<s>", "b", "  ", "<s>"});
+    CHECK(tokenizer.special_token("  ") == 263);
+    CHECK(tokenizer.special_token("<s>") == 258);
+  }
+  SECTION("with many added tokens, in about as much time for each byte") {
+    for (int length = 1; length <= 1000; ++length)
+      json["added_tokens"].push_back(added(260 + length, std::string(static_cast<std::size_t>(length), ' '), false));
+    const auto tokenizer = bpe::from_memory(json.dump());
+    CHECK(tokenizer.encode(std::string(2345, ' ') + "a") ==
+          std::vector<token>{1260, 1260, 605} + tokenizer.encode("a"));
+    std::string text;
+    while (text.size() < 1'000'000) text += " ab";
+    CHECK(tokenizer.encode(text).size() == 2 * text.size() / 3);
+  }
+  SECTION("that takes pieces which are tokens before merging") {
+    json["model"]["ignore_merges"] = true;
+    json["model"]["merges"] = nlohmann::json::array();
+    const auto tokenizer = bpe::from_memory(json.dump());
+    CHECK(spelled(tokenizer, tokenizer.encode("foo abc abcab")) ==
+          strings{"foo", " ", "a", "b", "c", " ", "a", "b", "c", "a", "b"});
+    CHECK(spelled(tokenizer, tokenizer.encode("abc")) == strings{"abc"});
+  }
+}
+
+TEST_CASE("bpe says what is wrong with a tokenizer.json", "[data]") {
+  const auto good = tokenizer_json({"ab", "abc"}, ab_abc);
+  CHECK(bpe::from_memory(good.dump()).size() == 258);
+  // Changes one value.
+  const auto refused = [&](const char* where, const nlohmann::json& value, const std::string& reason) {
+    auto json = good;
+    json[nlohmann::json::json_pointer(where)] = value;
+    INFO(where << ": " << value);
+    return fails_with([&] { return bpe::from_memory(json.dump()); }, "tokenizer (in memory): ", reason);
+  };
+  const auto type = [](const char* name) { return nlohmann::json{{"type", name}}; };
+  CHECK(refused("/model", nullptr, "has no object \"model\""));
+  CHECK(refused("/model/type", "WordPiece", "model.type is \"WordPiece\"; expected \"BPE\""));
+  CHECK(refused("/model/type", 1, "model.type is 1; expected \"BPE\""));
+  CHECK(refused("/model/dropout", 0.1, "model.dropout is 0.1; expected null"));
+  CHECK(refused("/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix is \"##\"; expected null"));
+  CHECK(refused("/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix is \"</w>\"; expected null"));
+  CHECK(refused("/model/ignore_merges", 1, "model.ignore_merges is 1; expected true or false"));
+  CHECK(refused("/model/vocab", nlohmann::json::array(), "model.vocab is a list; expected an object"));
+  CHECK(refused("/model/vocab/ab", "256", "the token \"ab\" has the id \"\"256\"\"; expected a number"));
+  CHECK(refused("/model/vocab/ab", 257, "\"ab\" and \"abc\" have the same id, 257"));
+  CHECK(refused("/model/vocab/ab", 1000, "\"ab\" has the id 1000; expected ids from 0 to 257"));
+  CHECK(refused("/model/merges", nullptr, "model.merges is null; expected a list"));
+  CHECK(refused("/model/merges/1", "ab d", "merge 2: the vocabulary has no token \"d\"") == false);  // a byte it has
+  CHECK(refused("/model/merges/1", "ab d", "merge 2: the vocabulary has no token \"abd\""));
+  CHECK(refused("/model/merges/1", "a b", "merge 2: \"a b\" is there already"));
+  CHECK(refused("/model/merges/1", "abc", "merge 2: \"abc\"; expected two tokens with one space between them"));
+  for (const char* merge : {R"(["a"])", R"(["a", "b", "c"])", R"(["", "ab"])", R"(["ab", ""])", "[1, 2]",
+                            R"([null, "a"])", R"([["a", "b"], "c"])", "[]"})
+    CHECK(refused("/model/merges/1", nlohmann::json::parse(merge),
+                  "merge 2: is a list; expected \"LEFT RIGHT\" or [\"LEFT\", \"RIGHT\"]"));
+  CHECK(refused("/model/merges/1", 7, "merge 2: is 7"));
+  CHECK(refused("/normalizer", type("NFC"), "normalizer is of the type \"NFC\"; expected null"));
+  CHECK(refused("/normalizer", {{"type", "Sequence"}, {"normalizers", nlohmann::json::array({type("NFC")})}},
+                "normalizer is of the type \"Sequence\""));
+  CHECK(
+      refused("/decoder", type("Metaspace"), "decoder is of the type \"Metaspace\"; expected the type \"ByteLevel\""));
+  CHECK(refused("/pre_tokenizer", nullptr, "pre_tokenizer is null; expected \"ByteLevel\""));
+  CHECK(refused("/pre_tokenizer", type("Whitespace"), "pre_tokenizer is of the type \"Whitespace\""));
+  CHECK(
+      refused("/pre_tokenizer/use_regex", false, "with other pieces; expected \"ByteLevel\" with \"use_regex\": true"));
+  CHECK(refused("/pre_tokenizer/add_prefix_space", true, "pre_tokenizer.add_prefix_space is true; expected false"));
+  CHECK(refused("/pre_tokenizer/add_prefix_space", nullptr, "pre_tokenizer.add_prefix_space is null; expected false"));
+  auto bytes = good["pre_tokenizer"];
+  for (const bool own : {false, true}) {  // Qwen2's pieces; and digits one by one
+    bytes["use_regex"] = own;
+    const nlohmann::json qwen = {{"type", "Split"},
+                                 {"behavior", "Isolated"},
+                                 {"invert", false},
+                                 {"pattern", {{"Regex", R"((?i:'s|'t)|\p{N})"}}}};
+    for (const nlohmann::json& first : {qwen, type("Digits"), nlohmann::json(), nlohmann::json(1)})
+      CHECK(refused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {first, bytes}}},
+                    "pre_tokenizer is of the type \"Sequence\", with other pieces; expected \"ByteLevel\""));
+  }
+  for (const nlohmann::json& steps : {nlohmann::json(), nlohmann::json::array(), nlohmann::json(3)})
+    CHECK(refused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", steps}},
+                  "pre_tokenizer is of the type \"Sequence\""));
+  CHECK(refused("/added_tokens", 3, "added_tokens is 3; expected a list"));
+  CHECK(refused("/added_tokens/0", "<s>", "an added token is \"<s>\"; expected one with \"content\""));
+  CHECK(refused("/added_tokens/0", added(300, "<s>"), "the token \"<s>\" has the id 300; expected ids from 0 to 258"));
+  CHECK(refused("/added_tokens/0", added(255, "ab"), "has the token \"ab\" twice, with the ids 256 and 255"));
+  CHECK(refused("/added_tokens/0", {{"content", "<s>"}}, "the token \"<s>\" has the id \"null\""));
+  for (const char* rule : {"single_word", "lstrip", "rstrip"}) {
+    auto token = added(258, "<s>");
+    token[rule] = true;
+    CHECK(refused("/added_tokens/0", token,
+                  std::string("\"") + rule + "\" of the token \"<s>\" is true; expected false"));
+  }
+
+  SECTION("whatever it is") {
+    for (const char* text :
+         {"", "{", "[]", "1", "\"model\"", "{} {}", "{\"model\": \"\xFF\"}", R"({"model": []})", "<html>"})
+      CHECK(fails_with([&] { return bpe::from_memory(text); }, "tokenizer (in memory): "));
+    CHECK(fails_with([&] { return bpe::from_memory(std::string(100'000, '[')); }, "is not JSON"));
+    CHECK(fails_with(
+        [&] { return bpe::from_memory("{\"model\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}"); },
+        "has no object \"model\""));
+    const std::string text = good.dump();
+    int refusals = 0;
+    const auto attempt = [&](const std::string& damaged) {
+      try {
+        const auto tokenizer = bpe::from_memory(damaged);
+        CHECK(tokenizer.decode(tokenizer.encode("abc \xFF 川")) == "abc \xFF 川");
+      } catch (const fathom::error&) {
+        ++refusals;
+      }
+    };
+    for (std::size_t length = 0; length < text.size(); length += 7) attempt(text.substr(0, length));
+    CHECK(refusals == static_cast<int>((text.size() + 6) / 7));
+    for (const char replacement : {'\0', '"', '[', '{', '1', '}', '\xC4', 'e'})
+      for (std::size_t at = 0; at < text.size(); at += 5) attempt(std::string(text).replace(at, 1, 1, replacement));
+    // Each value, replaced by one of another kind.
+    const auto flat = good.flatten();
+    for (const auto& [where, value] : flat.items()) {
+      if (where.starts_with("/model/vocab")) continue;
+      for (const nlohmann::json& other : {nlohmann::json(), nlohmann::json(-1), nlohmann::json("x"),
+                                          nlohmann::json::array({1}), nlohmann::json{{"a", 1}}}) {
+        auto json = good;
+        json[nlohmann::json::json_pointer(where)] = other;
+        attempt(json.dump());
+      }
+    }
+  }
+}
+
+TEST_CASE("bpe takes a token twice for one, if the id is the same", "[data]") {
+  const temporary_folder folder;
+  folder.write("vocab.json", with({"th", "<|endoftext|>"}));
+  folder.write("merges.txt", "#version: 0.2\nt h\n");
+  const auto added = [&](const std::string& tokens) {
+    folder.write("added_tokens.json", tokens);
+    return bpe(folder.path());
+  };
+  const auto tokenizer = added(R"({"<|endoftext|>": 257, "<pad>": 258, "<pad>": 258})");
+  CHECK(tokenizer.size() == 259);
+  CHECK(tokenizer.encode("th<|endoftext|><pad>", special::as_tokens) == std::vector<token>{256, 257, 258});
+  CHECK(tokenizer.encode("<|endoftext|>").size() == 13);
+  // One that is made by a merge, too: it was added, and is found within words.
+  CHECK(added(R"({"th": 256})").encode("atha", special::as_tokens) ==
+        tokenizer.encode("a") + std::vector<token>{256} + tokenizer.encode("a"));
+
+  const std::string name = (folder.path() / "added_tokens.json").string();
+  CHECK(fails_with([&] { return added(R"({"<|endoftext|>": 258})"); },
+                   name + ": the token \"<|endoftext|>\" has the id 258; expected 257 as in ", "/vocab.json"));
+  CHECK(fails_with([&] { return added(R"({"<pad>": 258, "<pad>": 259})"); },
+                   name + ": has the token \"<pad>\" twice, with the ids 258 and 259"));
+  CHECK(fails_with([&] { return added(R"({"<pad>": 257})"); }, name,
+                   "\"<|endoftext|>\" and \"<pad>\" have the same id, 257"));
+  const auto space = byte_vocabulary()["Ġ"].get<int>();
+  CHECK(fails_with([&] { return added(R"({"Ġ": )" + std::to_string(space) + "}"); },
+                   "\"Ġ\" stands for text as an added token"));
+}
+
+TEST_CASE("bpe reads a token without a single symbol, which no text has", "[data]") {  // as Whisper's vocabulary has
+  for (const special how : {special::as_text, special::as_tokens}) {
+    const auto tokenizer = bpe::from_memory(with({"", "ab", "<s>"}), "a b\n");
+    CHECK(tokenizer.size() == 259);
+    CHECK(tokenizer.encode("abab", how) == std::vector<token>{257, 257});
+    CHECK(tokenizer.encode("", how).empty());
+    CHECK(tokenizer.bytes(256).empty());
+    CHECK(tokenizer.decode(std::vector<token>{257, 256, 258}) == "ab<s>");
+    CHECK(fails_with([&] { return tokenizer.special_token(""); }, "\"\" is no special token"));
+  }
+  CHECK(bpe::from_memory(with({"ab"}), "a b\n", R"({"": 257})").encode("ab", special::as_tokens) ==
+        std::vector<token>{256});
+}
+
+TEST_CASE("bpe does without the bytes that UTF-8 never has", "[data]") {
+  // In order of the bytes: 0xC0, 0xC1, 0xF5 to 0xFF.
+  const std::vector<std::string> never{"À", "Á", "õ", "ö", "÷", "ø", "ù", "ú", "û", "ü", "ý", "þ", "ÿ"};
+  nlohmann::json vocabulary;
+  int count = 0;
+  const auto all = byte_vocabulary();
+  for (const auto& [spelling, id] : all.items())
+    if (std::find(never.begin(), never.end(), spelling) == never.end()) vocabulary[spelling] = count++;
+  REQUIRE(count == 243);
+  vocabulary["ab"] = 243;
+  const auto tokenizer = bpe::from_memory(vocabulary.dump(), "a b\n", R"({"À": 244})");
+  CHECK(tokenizer.size() == 245);
+  const std::string text("ab\0 \xC2\x80\xDF\xBF\xE0\xA0\x80\xEF\xBF\xBF\xF0\x90\x80\x80\xF4\x8F\xBF\xBF", 22);
+  CHECK(tokenizer.encode("ab") == std::vector<token>{243});
+  CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
+  CHECK(tokenizer.encode("À").size() == 2);  // C3 80
+  CHECK(tokenizer.encode("À", special::as_tokens) == std::vector<token>{244});
+  for (const char* byte : {"\xC0", "\xC1", "\xF5", "\xFF"})
+    for (const special how : {special::as_text, special::as_tokens})
+      CHECK(fails_with([&] { return tokenizer.encode(std::string("ab é") + byte + "!", how); },
+                       "bpe.encode: the byte " + std::to_string(static_cast<unsigned char>(*byte)) +
+                           " at position 5 has no token in the vocabulary; expected UTF-8"));
+  std::vector<token> tokens{7};
+  CHECK(fails_with(
+      [&] {
+        tokenizer.encode("ab\xFF", tokens);
+        return 0;
+      },
+      "position 2"));
+  CHECK(tokens == std::vector<token>{7});
+
+  const temporary_folder folder;
+  folder.write("a.txt", "ab ab ab ab");
+  folder.write("b.txt", "ab\xFE");
+  CHECK(fails_with([&] { return fathom::data::subwords(folder.path(), tokenizer, {.validation = 0}); },
+                   (folder.path() / "b.txt").string() + ": the byte 254 at position 2 has no token"));
+  const auto some = fathom::data::subwords(folder.path(), tokenizer, {.validation = 0}, {.skip_damaged = true});
+  CHECK(tokenizer.decode(some.all()) == "ab ab ab ab");
+  REQUIRE(some.skipped().size() == 1);
+  CHECK(some.skipped()[0].path == folder.path() / "b.txt");
+  CHECK(some.skipped()[0].reason.starts_with("the byte 254 at position 2"));
+
+  vocabulary.erase("ab");
+  vocabulary["<s>"] = vocabulary["ô"];  // 0xF4 begins the last code points
+  vocabulary.erase("ô");
+  CHECK(fails_with([&] { return bpe::from_memory(vocabulary.dump(), ""); },
+                   "vocab (in memory): has no token for the byte 244, \"ô\"", "but those that UTF-8 never has"));
 }
 
 TEST_CASE("bpe says what is wrong with a vocabulary", "[data]") {
@@ -280,8 +680,7 @@ TEST_CASE("bpe says what is wrong with a vocabulary", "[data]") {
     CHECK(refused(std::string("{\"a\": ") + id + "}", "the token \"a\" has the id"));
   }
   CHECK(refused(std::string("{\"a\": ") + std::string(100'000, '['), "the token \"a\" has the id of a structure"));
-  CHECK(refused(R"({"": 0})", "a token without a single symbol"));
-  CHECK(refused(R"({"a": 0, "b": 1, "a": 2})", "has the token \"a\" twice"));
+  CHECK(refused(R"({"a": 0, "b": 1, "a": 2})", "has the token \"a\" twice, with the ids 0 and 2"));
   CHECK(refused(R"({"a": 0, "b": 0})", "the tokens \"a\" and \"b\" have the same id, 0"));
   CHECK(refused(R"({"a": 0, "b": 2})", "the token \"b\" has the id 2; expected ids from 0 to 1"));
   CHECK(refused("{}", "has no token for the byte 0, \"Ā\""));

@@ -7,7 +7,7 @@
 `golden` trains two vocabularies with Hugging Face's tokenizers on the sentences below, and writes the tokens of the cases
 below. `compare` encodes with fathom, tokenizers and tiktoken, and says where they differ: the same cases, all code points in
 several surroundings, N random texts, whole files; with the vocabularies of tests/golden/bpe and, with --gpt2, with encoder.json
-and vocab.bpe of a folder.
+and vocab.bpe of a folder; and, without tiktoken, with tokenizer.json in the forms that there are.
 
 For text that is not well-formed UTF-8 there is no reference, as both libraries take Python's strings. Here each byte outside of
 well-formed sequences counts as U+FFFD when text is cut into pieces, and is itself when they are merged.
@@ -19,10 +19,11 @@ import pathlib
 import random
 import subprocess
 import sys
+import tempfile
 
 import tiktoken
 import tokenizers
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "bpe"
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""  # as tiktoken_ext has it for gpt2
@@ -262,6 +263,54 @@ def compare(program, vocabulary, what, texts, special=False):
     return len(differ) + by_pieces
 
 
+def tokenizer_files(vocabulary):
+    """Contents of tokenizer.json: with merges and pieces written in other ways, with added tokens of all kinds."""
+    plain = json.loads(vocabulary.with_special.to_str())
+    yield "as it is", plain
+    old = json.loads(vocabulary.with_special.to_str())
+    del old["model"]["type"]
+    old["model"]["merges"] = [" ".join(pair) for pair in old["model"]["merges"]]
+    yield "merges as text", old
+    split = Tokenizer.from_str(json.dumps(plain))
+    split.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+                                                   pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    yield "pieces by Split", json.loads(split.to_str())
+    added = Tokenizer.from_str(json.dumps(plain))
+    added.add_tokens([AddedToken(s, normalized=n % 2 == 0) for n, s in enumerate(
+        ("  ", "\n\n", "   ", "th", "the", "river", "r w", "'s", "1", "12", "🙂", "河川", "s<", "\u3000", "dt", "td", "ab", "ba", "|>"))])
+    added.add_special_tokens([AddedToken(s, normalized=n % 2 == 0) for n, s in enumerate(
+        ("<s>", "<s>a", "bc", "hb", "e1", " .", "!!", "d ", "¹²", "カ"))])
+    yield "added tokens", json.loads(added.to_str())
+    whole = json.loads(added.to_str())
+    whole["model"]["ignore_merges"] = True
+    whole["model"]["merges"] = [pair for n, pair in enumerate(whole["model"]["merges"]) if n < 100 or n % 3]
+    known = set(SPELLING.values())
+    whole["model"]["merges"] = [(l, r) for l, r in whole["model"]["merges"] if {l, r} <= known and (known.add(l + r) or True)]
+    yield "pieces before merges", whole
+
+
+def compare_files(program, vocabulary, texts):
+    """The same with a folder that has only a tokenizer.json."""
+    texts, differ = [text for text in texts if is_utf8(text)], 0
+    for what, contents in tokenizer_files(vocabulary):
+        reference = Tokenizer.from_str(json.dumps(contents))
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "tokenizer.json").write_text(json.dumps(contents), encoding="utf-8")
+            for special in (False, True):
+                reference.encode_special_tokens = not special
+                run = subprocess.run([program, folder, *["--special"] * special], input="".join(t.hex() + "\n" for t in texts),
+                                     stdout=subprocess.PIPE, text=True, check=True)
+                found = [[int(t) for t in line.split()] for line in run.stdout.split("\n")[:-1]]
+                assert len(found) == len(texts)
+                wrong = [t for t, ids in zip(texts, found) if reference.encode(t.decode(), add_special_tokens=False).ids != ids]
+                print(f"{vocabulary.name}, tokenizer.json, {what}{', special tokens parsed' * special}: {len(texts)} texts, "
+                      f"{sum(map(len, found))} tokens; differ from tokenizers: {len(wrong)}", flush=True)
+                for text in wrong[:3]:
+                    print("   tokenizers:", text[:100])
+                differ += len(wrong)
+    return differ
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["golden", "compare"])
@@ -286,6 +335,7 @@ def main():
         differ += compare(arguments.program, vocabulary, "random", some)
         for path in arguments.texts:
             differ += compare(arguments.program, vocabulary, path.name, [path.read_bytes()])
+        differ += compare_files(arguments.program, vocabulary, cases() + some)
     differ += compare(arguments.program, chosen[-1], "all code points", code_points())
     sys.exit(differ > 0)
 

@@ -118,6 +118,11 @@ expect_error("fathom_add_model(m CONFIG config.json WEIGHTS no.safetensors)" "/n
 expect_error("fathom_add_model(m CONFIG config.json TOKENIZER tokenizer)" "/tokenizer: has neither vocab.json nor encoder.json")
 file(WRITE ${FOLDER}/tokenizer/encoder.json "{}")
 expect_error("fathom_add_model(m CONFIG config.json TOKENIZER tokenizer)" "/tokenizer: has neither merges.txt nor vocab.bpe")
+file(WRITE ${FOLDER}/tokenizer/vocab.bpe "")
+file(WRITE ${FOLDER}/tokenizer/tokenizer_config.json [[{"tokenizer_class": "Qwen2Tokenizer"}]])
+expect_error("fathom_add_model(m CONFIG config.json TOKENIZER tokenizer)" "/tokenizer/tokenizer_config.json: tokenizer_class is \"Qwen2Tokenizer\"; expected \"GPT2Tokenizer\"")
+file(WRITE ${FOLDER}/tokenizer/tokenizer_config.json [[{"tokenizer_class": null, "add_prefix_space": true}]])
+expect_error("fathom_add_model(m CONFIG config.json TOKENIZER tokenizer)" "/tokenizer/tokenizer_config.json: add_prefix_space is true; expected false")
 
 if(failures)
   message(FATAL_ERROR "${failures} of ${checked} configs and calls are not taken as they should be")

@@ -9,45 +9,38 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <limits>
-#include <optional>
 #include <queue>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/data/bpe_files.hpp"
+#include "fathom/data/bpe_tables.hpp"
 #include "fathom/data/corpus.hpp"
+#include "fathom/data/files.hpp"
 #include "fathom/data/text.hpp"
 #include "fathom/data/unicode.hpp"
-#include "fathom/io/file.hpp"
 #include "fathom/model/batch.hpp"
 
 namespace fathom::data {
 
-/// What encoding makes of the spelling of a special token, such as <|endoftext|>, within text.
+/// What encoding makes of the spelling of a special token, such as <|endoftext|>, within text. (Added tokens of which a
+/// file says that they are not special are tokens in all text.)
 enum class special {
   as_text,   // text like any other: what text of unknown origin says cannot end a document
   as_tokens  // the special token; the longest, where several begin at one place
 };
 
 namespace detail {
-static_assert(std::endian::native == std::endian::little, "words of text are compared as numbers");
-
-// ---- Pieces -----------------------------------------------------------------------------------------------------------
-
 struct symbol {
   symbol_kind kind;
   std::size_t bytes;
@@ -110,293 +103,41 @@ inline constexpr auto ascii_kinds = [] {
   }
   return static_cast<std::size_t>((at == end || last == begin ? at : last) - begin);
 }
-
-// ---- Tables -----------------------------------------------------------------------------------------------------------
-
-/// Up to eight bytes as a number.
-[[nodiscard]] inline std::uint64_t load(const char* bytes, std::size_t count) {
-  const auto byte = [&](std::size_t i) { return std::uint64_t{static_cast<unsigned char>(bytes[i])} << 8 * i; };
-  if (count == 8) {
-    std::uint64_t word;
-    std::memcpy(&word, bytes, 8);
-    return word;
-  }
-  if (count >= 4) {  // two words, which may overlap
-    std::uint32_t low, high;
-    std::memcpy(&low, bytes, 4);
-    std::memcpy(&high, bytes + count - 4, 4);
-    return low | std::uint64_t{high} << 8 * (count - 4);
-  }
-  return count == 0 ? 0 : byte(0) | byte(count / 2) | byte(count - 1);
-}
-
-/// Spreads the bits of a number; the upper ones are the better.
-[[nodiscard]] inline std::uint64_t spread(std::uint64_t word) {
-  word = (word ^ word >> 32) * 0x9E3779B97F4A7C15U;
-  return word ^ word >> 29;
-}
-
-/// From strings to numbers: open addressing. The table knows strings of up to eight bytes; the others are asked for by
-/// their numbers, `text(number)`, because somebody else keeps them.
-class string_table {
- public:
-  /// The number of a string, -1 when it is not there.
-  template <class Text>
-  [[nodiscard]] token find(std::string_view key, const Text& text) const {
-    const std::uint64_t word = word_of(key);
-    for (std::size_t i = home(word);; i = (i + 1) & (slots_.size() - 1)) {
-      const slot& s = slots_[i];
-      if (s.number < 0 || (s.word == word && s.length == key.size() && (key.size() <= 8 || text(s.number) == key)))
-        return s.number;
-    }
-  }
-  /// For a string that is not there.
-  void insert(std::string_view key, token number) {
-    if (++used_ > slots_.size() / 2) {
-      std::vector<slot> old(slots_.size() * 2);
-      std::swap(old, slots_);
-      --shift_;
-      for (const slot& s : old)
-        if (s.number >= 0) place(s);
-    }
-    place({word_of(key), key.size(), number});
-  }
-
- private:
-  struct slot {
-    std::uint64_t word = 0;  // the bytes, or a hash of more than eight
-    std::size_t length = 0;
-    token number = -1;  // empty
-  };
-  [[nodiscard]] static std::uint64_t word_of(std::string_view key) {
-    if (key.size() <= 8) return load(key.data(), key.size());
-    // The last word may overlap the one before it.
-    std::uint64_t word = load(key.data() + key.size() - 8, 8);
-    for (std::size_t at = 0; at + 8 < key.size(); at += 8) word = spread(word) ^ load(key.data() + at, 8);
-    return spread(word);
-  }
-  [[nodiscard]] std::size_t home(std::uint64_t word) const { return static_cast<std::size_t>(spread(word) >> shift_); }
-  void place(const slot& s) {
-    std::size_t i = home(s.word);
-    while (slots_[i].number >= 0) i = (i + 1) & (slots_.size() - 1);
-    slots_[i] = s;
-  }
-
-  std::vector<slot> slots_ = std::vector<slot>(16);
-  std::size_t used_ = 0;
-  int shift_ = 60;  // 64 - log2 of the slots
-};
-
-inline constexpr std::uint32_t no_rank = std::numeric_limits<std::uint32_t>::max();
-
-/// From pairs of tokens to their ranks, that is places in the list of merges: open addressing.
-class pair_table {
- public:
-  explicit pair_table(std::size_t pairs)
-      : slots_(std::bit_ceil(std::max<std::size_t>(2 * pairs, 16))), shift_(64 - std::countr_zero(slots_.size())) {}
-
-  /// The rank of a pair, no_rank when it has none.
-  [[nodiscard]] std::uint32_t find(token left, token right) const { return slots_[slot_of(left, right)].rank; }
-  /// For a pair that has none.
-  void insert(token left, token right, std::uint32_t rank) {
-    slots_[slot_of(left, right)] = {key_of(left, right), rank};
-  }
-
- private:
-  struct slot {
-    std::uint64_t key = 0;
-    std::uint32_t rank = no_rank;  // empty
-  };
-  [[nodiscard]] static std::uint64_t key_of(token left, token right) {
-    return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
-  }
-  [[nodiscard]] std::size_t slot_of(token left, token right) const {
-    const std::uint64_t key = key_of(left, right);
-    auto i = static_cast<std::size_t>(key * 0x9E3779B97F4A7C15U >> shift_);
-    while (slots_[i].key != key && slots_[i].rank != no_rank) i = (i + 1) & (slots_.size() - 1);
-    return i;
-  }
-
-  std::vector<slot> slots_;
-  int shift_;
-};
-
-// ---- Files ------------------------------------------------------------------------------------------------------------
-
-/// A text to read, and what errors call it.
-struct source {
-  std::string name;
-  std::string_view text;
-};
-
-[[nodiscard]] inline std::string_view text_of(const io::whole_file& file) {
-  return file.text();
-}
-
-/// What a file says, for an error: its beginning, without control characters.
-[[nodiscard]] inline std::string in_quotes(std::string_view text) {
-  constexpr std::size_t most = 40;
-  std::size_t length = std::min(text.size(), most);
-  while (length < text.size() && length > 0 && (text[length] & 0xC0) == 0x80) --length;  // no half symbols
-  std::string shown = "\"";
-  for (const char symbol : text.substr(0, length))
-    shown += static_cast<unsigned char>(symbol) < 32 || symbol == 127 ? '?' : symbol;
-  return shown + (length < text.size() ? "...\"" : "\"");
-}
-
-/// How files spell bytes: printable ones of Latin-1 as themselves, the others in order as U+0100, U+0101, ...
-inline constexpr auto byte_spellings = [] {
-  std::array<std::uint32_t, 256> codes{};
-  std::uint32_t next = 256;
-  for (std::uint32_t byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte > 32 && byte < 127) || (byte > 160 && byte != 173);
-    codes[byte] = printable ? byte : next++;
-  }
-  return codes;
-}();
-
-/// The bytes that a file spells so; none when a symbol of it stands for no byte. All codes are below U+0800.
-[[nodiscard]] inline std::optional<std::string> bytes_of_spelling(std::string_view spelling) {
-  constexpr auto bytes = [] {
-    std::array<std::int16_t, 256 + 68> table{};
-    table.fill(-1);
-    for (std::size_t byte = 0; byte < 256; ++byte) table[byte_spellings[byte]] = static_cast<std::int16_t>(byte);
-    return table;
-  }();
-  std::string result;
-  for (std::size_t i = 0; i < spelling.size(); ++i) {
-    std::size_t code = static_cast<unsigned char>(spelling[i]);
-    if (code >= 0xC0 && code < 0xE0 && i + 1 < spelling.size())
-      code = (code & 0x1F) << 6 | (static_cast<unsigned char>(spelling[++i]) & 0x3F);
-    else if (code >= 0x80)
-      return std::nullopt;
-    if (code >= bytes.size() || bytes[code] < 0) return std::nullopt;
-    result += static_cast<char>(bytes[code]);
-  }
-  return result;
-}
-
-/// How files spell a byte.
-[[nodiscard]] inline std::string spelling_of_byte(std::size_t byte) {
-  const std::uint32_t code = byte_spellings[byte];
-  if (code < 0x80) return {static_cast<char>(code)};
-  return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
-}
-
-/// The entries of vocabularies: JSON objects from spellings to ids. Each is checked on its own, and no spelling is
-/// there twice.
-class vocabulary_entries {
- public:
-  /// Adds the entries of a file. Fails when it is something else.
-  void read(const source& file) {
-    using event = nlohmann::json::parse_event_t;
-    const auto watch = [&](int depth, event at, nlohmann::json& value) {
-      if (depth == 0 && at != event::object_start && at != event::object_end)
-        fail(file.name, ": expected a JSON object of tokens and their ids, {\"a\": 0, \"b\": 1, ...}");
-      if (depth == 1 && at == event::key)
-        add(file, value.get_ref<const std::string&>());
-      else if (depth == 1 && at != event::object_end)
-        set_id(file, value, at == event::value);
-      return at != event::key;  // the parser need not keep anything
-    };
-    const bool is_json = !nlohmann::json::parse(file.text, watch, false).is_discarded();
-    // The parser takes a zero byte for the end of the text, and so would not see what comes after it.
-    if (!is_json || file.text.find('\0') != file.text.npos)
-      fail(file.name, ": is not JSON",
-           begins_.empty() ? "" : ", after the token " + in_quotes(spelling(begins_.size() - 1)));
-  }
-  [[nodiscard]] std::size_t size() const { return ids_.size(); }
-  [[nodiscard]] token id(std::size_t entry) const { return ids_[entry]; }
-  [[nodiscard]] std::string_view spelling(std::size_t entry) const {
-    const std::size_t end = entry + 1 < begins_.size() ? begins_[entry + 1] : spellings_.size();
-    return std::string_view(spellings_).substr(begins_[entry], end - begins_[entry]);
-  }
-  /// The entry of a spelling, -1 when there is none.
-  [[nodiscard]] token find(std::string_view key) const {
-    return table_.find(key, [this](token entry) { return spelling(static_cast<std::size_t>(entry)); });
-  }
-
- private:
-  void add(const source& file, std::string_view key) {
-    if (key.empty()) fail(file.name, ": has a token without a single symbol, \"\"");
-    if (find(key) >= 0) fail(file.name, ": has the token ", in_quotes(key), " twice");
-    if (size() == std::size_t{1} << 24) fail(file.name, ": has more than ", size(), " tokens");
-    table_.insert(key, static_cast<token>(size()));
-    ids_.push_back(-1);
-    begins_.push_back(spellings_.size());
-    spellings_ += key;
-  }
-  void set_id(const source& file, const nlohmann::json& value, bool is_simple) {
-    if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<token>::max()})
-      fail(file.name, ": the token ", in_quotes(spelling(size() - 1)), " has the id ",
-           is_simple ? in_quotes(value.dump()) : std::string("of a structure"), "; expected a number, 0 or more");
-    ids_.back() = value.get<token>();
-  }
-
-  std::string spellings_;  // of all entries, one after the other
-  std::vector<std::size_t> begins_;
-  std::vector<token> ids_;
-  string_table table_;
-};
-
-/// The files of a tokenizer, which stay mapped as long as this lives.
-class bpe_files {
- public:
-  bpe_files(const std::filesystem::path& vocab, const std::filesystem::path& merges)
-      : vocab_path_(vocab.string()), merges_path_(merges.string()), vocab_(vocab), merges_(merges) {}
-  explicit bpe_files(const std::filesystem::path& folder) : bpe_files(folder, names_in(folder)) {
-    std::error_code error;
-    if (const auto path = folder / "added_tokens.json"; std::filesystem::exists(path, error)) {
-      added_path_ = path.string();
-      added_.emplace(path);
-    }
-  }
-  [[nodiscard]] source vocab() const { return {vocab_path_, text_of(vocab_)}; }
-  [[nodiscard]] source merges() const { return {merges_path_, text_of(merges_)}; }
-  [[nodiscard]] source added() const { return {added_path_, added_ ? text_of(*added_) : std::string_view()}; }
-
- private:
-  using names = std::pair<const char*, const char*>;
-  bpe_files(const std::filesystem::path& folder, const names& files)
-      : bpe_files(folder / files.first, folder / files.second) {}
-  [[nodiscard]] static names names_in(const std::filesystem::path& folder) {
-    std::error_code error;
-    for (const names& files : {names{"vocab.json", "merges.txt"}, names{"encoder.json", "vocab.bpe"}})
-      if (std::filesystem::exists(folder / files.first, error)) return files;
-    fail(folder.string(), ": has neither vocab.json and merges.txt nor encoder.json and vocab.bpe",
-         std::filesystem::exists(folder / "tokenizer.json", error)
-             ? "; of its tokenizer.json, Tokenizer.from_file(...).model.save(folder) in Python's tokenizers makes the "
-               "first two"
-             : "");
-  }
-
-  std::string vocab_path_, merges_path_, added_path_;
-  io::whole_file vocab_, merges_;
-  std::optional<io::whole_file> added_;
-};
 }  // namespace detail
 
-/// A byte-level BPE tokenizer. Every string of bytes can be encoded, and decode(encode(x)) == x; of UTF-8 that is not
-/// well-formed, each byte counts as a symbol that is neither letter, number nor white space.
+/// A byte-level BPE tokenizer. Every string of bytes can be encoded, if the vocabulary has all of them, and every text
+/// in UTF-8 if it has not; decode(encode(x)) == x. Of UTF-8 that is not well-formed, each byte counts as a symbol that
+/// is neither letter, number nor white space. No tokens are added at the ends of a text.
 ///
 /// Members that are const may be called by many threads at once. Encoding allocates nothing but room for the tokens, as
 /// long as no piece (a word, a run of white space) is longer than 64 bytes.
 class bpe {
  public:
-  /// Reads vocab.json and merges.txt, or encoder.json and vocab.bpe, of a folder; and added_tokens.json, if there.
-  explicit bpe(const std::filesystem::path& folder) : bpe(detail::bpe_files(folder)) {}
-  /// `vocab` is a JSON object from tokens to their numbers, which must be 0 to size() - 1; `merges` has two tokens on
-  /// each line, after a first line "#version: ..." if there. Bytes are spelled as GPT-2's files do. Tokens that are
-  /// neither a byte nor made by a line are special, and mean their spelling itself. If one of them would be a single
-  /// piece of text, the end of `merges` is taken to be missing; only added_tokens.json may have such. Fails when a file
-  /// cannot be read or is not so, and when one of the 256 bytes has no token.
-  bpe(const std::filesystem::path& vocab, const std::filesystem::path& merges)
-      : bpe(detail::bpe_files(vocab, merges)) {}
+  /// Reads a folder: its tokenizer.json, or else vocab.json and merges.txt, or encoder.json and vocab.bpe; and what
+  /// added_tokens.json and tokenizer_config.json say of added tokens, if there. Fails when one of the files says that
+  /// text is encoded by other rules than GPT-2's: another tokenizer_class, a normalizer, another pre_tokenizer and so
+  /// on.
+  explicit bpe(const std::filesystem::path& folder) : bpe(detail::read_bpe(folder)) {}
+  /// Two files, whatever lies beside them. `vocab` is a JSON object from tokens to their numbers, which must be 0 to
+  /// size() - 1; `merges` has two tokens on each line, after a first line "#version: ..." if there. Bytes are spelled
+  /// as GPT-2's files do. Tokens that are neither a byte nor made by a line are special, and mean their spelling
+  /// itself. If one of them would be a single piece of text, the end of `merges` is taken to be missing; only
+  /// added_tokens.json may have such. Fails when a file cannot be read or is not so, and when one of the bytes that
+  /// UTF-8 has is no token.
+  bpe(const std::filesystem::path& vocab, const std::filesystem::path& merges) : bpe(detail::read_bpe(vocab, merges)) {}
   /// The same from the contents of such files. They need not outlive the call.
   [[nodiscard]] static bpe from_memory(std::string_view vocab, std::string_view merges,
                                        std::string_view added_tokens = {}) {
-    return bpe({"vocab (in memory)", vocab}, {"merges (in memory)", merges},
-               {"added tokens (in memory)", added_tokens});
+    return bpe(detail::read_bpe({"vocab (in memory)", vocab}, {"merges (in memory)", merges},
+                                {"added tokens (in memory)", added_tokens}));
+  }
+
+  /// The same from the contents of a tokenizer.json, in which only the tokens that are listed there as added are
+  /// special.
+  [[nodiscard]] static bpe from_memory(std::string_view tokenizer) {
+    detail::bpe_parts parts;
+    parts.read_tokenizer({"tokenizer (in memory)", tokenizer});
+    return bpe(parts);
   }
 
   /// The number of tokens, special ones among them.
@@ -410,13 +151,17 @@ class bpe {
   }
   /// Appends the tokens of a text: at most one for each byte.
   void encode(std::string_view text, std::vector<token>& tokens, special spelled = special::as_text) const {
-    if (spelled == special::as_tokens)
-      while (const auto found = find_special(text)) {
-        encode_text(text.substr(0, found->first), tokens);
-        tokens.push_back(found->second);
-        text.remove_prefix(found->first + bytes(found->second).size());
-      }
-    encode_text(text, tokens);
+    check(text, "bpe.encode");
+    encode_added(0, text, tokens, spelled);
+  }
+  /// Fails when a text, which the error calls `name`, has a byte without a token: some vocabularies lack those that are
+  /// part of no text in UTF-8.
+  void check(std::string_view text, std::string_view name) const {
+    if (!lacks_bytes_) return;
+    const auto missing = std::find_if(text.begin(), text.end(), [&](char byte) { return token_of(byte) < 0; });
+    if (missing != text.end())
+      fail(name, ": the byte ", static_cast<int>(static_cast<unsigned char>(*missing)), " at position ",
+           missing - text.begin(), " has no token in the vocabulary; expected UTF-8, which never has it");
   }
 
   /// The text of tokens. What a model wrote need not be well-formed UTF-8. Fails when a token is not in [0, size()).
@@ -434,11 +179,12 @@ class bpe {
   }
   void bytes(token) const&& = delete;  // of a temporary tokenizer they would lie nowhere
 
-  /// The special token that is spelled so. Fails when there is none.
+  /// The special or added token that is spelled so. Fails when there is none.
   [[nodiscard]] token special_token(std::string_view spelling) const {
-    const token found = specials_.find(spelling, speller{*this});
-    if (found < 0) fail("bpe: ", detail::in_quotes(spelling), " is no special token of the vocabulary");
-    return found;
+    for (const added_tokens& among : added_)
+      if (const auto found = among.tree.longest_at(spelling, 0); found.length == spelling.size() && found.number >= 0)
+        return found.number;
+    fail("bpe: ", detail::in_quotes(spelling), " is no special token of the vocabulary");
   }
 
  private:
@@ -448,56 +194,65 @@ class bpe {
   };
   static constexpr std::size_t short_piece = 64;  // bytes; below, looking at all pairs again is faster than a queue
 
-  explicit bpe(const detail::bpe_files& files) : bpe(files.vocab(), files.merges(), files.added()) {}
-  bpe(const detail::source& vocab, const detail::source& merges, const detail::source& added)
-      : ranks_(static_cast<std::size_t>(std::count(merges.text.begin(), merges.text.end(), '\n')) + 1) {
-    detail::vocabulary_entries entries;
-    entries.read(vocab);
-    const std::size_t first_added = entries.size();
-    if (!added.text.empty()) entries.read(added);
-    const auto file_of = [&](std::size_t entry) { return entry < first_added ? vocab.name : added.name; };
-    const auto by_id = order(entries, file_of);
+  explicit bpe(const detail::bpe_parts& parts) : ranks_(parts.merges.size()) {
+    const auto& entries = parts.entries;
+    const auto by_id = order(entries);
+    rank(parts);
 
     // The bytes of all tokens. A token that is neither a byte nor made by a merge means its spelling itself.
     const auto spelling = [&](std::size_t id) { return entries.spelling(by_id[id]); };
-    const auto lines = read_merges(merges, entries);
     std::vector<bool> made(by_id.size());
-    for (const token whole : merged_) made[static_cast<std::size_t>(whole)] = true;
+    std::vector<bool> whole(by_id.size());  // of those and of what pieces are without merges
+    for (const token t : merged_) made[static_cast<std::size_t>(t)] = true;
     byte_tokens_.fill(-1);
     for (std::size_t id = 0; id < by_id.size(); ++id) {
       const auto spelled = detail::bytes_of_spelling(spelling(id));
-      if (spelled && spelled->size() == 1) {
+      const bool added = entries.added(by_id[id]).has_value();
+      if (spelled && spelled->size() == 1 && entries.is_in_vocabulary(by_id[id])) {
         made[id] = true;
         byte_tokens_[static_cast<unsigned char>(spelled->front())] = static_cast<token>(id);
       }
-      if (!made[id] && by_id[id] < first_added && spelled && detail::piece_length(*spelled) == spelled->size())
-        fail(merges.name, ": no line makes the token ", detail::in_quotes(spelling(id)), ", number ", id, " of ",
-             vocab.name,
+      if (!made[id] && !added && !parts.lists_added && spelled && !spelled->empty() &&
+          detail::piece_length(*spelled) == spelled->size())
+        fail(parts.merges_name, ": no ", parts.merges_unit, " makes the token ", detail::in_quotes(spelling(id)),
+             ", number ", id, " of ", parts.vocab_name,
              ", and it is no special one, which would be of several pieces, as <|endoftext|> is; is the end missing?");
-      bytes_ += made[id] && spelled ? *spelled : spelling(id);
+      whole[id] =
+          made[id] || (parts.ignores_merges && entries.is_in_vocabulary(by_id[id]) && spelled && !spelled->empty());
+      if (whole[id] && added && spelled != spelling(id))
+        fail(entries.file(by_id[id]), ": the token ", detail::in_quotes(spelling(id)),
+             " stands for text as an added token, and for other bytes as one of ", parts.vocab_name,
+             "; expected one or the other");
+      const bool spells_bytes = whole[id] || (parts.lists_added && !added);
+      bytes_ += spells_bytes && spelled ? *spelled : spelling(id);
       ends_.push_back(bytes_.size());
     }
-    for (std::size_t byte = 0; byte < 256; ++byte)
-      if (byte_tokens_[byte] < 0)
-        fail(vocab.name, ": has no token for the byte ", byte, ", ", detail::in_quotes(detail::spelling_of_byte(byte)),
-             "; expected tokens for all of 0 to 255");
-    for (const line& l : lines)
-      for (const token half : {l.left, l.right})
-        if (!made[static_cast<std::size_t>(half)])
-          fail(merges.name, ": line ", l.number, ": the token ",
-               detail::in_quotes(spelling(static_cast<std::size_t>(half))), " is neither a byte nor made by any line");
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      if (byte_tokens_[byte] >= 0) continue;
+      if (!detail::never_in_utf8(byte))
+        fail(parts.vocab_name, ": has no token for the byte ", byte, ", ",
+             detail::in_quotes(detail::spelling_of_byte(byte)),
+             "; expected tokens for all of 0 to 255, but those that UTF-8 never has");
+      lacks_bytes_ = true;
+    }
+    for (const auto& merge : parts.merges)
+      for (const std::size_t half : {merge.left, merge.right})
+        if (!made[static_cast<std::size_t>(entries.id(half))])
+          fail(parts.place(merge.number), ": the token ", detail::in_quotes(entries.spelling(half)),
+               " is neither a byte nor made by any ", parts.merges_unit);
 
     // What pieces can be looked up as a whole: the tokens that merging makes of their own bytes.
     std::vector<token> tokens;
     for (token t = 0; t < size(); ++t) {
+      const auto id = static_cast<std::size_t>(t);
       const std::string_view text = bytes(t);
-      if (!made[static_cast<std::size_t>(t)]) {
-        add_special(text, t);
-        continue;
-      }
+      const auto& added = entries.added(by_id[id]);
+      if (!text.empty() && (added || (!made[id] && !parts.lists_added)))
+        add(text, t, added.value_or(detail::added_token()));
+      if (!whole[id]) continue;
       tokens.clear();
-      merge(text, tokens);
-      if (tokens.size() == 1) {
+      if (!parts.ignores_merges) merge(text, tokens);
+      if (parts.ignores_merges || tokens.size() == 1) {
         pieces_.insert(text, t);
         longest_piece_ = std::max(longest_piece_, text.size());
       }
@@ -505,81 +260,62 @@ class bpe {
   }
 
   /// The entries in the order of their numbers.
-  template <class FileOf>
-  [[nodiscard]] static std::vector<std::size_t> order(const detail::vocabulary_entries& entries,
-                                                      const FileOf& file_of) {
-    constexpr auto none = std::numeric_limits<std::size_t>::max();
-    std::vector<std::size_t> by_id(entries.size(), none);
+  [[nodiscard]] static std::vector<std::size_t> order(const detail::vocabulary_entries& entries) {
+    std::vector<std::size_t> by_id(entries.size(), detail::vocabulary_entries::none);
     for (std::size_t entry = 0; entry < entries.size(); ++entry) {
       const auto id = static_cast<std::size_t>(entries.id(entry));
       if (id >= by_id.size())
-        fail(file_of(entry), ": the token ", detail::in_quotes(entries.spelling(entry)), " has the id ", id,
+        fail(entries.file(entry), ": the token ", detail::in_quotes(entries.spelling(entry)), " has the id ", id,
              "; expected ids from 0 to ", by_id.size() - 1, ", because there are ", by_id.size(), " tokens");
-      if (by_id[id] != none)
-        fail(file_of(entry), ": the tokens ", detail::in_quotes(entries.spelling(by_id[id])), " and ",
+      if (by_id[id] != detail::vocabulary_entries::none)
+        fail(entries.file(entry), ": the tokens ", detail::in_quotes(entries.spelling(by_id[id])), " and ",
              detail::in_quotes(entries.spelling(entry)), " have the same id, ", id);
       by_id[id] = entry;
     }
     return by_id;
   }
 
-  struct line {
-    std::size_t number;
-    token left, right;
-  };
   /// Fills ranks_ and merged_.
-  [[nodiscard]] std::vector<line> read_merges(const detail::source& file, const detail::vocabulary_entries& entries) {
-    std::vector<line> lines;
-    std::string both;
-    std::size_t number = 0;
-    for (std::string_view rest = file.text; !rest.empty();) {
-      const std::size_t length = std::min(rest.find('\n'), rest.size());
-      std::string_view text = rest.substr(0, length);
-      rest.remove_prefix(std::min(length + 1, rest.size()));
-      ++number;
-      if (text.ends_with('\r')) text.remove_suffix(1);
-      if (number == 1 && text.starts_with("#version")) continue;
-      if (text.empty() && rest.empty()) break;
-
-      const std::size_t space = text.find(' ');
-      if (space == std::string_view::npos || space == 0 || space + 1 == text.size() ||
-          text.find(' ', space + 1) != text.npos)
-        fail(file.name, ": line ", number, ": ", detail::in_quotes(text),
-             "; expected two tokens with one space between them");
-      const auto id_of = [&](std::string_view spelling) {
-        const token entry = entries.find(spelling);
-        if (entry < 0)
-          fail(file.name, ": line ", number, ": the vocabulary has no token ", detail::in_quotes(spelling));
-        return entries.id(static_cast<std::size_t>(entry));
-      };
-      const token left = id_of(text.substr(0, space)), right = id_of(text.substr(space + 1));
+  void rank(const detail::bpe_parts& parts) {
+    const auto& entries = parts.entries;
+    for (const auto& merge : parts.merges) {
+      const token left = entries.id(merge.left), right = entries.id(merge.right);
       if (ranks_.find(left, right) != detail::no_rank)
-        fail(file.name, ": line ", number, ": ", detail::in_quotes(text), " is there already");
-      both.assign(text.substr(0, space)).append(text.substr(space + 1));
+        fail(parts.place(merge.number), ": ",
+             detail::in_quotes(join(entries.spelling(merge.left), ' ', entries.spelling(merge.right))),
+             " is there already");
       ranks_.insert(left, right, static_cast<std::uint32_t>(merged_.size()));
-      merged_.push_back(id_of(both));
-      lines.push_back({number, left, right});
+      merged_.push_back(entries.id(merge.made));
     }
-    return lines;
   }
 
-  void add_special(std::string_view text, token t) {
-    specials_.insert(text, t);
-    special_begins_[static_cast<unsigned char>(text.front())] = true;
-    special_lengths_.push_back(text.size());
-    std::sort(special_lengths_.begin(), special_lengths_.end(), std::greater<>());
-    special_lengths_.erase(std::unique(special_lengths_.begin(), special_lengths_.end()), special_lengths_.end());
+  /// Added tokens, to be found in texts.
+  struct added_tokens {
+    detail::prefix_tree tree;
+    bool any_in_all_text = false;  // that are not special
+  };
+  void add(std::string_view text, token t, const detail::added_token& how) {
+    added_tokens& to = added_[how.normalized];
+    to.tree.insert(text, t);
+    if (how.special) return;
+    to.any_in_all_text = true;
+    in_all_text_.push_back(t);  // in order: so they are added
   }
-  /// Where the first special token of a text begins, and which it is.
-  [[nodiscard]] std::optional<std::pair<std::size_t, token>> find_special(std::string_view text) const {
-    if (special_lengths_.empty()) return std::nullopt;
-    for (std::size_t at = 0; at < text.size(); ++at)
-      if (special_begins_[static_cast<unsigned char>(text[at])])
-        for (const std::size_t length : special_lengths_)
-          if (length <= text.size() - at)
-            if (const token found = specials_.find(text.substr(at, length), speller{*this}); found >= 0)
-              return std::pair(at, found);
-    return std::nullopt;
+  /// Encodes a text with the added tokens of added_, from an element of it on, each within what those before leave.
+  void encode_added(std::size_t first, std::string_view text, std::vector<token>& tokens, special spelled) const {
+    if (first == added_.size()) return encode_text(text, tokens);
+    const added_tokens& among = added_[first];
+    std::size_t begin = 0, end = 0;
+    if (spelled == special::as_tokens || among.any_in_all_text)
+      for (auto found = among.tree.find(text, 0); found.number >= 0; found = among.tree.find(text, end)) {
+        end = found.at + found.length;
+        if (spelled == special::as_text && !std::binary_search(in_all_text_.begin(), in_all_text_.end(), found.number))
+          continue;  // a special one is text, in which no other is looked for
+        encode_added(first + 1, text.substr(begin, found.at - begin), tokens, spelled);
+        tokens.push_back(found.number);
+        begin = end;
+      }
+    encode_added(first + 1, text.substr(begin), tokens, spelled);
   }
 
   void encode_text(std::string_view text, std::vector<token>& tokens) const {
@@ -669,27 +405,37 @@ class bpe {
 
   std::string bytes_;                   // of all tokens, one after the other
   std::vector<std::size_t> ends_;       // [size()], where those of a token end
-  std::array<token, 256> byte_tokens_;  // the tokens of single bytes
-  detail::pair_table ranks_;            // of pairs of tokens
-  std::vector<token> merged_;           // by rank: what the pair becomes
-  detail::string_table pieces_;         // the tokens that their bytes become, as pieces
-  std::size_t longest_piece_ = 0;       // in it
-  detail::string_table specials_;
-  std::array<bool, 256> special_begins_{};    // by the first byte
-  std::vector<std::size_t> special_lengths_;  // the longest first
+  std::array<token, 256> byte_tokens_;  // the tokens of single bytes, -1 where there is none
+  bool lacks_bytes_ = false;
+  detail::pair_table ranks_;           // of pairs of tokens
+  std::vector<token> merged_;          // by rank: what the pair becomes
+  detail::string_table pieces_;        // the tokens that their bytes become, as pieces
+  std::size_t longest_piece_ = 0;      // in it
+  std::array<added_tokens, 2> added_;  // special tokens too; those to look for first, and the others
+  std::vector<token> in_all_text_;     // of them, those that are not special
 };
 
-/// The sub-words of a text file. The end of the file is held back. Of a folder, every file below it that is neither
-/// hidden nor empty is a document, and whole documents are held back (split_documents in corpus.hpp).
-[[nodiscard]] inline corpus subwords(const std::filesystem::path& path, const bpe& tokenizer, const split& parts = {}) {
-  return detail::read_texts(path, tokenizer.size(), parts,
-                            [&](std::string_view text) { return tokenizer.encode(text); });
+namespace detail {
+/// The encoder of read_texts.
+[[nodiscard]] inline auto subwords_of(const bpe& tokenizer) {
+  return [&tokenizer](std::string_view text, const std::string& name) {
+    tokenizer.check(text, name);  // with the name of the file
+    return tokenizer.encode(text);
+  };
+}
+}  // namespace detail
+
+/// The sub-words of a text file. The end of the file is held back. Of a folder, every file below it is a document
+/// (file_options in files.hpp says which are left out), and whole documents are held back (split_documents in
+/// corpus.hpp).
+[[nodiscard]] inline corpus subwords(const std::filesystem::path& path, const bpe& tokenizer, const split& parts = {},
+                                     const file_options& files = {}) {
+  return detail::read_texts(path, tokenizer.size(), parts, detail::subwords_of(tokenizer), files);
 }
 /// The sub-words of several text files. Each is a document, and whole documents are held back.
 [[nodiscard]] inline corpus subwords(const std::vector<std::filesystem::path>& paths, const bpe& tokenizer,
-                                     const split& parts = {}) {
-  return detail::read_texts(paths, tokenizer.size(), parts,
-                            [&](std::string_view text) { return tokenizer.encode(text); });
+                                     const split& parts = {}, const file_options& files = {}) {
+  return detail::read_texts(paths, tokenizer.size(), parts, detail::subwords_of(tokenizer), files);
 }
 
 }  // namespace fathom::data

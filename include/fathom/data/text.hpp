@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <vector>
 
 #include "fathom/core/error.hpp"
@@ -133,11 +134,16 @@ class wide_text {
   return tokens;
 }
 
-/// The tokens of a file of text. Fails when it cannot be read.
+/// The tokens of a file of text. Fails when it cannot be read. An encoder that has errors of its own is also given the
+/// name of the file.
 template <class Encode>
 [[nodiscard]] std::vector<token> read_text(const std::filesystem::path& path, const Encode& encode) {
   const io::whole_file file(path);
-  return encode(plain_text(file.text(), path.string()));
+  const std::string name = path.string();
+  if constexpr (std::is_invocable_v<const Encode&, std::string_view, const std::string&>)
+    return encode(plain_text(file.text(), name), name);
+  else
+    return encode(plain_text(file.text(), name));
 }
 template <class Encode>
 [[nodiscard]] std::vector<token> read_text_not_empty(const std::filesystem::path& path, const Encode& encode) {
