@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -13,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -245,6 +248,42 @@ TEST_CASE("devices are written to", "[file]") {
   ::close(terminal);
 }
 
+TEST_CASE("devices that have no end or no room", "[file]") {
+  const auto before = status_of("/dev/null");
+  write("/dev/null", "text");
+  fathom::io::check_writable("/dev/null", 1'000'000'000'000'000);
+  fathom::io::appended_file("/dev/null", "text").write("more");
+  CHECK(S_ISCHR(status_of("/dev/null").st_mode));
+  CHECK(status_of("/dev/null").st_ino == before.st_ino);
+  CHECK(mode_of("/dev/null") == (before.st_mode & 07777));
+  if (!fs::exists("/dev/full")) return;
+  const temporary_folder folder;
+  fs::create_symlink("/dev/full", folder.path() / "link");
+  for (const fs::path& path : {fs::path("/dev/full"), folder.path() / "link"}) {
+    CHECK(refuses(path, "No space left on device"));
+    CHECK(fails_with([&] { return fathom::io::appended_file(path, "text"); }, path.string(), "No space left on device"));
+  }
+  CHECK(S_ISCHR(status_of("/dev/full").st_mode));
+}
+
+TEST_CASE("a disk without room is known before anything is written", "[file]") {
+  const temporary_folder folder;
+  const auto path = folder.write("file", "old");
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{1000, limit.rlim_max};  // as a full disk
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const bool fits = !fails_with([&] { fathom::io::check_writable(path, 1000); });
+  const bool refused = fails_with([&] { fathom::io::check_writable(path, 1001); }, path.string() + ": cannot be written: File too large");
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  ::signal(SIGXFSZ, handler);
+  CHECK(fits);
+  CHECK(refused);
+  CHECK(folder.read("file") == "old");
+  CHECK(listing(folder.path()) == std::vector<std::string>{"file"});
+}
+
 TEST_CASE("pipes are written to when somebody reads", "[file]") {
   const temporary_folder folder;
   const auto path = folder.path() / "pipe";
@@ -434,6 +473,54 @@ TEST_CASE("what killed processes leave behind goes with the next file, what othe
   ::close(ready[1]);
 }
 
+TEST_CASE("what killed processes leave behind goes under all numbers", "[file]") {
+  const temporary_folder folder;
+  const auto path = folder.path() / "file";
+  // Three wrote at once, and the one with the lowest number lived.
+  auto first = std::make_unique<atomic_file>(path);
+  for (int kill = 0; kill < 3; ++kill) write_and_be_killed(path);
+  const auto second = std::make_unique<atomic_file>(path);
+  write_and_be_killed(path);
+  REQUIRE(listing(folder.path()).size() == 3);
+  first = nullptr;
+  REQUIRE(listing(folder.path()).size() == 2);
+  write(path, "whole");
+  const auto left = listing(folder.path());
+  REQUIRE(left.size() == 2);
+  CHECK(left[0] == "file");
+  CHECK(left[1].ends_with("1"));  // of the second, who still writes
+}
+
+TEST_CASE("what was whole when a process was killed goes when the file is written to its end", "[file]") {
+  const temporary_folder folder;
+  const auto path = folder.write("file", "old");
+  fs::create_hard_link(path, folder.path() / "other");
+  // As processes leave them that are killed while they write through.
+  std::string start;
+  {
+    atomic_file file(path);
+    for (const auto& name : listing(folder.path()))
+      if (name.starts_with("file.partial-")) start = "file.whole-" + name.substr(13, name.size() - 14);
+  }
+  REQUIRE_FALSE(start.empty());
+  for (const int number : {0, 1, 4}) folder.write(start + std::to_string(number), "what was to be written");
+  // Of one that still writes, which has a lock on it.
+  const int writing = ::open((folder.path() / (start + "2")).c_str(), O_RDWR | O_CREAT, 0600);
+  REQUIRE(::flock(writing, LOCK_EX) == 0);
+  {
+    atomic_file given_up(path);
+    given_up.write("half");
+  }
+  CHECK(listing(folder.path()).size() == 6);
+  write(path, "new");
+  CHECK(listing(folder.path()) == std::vector<std::string>{"file", start + "2", "other"});
+  ::close(writing);
+  fs::remove(folder.path() / "other");  // then it is replaced
+  write(path, "newer");
+  CHECK(listing(folder.path()) == std::vector<std::string>{"file"});
+  CHECK(folder.read("file") == "newer");
+}
+
 TEST_CASE("many threads write one file", "[file]") {
   const temporary_folder folder;
   const auto path = folder.path() / "file";
@@ -483,6 +570,11 @@ TEST_CASE("a file that becomes shorter while it is read is an error", "[file]") 
   CHECK(fails_with([&] { file.read(49'991, some); }, path.string(), "has become shorter while it was read", "100000",
                    "ends at byte 50000 now"));
   CHECK((whole.text() == std::string(100'000, 'x')));
+  // What comes to be behind its end is not part of it.
+  std::ofstream(path, std::ios::app) << std::string(100'000, 'y');
+  CHECK(file.size() == 100'000);
+  CHECK(fails_with([&] { file.read(99'991, some); }, path.string(), "has 100000 bytes"));
+  fs::resize_file(path, 50'000);
   // Beyond its end there was nothing at any time.
   CHECK(fails_with([&] { file.read(99'991, some); }, path.string(), "has 100000 bytes"));
   CHECK(fails_with([&] { file.read(~std::uint64_t{0}, some); }, path.string(), "has 100000 bytes"));
