@@ -39,8 +39,9 @@ struct destination;
 }  // namespace detail
 
 /// What a file is, by the bytes that it begins with: "a Git LFS pointer, ...", "an HTML page". Empty when they tell nothing.
-/// For errors, where something else was expected.
-[[nodiscard]] std::string what_begins_with(std::span<const std::byte> beginning);
+/// For errors, where something else was expected. `surely`: only what no numbers begin with by chance, for files that could be
+/// any numbers.
+[[nodiscard]] std::string what_begins_with(std::span<const std::byte> beginning, bool surely = false);
 
 /// Bytes to read from at any place: of a file, or in memory. A file that becomes shorter is an error when what is gone is
 /// read; one that is replaced by another of its name, as atomic_file does it, stays what it was.

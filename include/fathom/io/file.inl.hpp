@@ -30,7 +30,20 @@ namespace fathom::io {
 
 // ---- What a file is --------------------------------------------------------------------------------------------------
 
-FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning) {
+namespace detail {
+/// Whether a text that begins as a pickle of protocols 2 to 5 goes on as one, too.
+[[nodiscard]] inline bool is_surely_pickle(std::string_view text) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; };
+  if (text.size() < 12) return false;
+  const std::string_view rest = text.substr(2);
+  if (text[1] >= 4) return rest[0] == '\x95' && rest.substr(5, 4) == std::string_view("\0\0\0\0", 4);  // a frame of less than 4 GB
+  if (rest.starts_with("\x8a\x0al\xfc\x9c\x46\xf9\x20")) return true;                               // torch.save's number
+  return rest[0] == 'c' ? std::all_of(rest.begin() + 1, rest.begin() + 6, is_letter)                    // of a module
+                        : (rest[0] == '}' || rest[0] == ']' || rest[0] == '(') && rest.substr(1, 2) == std::string_view("q\0", 2);
+}
+}  // namespace detail
+
+FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning, bool surely) {
   const std::string_view text(reinterpret_cast<const char*>(beginning.data()), beginning.size());
   using namespace std::literals;
   static constexpr std::pair<std::string_view, const char*> known[] = {
@@ -42,6 +55,8 @@ FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning)
       {"ggml"sv, "a GGML file"},
       {"lmgg"sv, "a GGML file"},
       {"tjgg"sv, "a GGML file"},
+      {"\x1f\x8b\x08\x00"sv, "compressed by gzip"},
+      {"\x1f\x8b\x08\x08"sv, "compressed by gzip"},
       {"\x1f\x8b"sv, "compressed by gzip"},
       {"BZh"sv, "compressed by bzip2"},
       {"\xfd\x37zXZ"sv, "compressed by xz"},
@@ -69,9 +84,9 @@ FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning)
   };
   if (text.empty()) return "empty";
   for (const auto& [magic, what] : known)
-    if (text.starts_with(magic)) return what;
+    if (text.starts_with(magic) && (magic.size() >= 4 || !surely)) return what;
   // Python's pickle, protocols 2 to 5: a byte 0x80, the protocol, and then an instruction.
-  if (text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5)
+  if (text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5 && (!surely || detail::is_surely_pickle(text)))
     return "a pickle of Python's, as torch.save wrote them before version 1.6";
   if (text.size() > 262 && text.substr(257, 5) == "ustar") return "a tar archive";
   if (text.size() > 8 && text.substr(4, 4) == "TFL3") return "a TensorFlow Lite file";
@@ -84,6 +99,7 @@ FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning)
   for (const char* tag : {"<!doctype html", "<html", "<head", "<body"})
     if (small.starts_with(tag)) return "an HTML page, as servers send in place of a file";
   if (small.starts_with("<?xml") || small.starts_with("<error")) return "XML, as servers send in place of a file";
+  if (surely) return {};
   if (small.starts_with('{') || small.starts_with('[')) return "JSON, or the like";
   if (text.size() >= 16 && text.find_first_not_of('\0') == text.npos) return "nothing but zero bytes";
   return {};
