@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <clocale>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
@@ -412,6 +413,29 @@ TEST_CASE("the log goes on with the lines that are its own", "[train]") {
     seconds = std::stod(cells[6]);
   }
   CHECK(folder.read("run.csv").ends_with("\n"));
+}
+
+TEST_CASE("the log is the same in every language", "[train]") {
+  const temporary_folder folder;
+  training options = run_in(folder);
+  const std::string before = std::setlocale(LC_ALL, nullptr);
+  bool is_there = false;  // a locale that writes 0,5
+  for (const char* name : {"de_DE.UTF-8", "de_DE.utf8", "de_DE", "fr_FR.UTF-8", "fr_FR.utf8"})
+    is_there = is_there || std::setlocale(LC_ALL, name) != nullptr;
+  train_until(options, 5);
+  const auto lines = lines_of(folder.read("run.csv"));
+  train_until(options, -1);
+  std::setlocale(LC_ALL, before.c_str());
+  const auto after = lines_of(folder.read("run.csv"));
+  REQUIRE(after.size() == 13);
+  for (std::size_t i = 1; i < after.size(); ++i) {
+    INFO((is_there ? "a point or a comma: " : "without another locale: ") << after[i]);
+    if (i < lines.size()) CHECK(after[i] == lines[i]);
+    const auto cells = cells_of(after[i]);
+    REQUIRE(cells.size() == 7);
+    for (const std::size_t cell : {1u, 6u}) CHECK(cells[cell].find('.') != std::string::npos);
+    CHECK(cells[2].empty());
+  }
 }
 
 TEST_CASE("the seconds of a log are those of the whole run", "[train]") {
