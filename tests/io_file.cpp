@@ -609,6 +609,17 @@ TEST_CASE("what is no file cannot be read", "[file]") {
   CHECK(fails_with([&] { memory.read(4, some); }, "the memory: has 9 bytes; expected 6 from byte 4 on"));
 }
 
+TEST_CASE("a path with a zero byte is not that of another file", "[file]") {
+  const temporary_folder folder;
+  folder.write("file", "text");
+  const fs::path path = (folder.path() / "file").native() + std::string("\0more", 5);
+  CHECK(fails_with([&] { return fathom::io::input_file(path); }, "a path with a zero byte in it"));
+  CHECK(fails_with([&] { return atomic_file(path); }, "a path with a zero byte in it"));
+  CHECK(fails_with([&] { fathom::io::check_writable(path); }, "a path with a zero byte in it"));
+  CHECK(folder.read("file") == "text");
+  CHECK(listing(folder.path()) == std::vector<std::string>{"file"});
+}
+
 TEST_CASE("files are known by how they begin", "[file]") {
   const auto is = [](std::string_view bytes) { return fathom::io::what_begins_with(std::as_bytes(std::span(bytes))); };
   using namespace std::literals;
@@ -628,6 +639,18 @@ TEST_CASE("files are known by how they begin", "[file]") {
   CHECK(is(std::string(257, 'a') + "ustar\0"s) == "a tar archive");
   CHECK(is(std::string(100, '\0')) == "nothing but zero bytes");
   CHECK(is("") == "empty");
+  // Of files that could be any numbers, only what is hardly one by chance counts.
+  const auto is_surely = [](std::string_view bytes) { return fathom::io::what_begins_with(std::as_bytes(std::span(bytes)), true); };
+  for (const auto sure : {"version https://git-lfs"sv, "<html>"sv, "PK\x03\x04"sv, "GGUF"sv, "\x1f\x8b\x08\x00"sv,
+                          "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8"sv, "\x80\x02}q\0(X\x05\0\0\0w"sv, "\x80\x03" "cnumpy.core\n"sv,
+                          "\x80\x04\x95\x10\0\0\0\0\0\0\0}"sv})
+    CHECK(is_surely(sure) == is(sure));
+  for (const auto not_sure : {"{}"sv, "[1, 2]"sv, "\xff\xfe"sv, "BZh9"sv, "ID3\x04"sv, "\x1f\x8b\x08\x01"sv, "\x80\x02\x8a\x0a"sv,
+                              "\x80\x03}r\0(X\x05\0\0\0w"sv, "\x80\x04\x95\x10\0\0\0\0\x01\0\0}"sv, "\x80\x02" "c12345678910"sv,
+                              "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"sv}) {
+    CHECK_FALSE(is(not_sure).empty());
+    CHECK(is_surely(not_sure).empty());
+  }
   for (const auto other : {"hello"sv, "\x80"sv, "\x80\x09\x00"sv, "P"sv, "<"sv, "<a>"sv, "\xff"sv, "\x00"sv, "version 2"sv})
     CHECK(is(other).empty());
 }

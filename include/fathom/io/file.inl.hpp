@@ -114,6 +114,12 @@ FATHOM_INLINE bool descriptor::close() {
   return fd < 0 || ::close(fd) == 0;
 }
 
+/// The path as the system takes it. Fails on one that the system would take for another: that has a zero byte in it.
+[[nodiscard]] inline const char* system_path(const std::filesystem::path& path) {
+  if (path.native().find('\0') != std::string::npos) fail("a path with a zero byte in it, which no file has: ", path.string());
+  return path.c_str();
+}
+
 /// What a path leads to that is no file.
 [[nodiscard]] inline const char* kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a folder";
@@ -127,7 +133,7 @@ FATHOM_INLINE bool descriptor::close() {
 
 FATHOM_INLINE input_file::input_file(const std::filesystem::path& path)
     // Not to wait, if it is a pipe, for somebody who writes into it. For files that changes nothing.
-    : name_(path.string()), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {
+    : name_(path.string()), file_(::open(detail::system_path(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {
   struct stat status{};
   if (!file_.is_open() || ::fstat(file_.get(), &status) != 0) fail(name_, ": cannot be opened: ", std::strerror(errno));
   if (!S_ISREG(status.st_mode)) fail(name_, ": is not a file, but ", detail::kind_of(status.st_mode));
@@ -218,7 +224,7 @@ struct destination {
 /// Fails when no file can be written there.
 [[nodiscard]] inline destination destination_of(const std::filesystem::path& path) {
   destination to;
-  to.exists = ::stat(path.c_str(), &to.status) == 0;
+  to.exists = ::stat(system_path(path), &to.status) == 0;
   if (!to.exists && errno != ENOENT) cannot_write(path);
   if (to.exists) {
     if (S_ISDIR(to.status.st_mode)) cannot_write(path, "it is a folder");
