@@ -445,6 +445,15 @@ TEST_CASE("what cannot be read in a folder is an error, or left out and listed",
   }
 }
 
+TEST_CASE("what Git leaves in place of a text is an error that says so", "[data]") {
+  const temporary_folder folder;
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') + "\nsize 100\n";
+  const auto path = folder.write("a.txt", pointer);
+  CHECK(fails_with([&] { return fathom::data::bytes(path); }, "a.txt: is not text; it is a Git LFS pointer"));
+  CHECK(fails_with([&] { return fathom::data::text8(path); }, "a.txt: is not text; it is a Git LFS pointer"));
+  CHECK(text(fathom::data::bytes(folder.write("b.txt", "On " + pointer), {.validation = 0})) == "On " + pointer);
+}
+
 TEST_CASE("text in UTF-16 and UTF-32 is an error that says so", "[data]") {
   const temporary_folder folder;
   const auto encoded = [](std::string_view ascii, std::size_t bytes, bool big_endian) {

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <fathom/data/tokens.hpp>
@@ -182,6 +183,27 @@ TEST_CASE("tokens says what a file is instead", "[data]") {
                    "a.bin: is not a file of tokens; it is a Git LFS pointer"));
   CHECK(fails_with([&] { return read(folder.write("a.npy", pointer)); }, "a.npy: is not a .npy file",
                    "it is a Git LFS pointer"));
+  using namespace std::string_literals;
+  const std::pair<std::string, const char*> others[] = {
+      {"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n", "an HTML page"},
+      {"PK\x03\x04\x00\x00\x08\x08\x00\x00"s, "a zip archive"},
+      {"GGUF\x03\0\0\0\x10\0\0\0"s, "a GGUF file"},
+      {"\x1f\x8b\x08\0\0\0\0\0\0\x03"s, "compressed by gzip"},
+      {"\x1f\x8b\x08\x08\0\0\0\0\0\x03"s, "compressed by gzip"},
+      {"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19."s, "a pickle"},
+      {"\x80\x02}q\0(X\x01\0\0\0w"s, "a pickle"},
+      {"\x80\x03" "cnumpy.core.multiarray\n"s, "a pickle"},
+      {"\x80\x04\x95\x1e\0\0\0\0\0\0\0}\x94"s, "a pickle"}};
+  for (const auto& [contents, what] : others) {
+    INFO(what);
+    const std::string even = contents.size() % 2 == 0 ? contents : contents + "\n";
+    CHECK(fails_with([&] { return read(folder.write("a.bin", even)); }, "a.bin: is not a file of tokens; it is " + std::string(what)));
+    CHECK(fails_with([&] { return read(folder.write("a.npy", even)); }, "a.npy: is not a .npy file", "it is " + std::string(what)));
+  }
+  // Tokens that begin as something else might.
+  for (const std::string& begin : {"\x80\x02"s, "\x80\x03q\0"s, "\x80\x04\0\0"s, "\x80\x02}\0"s, "\x1f\x8b\x01\x08"s, "\xff\xfe"s, "PK"s,
+                                   "{}"s, "[]"s, "BZh\0"s, "\0\0"s, "\xff\xd8\xff\0"s})
+    CHECK(read(folder.write("a.bin", begin + std::string(20, '\0'))).size() == (begin.size() + 20) / 2);
 }
 
 TEST_CASE("tokens reads .npy files of any shape and version", "[data]") {

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -13,6 +15,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -162,7 +165,8 @@ TEST_CASE("the mode of a file stays, and a new one has that of the umask", "[fil
 TEST_CASE("the owner of a file stays", "[file]") {
   if (::geteuid() != 0) return;  // only the administrator can have files of others
   const temporary_folder folder;
-  REQUIRE(::chmod(folder.path().c_str(), 0777) == 0);
+  const mode_t folder_mode = GENERATE(0777u, 01777u);  // in one like /tmp nobody may replace files of others
+  REQUIRE(::chmod(folder.path().c_str(), folder_mode) == 0);
   const auto path = folder.write("file", "old");
   SECTION("written by the administrator") {
     REQUIRE(::chown(path.c_str(), 65534, 1234) == 0);
@@ -243,6 +247,42 @@ TEST_CASE("devices are written to", "[file]") {
   CHECK(fs::is_symlink(folder.path() / "link"));
   ::close(other_end);
   ::close(terminal);
+}
+
+TEST_CASE("devices that have no end or no room", "[file]") {
+  const auto before = status_of("/dev/null");
+  write("/dev/null", "text");
+  fathom::io::check_writable("/dev/null", 1'000'000'000'000'000);
+  fathom::io::appended_file("/dev/null", "text").write("more");
+  CHECK(S_ISCHR(status_of("/dev/null").st_mode));
+  CHECK(status_of("/dev/null").st_ino == before.st_ino);
+  CHECK(mode_of("/dev/null") == (before.st_mode & 07777));
+  if (!fs::exists("/dev/full")) return;
+  const temporary_folder folder;
+  fs::create_symlink("/dev/full", folder.path() / "link");
+  for (const fs::path& path : {fs::path("/dev/full"), folder.path() / "link"}) {
+    CHECK(refuses(path, "No space left on device"));
+    CHECK(fails_with([&] { return fathom::io::appended_file(path, "text"); }, path.string(), "No space left on device"));
+  }
+  CHECK(S_ISCHR(status_of("/dev/full").st_mode));
+}
+
+TEST_CASE("a disk without room is known before anything is written", "[file]") {
+  const temporary_folder folder;
+  const auto path = folder.write("file", "old");
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{1000, limit.rlim_max};  // as a full disk
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  const bool fits = !fails_with([&] { fathom::io::check_writable(path, 1000); });
+  const bool refused = fails_with([&] { fathom::io::check_writable(path, 1001); }, path.string() + ": cannot be written: File too large");
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  ::signal(SIGXFSZ, handler);
+  CHECK(fits);
+  CHECK(refused);
+  CHECK(folder.read("file") == "old");
+  CHECK(listing(folder.path()) == std::vector<std::string>{"file"});
 }
 
 TEST_CASE("pipes are written to when somebody reads", "[file]") {
@@ -434,6 +474,54 @@ TEST_CASE("what killed processes leave behind goes with the next file, what othe
   ::close(ready[1]);
 }
 
+TEST_CASE("what killed processes leave behind goes under all numbers", "[file]") {
+  const temporary_folder folder;
+  const auto path = folder.path() / "file";
+  // Three wrote at once, and the one with the lowest number lived.
+  auto first = std::make_unique<atomic_file>(path);
+  for (int kill = 0; kill < 3; ++kill) write_and_be_killed(path);
+  const auto second = std::make_unique<atomic_file>(path);
+  write_and_be_killed(path);
+  REQUIRE(listing(folder.path()).size() == 3);
+  first = nullptr;
+  REQUIRE(listing(folder.path()).size() == 2);
+  write(path, "whole");
+  const auto left = listing(folder.path());
+  REQUIRE(left.size() == 2);
+  CHECK(left[0] == "file");
+  CHECK(left[1].ends_with("1"));  // of the second, who still writes
+}
+
+TEST_CASE("what was whole when a process was killed goes when the file is written to its end", "[file]") {
+  const temporary_folder folder;
+  const auto path = folder.write("file", "old");
+  fs::create_hard_link(path, folder.path() / "other");
+  // As processes leave them that are killed while they write through.
+  std::string start;
+  {
+    atomic_file file(path);
+    for (const auto& name : listing(folder.path()))
+      if (name.starts_with("file.partial-")) start = "file.whole-" + name.substr(13, name.size() - 14);
+  }
+  REQUIRE_FALSE(start.empty());
+  for (const int number : {0, 1, 4}) folder.write(start + std::to_string(number), "what was to be written");
+  // Of one that still writes, which has a lock on it.
+  const int writing = ::open((folder.path() / (start + "2")).c_str(), O_RDWR | O_CREAT, 0600);
+  REQUIRE(::flock(writing, LOCK_EX) == 0);
+  {
+    atomic_file given_up(path);
+    given_up.write("half");
+  }
+  CHECK(listing(folder.path()).size() == 6);
+  write(path, "new");
+  CHECK(listing(folder.path()) == std::vector<std::string>{"file", start + "2", "other"});
+  ::close(writing);
+  fs::remove(folder.path() / "other");  // then it is replaced
+  write(path, "newer");
+  CHECK(listing(folder.path()) == std::vector<std::string>{"file"});
+  CHECK(folder.read("file") == "newer");
+}
+
 TEST_CASE("many threads write one file", "[file]") {
   const temporary_folder folder;
   const auto path = folder.path() / "file";
@@ -483,6 +571,11 @@ TEST_CASE("a file that becomes shorter while it is read is an error", "[file]") 
   CHECK(fails_with([&] { file.read(49'991, some); }, path.string(), "has become shorter while it was read", "100000",
                    "ends at byte 50000 now"));
   CHECK((whole.text() == std::string(100'000, 'x')));
+  // What comes to be behind its end is not part of it.
+  std::ofstream(path, std::ios::app) << std::string(100'000, 'y');
+  CHECK(file.size() == 100'000);
+  CHECK(fails_with([&] { file.read(99'991, some); }, path.string(), "has 100000 bytes"));
+  fs::resize_file(path, 50'000);
   // Beyond its end there was nothing at any time.
   CHECK(fails_with([&] { file.read(99'991, some); }, path.string(), "has 100000 bytes"));
   CHECK(fails_with([&] { file.read(~std::uint64_t{0}, some); }, path.string(), "has 100000 bytes"));
@@ -516,6 +609,17 @@ TEST_CASE("what is no file cannot be read", "[file]") {
   CHECK(fails_with([&] { memory.read(4, some); }, "the memory: has 9 bytes; expected 6 from byte 4 on"));
 }
 
+TEST_CASE("a path with a zero byte is not that of another file", "[file]") {
+  const temporary_folder folder;
+  folder.write("file", "text");
+  const fs::path path = (folder.path() / "file").native() + std::string("\0more", 5);
+  CHECK(fails_with([&] { return fathom::io::input_file(path); }, "a path with a zero byte in it"));
+  CHECK(fails_with([&] { return atomic_file(path); }, "a path with a zero byte in it"));
+  CHECK(fails_with([&] { fathom::io::check_writable(path); }, "a path with a zero byte in it"));
+  CHECK(folder.read("file") == "text");
+  CHECK(listing(folder.path()) == std::vector<std::string>{"file"});
+}
+
 TEST_CASE("files are known by how they begin", "[file]") {
   const auto is = [](std::string_view bytes) { return fathom::io::what_begins_with(std::as_bytes(std::span(bytes))); };
   using namespace std::literals;
@@ -535,6 +639,18 @@ TEST_CASE("files are known by how they begin", "[file]") {
   CHECK(is(std::string(257, 'a') + "ustar\0"s) == "a tar archive");
   CHECK(is(std::string(100, '\0')) == "nothing but zero bytes");
   CHECK(is("") == "empty");
+  // Of files that could be any numbers, only what is hardly one by chance counts.
+  const auto is_surely = [](std::string_view bytes) { return fathom::io::what_begins_with(std::as_bytes(std::span(bytes)), true); };
+  for (const auto sure : {"version https://git-lfs"sv, "<html>"sv, "PK\x03\x04"sv, "GGUF"sv, "\x1f\x8b\x08\x00"sv,
+                          "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8"sv, "\x80\x02}q\0(X\x05\0\0\0w"sv, "\x80\x03" "cnumpy.core\n"sv,
+                          "\x80\x04\x95\x10\0\0\0\0\0\0\0}"sv})
+    CHECK(is_surely(sure) == is(sure));
+  for (const auto not_sure : {"{}"sv, "[1, 2]"sv, "\xff\xfe"sv, "BZh9"sv, "ID3\x04"sv, "\x1f\x8b\x08\x01"sv, "\x80\x02\x8a\x0a"sv,
+                              "\x80\x03}r\0(X\x05\0\0\0w"sv, "\x80\x04\x95\x10\0\0\0\0\x01\0\0}"sv, "\x80\x02" "c12345678910"sv,
+                              "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"sv}) {
+    CHECK_FALSE(is(not_sure).empty());
+    CHECK(is_surely(not_sure).empty());
+  }
   for (const auto other : {"hello"sv, "\x80"sv, "\x80\x09\x00"sv, "P"sv, "<"sv, "<a>"sv, "\xff"sv, "\x00"sv, "version 2"sv})
     CHECK(is(other).empty());
 }

@@ -290,6 +290,18 @@ TEST_CASE("shards that are not what their index says are refused", "[io]") {
     CHECK(refused(copy, "wte.weight: missing", "h.0.attn.c_attn.weight: missing"));
     fs::remove(copy / "model.safetensors.index.json");
     CHECK(refused(copy, "has neither model.safetensors nor model.safetensors.index.json"));
+    fs::create_symlink("../blobs/gone", copy / "model.safetensors");
+    CHECK(refused(copy, "model.safetensors: cannot be opened: No such file"));
+    fs::remove(copy / "model.safetensors");
+    fs::create_symlink("../blobs/gone", copy / "model.safetensors.index.json");
+    CHECK(refused(copy, "model.safetensors.index.json: cannot be opened: No such file"));
+    fs::remove(copy / "model.safetensors.index.json");
+    fs::create_directory(copy / "model.safetensors.index.json");
+    CHECK(refused(copy, "model.safetensors.index.json: is not a file, but a folder"));
+    fs::remove(copy / "model.safetensors.index.json");
+    folder.write(index_path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+    CHECK(refused(copy, "model.safetensors.index.json: is not JSON, but a Git LFS pointer"));
+    fs::remove(copy / "model.safetensors.index.json");
     folder.write("half_shards/pytorch_model.bin", "");
     CHECK(refused(copy, "save_pretrained of today's transformers writes it"));
   }

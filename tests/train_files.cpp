@@ -1,9 +1,13 @@
 // The files of a run: where they cannot be written is said before it begins; what was there is written through; a run goes on
 // from a checkpoint of its kind only, for more steps when that is wanted; the log is one log, whatever happened to it.
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <clocale>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
@@ -133,6 +137,13 @@ TEST_CASE("a checkpoint or a log that cannot be written is known before the firs
   CHECK(refuses("folder", "it is a folder"));
   CHECK(refuses("file/run", "Not a directory"));
   CHECK(refuses(std::string(256, 'n'), "File name too long"));
+  fs::create_symlink("none/file", folder.path() / "dangling");
+  CHECK(refuses("dangling", "No such file or directory"));
+  if (fs::exists("/proc/self/status")) {
+    CHECK(refuses("/proc/self/status", ""));
+    CHECK(refuses("/proc/run", ""));
+  }
+  if (fs::exists("/dev/full")) CHECK(refuses("/dev/full", "No space left on device"));
   {
     const as_nobody nobody;
     CHECK(refuses("closed/new", "Permission denied"));
@@ -150,6 +161,49 @@ TEST_CASE("a checkpoint or a log that cannot be written is known before the firs
   fs::create_symlink("run.safetensors", folder.path() / "link");
   both.log = folder.path() / "link";
   CHECK(fails_with([&] { return fathom::trainer<net>(both).fit(some_tokens(20)); }, "is both checkpoint and log"));
+}
+
+TEST_CASE("a disk without room for a checkpoint is known before the first step", "[train]") {
+  const temporary_folder folder;
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{2 * sizeof(net::parameters), limit.rlim_max};  // as a full disk
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  int steps = 0;
+  training options = run_in(folder);
+  options.observer = [&](const auto&) { ++steps; };
+  const bool refused = fails_with([&] { fathom::trainer<net>(options).fit(some_tokens(20)); }, "run.safetensors: cannot be written: File too large");
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  ::signal(SIGXFSZ, handler);
+  CHECK(refused);
+  CHECK(steps == 0);
+  CHECK(fs::is_empty(folder.path()));
+}
+
+TEST_CASE("a run that is killed again and again leaves nothing behind", "[train]") {
+  const temporary_folder folder;
+  training options = run_in(folder);
+  options.checkpoint_every = 1;
+  const temporary_folder whole_folder;
+  const std::string expected = train_until(run_in(whole_folder), -1);
+  for (fathom::index last = 1; last <= 8; ++last) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {  // killed while it writes its checkpoint
+      train_until(options, last);
+      fathom::io::atomic_file file(options.checkpoint);
+      file.write("half");
+      ::raise(SIGKILL);
+    }
+    int how = 0;
+    REQUIRE(::waitpid(child, &how, 0) == child);
+    REQUIRE((WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL));
+    CHECK(listing(folder.path()).size() == 3);
+  }
+  CHECK((train_until(options, -1) == expected));
+  CHECK(listing(folder.path()) == std::vector<std::string>{"run.csv", "run.safetensors"});
+  CHECK(folder.read("run.safetensors") == whole_folder.read("run.safetensors"));
 }
 
 TEST_CASE("checkpoints and logs are written through what is there", "[train]") {
@@ -359,6 +413,29 @@ TEST_CASE("the log goes on with the lines that are its own", "[train]") {
     seconds = std::stod(cells[6]);
   }
   CHECK(folder.read("run.csv").ends_with("\n"));
+}
+
+TEST_CASE("the log is the same in every language", "[train]") {
+  const temporary_folder folder;
+  training options = run_in(folder);
+  const std::string before = std::setlocale(LC_ALL, nullptr);
+  bool is_there = false;  // a locale that writes 0,5
+  for (const char* name : {"de_DE.UTF-8", "de_DE.utf8", "de_DE", "fr_FR.UTF-8", "fr_FR.utf8"})
+    is_there = is_there || std::setlocale(LC_ALL, name) != nullptr;
+  train_until(options, 5);
+  const auto lines = lines_of(folder.read("run.csv"));
+  train_until(options, -1);
+  std::setlocale(LC_ALL, before.c_str());
+  const auto after = lines_of(folder.read("run.csv"));
+  REQUIRE(after.size() == 13);
+  for (std::size_t i = 1; i < after.size(); ++i) {
+    INFO((is_there ? "a point or a comma: " : "without another locale: ") << after[i]);
+    if (i < lines.size()) CHECK(after[i] == lines[i]);
+    const auto cells = cells_of(after[i]);
+    REQUIRE(cells.size() == 7);
+    for (const std::size_t cell : {1u, 6u}) CHECK(cells[cell].find('.') != std::string::npos);
+    CHECK(cells[2].empty());
+  }
 }
 
 TEST_CASE("the seconds of a log are those of the whole run", "[train]") {

@@ -49,9 +49,9 @@ namespace detail {
   return ending;
 }
 
-/// For an error, where something else was expected: "; it is " and what bytes are, if they tell.
-[[nodiscard]] inline std::string but_is(std::span<const std::byte> bytes) {
-  const std::string what = io::what_begins_with(bytes.first(std::min<std::size_t>(bytes.size(), 512)));
+/// For an error, where something else was expected: "; it is " and what bytes are, if they tell (io/file.hpp).
+[[nodiscard]] inline std::string but_is(std::span<const std::byte> bytes, bool surely = false) {
+  const std::string what = io::what_begins_with(bytes.first(std::min<std::size_t>(bytes.size(), 512)), surely);
   return what.empty() ? what : join("; it is ", what);
 }
 

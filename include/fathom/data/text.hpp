@@ -104,10 +104,13 @@ class wide_text {
 };
 
 /// The text of a file: its bytes, without the byte order mark that UTF-8 may begin with. Every reader of text takes it
-/// from here. Fails on text in UTF-16 and UTF-32, whose bytes are not what a model should learn. Binary data is
+/// from here. Fails on text in UTF-16 and UTF-32, whose bytes are not what a model should learn, and on what Git leaves
+/// where a file is to be fetched. Binary data is
 /// neither: these have a byte order mark, and wide_text::is_likely; or they have none, and wide_text::is_certain.
 [[nodiscard]] inline std::string_view plain_text(std::string_view bytes, const std::string& name) {
   using namespace std::string_view_literals;
+  if (bytes.starts_with("version https://git-lfs.github.com/spec/"))
+    fail(name, ": is not text", but_is(std::as_bytes(std::span(bytes))));
   if (bytes.starts_with("\xef\xbb\xbf"sv)) return bytes.substr(3);
   struct encoding {
     const char* name;
@@ -176,9 +179,9 @@ template <class Encode>
 /// document (file_options in files.hpp says which are left out), and whole documents are held back (split_documents in
 /// corpus.hpp).
 ///
-/// Any bytes are taken, of text in whatever encoding and of binary data, with two exceptions: UTF-8's byte order mark
-/// at the beginning of a file is passed over, and text in UTF-16 or UTF-32 is an error (detail::plain_text says how
-/// that is told from binary data, which makes a corpus by itself: corpus(tokens, 256)).
+/// Any bytes are taken, of text in whatever encoding and of binary data, with three exceptions: UTF-8's byte order mark
+/// at the beginning of a file is passed over; text in UTF-16 or UTF-32 is an error (detail::plain_text says how that is
+/// told from binary data, which makes a corpus by itself: corpus(tokens, 256)); and so is a Git LFS pointer.
 [[nodiscard]] inline corpus bytes(const std::filesystem::path& path, const split& parts = {},
                                   const file_options& files = {}) {
   return detail::read_texts(path, 256, parts, detail::encode_bytes, files);

@@ -109,9 +109,10 @@ struct llmc_header {
   const io::whole_file file(path);
   const std::string name = path.string();
   const auto bytes = file.bytes();
-  if (file.text().starts_with("version https://git-lfs"))  // which could be read as tokens, too
-    fail(name, ": is not a file of tokens", but_is(bytes));
   if (const llmc_header header(bytes); header.kind()) return read_llmc(bytes, header, vocab, name);
+  // What is something else could be read as tokens, too.
+  if (const std::string other = but_is(bytes, true); !bytes.empty() && !other.empty())
+    fail(name, ": is not a file of tokens", other);
   if (bytes.empty() || bytes.size() % 2 != 0)
     fail(name, ": has ", bytes.size(), " bytes; expected 16-bit tokens, a positive even number");
   return to_tokens<std::uint16_t>(bytes, false, vocab, name);

@@ -15,6 +15,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/int8.hpp"
 #include "fathom/io/conversion.hpp"
+#include "fathom/io/safetensors.inl.hpp"
 
 namespace fathom::io {
 

@@ -41,8 +41,9 @@ struct destination;
 }  // namespace detail
 
 /// What a file is, by the bytes that it begins with: "a Git LFS pointer, ...", "an HTML page". Empty when they tell nothing.
-/// For errors, where something else was expected.
-[[nodiscard]] std::string what_begins_with(std::span<const std::byte> beginning);
+/// For errors, where something else was expected. `surely`: only what no numbers begin with by chance, for files that could be
+/// any numbers.
+[[nodiscard]] std::string what_begins_with(std::span<const std::byte> beginning, bool surely = false);
 
 /// Bytes to read from at any place: of a file, or in memory. A file that becomes shorter is an error when what is gone is
 /// read; one that is replaced by another of its name, as atomic_file does it, stays what it was.
@@ -89,8 +90,9 @@ class whole_file {
 /// cannot be kept, or that the system does not let go: in place, by commit(), once all of it lies beside it as
 /// NAME.whole-N, which goes away when that is done. Character devices and pipes that somebody reads: as write() comes.
 ///
-/// A process that is killed leaves its NAME.partial-N behind; the next one to write the file removes it. It knows by a lock
-/// that it is nobody's; on file systems of networks, where a lock may hold on one machine only, just those of its own
+/// A process that is killed leaves its NAME.partial-N behind, and the next one to write the file removes it; or, where that was
+/// written to already, its NAME.whole-N, which goes away when the file is next written to its end. A lock tells that they are
+/// nobody's; on file systems of networks, where a lock may hold on one machine only, just those of its own
 /// machine are asked, whose names say so.
 class atomic_file {
  public:
@@ -114,12 +116,13 @@ class atomic_file {
   detail::descriptor folder_;    // that the file lies in, when all links are followed; none when it is written to directly
   std::string name_;             // there
   std::string temporary_;        // beside it; empty when there is none, or no longer
+  std::string whole_;            // how the name beside it begins that it gets when it is complete
   detail::descriptor file_;
   bool keeps_file_ = false;      // write through what is there
 };
 
-/// Fails as an atomic_file of this path would, and changes nothing.
-void check_writable(const std::filesystem::path& path);
+/// Fails as an atomic_file of this path would, also where there is no room for so many bytes, and changes nothing.
+void check_writable(const std::filesystem::path& path, std::uint64_t bytes = 1);
 
 /// A file that grows by what is written, each time at once: for logs.
 class appended_file {

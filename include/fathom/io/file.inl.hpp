@@ -16,6 +16,7 @@
 #include <climits>
 #include <cstring>
 #include <ctime>
+#include <limits>
 #include <new>
 #include <string>
 #include <utility>
@@ -29,7 +30,20 @@ namespace fathom::io {
 
 // ---- What a file is --------------------------------------------------------------------------------------------------
 
-FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning) {
+namespace detail {
+/// Whether a text that begins as a pickle of protocols 2 to 5 goes on as one, too.
+[[nodiscard]] inline bool is_surely_pickle(std::string_view text) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; };
+  if (text.size() < 12) return false;
+  const std::string_view rest = text.substr(2);
+  if (text[1] >= 4) return rest[0] == '\x95' && rest.substr(5, 4) == std::string_view("\0\0\0\0", 4);  // a frame of less than 4 GB
+  if (rest.starts_with("\x8a\x0al\xfc\x9c\x46\xf9\x20")) return true;                               // torch.save's number
+  return rest[0] == 'c' ? std::all_of(rest.begin() + 1, rest.begin() + 6, is_letter)                    // of a module
+                        : (rest[0] == '}' || rest[0] == ']' || rest[0] == '(') && rest.substr(1, 2) == std::string_view("q\0", 2);
+}
+}  // namespace detail
+
+FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning, bool surely) {
   const std::string_view text(reinterpret_cast<const char*>(beginning.data()), beginning.size());
   using namespace std::literals;
   static constexpr std::pair<std::string_view, const char*> known[] = {
@@ -41,6 +55,8 @@ FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning)
       {"ggml"sv, "a GGML file"},
       {"lmgg"sv, "a GGML file"},
       {"tjgg"sv, "a GGML file"},
+      {"\x1f\x8b\x08\x00"sv, "compressed by gzip"},
+      {"\x1f\x8b\x08\x08"sv, "compressed by gzip"},
       {"\x1f\x8b"sv, "compressed by gzip"},
       {"BZh"sv, "compressed by bzip2"},
       {"\xfd\x37zXZ"sv, "compressed by xz"},
@@ -68,9 +84,9 @@ FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning)
   };
   if (text.empty()) return "empty";
   for (const auto& [magic, what] : known)
-    if (text.starts_with(magic)) return what;
+    if (text.starts_with(magic) && (magic.size() >= 4 || !surely)) return what;
   // Python's pickle, protocols 2 to 5: a byte 0x80, the protocol, and then an instruction.
-  if (text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5)
+  if (text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5 && (!surely || detail::is_surely_pickle(text)))
     return "a pickle of Python's, as torch.save wrote them before version 1.6";
   if (text.size() > 262 && text.substr(257, 5) == "ustar") return "a tar archive";
   if (text.size() > 8 && text.substr(4, 4) == "TFL3") return "a TensorFlow Lite file";
@@ -83,6 +99,7 @@ FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning)
   for (const char* tag : {"<!doctype html", "<html", "<head", "<body"})
     if (small.starts_with(tag)) return "an HTML page, as servers send in place of a file";
   if (small.starts_with("<?xml") || small.starts_with("<error")) return "XML, as servers send in place of a file";
+  if (surely) return {};
   if (small.starts_with('{') || small.starts_with('[')) return "JSON, or the like";
   if (text.size() >= 16 && text.find_first_not_of('\0') == text.npos) return "nothing but zero bytes";
   return {};
@@ -95,6 +112,12 @@ namespace detail {
 FATHOM_INLINE bool descriptor::close() {
   const int fd = std::exchange(fd_, -1);
   return fd < 0 || ::close(fd) == 0;
+}
+
+/// The path as the system takes it. Fails on one that the system would take for another: that has a zero byte in it.
+[[nodiscard]] inline const char* system_path(const std::filesystem::path& path) {
+  if (path.native().find('\0') != std::string::npos) fail("a path with a zero byte in it, which no file has: ", path.string());
+  return path.c_str();
 }
 
 /// What a path leads to that is no file.
@@ -110,7 +133,7 @@ FATHOM_INLINE bool descriptor::close() {
 
 FATHOM_INLINE input_file::input_file(const std::filesystem::path& path)
     // Not to wait, if it is a pipe, for somebody who writes into it. For files that changes nothing.
-    : name_(path.string()), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {
+    : name_(path.string()), file_(::open(detail::system_path(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {
   struct stat status{};
   if (!file_.is_open() || ::fstat(file_.get(), &status) != 0) fail(name_, ": cannot be opened: ", std::strerror(errno));
   if (!S_ISREG(status.st_mode)) fail(name_, ": is not a file, but ", detail::kind_of(status.st_mode));
@@ -201,7 +224,7 @@ struct destination {
 /// Fails when no file can be written there.
 [[nodiscard]] inline destination destination_of(const std::filesystem::path& path) {
   destination to;
-  to.exists = ::stat(path.c_str(), &to.status) == 0;
+  to.exists = ::stat(system_path(path), &to.status) == 0;
   if (!to.exists && errno != ENOENT) cannot_write(path);
   if (to.exists) {
     if (S_ISDIR(to.status.st_mode)) cannot_write(path, "it is a folder");
@@ -258,20 +281,21 @@ struct destination {
   return text;
 }
 
-/// NAME.KIND-N in a folder: cut to the length that a name can have there, and with the machine in it where locks need it.
-[[nodiscard]] inline std::string name_beside(const destination& to, const char* kind, int number) {
+/// NAME.KIND-, to which a number comes, in a folder: cut to the length that a name can have there, and with the machine in it
+/// where locks need it.
+[[nodiscard]] inline std::string name_beside(const destination& to, const char* kind) {
   std::string ending = join('.', kind, '-');
   if (!is_local(to.folder)) {
     char machine[256] = {};
     static_cast<void>(::gethostname(machine, sizeof machine - 1));
     ending += digest(machine, 8) + "-";
   }
-  ending += std::to_string(number);
+  constexpr std::size_t digits = 10;  // that the number may have
   const long limit = ::fpathconf(to.folder.get(), _PC_NAME_MAX);
   const std::size_t most = limit > 0 ? static_cast<std::size_t>(limit) : 255;
-  if (to.name.size() + ending.size() <= most) return to.name + ending;
+  if (to.name.size() + ending.size() + digits <= most) return to.name + ending;
   ending = join('~', digest(to.name, 16), ending);  // g++ 12 warns of a string put before another
-  std::size_t length = most - std::min(most, ending.size());
+  std::size_t length = most - std::min(most, ending.size() + digits);
   while (length > 0 && (static_cast<unsigned char>(to.name[length]) & 0xc0u) == 0x80) --length;  // not within a letter of UTF-8
   return to.name.substr(0, length) + ending;
 }
@@ -282,7 +306,7 @@ struct destination {
 /// Removes a file beside another if nobody writes it any more: whoever does holds a lock on it, which ends with the process.
 /// Says whether it is gone.
 [[nodiscard]] inline bool remove_abandoned(const descriptor& folder, const std::string& name) {
-  const descriptor file(::openat(folder.get(), name.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  const descriptor file(::openat(folder.get(), name.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!file.is_open()) return errno == ENOENT;
   struct stat opened{}, named{};
   if (::fstat(file.get(), &opened) != 0 || !S_ISREG(opened.st_mode) || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return false;
@@ -290,10 +314,22 @@ struct destination {
   return is_same(opened, named) && ::unlinkat(folder.get(), name.c_str(), 0) == 0;
 }
 
+/// The same for all of the names `start` + a number, from `first` on. Where many write at once some numbers are free again while
+/// those after them are not: so it ends only after 16 of them that nothing has.
+inline void remove_abandoned(const descriptor& folder, const std::string& start, int first) {
+  for (int number = first, free = 0; free < 16; ++number) {
+    const std::string name = start + std::to_string(number);
+    struct stat status{};
+    free = look_at(folder, name, status) ? 0 : free + 1;
+    if (free == 0) static_cast<void>(remove_abandoned(folder, name));
+  }
+}
+
 /// A new file beside another, locked, under a name that nobody has; what is left there of processes that are gone is removed.
 [[nodiscard]] inline descriptor open_beside(const destination& to, const std::filesystem::path& path, std::string& name) {
+  const std::string start = name_beside(to, "partial");
   for (int number = 0, taken = 0;;) {
-    name = name_beside(to, "partial", number);
+    name = start + std::to_string(number);
     // What takes the place of a file is nobody's to read before it has that file's mode.
     const mode_t mode = to.exists ? 0600 : 0666;
     descriptor file(::openat(to.folder.get(), name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
@@ -306,8 +342,26 @@ struct destination {
     }
     // Somebody may have taken it for abandoned in between.
     struct stat own{};
-    if (::fstat(file.get(), &own) != 0 || own.st_nlink > 0 || ++taken == 100) return file;
+    if (::fstat(file.get(), &own) != 0 || own.st_nlink > 0 || ++taken == 100) {
+      remove_abandoned(to.folder, start, number + 1);
+      return file;
+    }
   }
+}
+
+/// Whether a disk has room for so many bytes of a file, which it keeps for it; true where it does not say. A file that may not
+/// grow is as long as before, even if there is room.
+[[nodiscard]] inline bool has_room([[maybe_unused]] const descriptor& file, [[maybe_unused]] std::uint64_t bytes,
+                                   [[maybe_unused]] bool may_grow) {
+#if defined(__linux__)
+  const auto most = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
+  const auto length = static_cast<off_t>(std::clamp<std::uint64_t>(bytes, 1, most));
+  while (::fallocate(file.get(), may_grow ? 0 : FALLOC_FL_KEEP_SIZE, 0, length) != 0) {
+    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) return false;
+    if (errno != EINTR) break;
+  }
+#endif
+  return true;
 }
 
 /// Opens what is not to be replaced.
@@ -316,6 +370,8 @@ struct destination {
   descriptor file(::open(path.c_str(), O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC | (is_pipe ? O_NONBLOCK : 0)));
   if (!file.is_open()) cannot_write(path, is_pipe && errno == ENXIO ? "it is a pipe that nobody reads" : std::strerror(errno));
   if (is_pipe && ::fcntl(file.get(), F_SETFL, O_WRONLY | O_APPEND) != 0) cannot_write(path);
+  // A device that is full (/dev/full) says so where there is nothing to write, too.
+  if (S_ISCHR(to.status.st_mode) && ::write(file.get(), "", 0) < 0 && errno == ENOSPC) cannot_write(path);
   return file;
 }
 
@@ -335,6 +391,7 @@ FATHOM_INLINE atomic_file::atomic_file(std::filesystem::path path) : path_(std::
     return;
   }
   file_ = detail::open_beside(to, path_, temporary_);
+  whole_ = detail::name_beside(to, "whole");
   folder_ = std::move(to.folder);
   name_ = std::move(to.name);
   if (!to.exists) return;
@@ -358,6 +415,7 @@ FATHOM_INLINE void atomic_file::commit() {
     return;
   }
   keeps_file_ ? write_through() : replace();
+  detail::remove_abandoned(folder_, whole_, 0);  // what was to be written there before
   static_cast<void>(::fsync(folder_.get()));  // the name itself; not all systems can
 }
 
@@ -377,18 +435,13 @@ FATHOM_INLINE void atomic_file::write_through() {
   const detail::descriptor to(::openat(folder_.get(), name_.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat whole{};
   if (!to.is_open() || ::fstat(file_.get(), &whole) != 0) cannot_write();
-#if defined(__linux__)
   // A disk that has no room for it says so before anything is written.
-  while (::fallocate(to.get(), FALLOC_FL_KEEP_SIZE, 0, std::max<off_t>(whole.st_size, 1)) != 0) {
-    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) cannot_write();
-    if (errno != EINTR) break;
-  }
-#endif
+  if (!detail::has_room(to, static_cast<std::uint64_t>(whole.st_size), false)) cannot_write();
   // From now on it must not be taken for abandoned: if this process is killed, it is what was to be written.
   const std::string partial = std::exchange(temporary_, {});
   std::string complete;
   for (int number = 0;; ++number) {
-    complete = partial.substr(0, partial.rfind(".partial-")) + join(".whole-", number);
+    complete = whole_ + std::to_string(number);
     if (::linkat(folder_.get(), partial.c_str(), folder_.get(), complete.c_str(), 0) == 0) {
       ::unlinkat(folder_.get(), partial.c_str(), 0);
       break;
@@ -416,12 +469,17 @@ FATHOM_INLINE void atomic_file::write_through() {
   ::unlinkat(folder_.get(), complete.c_str(), 0);
 }
 
-FATHOM_INLINE void check_writable(const std::filesystem::path& path) {
+FATHOM_INLINE void check_writable(const std::filesystem::path& path, std::uint64_t bytes) {
   const detail::destination to = detail::destination_of(path);
-  if (!to.folder.is_open()) return;
+  if (!to.folder.is_open()) {
+    if (S_ISCHR(to.status.st_mode)) static_cast<void>(detail::open_stream(to, path));
+    return;
+  }
   std::string temporary;
   const detail::descriptor file = detail::open_beside(to, path, temporary);
+  const int problem = detail::has_room(file, bytes, true) ? 0 : errno;
   ::unlinkat(to.folder.get(), temporary.c_str(), 0);
+  if (problem != 0) detail::cannot_write(path, std::strerror(problem));
 }
 
 FATHOM_INLINE appended_file::appended_file(std::filesystem::path path, std::string_view beginning) : path_(std::move(path)) {

@@ -45,6 +45,7 @@ struct stored_tensor {
   std::vector<index> shape;
   const input_file* file = nullptr;
   std::uint64_t begin = 0, end = 0;  // bytes of the file
+  std::string name = {};             // in the file, for errors
 
   /// Numbers in the tensor.
   [[nodiscard]] index size() const;

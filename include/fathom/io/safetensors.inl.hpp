@@ -50,7 +50,7 @@ FATHOM_INLINE std::string stored_tensor::describe() const {
 }
 FATHOM_INLINE void stored_tensor::read(std::span<std::byte> to, std::uint64_t at) const {
   if (at > byte_count() || to.size() > byte_count() - at)
-    fail(file->name(), ": a tensor ", describe(), " of ", byte_count(), " bytes; expected ", to.size(), " from byte ", at, " on");
+    fail(file->name(), ": ", name, " is a tensor ", describe(), " of ", byte_count(), " bytes; expected ", to.size(), " from byte ", at, " on");
   file->read(begin + at, to);
 }
 FATHOM_INLINE std::vector<std::byte> stored_tensor::bytes() const {
@@ -97,7 +97,7 @@ void copy_numbers_as(const stored_tensor& from, T* to) {
   else if (from.type == "F16")
     convert_numbers<f16>(from, to);
   else
-    fail(from.file->name(), ": a tensor of type ", from.type, "; expected F32, F64, BF16 or F16");
+    fail(from.file->name(), ": ", from.name, " is a tensor of type ", from.type, "; expected F32, F64, BF16 or F16");
 }
 
 }  // namespace detail
@@ -274,7 +274,7 @@ class header_reader {
       invalid("the entry of ", name, " is not of the form {\"dtype\": ..., \"shape\": [...], \"data_offsets\": [begin, end]}");
     const std::uint64_t begin = entry.place[0], end = entry.place[1], data = file_.size() - data_;
     if (begin > end || end > data) invalid(name, " is said to lie at ", begin, " to ", end, "; the file has ", data, " bytes of data");
-    stored_tensor tensor{entry.type, {}, &file_, data_ + begin, data_ + end};
+    stored_tensor tensor{entry.type, {}, &file_, data_ + begin, data_ + end, name};
     // Of types that are not known, or of less than a byte, it is not checked how many bytes they take.
     const std::size_t bytes = bytes_of_type(entry.type);
     std::uint64_t needed = std::max<std::size_t>(bytes, 1);

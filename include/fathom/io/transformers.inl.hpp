@@ -102,10 +102,14 @@ FATHOM_INLINE std::string to_transformers_json(const config& given, std::string_
 FATHOM_INLINE safetensors_folder::safetensors_folder(const std::filesystem::path& folder) : stored_tensors(folder.string()) {
   const auto single = folder / "model.safetensors", index_file = folder / "model.safetensors.index.json";
   std::error_code ignored;
-  if (!std::filesystem::exists(index_file, ignored) || std::filesystem::exists(single, ignored)) {
-    if (!std::filesystem::exists(single, ignored))
+  // A link that leads nowhere is there: caches of downloads have such when what they link to is gone.
+  const auto is_there = [&](const std::filesystem::path& file) {
+    return std::filesystem::exists(std::filesystem::symlink_status(file, ignored));
+  };
+  if (!is_there(index_file) || is_there(single)) {
+    if (!is_there(single))
       fail(path_, ": has neither model.safetensors nor model.safetensors.index.json",
-           std::filesystem::exists(folder / "pytorch_model.bin", ignored)
+           is_there(folder / "pytorch_model.bin")
                ? "; save_pretrained of today's transformers writes it where pytorch_model.bin is now"
                : "");
     add(single);

@@ -75,7 +75,8 @@ FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path
 
   auto expected = detail::json_of(identity);
   if (!found.contains("compute")) expected.erase("compute");  // files did not always say it
-  if (has("warmup", &nlohmann::json::is_number_unsigned)) warmup_ = found["warmup"].get<index>();
+  if (has("warmup", &nlohmann::json::is_number_unsigned) && std::in_range<index>(found["warmup"].get<std::uint64_t>()))
+    warmup_ = found["warmup"].get<index>();
   const bool had_fewer_steps = has("steps", &nlohmann::json::is_number_unsigned) &&
                                std::cmp_less(found["steps"].get<std::uint64_t>(), identity.options.steps);
   if (extend && had_fewer_steps) expected.erase("steps");

@@ -2,30 +2,38 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <system_error>
 
+#include "fathom/core/error.hpp"
 #include "fathom/train/log.hpp"
 
 namespace fathom {
 
 namespace detail {
+// Numbers in files have a point, whatever a program's locale is: so this is not printf and strtod.
+
 /// The cell of a line that begins at `at`, and where the next one begins: behind a comma, or at the line's end.
-[[nodiscard]] inline std::string next_cell(std::string_view line, std::size_t& at) {
+[[nodiscard]] inline std::string_view next_cell(std::string_view line, std::size_t& at) {
   const std::size_t comma = std::min(line.find(',', at), line.size());
-  std::string cell(line.substr(at, comma - at));
+  const std::string_view cell = line.substr(at, comma - at);
   at = comma + 1;
   return cell;
 }
 /// The number that a cell is; NaN when it is none.
-[[nodiscard]] inline double number_in(const std::string& cell) {
-  char* end = nullptr;
-  const double value = std::strtod(cell.c_str(), &end);
-  return cell.empty() || *end != '\0' ? std::nan("") : value;
+[[nodiscard]] inline double number_in(std::string_view cell) {
+  double value = 0;
+  const auto [end, problem] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
+  return problem != std::errc() || end != cell.data() + cell.size() ? std::nan("") : value;
+}
+/// Appends a number with so many digits behind the point, or in all.
+inline void append_number(std::string& line, double number, std::chars_format format, int digits) {
+  char text[400];  // a double can have 309 digits before the point
+  line.append(text, std::to_chars(std::begin(text), std::end(text), number, format, digits).ptr);
 }
 /// The step and the seconds of a line; a step of 0 when it is no line of a log.
 struct log_line {
@@ -37,7 +45,7 @@ struct log_line {
     std::size_t at = 0;
     for (int i = 0; i < 7; ++i) {
       if (at > line.size()) return;
-      const std::string cell = next_cell(line, at);
+      const std::string_view cell = next_cell(line, at);
       cells[i] = number_in(cell);
       if (!std::isfinite(cells[i]) && !(i == 2 && cell.empty())) return;
     }
@@ -72,12 +80,18 @@ FATHOM_INLINE training_log::training_log(const std::filesystem::path& path, inde
 
 FATHOM_INLINE void training_log::write(const progress& p) {
   if (!file_.is_open()) return;
-  char validation[400] = "";  // a double can have 309 digits before the point
-  if (!std::isnan(p.validation)) std::snprintf(validation, sizeof validation, "%f", p.validation);
-  char line[1600];
-  std::snprintf(line, sizeof line, "%td,%.6f,%s,%.6g,%.6g,%td,%.3f\n", p.step, p.loss, validation, p.rate, p.gradient_norm,
-                p.step * tokens_per_step_, seconds_before_ + p.seconds);
-  file_.write(line);
+  constexpr auto fixed = std::chars_format::fixed, general = std::chars_format::general;
+  std::string line = join(p.step, ',');
+  detail::append_number(line, p.loss, fixed, 6);
+  line += ',';
+  if (!std::isnan(p.validation)) detail::append_number(line, p.validation, fixed, 6);
+  line += ',';
+  detail::append_number(line, p.rate, general, 6);
+  line += ',';
+  detail::append_number(line, p.gradient_norm, general, 6);
+  line += join(',', p.step * tokens_per_step_, ',');
+  detail::append_number(line, seconds_before_ + p.seconds, fixed, 3);
+  file_.write(line + '\n');
 }
 
 }  // namespace fathom

@@ -122,7 +122,7 @@ class trainer {
                                   .tokens = options_.tokens,
                                   .steps = options_.steps * options_.accumulate,
                                   .seed = options_.seed});
-    detail::check_files(options_);
+    detail::check_files(options_, 3 * sizeof(parameters));  // the weights and both moments
     // Nothing of an earlier run counts here but its weights.
     memory_of<parameters>::zero(gradients_.get(), sizeof(parameters));
     optimizer_.reset();

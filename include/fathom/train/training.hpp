@@ -50,8 +50,8 @@ struct training_result {
 namespace detail {
 /// The options with defaults filled in, for a model of this context. Fails on what makes no sense.
 [[nodiscard]] training checked_training(training options, index context);
-/// Fails when the files that a run writes cannot be written: before it begins, and changing nothing.
-void check_files(const training& options);
+/// Fails when the files that a run writes cannot be written, or have no room: before it begins, and changing nothing.
+void check_files(const training& options, std::uint64_t checkpoint_bytes);
 }  // namespace detail
 
 }  // namespace fathom

@@ -39,13 +39,13 @@ FATHOM_INLINE training checked_training(training o, index context) {
   return o;
 }
 
-FATHOM_INLINE void check_files(const training& o) {
+FATHOM_INLINE void check_files(const training& o, std::uint64_t checkpoint_bytes) {
   std::error_code none;
   if (!o.checkpoint.empty() && !o.log.empty() &&
       (o.checkpoint.lexically_normal() == o.log.lexically_normal() || std::filesystem::equivalent(o.checkpoint, o.log, none)))
     fail("trainer: ", o.checkpoint.string(), " is both checkpoint and log; expected two files");
-  for (const std::filesystem::path& path : {o.checkpoint, o.log})
-    if (!path.empty()) io::check_writable(path);
+  if (!o.checkpoint.empty()) io::check_writable(o.checkpoint, checkpoint_bytes);
+  if (!o.log.empty()) io::check_writable(o.log);
 }
 
 }  // namespace fathom::detail
