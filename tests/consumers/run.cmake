@@ -1,9 +1,9 @@
 # Builds and runs a consumer of fathom, had in one of three ways:
 #
 #   cmake -DHOW=find_package|add_subdirectory|include -DSOURCE=... -DBUILD=... -DFOLDER=... -DGENERATOR=... -DCOMPILER=...
-#         -DINCLUDES=... -P run.cmake
+#         -DFLAGS=... -DINCLUDES=... -P run.cmake
 #
-# SOURCE and BUILD are fathom's; FOLDER is where to work; INCLUDES are the folders of Eigen and the others, with commas.
+# SOURCE and BUILD are fathom's, built with FLAGS; FOLDER is where to work; INCLUDES are the folders of Eigen and the others, with commas.
 set(ENV{LC_ALL} C)
 unset(ENV{CXXFLAGS})
 file(REMOVE_RECURSE ${FOLDER})
@@ -68,7 +68,7 @@ expect_no_advice("${advice_optimised}")
 if(machine MATCHES "x86_64|AMD64")
   expect_advice("${advice_simd}")
 endif()
-configure(-DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS= -DFATHOM_ADVICE=OFF -DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON)
+configure(-DCMAKE_BUILD_TYPE= -DCMAKE_CXX_FLAGS=${FLAGS} -DFATHOM_ADVICE=OFF -DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON)
 expect_no_advice("fathom: ")
 configure(-DFATHOM_ADVICE=ON)
 expect_advice("${advice_openmp}")

@@ -1,6 +1,6 @@
 # What fathom_add_model says about configs and arguments that are wrong, and what it makes of configs that are right:
 #
-#   cmake -DSOURCE=... -DFOLDER=... -P configs.cmake
+#   cmake -DSOURCE=... -DFOLDER=... -DGENERATOR=... -P configs.cmake
 #
 # What is wrong is configured as a project of its own.
 cmake_minimum_required(VERSION 3.25)
@@ -17,7 +17,7 @@ project(wrong NONE)
 include(${SOURCE}/cmake/fathom-add-model.cmake)
 ${statement}
 ")
-  execute_process(COMMAND ${CMAKE_COMMAND} -S ${FOLDER} -B ${FOLDER}/build
+  execute_process(COMMAND ${CMAKE_COMMAND} -G ${GENERATOR} -S ${FOLDER} -B ${FOLDER}/build
                   RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
   string(REGEX REPLACE "[ \n]+" " " output "${output}")
   string(FIND "${output}" "${text}" at)

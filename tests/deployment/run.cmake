@@ -38,7 +38,7 @@ if(HOW STREQUAL "story")
   run(${build} -B ${FOLDER}/build -DSTORY_CONFIG=${CMAKE_CURRENT_LIST_DIR}/story.json
       -DSTORY_WEIGHTS=${checkpoint}/weights.safetensors)
   run(${CMAKE_COMMAND} --build ${FOLDER}/build)
-  run(${build} -B ${FOLDER}/subwords -DSTORY_CONFIG=${CMAKE_CURRENT_LIST_DIR}/story_subwords.json
+  run(${build} -B ${FOLDER}/subwords -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSTORY_CONFIG=${CMAKE_CURRENT_LIST_DIR}/story_subwords.json
       -DSTORY_WEIGHTS=${checkpoint}/subwords.safetensors -DSTORY_TOKENIZER=${SOURCE}/tests/golden/bpe/small)
   run(${CMAKE_COMMAND} --build ${FOLDER}/subwords)
   file(READ ${checkpoint}/expected.txt expected)
@@ -55,7 +55,7 @@ if(HOW STREQUAL "story")
     endif()
   endforeach()
   try(${story} --top-p 0 a)
-  if(NOT result EQUAL 1 OR NOT output MATCHES "^story: sampler: .*top_p 0; expected")
+  if(NOT result EQUAL 1 OR NOT output MATCHES "^story: sampler: .*top_p 0, .*; expected")
     message(FATAL_ERROR "story --top-p 0\nreturns ${result} and writes\n${output}")
   endif()
   try(ldd ${story})

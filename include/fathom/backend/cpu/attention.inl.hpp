@@ -163,9 +163,6 @@ struct forward_scratch {
   T factors[query_rows];
 };
 
-static_assert(sizeof(forward_scratch<float>) <= decoding_workspace_bytes<float>);
-static_assert(sizeof(forward_scratch<double>) <= decoding_workspace_bytes<double>);
-
 /// One more block of keys for the softmax of a tile of queries. scores [query_rows, columns] become weights relative to the
 /// largest score so far; largest [query_rows] and totals [query_rows, lanes] are brought up to date, and factors [query_rows]
 /// is what sums so far have to be multiplied with. Row i sees the first `seen + i * more` keys of the block.
@@ -266,8 +263,6 @@ struct backward_scratch {
   alignas(alignment) T key_rows[head::numbers], dkeys[head::numbers], dvalues[head::numbers];  // [keys, wide]
   alignas(alignment) T dqueries[query_rows * round_up(largest_head_width, lanes<T>)];         // [query_rows, wide]
 };
-
-static_assert(sizeof(backward_scratch<float>) <= workspace_bytes<float> && sizeof(backward_scratch<double>) <= workspace_bytes<double>);
 
 /// All queries of a head, block of keys by block of keys.
 template <class T>
@@ -381,6 +376,7 @@ void attention_forward(const context<C, T>& on, const attention_shape& s, matrix
   on.tasks(heads * groups, [&](index task) {
     // The first, the last, the second, the last but one...: later groups see more, and ranks get even shares.
     const index head = task / groups, turn = task % groups, first = (turn % 2 ? groups - 1 - turn / 2 : turn / 2) * group;
+    static_assert(sizeof(detail::forward_scratch<T>) <= decoding_workspace_bytes<T>);
     on.template with_scratch<detail::forward_scratch<T>>([&](detail::forward_scratch<T>& w) {
       detail::attend<T>({s, head / s.heads, head % s.heads}, first, std::min(group, s.queries - first), q, k, v, o, lse, w);
     });
@@ -395,6 +391,7 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
                         matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
                         matrix<std::type_identity_t<T>> dv) {
   on.tasks(s.sequences * s.heads, [&](index task) {
+    static_assert(sizeof(detail::backward_scratch<T>) <= workspace_bytes<T>);
     on.template with_scratch<detail::backward_scratch<T>>([&](detail::backward_scratch<T>& w) {
       detail::attend_backward<T>({s, task / s.heads, task % s.heads}, q, k, v, o, lse, dout, delta, dq, dk, dv, w);
     });

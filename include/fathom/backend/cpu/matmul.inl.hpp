@@ -232,9 +232,6 @@ struct product_scratch {
   alignas(alignment) T tile[R * N];
   alignas(alignment) T partial[(most_rows + R) * N];  // sums so far, where the result may not hold them
 };
-static_assert(sizeof(product_scratch<operand<float, float>, float>) <= decoding_workspace_bytes<float>);
-static_assert(sizeof(product_scratch<operand<bf16, float>, float>) <= workspace_bytes<float>);
-static_assert(sizeof(product_scratch<operand<double, double>, double>) <= decoding_workspace_bytes<double>);
 
 /// y = epilogue(left right). Words count numbers of the depth, or what takes their place (operand.hpp).
 template <class Operand, class T, class On>
@@ -242,6 +239,7 @@ template <class Operand, class T, class On>
                                const panel_source<T>& right, const any_epilogue<T>& epilogue) {
   constexpr index N = tile_columns<T>, R = Operand::rows_of_tile;
   using scratch = product_scratch<Operand, T>;
+  static_assert(sizeof(scratch) <= (std::is_same_v<Operand, operand<T, T>> ? decoding_workspace_bytes<T> : workspace_bytes<T>));
   using kind = typename any_epilogue<T>::kind;
   const bool into_result = epilogue.how != kind::other, adds_to_result = epilogue.how == kind::add_to_result;
   // Sums so far, of a depth of several blocks, are in the result, or, if that must not change yet, in a buffer for one panel.
