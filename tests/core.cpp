@@ -337,8 +337,9 @@ TEST_CASE("make gives aligned zeroed memory", "[core][memory]") {
     CHECK(reinterpret_cast<std::uintptr_t>(memory.bytes().data()) % fathom::alignment == 0);
     for (std::byte& x : memory.bytes()) REQUIRE(std::exchange(x, std::byte{7}) == std::byte{0});
   }
-  CHECK(fathom::buffer().bytes().empty());
-  CHECK(fathom::buffer(0).bytes().empty());
+  const fathom::buffer none, nothing(0);
+  CHECK(none.bytes().empty());
+  CHECK(nothing.bytes().empty());
 }
 
 // ---- Views -----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 # Tests of the CUDA backend. They are compiled twice: by the compiler of everything else, with kernels and CUDA's libraries
 # emulated on the CPU (cuda_emulation.hpp, cuda_library.hpp); and, where nvcc is, for a GPU, as gpu_*.cu, with warnings as errors.
 # Those are labelled gpu, and skipped where there is no GPU.
-foreach(test cuda_emulation cuda_attention cuda_operations cuda_golden cuda_model)
-  fathom_test(${test})
-endforeach()
+fathom_test(cuda_model SLOW 50)
+fathom_test(cuda_operations SLOW 40)
+fathom_test(cuda_attention SLOW 30)
+fathom_test(cuda_golden)
+fathom_test(cuda_emulation)
 target_sources(test_cuda_operations PRIVATE cuda_second_unit.cpp)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
   return()  # nvcc has flags of its own: once is enough

@@ -1,19 +1,27 @@
 #!/usr/bin/env bash
-# Installs what the tests need, builds them and runs them.
+# Installs what the tests need, builds them and runs them, and says which compilations and tests took longest.
 #
 #   bash tests/run.sh                 all four builds below
 #   bash tests/run.sh PRESET ...      some of them: release, sanitizers, clang, portable
+#   bash tests/run.sh quick           while you work: the release build's tests, without those that build projects or run long
 #
 # release     everything, with g++ for this machine, warnings being errors; examples and benches are built as well
 # sanitizers  the tests again, with clang++ and its address and undefined-behaviour sanitizers
 # clang       the tests of the numerical core, with clang++ for this machine
 # portable    the same with g++, for any x86-64, without AVX
 #
-# Fails when a test fails, and when one is skipped that tests/expected_skips.txt does not list.
+# Compiles through ccache where that is installed. Fails when a test fails, and when one is skipped that
+# tests/expected_skips.txt does not list.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 presets=("$@")
 if [ ${#presets[@]} -eq 0 ]; then presets=(release sanitizers clang portable); fi
+for preset in "${presets[@]}"; do
+  case $preset in
+    quick | release | sanitizers | clang | portable) ;;
+    *) echo "tests/run.sh: $preset is none of quick, release, sanitizers, clang, portable" >&2; exit 2 ;;
+  esac
+done
 
 bash cmake/require-packages.sh g++ clang libclang-rt-dev libomp-dev cmake ninja-build pkg-config libeigen3-dev libxsimd-dev \
   nlohmann-json3-dev catch2 libbenchmark-dev libcli11-dev libcairo2-dev libsndfile1-dev libsamplerate0-dev libcodec2-dev codec2 \
@@ -27,34 +35,52 @@ if ! build/venv/bin/python -c 'import matplotlib, mido, numpy, safetensors, scip
     echo "not to be had: the tests that need them will be skipped" >&2
 fi
 
+options=(-DFATHOM_WERROR=ON -DPython3_EXECUTABLE="$PWD/build/venv/bin/python")
+if command -v ccache >/dev/null; then
+  options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime  # for precompiled headers
+fi
 core=(golden backend_matmul backend_operations model_decoding layer_gradients)
 skipped=0
 for preset in "${presets[@]}"; do
-  log=build/$preset.log
-  options=(-DFATHOM_WERROR=ON -DPython3_EXECUTABLE="$PWD/build/venv/bin/python")
-  targets=() select=()
+  name=$preset more=() targets=() select=()
   case $preset in
+    quick)
+      name=release
+      targets=(--target quick)
+      select=(-LE "slow|gpu")
+      ;;
     release) ;;
-    sanitizers) options+=(-DFATHOM_EXAMPLES=OFF) ;;
+    sanitizers) more=(-DFATHOM_EXAMPLES=OFF) ;;
     clang | portable)
-      options+=(-DFATHOM_EXAMPLES=OFF -DFATHOM_BENCHES=OFF)
+      more=(-DFATHOM_EXAMPLES=OFF -DFATHOM_BENCHES=OFF)
       targets=(--target "${core[@]/#/test_}")
       select=(-R "^($(IFS='|'; echo "${core[*]}"))$")
       ;;
-    *) echo "tests/run.sh: $preset is none of release, sanitizers, clang, portable" >&2; exit 2 ;;
   esac
+  log=build/$preset.log
   echo "== $preset: building"
-  { cmake --preset "$preset" "${options[@]}" && cmake --build --preset "$preset" "${targets[@]}"; } >"$log" 2>&1 ||
+  begin=$(date +%s)
+  { cmake --preset "$name" "${options[@]}" "${more[@]}" && cmake --build --preset "$name" "${targets[@]}"; } >"$log" 2>&1 ||
     { grep -nE 'error|FAILED' "$log" | head -40 >&2; echo "the whole log is in $log" >&2; exit 1; }
+  # The log of ninja: begin and end in ms, time of the file in ns or s, file.
+  awk -v begin="$begin" -F '\t' 'NR > 1 && $3 / ($3 > 1e12 ? 1e9 : 1) >= begin { t = ($2 - $1) / 1e3; n = split($4, path, "/")
+    printf "%8.1f s  %s\n", t, path[n] }' "build/$name/.ninja_log" | sort -rn | uniq | head -n 10 >"$log.slowest"
+  echo "== $preset: built in $(($(date +%s) - begin)) s; what took longest:"
+  cat "$log.slowest"
   echo "== $preset: testing"
-  ctest --preset "$preset" "${select[@]}" -j 2 2>&1 | tee "$log.tests"
+  begin=$(date +%s)
+  ctest --preset "$name" "${select[@]}" -j "$(nproc)" 2>&1 | tee "$log.tests"
+  echo "== $preset: tested in $(($(date +%s) - begin)) s; what took longest:"
+  sed -nE 's/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: ([^ ]+) .* ([0-9.]+) sec.*/\2 \1/p' "$log.tests" | sort -rn | head -n 10 |
+    awk '{ printf "%8.1f s  %s\n", $1, $2 }'
   # ctest counts a skipped test as passed; say which, and why, and whether that is known.
-  while read -r name; do
-    reason=$(grep -E "^$name( |:)" tests/expected_skips.txt || true)
+  while read -r test; do
+    reason=$(grep -E "^$test( |:)" tests/expected_skips.txt || true)
     if [ -n "$reason" ]; then
       echo "skipped, as expected: $reason"
     else
-      echo "skipped, but not in tests/expected_skips.txt: $name" >&2
+      echo "skipped, but not in tests/expected_skips.txt: $test" >&2
       skipped=1
     fi
   done < <(sed -nE 's/^[^#]*Test +#[0-9]+: ([^ ]+) .*\*\*\*Skipped.*/\1/p' "$log.tests")
