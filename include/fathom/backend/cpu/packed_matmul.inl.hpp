@@ -258,7 +258,7 @@ using byte_sums = native<std::int32_t, lanes<float>>;
 }
 #endif
 
-#if defined(__AVX512BW__) || defined(__AVX2__)
+#if !defined(FATHOM_BYTE_PRODUCTS) && (defined(__AVX512BW__) || defined(__AVX2__))
 /// Pairs of 16-bit integers: x = scale * integer. Sums of products are exact for some rows, and then added up as floats; x is
 /// 2^-16 of its largest magnitude off at most, far less than the weights are.
 template <class Compute>
