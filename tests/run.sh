@@ -65,15 +65,15 @@ for preset in "${presets[@]}"; do
     { grep -nE 'error|FAILED' "$log" | head -40 >&2; echo "the whole log is in $log" >&2; exit 1; }
   # The log of ninja: begin and end in ms, time of the file in ns or s, file.
   awk -v begin="$begin" -F '\t' 'NR > 1 && $3 / ($3 > 1e12 ? 1e9 : 1) >= begin { t = ($2 - $1) / 1e3; n = split($4, path, "/")
-    printf "%8.1f s  %s\n", t, path[n] }' "build/$name/.ninja_log" | sort -rn | uniq | head -n 10 >"$log.slowest"
+    printf "%8.1f s  %s\n", t, path[n] }' "build/$name/.ninja_log" | sort -rn | uniq | awk 'NR <= 10' >"$log.slowest"
   echo "== $preset: built in $(($(date +%s) - begin)) s; what took longest:"
   cat "$log.slowest"
   echo "== $preset: testing"
   begin=$(date +%s)
   ctest --preset "$name" "${select[@]}" -j "$(nproc)" 2>&1 | tee "$log.tests"
   echo "== $preset: tested in $(($(date +%s) - begin)) s; what took longest:"
-  sed -nE 's/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: ([^ ]+) .* ([0-9.]+) sec.*/\2 \1/p' "$log.tests" | sort -rn | head -n 10 |
-    awk '{ printf "%8.1f s  %s\n", $1, $2 }'
+  sed -nE 's/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: ([^ ]+) .* ([0-9.]+) sec.*/\2 \1/p' "$log.tests" | sort -rn |
+    awk 'NR <= 10 { printf "%8.1f s  %s\n", $1, $2 }'
   # ctest counts a skipped test as passed; say which, and why, and whether that is known.
   while read -r test; do
     reason=$(grep -E "^$test( |:)" tests/expected_skips.txt || true)
