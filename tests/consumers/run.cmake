@@ -3,7 +3,8 @@
 #   cmake -DHOW=find_package|add_subdirectory|include -DSOURCE=... -DBUILD=... -DFOLDER=... -DGENERATOR=... -DCOMPILER=...
 #         -DFLAGS=... -DINCLUDES=... -P run.cmake
 #
-# SOURCE and BUILD are fathom's, built with FLAGS; FOLDER is where to work; INCLUDES are the folders of Eigen and the others, with commas.
+# SOURCE and BUILD are fathom's, built with FLAGS; FOLDER is where to work; INCLUDES are the folders of Eigen and the others, with
+# commas.
 set(ENV{LC_ALL} C)
 unset(ENV{CXXFLAGS})
 file(REMOVE_RECURSE ${FOLDER})
