@@ -27,8 +27,8 @@ struct linear : fathom::linear<E, E> {
   }
 };
 template <fathom::index E>
-struct norm : fathom::layer_norm<E> {
-  using layer = fathom::layer_norm<E>;
+struct norm : fathom::layers::layer_norm<E> {
+  using layer = fathom::layers::layer_norm<E>;
   static constexpr fathom::index width = E;
   template <class T>
   using scratch = fathom::nothing;
@@ -71,12 +71,12 @@ template <fathom::index E, fathom::index H, fathom::index D>
 void layers(const std::string& model, fathom::index sequences, fathom::index tokens) {
   layer<norm<E>>(model + "/layer_norm", sequences, tokens);
   layer<linear<E>>(model + "/linear", sequences, tokens);
-  layer<features<fathom::linear_features<E>, E>>(model + "/linear_features", sequences, tokens);
-  layer<features<fathom::mlp_features<E, E>, E>>(model + "/mlp_features", sequences, tokens);
+  layer<features<fathom::layers::linear_features<E>, E>>(model + "/linear_features", sequences, tokens);
+  layer<features<fathom::layers::mlp_features<E, E>, E>>(model + "/mlp_features", sequences, tokens);
   layer<fathom::self_attention<E, H>>(model + "/self_attention", sequences, tokens);
   layer<fathom::shortcut_attention<E, H, D>>(model + "/shortcut_attention", sequences, tokens);
   layer<fathom::joint_attention<E, H, D>>(model + "/joint_attention", sequences, tokens);
-  layer<fathom::mlp<E, 4 * E>>(model + "/mlp", sequences, tokens);
+  layer<fathom::layers::mlp<E, 4 * E>>(model + "/mlp", sequences, tokens);
 }
 
 }  // namespace

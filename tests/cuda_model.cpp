@@ -285,13 +285,13 @@ struct sum_of_depths {
 struct summing {
   static constexpr fathom::index vocab = 19, context = 12, width = 16;
   static constexpr bool tied = true;
-  using norm = fathom::layer_norm<width>;
-  using attention = fathom::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
-  using feed_forward = fathom::sublayer<"ln_2", norm, "mlp", fathom::mlp<width, 32>>;
-  using embedding = fathom::embedding<vocab, context, width, tied>;
-  using body = fathom::stack<fathom::repeat<fathom::block<attention, feed_forward>, 2>,
-                             fathom::repeat<fathom::block<fathom::read<"sum", width, sum_of_depths>, attention, feed_forward>, 1>>;
-  using head = fathom::output_head<vocab, width, tied>;
+  using norm = fathom::layers::layer_norm<width>;
+  using attention = fathom::layers::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
+  using feed_forward = fathom::layers::sublayer<"ln_2", norm, "mlp", fathom::layers::mlp<width, 32>>;
+  using embedding = fathom::layers::embedding<vocab, context, width, tied>;
+  using body = fathom::layers::stack<fathom::layers::repeat<fathom::layers::block<attention, feed_forward>, 2>,
+                             fathom::layers::repeat<fathom::layers::block<fathom::layers::read<"sum", width, sum_of_depths>, attention, feed_forward>, 1>>;
+  using head = fathom::layers::output_head<vocab, width, tied>;
 };
 }  // namespace
 TEST_CASE("a layer with other operations decodes by many kernels", "[cuda]") {

@@ -38,7 +38,7 @@ using fathom::output;
 using fathom::scalar;
 
 /// A residual source: X_Current + the sum over the depths s in Earlier of weight_s X_s, one learned number for each depth
-/// (after Pagliardini et al., "DenseFormer", arXiv 2402.02622). With `fathom::read` the stream goes on from there. The
+/// (after Pagliardini et al., "DenseFormer", arXiv 2402.02622). With `fathom::layers::read` the stream goes on from there. The
 /// numbers begin at 0: the model then begins as the one without.
 template <index E, depth_set Earlier, int Current>
 struct weighted_sum {
@@ -178,17 +178,17 @@ struct architecture {
   static constexpr index vocab = 19, context = 70, width = 12;
   static constexpr bool tied = true;
 
-  using norm = fathom::layer_norm<width>;
-  using attention = fathom::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
-  using feed_forward = fathom::sublayer<"ln_2", norm, "mlp", fathom::mlp<width, 20>>;
-  using mix = fathom::read<"mix", width, weighted_sum<width, depth_set{0, 1}, 2>>;
-  using features = fathom::feature_memory<width, depth_set{0, 1, 2}, fathom::identity_features<width>>;
-  using over_depth = fathom::sublayer<"ln_depth", norm, "depth", depth_attention<width, 3, 3>, "depth.features", features>;
+  using norm = fathom::layers::layer_norm<width>;
+  using attention = fathom::layers::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
+  using feed_forward = fathom::layers::sublayer<"ln_2", norm, "mlp", fathom::layers::mlp<width, 20>>;
+  using mix = fathom::layers::read<"mix", width, weighted_sum<width, depth_set{0, 1}, 2>>;
+  using features = fathom::layers::feature_memory<width, depth_set{0, 1, 2}, fathom::layers::identity_features<width>>;
+  using over_depth = fathom::layers::sublayer<"ln_depth", norm, "depth", depth_attention<width, 3, 3>, "depth.features", features>;
 
-  using embedding = fathom::embedding<vocab, context, width, tied>;
-  using body = fathom::stack<fathom::repeat<fathom::block<attention, feed_forward>, 2>,
-                             fathom::repeat<fathom::block<mix, attention, over_depth, feed_forward>, 1>>;
-  using head = fathom::output_head<vocab, width, tied>;
+  using embedding = fathom::layers::embedding<vocab, context, width, tied>;
+  using body = fathom::layers::stack<fathom::layers::repeat<fathom::layers::block<attention, feed_forward>, 2>,
+                             fathom::layers::repeat<fathom::layers::block<mix, attention, over_depth, feed_forward>, 1>>;
+  using head = fathom::layers::output_head<vocab, width, tied>;
 };
 
 }  // namespace custom

@@ -35,6 +35,8 @@
 namespace fathom::test {
 namespace {
 
+using namespace fathom::layers;
+
 // ---- Subjects --------------------------------------------------------------------------------------------------------
 //
 // A subject says how a layer is run on some inputs:

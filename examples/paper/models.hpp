@@ -100,15 +100,15 @@ struct gpt2_like {
   static constexpr fathom::index vocab = C.vocab, context = C.context, width = C.width;
   static constexpr bool tied = true;
 
-  using norm = fathom::layer_norm<width>;
-  using attention = fathom::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, C.heads>>;
-  using feed_forward = fathom::sublayer<"ln_2", norm, "mlp", fathom::mlp<width, 4 * width>>;
-  using plain_block = fathom::block<attention, feed_forward>;
+  using norm = fathom::layers::layer_norm<width>;
+  using attention = fathom::layers::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, C.heads>>;
+  using feed_forward = fathom::layers::sublayer<"ln_2", norm, "mlp", fathom::layers::mlp<width, 4 * width>>;
+  using plain_block = fathom::layers::block<attention, feed_forward>;
 
-  using embedding = fathom::embedding<vocab, context, width, tied>;
-  using head = fathom::output_head<vocab, width, tied>;
+  using embedding = fathom::layers::embedding<vocab, context, width, tied>;
+  using head = fathom::layers::output_head<vocab, width, tied>;
   template <class Last>
-  using body_with = fathom::stack<fathom::repeat<plain_block, C.depth - 1>, fathom::repeat<Last, 1>>;
+  using body_with = fathom::layers::stack<fathom::layers::repeat<plain_block, C.depth - 1>, fathom::layers::repeat<Last, 1>>;
 };
 
 /// The last block goes on from a learned sum of the outputs of all blocks before it: one number for each, 0 at first (after
@@ -117,8 +117,8 @@ template <fathom::config C>
 struct dense : gpt2_like<C> {
   using base = gpt2_like<C>;
   static constexpr auto earlier = fathom::depth_set::from_bits((std::uint64_t{1} << (C.depth - 1)) - 1);  // 0 to L - 2
-  using mix = fathom::read<"mix", base::width, custom::weighted_sum<base::width, earlier, C.depth - 1>>;
-  using body = typename base::template body_with<fathom::block<mix, typename base::attention, typename base::feed_forward>>;
+  using mix = fathom::layers::read<"mix", base::width, custom::weighted_sum<base::width, earlier, C.depth - 1>>;
+  using body = typename base::template body_with<fathom::layers::block<mix, typename base::attention, typename base::feed_forward>>;
 };
 
 /// The shortcut, with its cross-attention before self-attention.
@@ -126,13 +126,13 @@ template <fathom::config C>
 struct before : gpt2_like<C> {
   using base = gpt2_like<C>;
   static constexpr auto depths = C.shortcut.depths;
-  using memory = fathom::feature_memory<base::width, depths, fathom::mlp_features<base::width, base::width>>;
+  using memory = fathom::layers::feature_memory<base::width, depths, fathom::layers::mlp_features<base::width, base::width>>;
   using cross_attention =
-      fathom::sublayer<"/shortcut.ln", typename base::norm, "/shortcut.attn",
+      fathom::layers::sublayer<"/shortcut.ln", typename base::norm, "/shortcut.attn",
                        fathom::shortcut_attention<base::width, C.heads, depths.count(), fathom::initial::zero>,
                        "/shortcut.features", memory>;
   using body =
-      typename base::template body_with<fathom::block<cross_attention, typename base::attention, typename base::feed_forward>>;
+      typename base::template body_with<fathom::layers::block<cross_attention, typename base::attention, typename base::feed_forward>>;
 };
 
 // ---- The models ------------------------------------------------------------------------------------------------------

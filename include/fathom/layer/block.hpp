@@ -5,7 +5,7 @@
 
 #include "fathom/layer/stage.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// A block of one stage is that stage; a block of more is the first, and then a block of the others. So a block is a
 /// stage itself.
@@ -89,4 +89,4 @@ struct block<First, Rest...> {
   }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

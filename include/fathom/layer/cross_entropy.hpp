@@ -5,7 +5,7 @@
 
 #include "fathom/layer/layer.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// losses = -log softmax(logits)[target] in nats for every row; 0 where the target is -1.   logits [rows, V], losses [rows]
 struct cross_entropy {
@@ -27,4 +27,4 @@ struct cross_entropy {
   }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

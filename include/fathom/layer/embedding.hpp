@@ -5,7 +5,7 @@
 
 #include "fathom/layer/layer.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// x = wte[tokens] + wpe[positions].   wte [V, E], wpe [Context, E], x [rows, E]
 /// A tied embedding is the output projection as well, and is stored so that it can be multiplied with.
@@ -41,4 +41,4 @@ struct embedding {
   [[nodiscard]] static std::string describe() { return join(V, " tokens and ", Context, " positions to ", E); }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

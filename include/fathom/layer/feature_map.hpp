@@ -9,7 +9,7 @@
 #include "fathom/layer/layer_norm.hpp"
 #include "fathom/layer/linear.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// F = LN(X)
 template <index E>
@@ -143,4 +143,4 @@ struct mlp_features {
   [[nodiscard]] static std::string describe() { return join("LN, MLP of hidden width ", F); }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

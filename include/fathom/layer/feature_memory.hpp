@@ -7,7 +7,7 @@
 
 #include "fathom/layer/residual_source.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// Row t * D + n of the memory [rows * D, E] is Feature(X_s)[t], s the n-th of the D selected depths; every depth has its
 /// own weights. Position-major: what a query may see, the features of all depths up to its own position, is a prefix.
@@ -71,4 +71,4 @@ struct feature_memory {
   }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

@@ -6,7 +6,7 @@
 #include "fathom/layer/linear.hpp"
 #include "fathom/layer/self_attention.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// y = residual + Joint(x, memory): queries, keys and values of the block's own context come from its c_attn, further
 /// keys and values from the features (shortcut.attn.c_kv); one softmax over both; the block's output projection.
@@ -139,4 +139,8 @@ struct joint_attention {
   }
 };
 
+}  // namespace fathom::layers
+
+namespace fathom {
+using layers::joint_attention;
 }  // namespace fathom

@@ -4,7 +4,7 @@
 #include "fathom/core/storage.hpp"
 #include "fathom/layer/layer.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// y = (x - mean(x)) / sqrt(variance(x) + 1e-5) * weight + bias, for each row (Ba, Kiros and Hinton, arXiv 1607.06450).
 /// x, y [rows, E]; weight, bias [E]
@@ -45,4 +45,4 @@ struct layer_norm {
   [[nodiscard]] static constexpr double flops(index) { return 0; }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

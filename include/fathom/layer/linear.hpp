@@ -8,7 +8,7 @@
 #include "fathom/core/storage.hpp"
 #include "fathom/layer/layer.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// y = x W + b.   x [rows, In], W [In, Out] (the GPT-2 `Conv1D` convention), b [Out], y [rows, Out]
 template <index In, index Out, initial Weights = initial::normal>
@@ -58,4 +58,8 @@ struct linear {
   [[nodiscard]] static std::string describe() { return join("linear ", In, " to ", Out); }
 };
 
+}  // namespace fathom::layers
+
+namespace fathom {
+using layers::linear;
 }  // namespace fathom

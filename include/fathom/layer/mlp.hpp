@@ -4,7 +4,7 @@
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/linear.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// y = residual + GELU(x W1 + b1) W2 + b2.   x, y [rows, E]; hidden width F
 template <index E, index F>
@@ -55,4 +55,4 @@ struct mlp {
   [[nodiscard]] static std::string describe() { return join("MLP, hidden ", F, ", GELU"); }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

@@ -5,7 +5,7 @@
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/layer_norm.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// logits = LN_f(x) W^T.   x [rows, E], W [V, E], logits [rows, V]. Tied, W is the token embedding, which the caller hands
 /// over as `wte`; untied, it is lm_head.weight. A tape and a scratch serve any number of rows up to their own.
@@ -72,4 +72,4 @@ struct output_head {
   }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

@@ -37,6 +37,7 @@ struct hidden_states {
   }
 };
 
+namespace layers {
 /// The source of a stage that reads nothing but its own input.
 struct no_source {
   static constexpr index rows_per_token = 0;
@@ -51,5 +52,6 @@ struct no_source {
   using scratch = nothing;
   [[nodiscard]] static constexpr double flops(index) { return 0; }
 };
+}  // namespace layers
 
 }  // namespace fathom

@@ -5,7 +5,7 @@
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/linear.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// Keys and values kept for decoding: [sequences * capacity * Rows, 2 E], each row a key and then a value. `Rows` of them
 /// belong to each position, and a position's lie side by side. Between rows lies a line of the processor's cache:
@@ -105,4 +105,8 @@ struct self_attention {
   }
 };
 
+}  // namespace fathom::layers
+
+namespace fathom {
+using layers::self_attention;
 }  // namespace fathom

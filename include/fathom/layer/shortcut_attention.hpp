@@ -7,7 +7,7 @@
 #include "fathom/layer/linear.hpp"
 #include "fathom/layer/self_attention.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// y = residual + Cross(x, memory):  q = x W_q + b_q;  k, v = memory W_kv + b_kv;  softmax(q k^T / sqrt(d)) v over the
 /// rows of memory that belong to the query's own and to earlier positions, all in one softmax; output projection.
@@ -122,4 +122,8 @@ struct shortcut_attention {
   }
 };
 
+}  // namespace fathom::layers
+
+namespace fathom {
+using layers::shortcut_attention;
 }  // namespace fathom

@@ -7,7 +7,7 @@
 
 #include "fathom/layer/block.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// `Count` blocks of one kind.
 template <class Block, int Count>
@@ -182,4 +182,4 @@ struct stack<Run, Rest...> {
   }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

@@ -18,7 +18,7 @@
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/residual_source.hpp"
 
-namespace fathom {
+namespace fathom::layers {
 
 /// y = x + Layer(Norm(x)), the pre-norm residual sublayer of GPT-2, with the names of its tensors. With a source, the
 /// layer also attends to the source's rows. A name that begins with '/' does not stand under the block's own.
@@ -192,4 +192,4 @@ struct read {
   }
 };
 
-}  // namespace fathom
+}  // namespace fathom::layers

@@ -109,45 +109,45 @@ struct gpt {
   static constexpr config C = configuration;
   static constexpr index E = C.width, H = C.heads, F = C.hidden, D = C.shortcut.depths.count();
   static constexpr placement where = C.shortcut.placement;
-  using norm = layer_norm<E>;
+  using norm = layers::layer_norm<E>;
   using feature = std::conditional_t<
-      C.shortcut.features == feature_map::identity, identity_features<E>,
-      std::conditional_t<C.shortcut.features == feature_map::linear, linear_features<E>,
-                         mlp_features<E, C.shortcut.hidden>>>;
-  using memory = feature_memory<E, C.shortcut.depths, feature>;
+      C.shortcut.features == feature_map::identity, layers::identity_features<E>,
+      std::conditional_t<C.shortcut.features == feature_map::linear, layers::linear_features<E>,
+                         layers::mlp_features<E, C.shortcut.hidden>>>;
+  using memory = layers::feature_memory<E, C.shortcut.depths, feature>;
 
-  using attention = sublayer<"ln_1", norm, "attn", self_attention<E, H>>;
-  using feed_forward = sublayer<"ln_2", norm, "mlp", mlp<E, F>>;
+  using attention = layers::sublayer<"ln_1", norm, "attn", self_attention<E, H>>;
+  using feed_forward = layers::sublayer<"ln_2", norm, "mlp", layers::mlp<E, F>>;
   using cross_attention =
-      sublayer<"/shortcut.ln", norm, "/shortcut.attn",
+      layers::sublayer<"/shortcut.ln", norm, "/shortcut.attn",
                shortcut_attention<E, H, D, C.shortcut.zero_init ? initial::zero : initial::residual>,
                "/shortcut.features", memory>;
-  using joint = sublayer<"ln_1", norm, "attn", joint_attention<E, H, D>, "/shortcut.features", memory>;
+  using joint = layers::sublayer<"ln_1", norm, "attn", joint_attention<E, H, D>, "/shortcut.features", memory>;
 
-  using plain_block = block<attention, feed_forward>;
+  using plain_block = layers::block<attention, feed_forward>;
   using last_block = std::conditional_t<
-      where == placement::after_self_attention, block<attention, cross_attention, feed_forward>,
-      std::conditional_t<where == placement::replace_self_attention, block<cross_attention, feed_forward>,
-                         block<joint, feed_forward>>>;
+      where == placement::after_self_attention, layers::block<attention, cross_attention, feed_forward>,
+      std::conditional_t<where == placement::replace_self_attention, layers::block<cross_attention, feed_forward>,
+                         layers::block<joint, feed_forward>>>;
 
   template <bool HasShortcut, int L>
   struct body_of {
-    using type = stack<repeat<plain_block, L>>;
+    using type = layers::stack<layers::repeat<plain_block, L>>;
   };
   template <int L>
   struct body_of<true, L> {
-    using type = stack<repeat<plain_block, L - 1>, repeat<last_block, 1>>;
+    using type = layers::stack<layers::repeat<plain_block, L - 1>, layers::repeat<last_block, 1>>;
   };
   template <int L>
     requires(L == 1)
   struct body_of<true, L> {
-    using type = stack<repeat<last_block, 1>>;
+    using type = layers::stack<layers::repeat<last_block, 1>>;
   };
 
  public:
-  using embedding = fathom::embedding<C.vocab, C.context, E, C.tied>;
+  using embedding = fathom::layers::embedding<C.vocab, C.context, E, C.tied>;
   using body = typename body_of<has_shortcut, C.depth>::type;
-  using head = output_head<C.vocab, E, C.tied>;
+  using head = layers::output_head<C.vocab, E, C.tied>;
 };
 
 }  // namespace fathom

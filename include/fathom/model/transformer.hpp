@@ -186,7 +186,7 @@ struct transformer {
     // For head_rows rows, in turn:
     typename head::template tape<scalar> out;
     matrix<scalar> logits;  // backward makes them their gradient; [rows, V] where forward has no targets
-    cross_entropy::tape<scalar> loss;
+    layers::cross_entropy::tape<scalar> loss;
     typename head::template scratch<scalar> out_scratch;
     arena free;  // scratch of the stages, in turn
 
@@ -399,7 +399,7 @@ struct transformer {
     const tape_views& v = t.views_;
     const chunk c(v, t.batch_, first);
     head::forward(on, p.out, p.embed.wte, c.x, c.logits, v.out);
-    if (!c.targets.empty()) cross_entropy::forward(on, c.logits, c.targets, v.losses + first, v.loss);
+    if (!c.targets.empty()) layers::cross_entropy::forward(on, c.logits, c.targets, v.losses + first, v.loss);
   }
 
   /// What tape.loss() reads, where the host cannot add up the losses itself.
@@ -418,7 +418,7 @@ struct transformer {
     for (index first = last; first >= 0; first -= head_rows) {
       if (first < last || !has_last_logits) forward_head(on, p, t, first);
       const chunk c(v, t.batch_, first);
-      cross_entropy::backward(on, c.logits, c.targets, factor, v.loss);
+      layers::cross_entropy::backward(on, c.logits, c.targets, factor, v.loss);
       head::backward(on, p.out, p.embed.wte, c.x, c.logits, v.d.rows_from(first, c.x.rows), v.out, g.out, g.embed.wte,
                      v.out_scratch);
     }
