@@ -53,14 +53,6 @@ struct attention_shape {
   [[nodiscard]] constexpr index memory_row(index sequence) const { return (first + sequence) * memory_rows; }
 };
 
-/// Stops compilation where heads are wider than a backend's attention has room for. Layers that attend call it.
-template <class On, index HeadWidth>
-consteval void check_head_width() {
-  if constexpr (requires { On::largest_head_width; })
-    static_assert(HeadWidth <= On::largest_head_width,
-                  "fathom: attention heads (width / heads) are wider than this backend has room for; use more heads");
-}
-
 /// One AdamW step (Loshchilov and Hutter, arXiv 1711.05101), with everything that does not depend on the element worked
 /// out: w -= rate * (decay * w + m / correction1 / (sqrt(v / correction2) + eps)).
 struct adamw_settings {

@@ -6,20 +6,17 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
-#include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "fathom/core/arena.hpp"
 #include "fathom/core/copy.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
-#include "fathom/generate/sampler.hpp"
+#include "fathom/generate/drawing.hpp"
 #include "fathom/model/transformer.hpp"
 
 namespace fathom {
@@ -41,7 +38,7 @@ struct generation {
   index ids = 0;    // only tokens below this are written; 0: all. For vocabularies that were padded: 50257 of 50304
   /// Called before every token with the tokens that the model has read, the prompt among them, and the logits [vocab] that
   /// follow, to change as it likes: add biases, or make -infinity what must not be written.
-  std::function<void(std::span<const token>, std::span<float>)> adjust{};
+  adjust_logits adjust{};
 };
 
 namespace detail {
@@ -73,36 +70,31 @@ template <class Model, class P = typename Model::scalar>
 class generator {
   static_assert(check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename Model::scalar>,
                 "fathom::generator: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model");
-  static constexpr bool here = is_on_host<Model>;  // where logits and caches are
-  struct nothing_to_draw_with {};
-  template <class Backend>
-  struct drawing_of {
-    using type = nothing_to_draw_with;
-  };
-  template <class Backend>
-    requires requires { typename Backend::drawing; }
-  struct drawing_of<Backend> {
-    using type = typename Backend::drawing;
-  };
-  using drawing = typename drawing_of<typename Model::backend>::type;
   template <class Weights>
   static constexpr bool are_weights =
       std::is_same_v<Weights, typename Model::parameters> || std::is_same_v<Weights, owned<typename Model::parameters>>;
 
+ public:
+  using packed = typename Model::template packed<P>;
+
+ private:
+  using drawing = drawing_of<Model, packed>;
+  using session = fathom::session<typename Model::backend>;
+  static constexpr std::size_t cache_bytes = session::bytes_on_host(Model::cache_bytes());
+
   /// Where everything lies that writing uses.
   struct views {
     token* history;      // [context], the tokens in the cache
-    std::byte* sampler;
+    std::byte* drawing;
     std::byte* cache;  // where a cache lies in the host's memory; others it makes for itself
 
     explicit constexpr views(arena& a)
         : history(a.take<token>(Model::context)),
-          sampler(a.take<std::byte>(static_cast<index>(here ? fathom::sampler::bytes(Model::vocab) : 0))),
-          cache(a.take<std::byte>(static_cast<index>(here ? Model::cache_bytes() : 0))) {}
+          drawing(a.take<std::byte>(static_cast<index>(generator::drawing::bytes))),
+          cache(a.take<std::byte>(static_cast<index>(cache_bytes))) {}
   };
 
  public:
-  using packed = typename Model::template packed<P>;
   /// Bytes of the memory that a generator writes in.
   static constexpr std::size_t bytes = bytes_of<views>();
 
@@ -183,17 +175,10 @@ class generator {
         own_memory_(std::move(own_memory)),
         views_(laid_out(memory.empty() ? own_memory_.bytes() : memory)),
         cache_(cache_in(views_, options.threads)),
-        adjust_(options.adjust),
+        drawing_({options.temperature, options.top_k, options.top_p, options.seed, options.ids}, options.adjust,
+                 {views_.drawing, drawing::bytes}),
         history_(views_.history, static_cast<std::size_t>(Model::context)),
-        overflow_(options.overflow) {
-    const sampling how{options.temperature, options.top_k, options.top_p, options.seed, options.ids};
-    if constexpr (here) {
-      sampler_.emplace(Model::vocab, how, std::span(views_.sampler, fathom::sampler::bytes(Model::vocab)));
-    } else {
-      if (adjust_) sampler_.emplace(Model::vocab, how);
-      draws_ = std::make_unique<drawing>(Model::vocab, how);
-    }
-  }
+        overflow_(options.overflow) {}
   template <class Callback>
   index write_on(std::span<const token> prompt, index count, Callback& callback) {
     if (prompt.empty()) fail("generator.write: an empty prompt; expected at least 1 token");
@@ -205,14 +190,12 @@ class generator {
     if (count <= 0) return 0;
     std::copy(prompt.begin(), prompt.end(), history_.begin());
     index length = static_cast<index>(prompt.size());
-    if constexpr (!here) draws_->drop();  // what an earlier call began and did not need
-    begin(prompt);
+    drawing_.stop();  // what an earlier call began and did not need
+    drawing_.begin(*weights_, prompt, cache_);
     for (index written = 0;;) {
       const bool is_full = length == Model::context;
-      // Elsewhere, the token after the next is begun before the host knows the next.
-      if constexpr (!here)
-        if (draws_elsewhere() && !is_full && written + 1 < count) Model::decode_and_draw(*weights_, cache_, *draws_);
-      const token next = draw(length);
+      if (!is_full && written + 1 < count) drawing_.look_ahead(*weights_, cache_);
+      const token next = drawing_.draw(history_.first(static_cast<std::size_t>(length)));
       ++written;
       if (!goes_on(callback, next) || written == count) return written;
       if (is_full) {
@@ -222,39 +205,11 @@ class generator {
         std::copy(history_.end() - kept, history_.end(), history_.begin());
         history_[static_cast<std::size_t>(kept)] = next;
         length = kept + 1;
-        begin(history_.first(static_cast<std::size_t>(length)));
+        drawing_.begin(*weights_, history_.first(static_cast<std::size_t>(length)), cache_);
       } else {
         history_[static_cast<std::size_t>(length++)] = next;
-        if (!draws_elsewhere()) logits_ = Model::decode(*weights_, next, cache_);
+        drawing_.read(*weights_, next, cache_);
       }
-    }
-  }
-  /// Whether tokens are drawn where the model is, which is not here. A callback that sees logits needs them here.
-  [[nodiscard]] bool draws_elsewhere() const { return !here && !adjust_; }
-  /// Reads tokens as a sequence of its own.
-  void begin(std::span<const token> tokens) {
-    cache_.truncate(0);
-    if constexpr (!here)
-      if (draws_elsewhere()) return Model::prefill_and_draw(*weights_, tokens, cache_, *draws_);
-    logits_ = Model::prefill(*weights_, tokens, cache_);
-  }
-  /// The token that follows the first `length` of the history.
-  token draw(index length) {
-    if constexpr (!here)
-      if (draws_elsewhere()) return draws_->take();
-    using T = typename Model::scalar;
-    if (!adjust_) return (*sampler_)(logits_);
-    const auto text = history_.first(static_cast<std::size_t>(length));
-    if constexpr (std::is_same_v<T, float>) {
-      // They are in the cache's memory, and nobody else reads them before they are made anew.
-      const std::span<float> logits(const_cast<float*>(logits_.data()), logits_.size());
-      adjust_(text, logits);
-      return (*sampler_)(std::span<const float>(logits));
-    } else {
-      adjusted_.assign(logits_.size(), 0);
-      std::transform(logits_.begin(), logits_.end(), adjusted_.begin(), [](const T& x) { return static_cast<float>(x); });
-      adjust_(text, adjusted_);
-      return (*sampler_)(std::span<const float>(adjusted_));
     }
   }
   template <class Callback>
@@ -270,8 +225,8 @@ class generator {
     return views(a);
   }
   static typename Model::cache cache_in(const views& v, int threads) {
-    if constexpr (here)
-      return typename Model::cache(1, Model::context, {v.cache, Model::cache_bytes()}, {threads});
+    if constexpr (cache_bytes > 0)
+      return typename Model::cache(1, Model::context, {v.cache, cache_bytes}, {threads});
     else
       return typename Model::cache(1, Model::context, {threads});
   }
@@ -284,11 +239,7 @@ class generator {
   buffer own_memory_;
   views views_;
   typename Model::cache cache_;
-  std::function<void(std::span<const token>, std::span<float>)> adjust_;
-  std::span<const typename Model::scalar> logits_;  // here, or with a callback
-  std::vector<float> adjusted_;                     // logits of another scalar, for the callback
-  std::optional<fathom::sampler> sampler_;           // here, or with a callback
-  std::unique_ptr<drawing> draws_;                   // elsewhere
+  drawing drawing_;
   std::span<token> history_;  // [context], the tokens in the cache
   fathom::overflow overflow_;
 };

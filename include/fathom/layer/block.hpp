@@ -25,7 +25,8 @@ template <class First, class... Rest>
 struct block<First, Rest...> {
   using rest_type = block<Rest...>;
   static constexpr index width = First::width;
-  static constexpr depth_set depths = depth_set::from_bits(First::depths.bits | rest_type::depths.bits);
+  static constexpr depth_set depths = First::depths | rest_type::depths;
+  using published = joined_channels<channels_of<First>, channels_of<rest_type>>;
 
   template <class S>
   struct parameters {

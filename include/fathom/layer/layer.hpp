@@ -30,6 +30,7 @@
 
 #include <string>
 
+#include "fathom/backend/backend.hpp"
 #include "fathom/core/arena.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/matrix.hpp"

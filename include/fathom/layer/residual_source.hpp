@@ -14,28 +14,11 @@
 //   static constexpr double flops(index tokens);  static std::string describe();
 #pragma once
 
-#include <array>
-#include <string>
-
+#include "fathom/core/depth_set.hpp"
+#include "fathom/layer/hidden_states.hpp"
 #include "fathom/layer/layer.hpp"
-#include "fathom/model/config.hpp"
 
 namespace fathom {
-
-/// The hidden states that stages may look back at, and, in backward, the gradients that they send there.
-/// state(0) is the embedding, state(s) the output of block s; each [rows, E].
-template <class T, int Depth>
-struct hidden_states {
-  std::array<T*, Depth + 1> states{};
-  std::array<T*, Depth + 1> gradients{};  // null where no stage reads
-  index rows = 0;
-  index width = 0;
-
-  [[nodiscard]] matrix<const T> state(int depth) const { return {states[static_cast<std::size_t>(depth)], rows, width}; }
-  [[nodiscard]] matrix<T> gradient(int depth) const {
-    return {gradients[static_cast<std::size_t>(depth)], rows, width};
-  }
-};
 
 namespace layers {
 /// The source of a stage that reads nothing but its own input.

@@ -1,19 +1,163 @@
-// The body of a model: runs of identical blocks. Within a run the blocks are an array, walked by a run-time loop, so that
-// compile time and code size do not grow with depth.
+// The body of a model: runs of identical blocks, or of a pattern of blocks. Within a run they are an array, walked by a run-time
+// loop, so that compile time and code size do not grow with depth.
 #pragma once
 
-#include <array>
 #include <algorithm>
+#include <array>
+#include <type_traits>
 
 #include "fathom/layer/block.hpp"
 
 namespace fathom::layers {
 
-/// `Count` blocks of one kind.
+/// `Count` times a block, or a pattern of several.
 template <class Block, int Count>
 struct repeat {
   using block_type = Block;
   static constexpr int count = Count;
+};
+
+/// Several blocks, one after the other, of which a run can be made: each has an output of its own, and a number.
+template <class... Blocks>
+struct pattern;
+
+/// What a run repeats: one block, or a pattern. `number` is that of its first block.
+template <class Block>
+struct unit {
+  static constexpr int length = 1;  // blocks
+  static constexpr index width = Block::width;
+  static constexpr depth_set depths = Block::depths;
+  using published = channels_of<Block>;
+
+  template <class S>
+  using parameters = typename Block::template parameters<S>;
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, int number, P&... p) {
+    Block::visit(f, at / "h" / number, p...);
+  }
+  template <class T>
+  using tape = typename Block::template tape<T>;
+  template <class T>
+  using cache = typename Block::template cache<T>;
+  template <class T>
+  [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
+    return Block::template scratch_bytes<T>(e);
+  }
+  /// Of one block.
+  template <class T>
+  [[nodiscard]] static constexpr std::size_t block_tape_bytes(const extent& e) {
+    return bytes_of<tape<T>>(e);
+  }
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const tape<scalar<On>>& t) {
+    Block::forward(on, p, e, below<Hidden>(hidden, number), hidden.state(number), output_of(hidden, number), t);
+  }
+  template <class On, class P, class Hidden>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const cache<scalar<On>>& c,
+                     arena free) {
+    const tape<scalar<On>> t(free, e);
+    Block::extend(on, p, e, below<Hidden>(hidden, number), hidden.state(number), output_of(hidden, number), t, c);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, output<On> d,
+                       const tape<scalar<On>>& t, G& g, arena free) {
+    Block::backward(on, p, e, below<Hidden>(hidden, number), hidden.state(number), d, t, g, free);
+    // What later stages sent back to this depth joins the stream's own gradient.
+    if (hidden.gradients[static_cast<std::size_t>(number)]) add(on, hidden.gradient(number), d);
+  }
+
+  [[nodiscard]] static constexpr double flops(index tokens) { return Block::flops(tokens); }
+  template <class F>
+  static void describe(const F& f, const path& at, int number, index tokens) {
+    Block::describe(f, at / "h" / number, tokens);
+  }
+  template <class F>
+  static void each(const F& f, const auto& t) {
+    Block::each(f, t);
+  }
+
+ private:
+  template <class Hidden>
+  static auto output_of(const Hidden& hidden, int number) {
+    const auto s = static_cast<std::size_t>(number + 1);
+    return matrix<std::remove_pointer_t<typename decltype(hidden.states)::value_type>>{hidden.states[s], hidden.rows, hidden.width};
+  }
+};
+
+template <class Only>
+struct unit<pattern<Only>> : unit<Only> {};
+
+template <class First, class... Rest>
+  requires(sizeof...(Rest) > 0)
+struct unit<pattern<First, Rest...>> {
+  using first_type = unit<First>;
+  using rest_type = unit<pattern<Rest...>>;
+  static constexpr int length = 1 + rest_type::length;
+  static constexpr index width = First::width;
+  static constexpr depth_set depths = first_type::depths | rest_type::depths;
+  using published = joined_channels<typename first_type::published, typename rest_type::published>;
+
+  template <class S>
+  struct parameters {
+    typename first_type::template parameters<S> first;
+    typename rest_type::template parameters<S> rest;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, int number, P&... p) {
+    first_type::visit(f, at, number, p.first...);
+    rest_type::visit(f, at, number + 1, p.rest...);
+  }
+  template <class T>
+  struct tape {
+    typename first_type::template tape<T> first;
+    typename rest_type::template tape<T> rest;
+    constexpr tape(arena& a, const extent& e) : first(a, e), rest(a, e) {}
+  };
+  template <class T>
+  struct cache {
+    typename first_type::template cache<T> first;
+    typename rest_type::template cache<T> rest;
+    constexpr cache(arena& a, index sequences, index capacity) : first(a, sequences, capacity), rest(a, sequences, capacity) {}
+  };
+  template <class T>
+  [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
+    return std::max(first_type::template scratch_bytes<T>(e), rest_type::template scratch_bytes<T>(e));
+  }
+  template <class T>
+  [[nodiscard]] static constexpr std::size_t block_tape_bytes(const extent& e) {
+    return std::max(first_type::template block_tape_bytes<T>(e), rest_type::template block_tape_bytes<T>(e));
+  }
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const tape<scalar<On>>& t) {
+    first_type::forward(on, p.first, e, hidden, number, t.first);
+    rest_type::forward(on, p.rest, e, hidden, number + 1, t.rest);
+  }
+  template <class On, class P, class Hidden>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const cache<scalar<On>>& c,
+                     arena free) {
+    first_type::extend(on, p.first, e, hidden, number, c.first, free);
+    rest_type::extend(on, p.rest, e, hidden, number + 1, c.rest, free);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, output<On> d,
+                       const tape<scalar<On>>& t, G& g, arena free) {
+    rest_type::backward(on, p.rest, e, hidden, number + 1, d, t.rest, g.rest, free);
+    first_type::backward(on, p.first, e, hidden, number, d, t.first, g.first, free);
+  }
+
+  [[nodiscard]] static constexpr double flops(index tokens) { return first_type::flops(tokens) + rest_type::flops(tokens); }
+  template <class F>
+  static void describe(const F& f, const path& at, int number, index tokens) {
+    first_type::describe(f, at, number, tokens);
+    rest_type::describe(f, at, number + 1, tokens);
+  }
+  template <class F>
+  static void each(const F& f, const auto& t) {
+    first_type::each(f, t.first);
+    rest_type::each(f, t.rest);
+  }
 };
 
 /// Runs, first to last. Blocks are numbered through, and named h.0, h.1, ...
@@ -25,10 +169,13 @@ template <>
 struct stack<> {
   static constexpr int depth = 0;
   static constexpr depth_set depths{};
+  using published = channels<>;
   template <class S>
   struct parameters {};
   template <class F, class Path, class... P>
   static constexpr void visit(const F&, const Path&, int, P&...) {}
+  template <class F, class Path, class P>
+  static constexpr void visit_two(const F&, const Path&, int, const P&) {}
   template <class T>
   using tape = nothing;
   template <class T>
@@ -56,24 +203,32 @@ struct stack<> {
 
 template <class Run, class... Rest>
 struct stack<Run, Rest...> {
-  using block_type = typename Run::block_type;
+  using unit_type = unit<typename Run::block_type>;
   using rest_type = stack<Rest...>;
   static constexpr index count = Run::count;
-  static constexpr int depth = Run::count + rest_type::depth;  // blocks in all
-  static constexpr index width = block_type::width;
-  static constexpr depth_set depths = depth_set::from_bits(block_type::depths.bits | rest_type::depths.bits);
+  static constexpr int depth = Run::count * unit_type::length + rest_type::depth;  // blocks in all
+  static constexpr index width = unit_type::width;
+  static constexpr depth_set depths = unit_type::depths | rest_type::depths;
+  using published = joined_channels<typename unit_type::published, typename rest_type::published>;
 
   template <class S>
   struct parameters {
-    std::array<typename block_type::template parameters<S>, static_cast<std::size_t>(count)> blocks;
+    std::array<typename unit_type::template parameters<S>, static_cast<std::size_t>(count)> blocks;
     [[no_unique_address]] typename rest_type::template parameters<S> rest;
   };
   /// `number` is that of the first block here.
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, int number, P&... p) {
-    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
-      block_type::visit(f, at / "h" / (number + static_cast<int>(i)), p.blocks[i]...);
-    rest_type::visit(f, at, number + Run::count, p.rest...);
+    for (int i = 0; i < Run::count; ++i)
+      unit_type::visit(f, at, number + i * unit_type::length, p.blocks[static_cast<std::size_t>(i)]...);
+    rest_type::visit(f, at, number + own, p.rest...);
+  }
+  /// visit, but of each run the first two units only, which show whether names of blocks are distinct.
+  template <class F, class Path>
+  static constexpr void visit_two(const F& f, const Path& at, int number, const parameters<shapes>& p) {
+    for (int i = 0; i < std::min(Run::count, 2); ++i)
+      unit_type::visit(f, at, number + i * unit_type::length, p.blocks[static_cast<std::size_t>(i)]);
+    rest_type::visit_two(f, at, number + own, p.rest);
   }
 
   /// The tapes of the blocks lie one after the other, all alike; block(i) is made when it is looked at.
@@ -81,9 +236,9 @@ struct stack<Run, Rest...> {
   class tape {
    public:
     constexpr tape(arena& a, const extent& e)
-        : extent_(e), bytes_(bytes_of<typename block_type::template tape<T>>(e)),
+        : extent_(e), bytes_(bytes_of<typename unit_type::template tape<T>>(e)),
           memory_(a.take<std::byte>(count * static_cast<index>(bytes_))), rest(a, e) {}
-    [[nodiscard]] typename block_type::template tape<T> block(index i) const {
+    [[nodiscard]] typename unit_type::template tape<T> block(index i) const {
       arena a(memory_ + static_cast<std::size_t>(i) * bytes_);
       return {a, extent_};
     }
@@ -101,11 +256,11 @@ struct stack<Run, Rest...> {
    public:
     constexpr cache(arena& a, index sequences, index capacity)
         : sequences_(sequences), capacity_(capacity),
-          bytes_(bytes_of<typename block_type::template cache<T>>(sequences, capacity)),
+          bytes_(bytes_of<typename unit_type::template cache<T>>(sequences, capacity)),
           memory_(a.take<std::byte>(count * static_cast<index>(bytes_))), rest(a, sequences, capacity) {}
-    [[nodiscard]] typename block_type::template cache<T> block(index i) const {
+    [[nodiscard]] typename unit_type::template cache<T> block(index i) const {
       arena a(memory_ + static_cast<std::size_t>(i) * bytes_);
-      return typename block_type::template cache<T>(a, sequences_, capacity_);
+      return typename unit_type::template cache<T>(a, sequences_, capacity_);
     }
 
    private:
@@ -118,12 +273,12 @@ struct stack<Run, Rest...> {
   };
   template <class T>
   [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
-    return std::max(block_type::template scratch_bytes<T>(e), rest_type::template scratch_bytes<T>(e));
+    return std::max(unit_type::template scratch_bytes<T>(e), rest_type::template scratch_bytes<T>(e));
   }
   /// The largest tape of one block: what decoding needs for a block's activations.
   template <class T>
   [[nodiscard]] static constexpr std::size_t block_tape_bytes(const extent& e) {
-    return std::max(bytes_of<typename block_type::template tape<T>>(e), rest_type::template block_tape_bytes<T>(e));
+    return std::max(unit_type::template block_tape_bytes<T>(e), rest_type::template block_tape_bytes<T>(e));
   }
 
   /// hidden.states[0] is the embedding; fills in the state after every block.
@@ -131,55 +286,44 @@ struct stack<Run, Rest...> {
   static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number,
                       const tape<scalar<On>>& t) {
     for (int i = 0; i < Run::count; ++i)
-      block_type::forward(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, hidden.state(number + i),
-                          stream(hidden, number + i + 1), t.block(i));
-    rest_type::forward(on, p.rest, e, hidden, number + Run::count, t.rest);
+      unit_type::forward(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, t.block(i));
+    rest_type::forward(on, p.rest, e, hidden, number + own, t.rest);
   }
   /// forward while decoding; the blocks use the memory of `free` in turn for their activations.
   template <class On, class P, class Hidden>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number,
                      const cache<scalar<On>>& c, arena free) {
-    for (int i = 0; i < Run::count; ++i) {
-      arena a = free;
-      const typename block_type::template tape<scalar<On>> t(a, e);
-      block_type::extend(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, hidden.state(number + i),
-                         stream(hidden, number + i + 1), t, c.block(i));
-    }
-    rest_type::extend(on, p.rest, e, hidden, number + Run::count, c.rest, free);
+    for (int i = 0; i < Run::count; ++i)
+      unit_type::extend(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, c.block(i), free);
+    rest_type::extend(on, p.rest, e, hidden, number + own, c.rest, free);
   }
   /// d [rows, E]: the gradient with respect to the last block's output comes in, that of the first's input goes out.
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, output<On> d,
                        const tape<scalar<On>>& t, G& g, arena free) {
-    rest_type::backward(on, p.rest, e, hidden, number + Run::count, d, t.rest, g.rest, free);
-    for (int i = Run::count - 1; i >= 0; --i) {
-      block_type::backward(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, hidden.state(number + i), d, t.block(i),
-                           g.blocks[static_cast<std::size_t>(i)], free);
-      // What later stages sent back to this depth joins the stream's own gradient.
-      if (hidden.gradients[static_cast<std::size_t>(number + i)]) add(on, hidden.gradient(number + i), d);
-    }
+    rest_type::backward(on, p.rest, e, hidden, number + own, d, t.rest, g.rest, free);
+    for (int i = Run::count - 1; i >= 0; --i)
+      unit_type::backward(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, d, t.block(i),
+                          g.blocks[static_cast<std::size_t>(i)], free);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) {
-    return Run::count * block_type::flops(tokens) + rest_type::flops(tokens);
+    return Run::count * unit_type::flops(tokens) + rest_type::flops(tokens);
   }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {
-    for (int i = 0; i < Run::count; ++i) block_type::describe(f, at / "h" / (number + i), tokens);
-    rest_type::describe(f, at, number + Run::count, tokens);
+    for (int i = 0; i < Run::count; ++i) unit_type::describe(f, at, number + i * unit_type::length, tokens);
+    rest_type::describe(f, at, number + own, tokens);
   }
   /// Calls f(stage, tape of the stage) for every stage of every block.
   template <class F, class T>
   static void each(const F& f, const tape<T>& t) {
-    for (index i = 0; i < count; ++i) block_type::each(f, t.block(i));
+    for (index i = 0; i < count; ++i) unit_type::each(f, t.block(i));
     rest_type::each(f, t.rest);
   }
 
  private:
-  template <class T, int Depth>
-  static matrix<T> stream(const hidden_states<T, Depth>& hidden, int depth_) {
-    return {hidden.states[static_cast<std::size_t>(depth_)], hidden.rows, hidden.width};
-  }
+  static constexpr int own = Run::count * unit_type::length;  // blocks of the first run
 };
 
 }  // namespace fathom::layers

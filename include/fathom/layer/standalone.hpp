@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "fathom/backend/session.hpp"
 #include "fathom/core/arena.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/name.hpp"
@@ -20,6 +21,7 @@ template <class Layer, class Backend>
 class standalone {
  public:
   using scalar = typename Backend::scalar;
+  using session = fathom::session<Backend>;
   using parameters = typename Layer::template parameters<plain<scalar>>;
   static constexpr index width = Layer::width;
   static constexpr index source_rows = [] {
@@ -34,13 +36,8 @@ class standalone {
         gradients(make<parameters>()),
         extent_{sequences, tokens},
         memory_block_(bytes_of<views>(extent_)),
-        workspace_(workspace_bytes(where)),
-        where_([&] {
-          if constexpr (requires { Backend::workspace_bytes; })
-            return where.working_in(workspace_.bytes(), Backend::workspace_bytes);
-          else
-            return where;
-        }()),
+        workspace_(session::bytes_of_workspaces(where, backend_traits<Backend>::workspace_bytes)),
+        session_(where, workspace_.bytes(), backend_traits<Backend>::workspace_bytes),
         views_([&] {
           arena a(memory_block_.bytes().data());
           return views(a, extent_);
@@ -62,7 +59,7 @@ class standalone {
 
   /// y = x + Layer(x[, memory])
   void forward() {
-    where_.run([&](const auto& on) {
+    session_.run([&](const auto& on) {
       if constexpr (source_rows > 0)
         Layer::forward(on, *weights, extent_, x, memory, x, y, views_.tape);
       else
@@ -71,7 +68,7 @@ class standalone {
   }
   /// dx, dmemory and gradients (added to) from dy; after forward. dx is the gradient through the layer alone.
   void backward() {
-    where_.run([&](const auto& on) {
+    session_.run([&](const auto& on) {
       if constexpr (source_rows > 0)
         Layer::backward(on, *weights, extent_, x, memory, dy, dx, dmemory, views_.tape, *gradients, views_.scratch);
       else
@@ -96,16 +93,9 @@ class standalone {
           tape(a, e),
           scratch(a, e) {}
   };
-  static std::size_t workspace_bytes([[maybe_unused]] const typename Backend::executor& where) {
-    if constexpr (requires { Backend::workspace_bytes; })
-      return static_cast<std::size_t>(where.size()) * Backend::workspace_bytes;
-    else
-      return 0;
-  }
-
   extent extent_;
   buffer memory_block_, workspace_;
-  typename Backend::executor where_;
+  session session_;
   views views_;
 
  public:

@@ -1,0 +1,131 @@
+// What a part of an architecture is called, and its options, in one place: a list of named fields. From it come the description
+// that files carry, what load compares, and the line of the summary.
+//
+//   template <int Rank>
+//   struct bottleneck {
+//     static constexpr auto options = fathom::fields(fathom::field<"rank">(Rank));
+//     ...
+//   };
+#pragma once
+
+#include "fathom/core/standard.hpp"  // first
+
+#include <charconv>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+
+#include "fathom/core/depth_set.hpp"
+#include "fathom/core/name.hpp"
+
+namespace fathom {
+
+/// A type as the value of a field: another part.
+template <class T>
+struct part_of {};
+/// Several.
+template <class... T>
+struct parts_of {};
+
+/// A name and a value: a truth, a whole number, a real one, text (a string literal), a depth_set, part_of<P> or parts_of<P...>.
+template <fixed_string Name, class T>
+struct named_value {
+  static constexpr std::string_view name = Name.view();
+  T value;
+};
+/// field<"rank">(16)
+template <fixed_string Name, class T>
+[[nodiscard]] consteval named_value<Name, T> field(T value) {
+  return {value};
+}
+
+/// A list of them; empty for a part without options.
+template <class... Fields>
+[[nodiscard]] consteval std::tuple<Fields...> fields(Fields... list) {
+  return {list...};
+}
+
+namespace detail {
+/// The name of a type as it is written in a program, without namespaces and template arguments: "bottleneck".
+template <class T>
+[[nodiscard]] constexpr std::string_view type_name() {
+  const std::string_view text = __PRETTY_FUNCTION__;  // "... [with T = mine::bottleneck<16>; ...]"
+  std::size_t begin = text.find("T = ") + 4, end = begin;
+  while (end < text.size() && text[end] != '<' && text[end] != ';' && text[end] != ']') {
+    if (text[end] == ':') begin = end + 1;
+    ++end;
+  }
+  return text.substr(begin, end - begin);
+}
+}  // namespace detail
+
+/// What a part is called in descriptions: its member `name`, or else what its type is called.
+template <class Part>
+[[nodiscard]] constexpr std::string_view name_of_part() {
+  if constexpr (requires { std::string_view(Part::name); })
+    return Part::name;
+  else
+    return detail::type_name<Part>();
+}
+
+namespace detail {
+inline void write_text(std::string& to, std::string_view text) {
+  to += '"';
+  for (const char c : text) {
+    if (c == '"' || c == '\\') to += '\\';
+    to += c;
+  }
+  to += '"';
+}
+template <class Part>
+void write_description(std::string& to);
+
+template <class T>
+void write_value(std::string& to, const T& value) {
+  if constexpr (std::is_same_v<T, bool>) {
+    to += value ? "true" : "false";
+  } else if constexpr (std::is_integral_v<T>) {
+    to += std::to_string(value);
+  } else if constexpr (std::is_floating_point_v<T>) {
+    char digits[32];
+    to.append(digits, std::to_chars(digits, digits + sizeof digits, static_cast<double>(value)).ptr);
+  } else if constexpr (std::is_same_v<T, depth_set>) {
+    to += '[';
+    for (int n = 0; n < value.count(); ++n) to += (n > 0 ? "," : "") + std::to_string(value[n]);
+    to += ']';
+  } else {
+    write_text(to, value);
+  }
+}
+template <class Part>
+void write_value(std::string& to, const part_of<Part>&) {
+  write_description<Part>(to);
+}
+template <class... Parts>
+void write_value(std::string& to, const parts_of<Parts...>&) {
+  to += '[';
+  [[maybe_unused]] const char* comma = "";
+  ((to += comma, write_description<Parts>(to), comma = ","), ...);
+  to += ']';
+}
+/// {"part":"bottleneck","rank":16}
+template <class Part>
+void write_description(std::string& to) {
+  to += "{\"part\":";
+  write_text(to, name_of_part<Part>());
+  std::apply([&](const auto&... f) { ((to += ',', write_text(to, f.name), to += ':', write_value(to, f.value)), ...); },
+             Part::options);
+  to += '}';
+}
+}  // namespace detail
+
+/// A part and its options, as JSON.
+template <class Part>
+[[nodiscard]] std::string description_of_part() {
+  std::string text;
+  detail::write_description<Part>(text);
+  return text;
+}
+
+}  // namespace fathom

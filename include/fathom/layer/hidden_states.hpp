@@ -1,0 +1,114 @@
+// What a stage can look back at while its block runs: the outputs of all earlier blocks, and rows that stages publish.
+#pragma once
+
+#include <array>
+#include <tuple>
+#include <type_traits>
+
+#include "fathom/core/matrix.hpp"
+#include "fathom/core/name.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom {
+
+/// Rows of `Width` numbers that a stage of every block publishes, one for each token, beside the blocks' outputs: states between
+/// two sublayers, values of an attention. The type is the key to them: hidden.rows<channel<"values", 128>>(block).
+template <fixed_string Name, index Width>
+struct channel {
+  static constexpr index width = Width;
+};
+/// A list of channels.
+template <class... Channels>
+struct channels {};
+
+namespace detail {
+/// What is in one list or the other, each once.
+template <class A, class B>
+struct joined_channels;
+template <class... A>
+struct joined_channels<channels<A...>, channels<>> {
+  using type = channels<A...>;
+};
+template <class... A, class First, class... Rest>
+struct joined_channels<channels<A...>, channels<First, Rest...>>
+    : joined_channels<std::conditional_t<(std::is_same_v<A, First> || ...), channels<A...>, channels<A..., First>>,
+                      channels<Rest...>> {};
+/// The channels of a stage or a block: none where it does not say.
+template <class Stage>
+struct channels_of {
+  using type = channels<>;
+};
+template <class Stage>
+  requires requires { typename Stage::published; }
+struct channels_of<Stage> {
+  using type = typename Stage::published;
+};
+
+/// Where the rows of one channel lie, those of each block, and their gradients.
+template <class T, int Depth, class Channel>
+struct published_rows {
+  std::array<T*, Depth> rows{};
+  std::array<T*, Depth> gradients{};
+};
+}  // namespace detail
+
+template <class A, class B>
+using joined_channels = typename detail::joined_channels<A, B>::type;
+template <class Stage>
+using channels_of = typename detail::channels_of<Stage>::type;
+
+/// The hidden states of a pass, and, in backward, the gradients that stages send back to them.
+/// State 0 is the embedding, state s the output of block s; each [rows, E].
+template <class T, int Depth, class Channels = channels<>>
+struct hidden_states;
+
+template <class T, int Depth, class... Channels>
+struct hidden_states<T, Depth, channels<Channels...>> {
+  std::array<T*, Depth + 1> states{};
+  std::array<T*, Depth + 1> gradients{};  // null where no stage reads
+  std::tuple<detail::published_rows<T, Depth, Channels>...> published{};
+  index rows = 0;
+  index width = 0;
+
+  [[nodiscard]] matrix<const T> state(int depth) const { return {states[static_cast<std::size_t>(depth)], rows, width}; }
+  [[nodiscard]] matrix<T> gradient(int depth) const { return {gradients[static_cast<std::size_t>(depth)], rows, width}; }
+};
+
+/// What the stages of one block see of them: those of this block's input and of everything below.
+template <class Hidden>
+class below;
+
+template <class T, int Depth, class... Channels>
+class below<hidden_states<T, Depth, channels<Channels...>>> {
+ public:
+  using hidden = hidden_states<T, Depth, channels<Channels...>>;
+  below(const hidden& all, int number) : block(number), all_(&all) {}
+
+  /// The number of the block, from 0. Its input is state(block).
+  int block;
+
+  /// The output of block `depth`, [rows, E]; depth 0 is the embedding.
+  [[nodiscard]] matrix<const T> state(int depth) const { return all_->state(depth); }
+  /// Where backward adds the gradient with respect to it, [rows, E].
+  [[nodiscard]] matrix<T> gradient(int depth) const { return all_->gradient(depth); }
+  /// What a block, this or an earlier one, has published in a channel, [rows, Channel::width]. The stage that publishes fills it in.
+  template <class Channel>
+  [[nodiscard]] matrix<T> published(int number) const {
+    return {of<Channel>().rows[static_cast<std::size_t>(number)], all_->rows, Channel::width};
+  }
+  /// Where backward adds the gradient with respect to it. The stage that publishes sends it on.
+  template <class Channel>
+  [[nodiscard]] matrix<T> published_gradient(int number) const {
+    return {of<Channel>().gradients[static_cast<std::size_t>(number)], all_->rows, Channel::width};
+  }
+
+ private:
+  template <class Channel>
+  [[nodiscard]] const auto& of() const {
+    static_assert((std::is_same_v<Channel, Channels> || ...), "fathom: no stage of this model publishes rows in this channel");
+    return std::get<detail::published_rows<T, Depth, Channel>>(all_->published);
+  }
+  const hidden* all_;
+};
+
+}  // namespace fathom

@@ -1,0 +1,246 @@
+// Decoding: the cache, prompts, and tokens one by one.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "fathom/backend/session.hpp"
+#include "fathom/core/arena.hpp"
+#include "fathom/core/error.hpp"
+#include "fathom/core/memory.hpp"
+#include "fathom/core/types.hpp"
+#include "fathom/model/batch.hpp"
+#include "fathom/model/tape.hpp"
+
+namespace fathom {
+
+template <class Model>
+struct decoding;
+
+/// Where everything lies that decoding uses. Decoding keeps the states of the depths that are looked back at; the
+/// others share two.
+template <class Model>
+struct cache_views {
+  using scalar = typename Model::scalar;
+  using session = fathom::session<typename Model::backend>;
+  using hidden = typename Model::hidden_states;
+
+  index* lengths;  // [sequences], tokens held, and
+  token* tokens;   // [rows_at_once], those read now, where the session stages them
+  typename Model::body::template cache<scalar> blocks;
+  hidden states;          // for rows_at_once(sequences) rows
+  matrix<scalar> logits;  // [sequences, V]
+  typename Model::head::template tape<scalar> out;
+  arena free;            // activations of one block at a time
+  std::byte* workspace;  // of one thread; what lies behind is of the others
+
+  constexpr cache_views(arena& a, index sequences, index capacity)
+      : lengths(a.take<index>(sequences)),
+        tokens(a.take<token>(session::staged(rows_at_once(sequences)))),
+        blocks(a, sequences, capacity),
+        states(take_states(a, rows_at_once(sequences))),
+        logits(a.take<scalar>(sequences, Model::vocab)),
+        out(a, extent{sequences, 1}),
+        free(a),
+        workspace(nullptr) {
+    static_cast<void>(a.take<std::byte>(
+        static_cast<index>(Model::body::template block_tape_bytes<scalar>(extent{1, rows_at_once(sequences)}))));
+    workspace = a.take<std::byte>(static_cast<index>(Model::decoding_workspace_bytes));
+  }
+  static constexpr index rows_at_once(index sequences) { return std::max(sequences, Model::prefill_block); }
+
+ private:
+  static constexpr hidden take_states(arena& a, index rows) {
+    hidden h;
+    scalar* const even = a.take<scalar>(rows * Model::width);
+    scalar* const odd = a.take<scalar>(rows * Model::width);
+    for (int s = 0; s <= Model::depth; ++s)
+      h.states[static_cast<std::size_t>(s)] =
+          Model::body::depths.contains(s) ? a.take<scalar>(rows * Model::width) : (s % 2 == 0 ? even : odd);
+    h.rows = rows;
+    h.width = Model::width;
+    detail::take_published(a, h, rows, false);
+    return h;
+  }
+};
+
+/// What decoding remembers: keys and values of all tokens so far, of one or several sequences, up to a capacity; and
+/// the memory that it works in. Nothing is allocated after it is made.
+template <class Model>
+class decoding_cache {
+ public:
+  using executor = typename Model::executor;
+  using session = fathom::session<typename Model::backend>;
+
+  /// For `sequences` sequences of up to `capacity` tokens each.
+  explicit decoding_cache(index sequences = 1, index capacity = Model::context, executor where = {})
+      : own_(bytes_for(sequences, capacity) + session::bytes_of_workspaces(where, workspace) - workspace),
+        sequences_(sequences),
+        capacity_(capacity),
+        views_(laid_out(own_.bytes())),
+        session_(where, workspaces_of(own_.bytes()), workspace),
+        lengths_(place_lengths()) {}
+  /// The same in memory of the caller's: at least cache_bytes(sequences, capacity) bytes at an address that is a
+  /// multiple of fathom::alignment, which must outlive the cache. One thread works in there; others on their stacks, but as
+  /// far as the memory has decoding_workspace_bytes more for each.
+  decoding_cache(index sequences, index capacity, std::span<std::byte> memory, executor where = {})
+      : sequences_(sequences),
+        capacity_(capacity),
+        views_(laid_out(checked(memory))),
+        session_(where, workspaces_of(memory), workspace),
+        lengths_(place_lengths()) {
+    std::fill_n(lengths_, sequences_, index{0});  // whatever the memory held
+  }
+
+  [[nodiscard]] index sequences() const { return sequences_; }
+  [[nodiscard]] index capacity() const { return capacity_; }
+  /// Tokens held of a sequence.
+  [[nodiscard]] index length(index sequence = 0) const { return lengths_[at(sequence)]; }
+  /// Forgets what came after the first `length` tokens, in every sequence or in one.
+  void truncate(index length) {
+    if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
+    for (index s = 0; s < sequences_; ++s) lengths_[s] = std::min(lengths_[s], length);
+  }
+  void truncate(index length, index sequence) {
+    if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
+    lengths_[at(sequence)] = std::min(lengths_[at(sequence)], length);
+  }
+
+ private:
+  friend decoding<Model>;
+  static constexpr std::size_t workspace = Model::decoding_workspace_bytes;
+
+  index at(index sequence) const {
+    if (sequence < 0 || sequence >= sequences_)
+      fail("cache: sequence ", sequence, "; expected 0 to ", sequences_ - 1);
+    return sequence;
+  }
+  static std::size_t bytes_for(index sequences, index capacity) {
+    if (sequences <= 0 || capacity <= 0 || capacity > Model::context)
+      fail("cache: ", sequences, " sequences of ", capacity, " tokens; expected at least 1 of each and at most ",
+           Model::context, " tokens, the model's context");
+    return Model::cache_bytes(sequences, capacity);
+  }
+  std::span<std::byte> checked(std::span<std::byte> memory) const {
+    check_memory("cache", memory, bytes_for(sequences_, capacity_));
+    return memory;
+  }
+  cache_views<Model> laid_out(std::span<std::byte> memory) const {
+    arena a(memory.data());
+    return {a, sequences_, capacity_};
+  }
+  /// What is behind the first workspace belongs to the other threads.
+  std::span<std::byte> workspaces_of(std::span<std::byte> memory) const {
+    if constexpr (workspace == 0) return {};
+    return memory.subspan(static_cast<std::size_t>(views_.workspace - memory.data()));
+  }
+  index* place_lengths() {
+    return session_.count_in(views_.lengths, views_.tokens, sequences_, cache_views<Model>::rows_at_once(sequences_));
+  }
+
+  buffer_in<typename Model::memory> own_;
+  index sequences_, capacity_;
+  cache_views<Model> views_;
+  session session_;
+  index* lengths_;       // [sequences], tokens held
+  index drawn_at_ = -1;  // the length at which the token that lies in the backend's memory was drawn
+};
+
+/// Prefill and decode. W is packed<P>, or parameters.
+template <class Model>
+struct decoding {
+  using scalar = typename Model::scalar;
+  using cache = decoding_cache<Model>;
+  static constexpr index vocab = Model::vocab;
+
+  template <class W>
+  static std::span<const scalar> prefill(const W& weights, std::span<const token> prompt, cache& c, index sequence) {
+    read_prompt(weights, prompt, c, sequence);
+    return c.session_.read(c.views_.logits.row(sequence), vocab);
+  }
+  template <class W>
+  static std::span<const scalar> decode(const W& weights, std::span<const token> next, cache& c) {
+    if (static_cast<index>(next.size()) != c.sequences())
+      fail("decode: ", next.size(), " tokens; expected one for each of the cache's ", c.sequences(), " sequences");
+    check_tokens(next, 0, vocab, "decode");
+    read_tokens(weights, next, c);
+    return c.session_.read(c.views_.logits.data, c.sequences() * vocab);
+  }
+  template <class W, class Drawing>
+  static void prefill_and_draw(const W& weights, std::span<const token> prompt, cache& c, Drawing& draw) {
+    read_prompt(weights, prompt, c, 0);
+    draw_next(c, draw);
+  }
+  template <class W, class Drawing>
+  static void decode_and_draw(const W& weights, cache& c, Drawing& draw) {
+    if (c.drawn_at_ != c.length()) fail("decode_and_draw: no token has been drawn after the ", c.length(), " that the cache holds");
+    read_tokens(weights, {}, c);
+    draw_next(c, draw);
+  }
+
+ private:
+  /// The model over a prompt; the logits that follow it.
+  template <class W>
+  static void read_prompt(const W& weights, std::span<const token> prompt, cache& c, index sequence) {
+    constexpr index block = Model::prefill_block;
+    const index length = c.length(sequence), count = static_cast<index>(prompt.size());
+    if (count == 0) fail("prefill: an empty prompt; expected at least 1 token");
+    if (length + count > c.capacity())
+      fail("prefill: ", count, " tokens after the ", length, " that the cache holds; it has room for ", c.capacity());
+    check_tokens(prompt, 0, vocab, "prefill");
+    for (index done = 0; done < count; done += block) {
+      const index n = std::min(block, count - done);
+      run_tokens(weights, prompt.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)), c,
+                 {1, n, c.views_.lengths + sequence, c.capacity(), sequence}, done + n == count);
+      c.lengths_[sequence] += n;
+    }
+  }
+  /// The model over one further token of each sequence; the logits that follow.
+  template <class W>
+  static void read_tokens(const W& weights, std::span<const token> next, cache& c) {
+    for (index s = 0; s < c.sequences(); ++s)
+      if (c.length(s) >= c.capacity())
+        fail("decode: sequence ", s, " holds ", c.length(s), " tokens and the cache has room for ", c.capacity(),
+             "; truncate it, or generate with fathom::overflow::slide");
+    run_tokens(weights, next, c, {c.sequences(), 1, c.views_.lengths, c.capacity(), 0}, true);
+    for (index s = 0; s < c.sequences(); ++s) ++c.lengths_[s];
+  }
+  /// The token goes to where the next pass reads it, with the length that the sequence now has.
+  template <class Drawing>
+  static void draw_next(cache& c, Drawing& draw) {
+    c.drawn_at_ = c.lengths_[0];
+    c.session_.run([&](const auto& on) {
+      draw(on, std::span<const scalar>(c.views_.logits.data, static_cast<std::size_t>(vocab)), c.views_.tokens, c.views_.lengths,
+           c.lengths_[0]);
+    });
+  }
+
+  /// A tag for each type of weights: another type may come to lie at the same address.
+  template <class W>
+  static inline const char kind_of{};
+
+  /// The model over further tokens; logits of each sequence's last one. No tokens: those that have been drawn.
+  template <class W>
+  static void run_tokens(const W& w, std::span<const token> tokens, cache& c, const extent& e, bool want_logits) {
+    if (!tokens.empty()) c.drawn_at_ = -1;
+    tokens = c.session_.stage_next(tokens, c.views_.lengths, c.views_.tokens, e.rows());
+    const auto run = [&](const auto& on) {
+      typename Model::hidden_states states = c.views_.states;
+      states.rows = e.rows();
+      Model::embedding::forward(on, w.embed, e, tokens, matrix<scalar>(states.states[0], e.rows(), Model::width));
+      Model::body::extend(on, w.blocks, e, states, 0, c.views_.blocks, c.views_.free);
+      if (!want_logits) return;
+      const matrix<const scalar> last = states.state(Model::depth).every(e.tokens, e.tokens - 1);
+      Model::head::forward(on, w.out, w.embed.wte, last, c.views_.logits.rows_from(e.first, e.sequences), c.views_.out);
+    };
+    if (e.tokens == 1 && e.sequences == c.sequences_)
+      c.session_.replay_token({reinterpret_cast<std::uintptr_t>(&w), reinterpret_cast<std::uintptr_t>(&kind_of<W>)}, run);
+    else
+      c.session_.run(run);
+  }
+};
+
+}  // namespace fathom
