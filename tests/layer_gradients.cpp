@@ -35,8 +35,6 @@
 namespace fathom::test {
 namespace {
 
-using namespace fathom::layers;
-
 // ---- Subjects --------------------------------------------------------------------------------------------------------
 //
 // A subject says how a layer is run on some inputs:
@@ -91,16 +89,16 @@ struct linear_map : linear<5, 7> {
   }
 };
 
-struct normalisation : layer_norm<6> {
+struct normalisation : layers::layer_norm<6> {
   static constexpr std::array inputs{operand{10, 6, gradient::added_to}};
   static constexpr operand result{10, 6};
   template <class T>
   using views = tape<T>;
   static void forward(const auto& on, const auto& p, const auto& in, const auto& y, const auto& v) {
-    layer_norm<6>::forward(on, p, in[0], y, v);
+    layers::layer_norm<6>::forward(on, p, in[0], y, v);
   }
   static void backward(const auto& on, const auto& p, const auto& in, const auto& dy, const auto& din, auto& g, const auto& v) {
-    layer_norm<6>::backward(on, p, in[0], dy, din[0], v, g);
+    layers::layer_norm<6>::backward(on, p, in[0], dy, din[0], v, g);
   }
 };
 
@@ -163,8 +161,8 @@ struct features : Feature, tape_and_scratch<Feature> {
 };
 
 /// A residual source over depths 0 and 2 of a model whose states are the inputs.
-struct memory_of_depths : feature_memory<6, depth_set{2, 0}, mlp_features<6, 5>> {
-  using source = feature_memory<6, depth_set{2, 0}, mlp_features<6, 5>>;
+struct memory_of_depths : layers::feature_memory<6, depth_set{2, 0}, layers::mlp_features<6, 5>> {
+  using source = layers::feature_memory<6, depth_set{2, 0}, layers::mlp_features<6, 5>>;
   static constexpr std::array inputs{operand{10, 6, gradient::added_to}, operand{10, 6, gradient::added_to}};
   static constexpr operand result{20, 6};
   template <class T>
@@ -191,8 +189,8 @@ struct memory_of_depths : feature_memory<6, depth_set{2, 0}, mlp_features<6, 5>>
 constexpr token tokens[] = {3, 1, 4, 1, 5, 6, 2, 6, 5, 3};
 
 template <bool Tied>
-struct token_embedding : embedding<7, 5, 6, Tied> {
-  using layer = embedding<7, 5, 6, Tied>;
+struct token_embedding : layers::embedding<7, 5, 6, Tied> {
+  using layer = layers::embedding<7, 5, 6, Tied>;
   static constexpr std::array<operand, 0> inputs{};
   static constexpr operand result{10, 6};
   template <class T>
@@ -206,8 +204,8 @@ struct token_embedding : embedding<7, 5, 6, Tied> {
 };
 
 template <bool Tied>
-struct logits_of : output_head<7, 6, Tied> {
-  using layer = output_head<7, 6, Tied>;
+struct logits_of : layers::output_head<7, 6, Tied> {
+  using layer = layers::output_head<7, 6, Tied>;
   template <class S>
   struct parameters {
     typename layer::template parameters<S> head;
@@ -237,13 +235,13 @@ struct loss : no_parameters {
   static constexpr std::array inputs{operand{10, 7}};
   static constexpr operand result{10, 1};
   template <class T>
-  using views = cross_entropy::tape<T>;
+  using views = layers::cross_entropy::tape<T>;
   static void forward(const auto& on, const auto&, const auto& in, const auto& y, const auto& v) {
-    cross_entropy::forward(on, in[0], targets, y.data, v);
+    layers::cross_entropy::forward(on, in[0], targets, y.data, v);
   }
   static void backward(const auto& on, const auto&, const auto& in, const auto&, const auto& din, auto&, const auto& v) {
     copy(on, in[0], din[0]);
-    cross_entropy::backward(on, din[0], targets, uniform, v);
+    layers::cross_entropy::backward(on, din[0], targets, uniform, v);
   }
 };
 
@@ -342,10 +340,10 @@ using complex = std::complex<double>;
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation, activation, (residual_layer<mlp<6, 10>>),
+TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation, activation, (residual_layer<layers::mlp<6, 10>>),
                    (residual_layer<self_attention<12, 3>>), (attending_layer<shortcut_attention<8, 2, 3>, 3>),
                    (attending_layer<shortcut_attention<6, 1, 1>, 1>), (attending_layer<joint_attention<8, 2, 2>, 2>),
-                   features<identity_features<6>>, features<linear_features<6>>, (features<mlp_features<6, 9>>),
+                   features<layers::identity_features<6>>, features<layers::linear_features<6>>, (features<layers::mlp_features<6, 9>>),
                    memory_of_depths, token_embedding<true>, token_embedding<false>, logits_of<true>, logits_of<false>, loss) {
   laboratory<TestType, backend::reference<double>> oracle;
   prepare(oracle, TestType{});

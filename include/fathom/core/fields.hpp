@@ -36,13 +36,13 @@ struct named_value {
 };
 /// field<"rank">(16)
 template <fixed_string Name, class T>
-[[nodiscard]] consteval named_value<Name, T> field(T value) {
+[[nodiscard]] constexpr named_value<Name, T> field(T value) {
   return {value};
 }
 
 /// A list of them; empty for a part without options.
 template <class... Fields>
-[[nodiscard]] consteval std::tuple<Fields...> fields(Fields... list) {
+[[nodiscard]] constexpr std::tuple<Fields...> fields(Fields... list) {
   return {list...};
 }
 

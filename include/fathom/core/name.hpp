@@ -14,9 +14,18 @@ namespace fathom {
 template <std::size_t N>
 struct fixed_string {
   char text[N]{};
+  consteval fixed_string() = default;
   consteval fixed_string(const char (&literal)[N]) { std::copy_n(literal, N, text); }  // NOLINT: implicit by design
   [[nodiscard]] constexpr std::string_view view() const { return {text, N - 1}; }
 };
+/// "shortcut" + ".ln" is "shortcut.ln".
+template <std::size_t A, std::size_t B>
+[[nodiscard]] consteval fixed_string<A + B - 1> operator+(const fixed_string<A>& a, const fixed_string<B>& b) {
+  fixed_string<A + B - 1> both;
+  std::copy_n(a.text, A - 1, both.text);
+  std::copy_n(b.text, B, both.text + A - 1);
+  return both;
+}
 
 /// The name of a tensor, built piece by piece: path{} / "h" / 3 / "attn" is "h.3.attn". A piece that begins with '/'
 /// starts again from the root: path / "/shortcut.attn" is "shortcut.attn". Holds its text itself: no heap.

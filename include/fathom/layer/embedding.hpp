@@ -4,6 +4,7 @@
 #include <span>
 
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 
 namespace fathom::layers {
 
@@ -42,3 +43,23 @@ struct embedding {
 };
 
 }  // namespace fathom::layers
+
+namespace fathom {
+
+/// The tokens' table, and learned positions, as parts of `embed`.
+struct tokens {
+  static constexpr auto options = fields();
+};
+struct learned_positions {
+  static constexpr auto options = fields();
+};
+
+/// The embedding as a part: what is added up for a token.
+template <class... Parts>
+struct embed {
+  static constexpr auto options = fields(field<"parts">(parts_of<Parts...>{}));
+  template <class At>
+  using bind = layers::embedding<At::vocab, At::context, At::width, At::tied>;
+};
+
+}  // namespace fathom

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 #include "fathom/layer/layer_norm.hpp"
 #include "fathom/layer/linear.hpp"
 
@@ -144,3 +145,27 @@ struct mlp_features {
 };
 
 }  // namespace fathom::layers
+
+namespace fathom {
+
+// The same as parts of `features` (feature_memory.hpp).
+
+struct identity_features {
+  static constexpr auto options = fields();
+  template <class At>
+  using bind = layers::identity_features<At::width>;
+};
+struct linear_features {
+  static constexpr auto options = fields();
+  template <class At>
+  using bind = layers::linear_features<At::width>;
+};
+/// Hidden = 0 means E.
+template <index Hidden = 0>
+struct mlp_features {
+  static constexpr auto options = fields(field<"hidden">(Hidden));
+  template <class At>
+  using bind = layers::mlp_features<At::width, Hidden == 0 ? At::width : Hidden>;
+};
+
+}  // namespace fathom

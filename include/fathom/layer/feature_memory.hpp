@@ -3,8 +3,11 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <utility>
 
+#include "fathom/layer/feature_map.hpp"
+#include "fathom/layer/part.hpp"
 #include "fathom/layer/residual_source.hpp"
 
 namespace fathom::layers {
@@ -72,3 +75,43 @@ struct feature_memory {
 };
 
 }  // namespace fathom::layers
+
+namespace fathom {
+
+/// Depths that a source reads: 0 is the embedding, s the output of block s.
+template <int... Depths>
+struct depths {
+  static constexpr depth_set set{Depths...};
+};
+/// The same as bits, bit s for depth s.
+template <std::uint64_t Bits>
+struct depth_bits {
+  static constexpr depth_set set = depth_set::from_bits(Bits);
+};
+
+namespace check {
+template <int depth, int block>
+inline constexpr bool depth_is_at_most_the_block_that_looks_back = depth <= block;
+}
+
+/// The paper's source as a part: learned features of chosen depths, features<depths<2, 4>, mlp_features<>>. The depths must lie
+/// below, or be the input of, every block that looks back.
+template <class Depths, class Feature = mlp_features<>>
+struct features {
+  static constexpr auto tensor_name = fixed_string("features");
+  static constexpr auto options = fields(field<"depths">(Depths::set), field<"features">(part_of<Feature>{}));
+
+ private:
+  template <class At>
+  struct bound {
+    static_assert(check::depth_is_at_most_the_block_that_looks_back<Depths::set.largest(), At::first_block>,
+                  "fathom::features: a block looks back at a depth that does not exist yet when it runs");
+    using type = layers::feature_memory<At::width, Depths::set, typename Feature::template bind<At>>;
+  };
+
+ public:
+  template <class At>
+  using bind = typename bound<At>::type;
+};
+
+}  // namespace fathom

@@ -3,6 +3,7 @@
 
 #include "fathom/backend/operations.hpp"
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 #include "fathom/layer/linear.hpp"
 #include "fathom/layer/self_attention.hpp"
 
@@ -143,4 +144,14 @@ struct joint_attention {
 
 namespace fathom {
 using layers::joint_attention;
+
+/// Self-attention whose softmax also runs over a source's rows, as a part; it stands in place of `attention`.
+template <index Heads>
+struct look_back_jointly {
+  static constexpr auto source_name = fixed_string("/shortcut.features");
+  static constexpr auto options = fields(field<"heads">(Heads));
+  template <class At>
+  using bind = layers::joint_attention<At::width, Heads, At::source_rows>;
+};
+
 }  // namespace fathom

@@ -61,6 +61,7 @@ template <class Layer>
 struct nothing {
   template <class... Arguments>
   constexpr explicit nothing(Arguments&&...) {}
+  char unused = 0;  // g++ takes an object without numbers for one without a value
 };
 
 }  // namespace fathom

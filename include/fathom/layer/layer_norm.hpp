@@ -3,6 +3,7 @@
 
 #include "fathom/core/storage.hpp"
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 
 namespace fathom::layers {
 
@@ -46,3 +47,15 @@ struct layer_norm {
 };
 
 }  // namespace fathom::layers
+
+namespace fathom {
+
+/// Layer normalisation as a part.
+template <class... Options>
+struct layer_norm {
+  static constexpr auto options = fields();
+  template <class At>
+  using bind = layers::layer_norm<At::width>;
+};
+
+}  // namespace fathom

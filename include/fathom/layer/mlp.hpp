@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 #include "fathom/layer/linear.hpp"
 
 namespace fathom::layers {
@@ -56,3 +57,15 @@ struct mlp {
 };
 
 }  // namespace fathom::layers
+
+namespace fathom {
+
+/// The MLP as a part. Hidden = 0 means 4 E.
+template <index Hidden = 0>
+struct mlp {
+  static constexpr auto options = fields(field<"hidden">(Hidden));
+  template <class At>
+  using bind = layers::mlp<At::width, Hidden == 0 ? 4 * At::width : Hidden>;
+};
+
+}  // namespace fathom

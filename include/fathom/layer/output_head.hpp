@@ -3,33 +3,34 @@
 
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 #include "fathom/layer/layer_norm.hpp"
 
 namespace fathom::layers {
 
-/// logits = LN_f(x) W^T.   x [rows, E], W [V, E], logits [rows, V]. Tied, W is the token embedding, which the caller hands
+/// logits = Norm_f(x) W^T.   x [rows, E], W [V, E], logits [rows, V]. Tied, W is the token embedding, which the caller hands
 /// over as `wte`; untied, it is lm_head.weight. A tape and a scratch serve any number of rows up to their own.
-template <index V, index E, bool Tied>
+template <index V, index E, bool Tied, class Norm = layer_norm<E>>
 struct output_head {
   template <class S>
   struct parameters {
-    typename layer_norm<E>::template parameters<S> ln_f;
+    typename Norm::template parameters<S> ln_f;
     typename S::template head<V, E> lm_head;
   };
   template <class S>
     requires Tied
   struct parameters<S> {
-    typename layer_norm<E>::template parameters<S> ln_f;
+    typename Norm::template parameters<S> ln_f;
   };
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, P&... p) {
-    layer_norm<E>::visit(f, at / "ln_f", p.ln_f...);
+    Norm::visit(f, at / "ln_f", p.ln_f...);
     if constexpr (!Tied) f(at / "lm_head" / "weight", initial::normal, p.lm_head...);
   }
 
   template <class T>
   struct tape {
-    typename layer_norm<E>::template tape<T> ln_f;
+    typename Norm::template tape<T> ln_f;
     matrix<T> normed;  // [rows, E]
     constexpr tape(arena& a, const extent& e) : ln_f(a, e), normed(a.take<T>(e.rows(), E)) {}
   };
@@ -43,7 +44,7 @@ struct output_head {
   static void forward(const On& on, const P& p, const W& wte, input<On> x, output<On> logits,
                       const tape<scalar<On>>& t) {
     const matrix<scalar<On>> normed = t.normed.rows_from(0, x.rows);
-    layer_norm<E>::forward(on, p.ln_f, x, normed, t.ln_f);
+    Norm::forward(on, p.ln_f, x, normed, t.ln_f);
     matmul_nt(on, normed, table(p, wte), logits, epilogue::none{});
   }
   /// dx = the gradient with respect to x
@@ -54,7 +55,7 @@ struct output_head {
     matmul_tn(on, dlogits, t.normed.rows_from(0, x.rows), table(g, gwte).view());
     matmul(on, dlogits, table(p, wte), dnormed, epilogue::none{});
     zero(on, dx);
-    layer_norm<E>::backward(on, p.ln_f, x, dnormed, dx, t.ln_f, g.ln_f);
+    Norm::backward(on, p.ln_f, x, dnormed, dx, t.ln_f, g.ln_f);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) {
@@ -73,3 +74,24 @@ struct output_head {
 };
 
 }  // namespace fathom::layers
+
+namespace fathom {
+
+/// The head's matrix is the token embedding's, or its own.
+struct tied {
+  static constexpr bool value = true;
+};
+struct untied {
+  static constexpr bool value = false;
+};
+
+/// The head as a part: a norm, and logits.
+template <class Norm, class Tying = tied>
+struct head {
+  static constexpr bool is_tied = Tying::value;
+  static constexpr auto options = fields(field<"norm">(part_of<Norm>{}), field<"tied">(is_tied));
+  template <class At>
+  using bind = layers::output_head<At::vocab, At::width, is_tied, typename Norm::template bind<At>>;
+};
+
+}  // namespace fathom

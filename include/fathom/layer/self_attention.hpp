@@ -3,6 +3,7 @@
 
 #include "fathom/backend/operations.hpp"
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 #include "fathom/layer/linear.hpp"
 
 namespace fathom::layers {
@@ -109,4 +110,13 @@ struct self_attention {
 
 namespace fathom {
 using layers::self_attention;
+
+/// Causal self-attention with so many heads, as a part.
+template <index Heads, class... Options>
+struct attention {
+  static constexpr auto options = fields(field<"heads">(Heads));
+  template <class At>
+  using bind = layers::self_attention<At::width, Heads>;
+};
+
 }  // namespace fathom

@@ -4,6 +4,7 @@
 
 #include "fathom/backend/operations.hpp"
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 #include "fathom/layer/linear.hpp"
 #include "fathom/layer/self_attention.hpp"
 
@@ -126,4 +127,15 @@ struct shortcut_attention {
 
 namespace fathom {
 using layers::shortcut_attention;
+
+/// The paper's cross-attention to a source's rows, with so many heads, as a part: pre<"shortcut", layer_norm<>, look_back<4>,
+/// features<...>>. `Output`: how its projection begins, initial::residual or initial::zero.
+template <index Heads, initial Output = initial::residual>
+struct look_back {
+  static constexpr auto tensor_name = fixed_string("attn");
+  static constexpr auto options = fields(field<"heads">(Heads));
+  template <class At>
+  using bind = layers::shortcut_attention<At::width, Heads, At::source_rows, Output>;
+};
+
 }  // namespace fathom

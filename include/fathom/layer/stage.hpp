@@ -13,9 +13,12 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 #include "fathom/core/name.hpp"
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/part.hpp"
 #include "fathom/layer/residual_source.hpp"
 
 namespace fathom::layers {
@@ -193,3 +196,72 @@ struct read {
 };
 
 }  // namespace fathom::layers
+
+namespace fathom {
+
+/// No source.
+struct no_source {
+  static constexpr auto options = fields();
+  template <class At>
+  using bind = layers::no_source;
+};
+
+/// The pre-norm sublayer: x + Layer(Norm(x)[, what Source makes of earlier depths]), as a part of a block. Its name is that of its
+/// tensors: `NAME.ln`, `NAME` for the layer, `NAME.features` or whatever the source says for the source; "attn" and "mlp" have
+/// GPT-2's `ln_1` and `ln_2` for norms. A name that begins with '/' stands at the root, not under the block's own. Edits find the
+/// stage by its name, without the '/'.
+template <fixed_string Name, class Norm, class Layer, class Source = no_source>
+struct pre {
+  static constexpr std::string_view stage_name = Name.view().substr(Name.view().starts_with('/') ? 1 : 0);
+  static constexpr auto options = [] {
+    if constexpr (std::is_same_v<Source, no_source>)
+      return fields(field<"name">(static_cast<const char*>(Name.text)), field<"norm">(part_of<Norm>{}), field<"layer">(part_of<Layer>{}));
+    else
+      return fields(field<"name">(static_cast<const char*>(Name.text)), field<"norm">(part_of<Norm>{}), field<"layer">(part_of<Layer>{}),
+                    field<"source">(part_of<Source>{}));
+  }();
+
+ private:
+  static consteval auto norm_name() {
+    if constexpr (requires { Norm::tensor_name; })
+      return Norm::tensor_name;
+    else if constexpr (Name.view() == "attn")
+      return fixed_string("ln_1");
+    else if constexpr (Name.view() == "mlp")
+      return fixed_string("ln_2");
+    else
+      return Name + fixed_string(".ln");
+  }
+  static consteval auto layer_name() {
+    if constexpr (requires { Layer::tensor_name; })
+      return Name + fixed_string(".") + Layer::tensor_name;
+    else
+      return Name;
+  }
+  static consteval auto source_name() {
+    if constexpr (requires { Layer::source_name; })
+      return Layer::source_name;
+    else if constexpr (requires { Source::tensor_name; })
+      return Name + fixed_string(".") + Source::tensor_name;
+    else
+      return Name + fixed_string(".source");
+  }
+  template <class At, class BoundSource>
+  using with = layers::sublayer<norm_name(), typename Norm::template bind<At>, layer_name(),
+                                typename Layer::template bind<with_source<At, BoundSource>>, source_name(), BoundSource>;
+
+ public:
+  template <class At>
+  using bind = with<At, typename Source::template bind<At>>;
+};
+
+/// The stream goes on from what a source, which has one row for each token, makes of earlier depths.
+template <fixed_string Name, class Source>
+struct read {
+  static constexpr std::string_view stage_name = Name.view().substr(Name.view().starts_with('/') ? 1 : 0);
+  static constexpr auto options = fields(field<"name">(static_cast<const char*>(Name.text)), field<"source">(part_of<Source>{}));
+  template <class At>
+  using bind = layers::read<Name, At::width, typename Source::template bind<At>>;
+};
+
+}  // namespace fathom

@@ -1,21 +1,20 @@
-// From a config to an architecture: the GPT-2 body, and the block with the shortcut at its end (../README.md).
+// What a config stands for: the GPT-2 body, with the shortcut as an edit of its last block (../README.md).
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
-#include "fathom/layer/block.hpp"
-#include "fathom/layer/embedding.hpp"
 #include "fathom/layer/feature_map.hpp"
 #include "fathom/layer/feature_memory.hpp"
 #include "fathom/layer/joint_attention.hpp"
 #include "fathom/layer/layer_norm.hpp"
 #include "fathom/layer/mlp.hpp"
-#include "fathom/layer/output_head.hpp"
 #include "fathom/layer/self_attention.hpp"
 #include "fathom/layer/shortcut_attention.hpp"
-#include "fathom/layer/stack.hpp"
+#include "fathom/layer/stage.hpp"
+#include "fathom/model/architecture.hpp"
 #include "fathom/model/config.hpp"
+#include "fathom/model/edit.hpp"
 
 namespace fathom {
 
@@ -84,11 +83,56 @@ template <config Given>
   return valid ? C : config{.vocab = 1, .context = 1, .width = 1, .depth = 1, .heads = 1, .hidden = 1};
 }
 
-/// The architecture that a config describes, by the members of what checked<>() returned. A config itself is no template
+namespace detail {
+template <feature_map Map, int Hidden>
+struct feature_map_part {
+  using type = mlp_features<Hidden>;
+};
+template <int Hidden>
+struct feature_map_part<feature_map::linear, Hidden> {
+  using type = linear_features;
+};
+template <int Hidden>
+struct feature_map_part<feature_map::identity, Hidden> {
+  using type = identity_features;
+};
+
+/// The paper's placements: edits of the last block.
+template <placement Placement, int Heads, class Source, bool ZeroInit>
+struct placed {
+  using cross = pre<"/shortcut", layer_norm<>, look_back<Heads, ZeroInit ? initial::zero : initial::residual>, Source>;
+  using type = insert_after<"attn", cross>;
+};
+template <int Heads, class Source, bool ZeroInit>
+struct placed<placement::replace_self_attention, Heads, Source, ZeroInit> {
+  using type = in_place_of<"attn", typename placed<placement::after_self_attention, Heads, Source, ZeroInit>::cross>;
+};
+template <int Heads, class Source, bool ZeroInit>
+struct placed<placement::joint, Heads, Source, ZeroInit> {
+  using type = in_place_of<"attn", pre<"attn", layer_norm<>, look_back_jointly<Heads>, Source>>;
+};
+
+template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, std::uint64_t Depths, feature_map Features,
+          int FeatureHidden, placement Placement, bool ZeroInit>
+struct gpt_parts {
+  using plain = architecture<sizes<Vocab, Context, Width>, embed<tokens, learned_positions>,
+                             body<repeat<Depth, block<pre<"attn", layer_norm<>, attention<Heads>>, pre<"mlp", layer_norm<>, mlp<Hidden>>>>>,
+                             head<layer_norm<>, std::conditional_t<Tied, tied, untied>>>;
+  using source = features<depth_bits<Depths>, typename feature_map_part<Features, FeatureHidden>::type>;
+  using type = edit<plain, last_block, typename placed<Placement, Heads, source, ZeroInit>::type>;
+};
+template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, feature_map Features, int FeatureHidden,
+          placement Placement, bool ZeroInit>
+struct gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied, 0, Features, FeatureHidden, Placement, ZeroInit> {
+  using type = typename gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied, 1, Features, FeatureHidden, Placement, ZeroInit>::plain;
+};
+}  // namespace detail
+
+/// The architecture that a config stands for, by the members of what checked<>() returned. A config itself is no template
 /// argument of types: nvcc cannot name those everywhere, and error messages are longer.
 template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, std::uint64_t Depths,
           feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
-struct gpt {
+struct gpt : detail::gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied, Depths, Features, FeatureHidden, Placement, ZeroInit>::type {
   static constexpr config configuration{.vocab = Vocab,
                                         .context = Context,
                                         .width = Width,
@@ -101,53 +145,7 @@ struct gpt {
                                                      .hidden = FeatureHidden,
                                                      .placement = Placement,
                                                      .zero_init = ZeroInit}};
-  static constexpr index vocab = Vocab, context = Context, width = Width;
-  static constexpr bool tied = Tied;
   static constexpr bool has_shortcut = Depths != 0;
-
- private:
-  static constexpr config C = configuration;
-  static constexpr index E = C.width, H = C.heads, F = C.hidden, D = C.shortcut.depths.count();
-  static constexpr placement where = C.shortcut.placement;
-  using norm = layers::layer_norm<E>;
-  using feature = std::conditional_t<
-      C.shortcut.features == feature_map::identity, layers::identity_features<E>,
-      std::conditional_t<C.shortcut.features == feature_map::linear, layers::linear_features<E>,
-                         layers::mlp_features<E, C.shortcut.hidden>>>;
-  using memory = layers::feature_memory<E, C.shortcut.depths, feature>;
-
-  using attention = layers::sublayer<"ln_1", norm, "attn", self_attention<E, H>>;
-  using feed_forward = layers::sublayer<"ln_2", norm, "mlp", layers::mlp<E, F>>;
-  using cross_attention =
-      layers::sublayer<"/shortcut.ln", norm, "/shortcut.attn",
-               shortcut_attention<E, H, D, C.shortcut.zero_init ? initial::zero : initial::residual>,
-               "/shortcut.features", memory>;
-  using joint = layers::sublayer<"ln_1", norm, "attn", joint_attention<E, H, D>, "/shortcut.features", memory>;
-
-  using plain_block = layers::block<attention, feed_forward>;
-  using last_block = std::conditional_t<
-      where == placement::after_self_attention, layers::block<attention, cross_attention, feed_forward>,
-      std::conditional_t<where == placement::replace_self_attention, layers::block<cross_attention, feed_forward>,
-                         layers::block<joint, feed_forward>>>;
-
-  template <bool HasShortcut, int L>
-  struct body_of {
-    using type = layers::stack<layers::repeat<plain_block, L>>;
-  };
-  template <int L>
-  struct body_of<true, L> {
-    using type = layers::stack<layers::repeat<plain_block, L - 1>, layers::repeat<last_block, 1>>;
-  };
-  template <int L>
-    requires(L == 1)
-  struct body_of<true, L> {
-    using type = layers::stack<layers::repeat<last_block, 1>>;
-  };
-
- public:
-  using embedding = fathom::layers::embedding<C.vocab, C.context, E, C.tied>;
-  using body = typename body_of<has_shortcut, C.depth>::type;
-  using head = layers::output_head<C.vocab, E, C.tied>;
 };
 
 }  // namespace fathom

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "fathom/backend/backend.hpp"
+#include "fathom/backend/cpu/isa.hpp"
 #include "fathom/core/arena.hpp"
 #include "fathom/core/copy.hpp"
 #include "fathom/core/error.hpp"
@@ -23,8 +24,15 @@
 
 namespace fathom {
 
+namespace backend {
+inline namespace FATHOM_ISA {
+template <class Compute>
+struct cpu;  // backend/cpu.hpp
+}
+}  // namespace backend
+
 /// An architecture says: vocab, context, width; embedding, body (a stack of blocks), head; whether the head is tied.
-template <class Architecture, class Backend>
+template <class Architecture, class Backend = backend::cpu<float>>
 struct transformer {
   static_assert(contract::backend<Backend>,
                 "fathom: this backend lacks a member or an operation, or has one of another type: see backend/backend.hpp");

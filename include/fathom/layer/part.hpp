@@ -1,0 +1,75 @@
+// The words of the language in which architectures are written: parts. A part knows no width; it is bound to one when a model is
+// made. What it becomes then is a layer, a source, a stage (layer.hpp, residual_source.hpp, stage.hpp).
+//
+//   template <int Rank>
+//   struct bottleneck {                                                          // a part of your own
+//     static constexpr auto options = fathom::fields(fathom::field<"rank">(Rank));   // in files, in the summary, in differences
+//     template <class At>
+//     using bind = bottleneck_layer<At::width, Rank>;                            // At: a binding, as below
+//   };
+//
+// Optional: `static constexpr std::string_view name`, what it is called in descriptions (otherwise what the type is called), and
+// `tensor_name`, what its tensors are called within the stage (see `pre` in stage.hpp).
+#pragma once
+
+#include <string_view>
+#include <tuple>
+
+#include "fathom/core/fields.hpp"
+#include "fathom/core/name.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom {
+
+/// What a part is bound to: the sizes of the model, and the blocks that it stands in (first to last, from 0; a run of blocks is
+/// bound once).
+template <index Vocab, index Context, index Width, int Depth, bool Tied, int FirstBlock = 0, int LastBlock = Depth - 1>
+struct binding {
+  static constexpr index vocab = Vocab;      // V
+  static constexpr index context = Context;  // most tokens of a sequence
+  static constexpr index width = Width;      // E
+  static constexpr int depth = Depth;        // L, blocks in all
+  static constexpr bool tied = Tied;         // the head is the token embedding
+  static constexpr int first_block = FirstBlock, last_block = LastBlock;
+  static constexpr index source_rows = 0;
+
+  /// The same for a run of blocks.
+  template <int First, int Last>
+  using in_blocks = binding<Vocab, Context, Width, Depth, Tied, First, Last>;
+};
+/// The same for a layer that attends to a source.
+template <class At, class Source>
+struct with_source : At {
+  static constexpr index source_rows = Source::rows_per_token;  // D, at most
+};
+
+namespace contract {
+/// A part, as this file describes it.
+template <class P>
+concept part = requires {
+  std::tuple_size<std::remove_cvref_t<decltype(P::options)>>::value;
+};
+/// A part that can stand where `At` is.
+template <class P, class At>
+concept part_of = part<P> && requires { typename P::template bind<At>; };
+}  // namespace contract
+
+/// A part whose tensors have another name than they would have by themselves: named<"input_layernorm", layer_norm<>>.
+template <fixed_string Name, class Part>
+struct named : Part {
+  static constexpr auto tensor_name = Name;
+  static constexpr std::string_view name = name_of_part<Part>();
+};
+
+namespace detail {
+/// What a part's tensors are called: what it says, or `Otherwise`.
+template <class Part, fixed_string Otherwise>
+[[nodiscard]] consteval auto tensor_name_of() {
+  if constexpr (requires { Part::tensor_name; })
+    return Part::tensor_name;
+  else
+    return Otherwise;
+}
+}  // namespace detail
+
+}  // namespace fathom

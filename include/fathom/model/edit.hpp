@@ -1,0 +1,238 @@
+// Architectures that differ from a known one: edit<gpt2<c>, last_block, insert_after<"attn", cross>>.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+#include "fathom/core/name.hpp"
+#include "fathom/model/architecture.hpp"
+
+namespace fathom {
+
+// ---- Which blocks ------------------------------------------------------------------------------------------------------
+// Each says, for a body of `depth` blocks, the first of them and the one behind the last, from 0.
+
+struct every_block {
+  static constexpr int begin(int) { return 0; }
+  static constexpr int end(int depth) { return depth; }
+};
+template <int Count>
+struct last_blocks {
+  static constexpr int begin(int depth) { return depth - Count; }
+  static constexpr int end(int depth) { return depth; }
+};
+using last_block = last_blocks<1>;
+template <int Count>
+struct first_blocks {
+  static constexpr int begin(int) { return 0; }
+  static constexpr int end(int) { return Count; }
+};
+/// Blocks First to Last, both included.
+template <int First, int Last = First>
+struct blocks {
+  static constexpr int begin(int) { return First; }
+  static constexpr int end(int) { return Last + 1; }
+};
+
+// ---- What is done with each of them ------------------------------------------------------------------------------------
+
+namespace detail {
+template <class A, class B>
+struct concatenated;
+template <class... A, class... B>
+struct concatenated<list<A...>, list<B...>> {
+  using type = list<A..., B...>;
+};
+
+/// The stages of a block, with `Edit::at<Stage>` (a list) in place of each stage of a name.
+template <fixed_string Name, class Block, template <class> class At>
+struct edited_block;
+template <fixed_string Name, class... Stages, template <class> class At>
+struct edited_block<Name, block<Stages...>, At> {
+  static constexpr int found = (0 + ... + static_cast<int>(Stages::stage_name == Name.view()));
+  template <class... S>
+  static auto joined(list<S...>) -> block<S...>;
+  template <class Done, class... Rest>
+  struct walk {
+    using type = Done;
+  };
+  template <class Done, class First, class... Rest>
+  struct walk<Done, First, Rest...>
+      : walk<typename concatenated<Done, typename std::conditional_t<First::stage_name == Name.view(), At<First>,
+                                                                      std::type_identity<list<First>>>::type>::type,
+             Rest...> {};
+  using type = decltype(joined(typename walk<list<>, Stages...>::type{}));
+};
+}  // namespace detail
+
+namespace check {
+template <fixed_string name, int found>
+inline constexpr bool block_has_one_stage_of_this_name = found == 1;
+template <int begin, int end, int depth>
+inline constexpr bool blocks_are_in_the_body = begin >= 0 && begin < end && end <= depth;
+}  // namespace check
+
+namespace detail {
+template <fixed_string Name, class Block, template <class> class At>
+struct checked_edit {
+  using edited = edited_block<Name, Block, At>;
+  static_assert(check::block_has_one_stage_of_this_name<Name, edited::found>,
+                "fathom::edit: the block must have one stage of this name");
+  using type = typename edited::type;
+};
+}  // namespace detail
+
+/// Puts stages behind the one called Name.
+template <fixed_string Name, class... Stages>
+struct insert_after {
+  template <class Stage>
+  using at = std::type_identity<detail::list<Stage, Stages...>>;
+  template <class Block>
+  using of = typename detail::checked_edit<Name, Block, at>::type;
+};
+/// Puts stages before the one called Name.
+template <fixed_string Name, class... Stages>
+struct insert_before {
+  template <class Stage>
+  using at = std::type_identity<detail::list<Stages..., Stage>>;
+  template <class Block>
+  using of = typename detail::checked_edit<Name, Block, at>::type;
+};
+/// Puts stages in place of the one called Name; without stages, takes it away.
+template <fixed_string Name, class... Stages>
+struct in_place_of {
+  template <class Stage>
+  using at = std::type_identity<detail::list<Stages...>>;
+  template <class Block>
+  using of = typename detail::checked_edit<Name, Block, at>::type;
+};
+/// Puts stages at the beginning of the block.
+template <class... Stages>
+struct insert_first {
+  template <class Block>
+  struct edited;
+  template <class... S>
+  struct edited<block<S...>> {
+    using type = block<Stages..., S...>;
+  };
+  template <class Block>
+  using of = typename edited<Block>::type;
+};
+/// Puts stages at the end of the block.
+template <class... Stages>
+struct insert_last {
+  template <class Block>
+  struct edited;
+  template <class... S>
+  struct edited<block<S...>> {
+    using type = block<S..., Stages...>;
+  };
+  template <class Block>
+  using of = typename edited<Block>::type;
+};
+
+// ---- The edit ----------------------------------------------------------------------------------------------------------
+
+namespace detail {
+template <std::size_t N, class... T>
+struct nth;
+template <class First, class... Rest>
+struct nth<0, First, Rest...> {
+  using type = First;
+};
+template <std::size_t N, class First, class... Rest>
+struct nth<N, First, Rest...> : nth<N - 1, Rest...> {};
+
+/// Count > 0 units of some blocks, as a list of runs; none for 0.
+template <int Count, class... Blocks>
+struct run_or_nothing {
+  using type = list<repeat<Count, Blocks...>>;
+};
+template <class... Blocks>
+struct run_or_nothing<0, Blocks...> {
+  using type = list<>;
+};
+/// Once the blocks First, ..., First + Count - 1 of a pattern.
+template <int First, int Count, class... Blocks>
+struct part_of_pattern {
+  template <std::size_t... I>
+  static auto pick(std::index_sequence<I...>) -> list<repeat<1, typename nth<static_cast<std::size_t>(First) + I, Blocks...>::type...>>;
+  using type = decltype(pick(std::make_index_sequence<static_cast<std::size_t>(Count)>()));
+};
+template <int First, class... Blocks>
+struct part_of_pattern<First, 0, Blocks...> {
+  using type = list<>;
+};
+
+/// Blocks From, ..., To - 1 of a run, as a list of runs.
+template <class Run, int From, int To>
+struct slice;
+template <int Count, class... Blocks, int From, int To>
+struct slice<repeat<Count, Blocks...>, From, To> {
+  static constexpr int length = static_cast<int>(sizeof...(Blocks)), size = To - From;
+  static constexpr int before = From % length == 0 ? 0 : std::min(length - From % length, size);
+  static constexpr int whole = (size - before) / length;
+  static constexpr int after = size - before - whole * length;
+  using type = typename concatenated<
+      typename concatenated<typename part_of_pattern<From % length, before, Blocks...>::type,
+                            typename run_or_nothing<whole, Blocks...>::type>::type,
+      typename part_of_pattern<0, after, Blocks...>::type>::type;
+};
+
+template <class Edit, class Runs>
+struct edited_runs;
+template <class Edit, class... Runs>
+struct edited_runs<Edit, list<Runs...>> {
+  template <int Count, class... Blocks>
+  static auto one(repeat<Count, Blocks...>) -> repeat<Count, typename Edit::template of<Blocks>...>;
+  using type = list<decltype(one(Runs{}))...>;
+};
+
+/// A run that begins at block `First`, with the blocks of [Begin, End) edited: a list of runs.
+template <class Run, class Edit, int First, int Begin, int End>
+struct edited_run {
+  static constexpr int from = std::clamp(Begin - First, 0, Run::blocks), to = std::clamp(End - First, 0, Run::blocks);
+  using type = typename concatenated<
+      typename concatenated<typename slice<Run, 0, from>::type, typename edited_runs<Edit, typename slice<Run, from, to>::type>::type>::type,
+      typename slice<Run, to, Run::blocks>::type>::type;
+};
+
+template <class Edit, int First, int Begin, int End, class Done, class... Runs>
+struct edited_body;
+template <class Edit, int First, int Begin, int End, class... Done>
+struct edited_body<Edit, First, Begin, End, list<Done...>> {
+  using type = body<Done...>;
+};
+template <class Edit, int First, int Begin, int End, class... Done, class Run, class... Rest>
+struct edited_body<Edit, First, Begin, End, list<Done...>, Run, Rest...>
+    : edited_body<Edit, First + Run::blocks, Begin, End,
+                  typename concatenated<list<Done...>, typename edited_run<Run, Edit, First, Begin, End>::type>::type, Rest...> {};
+
+template <class Body, class Where, class Edit>
+struct edit_of_body;
+template <class... Items, class Where, class Edit>
+struct edit_of_body<body<Items...>, Where, Edit> {
+  static constexpr int depth = body<Items...>::depth, begin = Where::begin(depth), end = Where::end(depth);
+  static_assert(check::blocks_are_in_the_body<begin, end, depth>, "fathom::edit: the body has no such blocks");
+  using type = typename edited_body<Edit, 0, begin, end, list<>, typename run_of<Items>::type...>::type;
+};
+
+template <class Architecture, class Where, class... Edits>
+struct edit_of {
+  using type = architecture<typename Architecture::sizes_part, typename Architecture::embed_part, typename Architecture::body_part,
+                            typename Architecture::head_part>;
+};
+template <class Architecture, class Where, class First, class... Rest>
+struct edit_of<Architecture, Where, First, Rest...>
+    : edit_of<architecture<typename Architecture::sizes_part, typename Architecture::embed_part,
+                           typename edit_of_body<typename Architecture::body_part, Where, First>::type, typename Architecture::head_part>,
+              Where, Rest...> {};
+}  // namespace detail
+
+/// An architecture with each of the edits done, in their order, to some of its blocks. Other blocks stay as they are.
+template <class Architecture, class Where, class... Edits>
+using edit = typename detail::edit_of<Architecture, Where, Edits...>::type;
+
+}  // namespace fathom
