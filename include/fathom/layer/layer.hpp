@@ -28,6 +28,7 @@
 // dx.
 #pragma once
 
+#include <concepts>
 #include <string>
 
 #include "fathom/backend/backend.hpp"
@@ -64,4 +65,59 @@ struct nothing {
   char unused = 0;  // g++ takes an object without numbers for one without a value
 };
 
+namespace contract {
+
+/// A context to check signatures with; no operation knows it.
+struct any_context {
+  using scalar = float;
+};
+/// A visitor to check visit with.
+struct any_visitor {
+  template <class... A>
+  constexpr void operator()(const A&...) const {}
+};
+
+/// What layers, sources and stages have in common: parameters and their visitor, a tape, scratch.
+template <class L>
+concept has_parameters = requires(typename L::template parameters<plain<float>>& p, const no_path& at) {
+  L::visit(any_visitor{}, at, p);
+};
+template <class L>
+concept has_tape = std::constructible_from<typename L::template tape<float>, arena&, const extent&>;
+template <class L>
+concept has_scratch = std::constructible_from<typename L::template scratch<float>, arena&, const extent&>;
+template <class L>
+concept has_flops = requires(index tokens) {
+  { L::flops(tokens) } -> std::convertible_to<double>;
+};
+template <class L>
+concept has_description = requires {
+  { L::describe() } -> std::convertible_to<std::string>;
+};
+
+/// forward and backward of a layer that reads its own rows only,
+template <class L>
+concept runs_alone = requires(const any_context& on, const typename L::template parameters<plain<float>>& p,
+                              typename L::template parameters<plain<float>>& g, const extent& e, matrix<const float> x, matrix<float> y,
+                              const typename L::template tape<float>& t, const typename L::template scratch<float>& s) {
+  L::forward(on, p, e, x, x, y, t);
+  L::backward(on, p, e, x, x, y, t, g, s);
+};
+/// and of one that attends to a source.
+template <class L>
+concept runs_with_source = requires(const any_context& on, const typename L::template parameters<plain<float>>& p,
+                                    typename L::template parameters<plain<float>>& g, const extent& e, matrix<const float> x,
+                                    matrix<float> y, const typename L::template tape<float>& t,
+                                    const typename L::template scratch<float>& s) {
+  L::forward(on, p, e, x, x, x, y, t);
+  L::backward(on, p, e, x, x, x, y, y, t, g, s);
+};
+
+/// A layer that a block can hold, as this file describes it.
+template <class L>
+concept layer = requires {
+  { L::width } -> std::convertible_to<index>;
+} && has_parameters<L> && has_tape<L> && has_scratch<L> && has_flops<L> && has_description<L> && (runs_alone<L> || runs_with_source<L>);
+
+}  // namespace contract
 }  // namespace fathom

@@ -1,15 +1,18 @@
 // Where a stage reads from, beyond the stream that flows into it: any earlier depth.
 //
-// A residual source turns the hidden states X_0 ... of the depths below into rows that a stage reads: `rows_per_token`
-// rows for every token, [rows * rows_per_token, E], a token's side by side. The paper's shortcut is one source
-// (feature_memory.hpp), a learned sum of earlier outputs would be another. A source sees one token at a time, so that it
-// needs no cache while decoding. A new source is one file with these members:
+// A residual source turns what lies below a block, outputs of earlier blocks and rows that their stages have published
+// (hidden_states.hpp), into rows that a stage of the block reads: for every token so many rows, [rows * rows per token, E], a token's
+// side by side. The paper's shortcut is one source (feature_memory.hpp), a learned sum of earlier outputs another. A source sees one
+// token at a time, so that it needs no cache while decoding. It learns at run time which block it is in, hidden.block, so that all
+// blocks of a run may have one. A new source is one file with these members:
 //
-//   static constexpr index rows_per_token;
-//   static constexpr depth_set depths;            the depths that it reads
+//   static constexpr index rows_per_token;        or the most, where the number differs from block to block, and then
+//   static constexpr index rows_at(int block);    how many they are there
+//   static constexpr depth_set depths;            the depths that it reads in any of its blocks
 //   template <class S> struct parameters;  visit(f, at, p...)      as a layer's (layer.hpp)
 //   template <class T> struct tape;  struct scratch                as a layer's
-//   static void forward(on, p, e, hidden, memory, tape);           fills memory from hidden.state(depth)
+//   static void forward(on, p, e, hidden, memory, tape);           fills memory [e.rows() * rows per token, E] from
+//                                                                  hidden.state(depth), hidden.published<channel>(block)
 //   static void backward(on, p, e, hidden, dmemory, tape, g, scratch);   hidden.gradient(depth) += ..., g += ...
 //   static constexpr double flops(index tokens);  static std::string describe();
 #pragma once
@@ -19,6 +22,38 @@
 #include "fathom/layer/layer.hpp"
 
 namespace fathom {
+
+/// How many rows a source has for each token, in a block.
+template <class Source>
+[[nodiscard]] constexpr index rows_per_token_at(int block) {
+  if constexpr (requires { Source::rows_at(block); })
+    return Source::rows_at(block);
+  else
+    return Source::rows_per_token;
+}
+
+namespace contract {
+
+/// What the checks hand over for the states below a block.
+using any_hidden = below<hidden_states<float, 1>>;
+
+template <class S>
+concept source_runs = requires(const any_context& on, const typename S::template parameters<plain<float>>& p,
+                               typename S::template parameters<plain<float>>& g, const extent& e, const any_hidden& hidden,
+                               matrix<float> memory, const typename S::template tape<float>& t,
+                               const typename S::template scratch<float>& s) {
+  S::forward(on, p, e, hidden, memory, t);
+  S::backward(on, p, e, hidden, memory, t, g, s);
+};
+
+/// A residual source, as this file describes it.
+template <class S>
+concept residual_source = requires {
+  { S::rows_per_token } -> std::convertible_to<index>;
+  { S::depths } -> std::convertible_to<depth_set>;
+} && has_parameters<S> && has_tape<S> && has_scratch<S> && has_flops<S> && has_description<S> && source_runs<S>;
+
+}  // namespace contract
 
 namespace layers {
 /// The source of a stage that reads nothing but its own input.

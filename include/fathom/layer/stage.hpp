@@ -5,11 +5,15 @@
 //   static constexpr depth_set depths;           the depths that it looks back at
 //   template <class S> struct parameters;  visit(f, at, p...);  template <class T> struct tape, cache;   as a layer's
 //   static constexpr std::size_t scratch_bytes<T>(extent);
-//   static void forward(on, p, e, hidden, x, y, tape);          y = the stream after the stage
+//   static void forward(on, p, e, hidden, x, y, tape);          y = the stream after the stage; hidden: what lies below the block
+//                                                               (hidden_states.hpp), and the block's number
 //   static void extend(on, p, e, hidden, x, y, tape, cache);    the same while decoding
 //   static void backward(on, p, e, hidden, x, d, tape, g, arena);   d: gradient with respect to y in, to x out
 //   static constexpr double flops(index tokens);
 //   static void describe(f, at, tokens);         calls f(path, text, parameters, flops) for each line of the summary
+//
+// A stage may publish rows for later stages and blocks: `using published = channels<channel<NAME, W>, ...>`. Its forward and extend
+// fill hidden.published<channel>(hidden.block), and its backward takes hidden.published_gradient<channel>(hidden.block) in.
 #pragma once
 
 #include <string>
@@ -21,6 +25,28 @@
 #include "fathom/layer/part.hpp"
 #include "fathom/layer/residual_source.hpp"
 
+namespace fathom::contract {
+
+template <class S>
+concept stage_runs = requires(const any_context& on, const typename S::template parameters<plain<float>>& p,
+                              typename S::template parameters<plain<float>>& g, const extent& e, const any_hidden& hidden,
+                              matrix<const float> x, matrix<float> y, const typename S::template tape<float>& t,
+                              const typename S::template cache<float>& c, arena free) {
+  S::forward(on, p, e, hidden, x, y, t);
+  S::extend(on, p, e, hidden, x, y, t, c);
+  S::backward(on, p, e, hidden, x, y, t, g, free);
+  { S::template scratch_bytes<float>(e) } -> std::convertible_to<std::size_t>;
+};
+/// A stage, as this file describes it. One that publishes is checked by what it has, not by how it is called: its channels are
+/// known to its model only.
+template <class S>
+concept stage = requires {
+  { S::width } -> std::convertible_to<index>;
+  { S::depths } -> std::convertible_to<depth_set>;
+} && has_parameters<S> && has_tape<S> && has_flops<S> && stage_runs<S>;
+
+}  // namespace fathom::contract
+
 namespace fathom::layers {
 
 /// y = x + Layer(Norm(x)), the pre-norm residual sublayer of GPT-2, with the names of its tensors. With a source, the
@@ -28,6 +54,10 @@ namespace fathom::layers {
 template <fixed_string NormName, class Norm, fixed_string LayerName, class Layer, fixed_string SourceName = "",
           class Source = no_source>
 struct sublayer {
+  static_assert(contract::layer<Layer>,
+                "fathom: this layer lacks a member, or has one of another type: see layer/layer.hpp");
+  static_assert(Source::rows_per_token == 0 || contract::residual_source<Source>,
+                "fathom: this residual source lacks a member, or has one of another type: see layer/residual_source.hpp");
   static constexpr index width = Norm::width;
   static constexpr depth_set depths = Source::depths;
   static constexpr bool has_source = Source::rows_per_token > 0;
@@ -52,7 +82,7 @@ struct sublayer {
     typename Norm::template tape<T> norm;
     matrix<T> normed;  // [rows, E]
     typename Source::template tape<T> source;
-    matrix<T> memory;  // [rows * rows_per_token, E], what the source yields
+    matrix<T> memory;  // [rows * rows_per_token, E], what the source yields at most
     typename Layer::template tape<T> layer;
     constexpr tape(arena& a, const extent& e)
         : norm(a, e),
@@ -95,8 +125,9 @@ struct sublayer {
                       const tape<scalar<On>>& t) {
     Norm::forward(on, p.norm, x, t.normed, t.norm);
     if constexpr (has_source) {
-      Source::forward(on, p.source, e, hidden, t.memory, t.source);
-      Layer::forward(on, p.layer, e, t.normed, t.memory, x, y, t.layer);
+      const output<On> memory = rows_at(t.memory, e, hidden);
+      Source::forward(on, p.source, e, hidden, memory, t.source);
+      Layer::forward(on, p.layer, e, t.normed, memory, x, y, t.layer);
     } else {
       Layer::forward(on, p.layer, e, t.normed, x, y, t.layer);
     }
@@ -109,8 +140,9 @@ struct sublayer {
     } else {
       Norm::forward(on, p.norm, x, t.normed, t.norm);
       if constexpr (has_source) {
-        Source::forward(on, p.source, e, hidden, t.memory, t.source);
-        Layer::extend(on, p.layer, e, t.normed, t.memory, x, y, t.layer, c);
+        const output<On> memory = rows_at(t.memory, e, hidden);
+        Source::forward(on, p.source, e, hidden, memory, t.source);
+        Layer::extend(on, p.layer, e, t.normed, memory, x, y, t.layer, c);
       } else {
         Layer::extend(on, p.layer, e, t.normed, x, y, t.layer, c);
       }
@@ -121,8 +153,9 @@ struct sublayer {
                        const tape<scalar<On>>& t, G& g, arena free) {
     const scratch<scalar<On>> s(free, e);
     if constexpr (has_source) {
-      Layer::backward(on, p.layer, e, t.normed, t.memory, d, s.dnormed, s.dmemory, t.layer, g.layer, s.layer);
-      Source::backward(on, p.source, e, hidden, s.dmemory, t.source, g.source, s.source);
+      const output<On> dmemory = rows_at(s.dmemory, e, hidden);
+      Layer::backward(on, p.layer, e, t.normed, rows_at(t.memory, e, hidden), d, s.dnormed, dmemory, t.layer, g.layer, s.layer);
+      Source::backward(on, p.source, e, hidden, dmemory, t.source, g.source, s.source);
     } else {
       Layer::backward(on, p.layer, e, t.normed, d, s.dnormed, t.layer, g.layer, s.layer);
     }
@@ -139,12 +172,24 @@ struct sublayer {
     f(at / LayerName.view(), Layer::describe(), parameter_count_of<Norm>() + parameter_count_of<Layer>(),
       Norm::flops(tokens) + Layer::flops(tokens));
   }
+
+ private:
+  /// Of the rows of memory, those that the source has in the block: [rows * rows per token there, E].
+  template <class T, class Hidden>
+  static matrix<T> rows_at(const matrix<T>& memory, const extent& e, [[maybe_unused]] const Hidden& hidden) {
+    if constexpr (requires { Source::rows_at(hidden.block); })
+      return memory.rows_from(0, e.rows() * Source::rows_at(hidden.block));
+    else
+      return memory;
+  }
 };
 
 /// y = Source(hidden): the stream goes on from what the source makes of earlier depths. The source has one row a token.
 template <fixed_string Name, index E, class Source>
 struct read {
   static constexpr index width = E;
+  static_assert(contract::residual_source<Source>,
+                "fathom: this residual source lacks a member, or has one of another type: see layer/residual_source.hpp");
   static_assert(Source::rows_per_token == 1, "fathom::read: a source that replaces the stream has one row per token");
   static constexpr depth_set depths = Source::depths;
 
@@ -193,6 +238,45 @@ struct read {
   static void describe(const F& f, const path& at, index tokens) {
     f(at / Name.view(), Source::describe(), parameter_count_of<Source>(), Source::flops(tokens));
   }
+};
+
+/// y = x, and the stream as it is here is published: a state between two sublayers.
+template <index E, class Channel>
+struct publish {
+  static constexpr index width = E;
+  static constexpr depth_set depths{};
+  using published = channels<Channel>;
+
+  template <class S>
+  struct parameters {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F&, const Path&, P&...) {}
+  template <class T>
+  using tape = nothing;
+  template <class T>
+  using cache = nothing;
+  template <class T>
+  [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent&) {
+    return 0;
+  }
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P&, const extent&, const Hidden& hidden, input<On> x, output<On> y, const nothing&) {
+    copy(on, x, hidden.template published<Channel>(hidden.block));
+    copy(on, x, y);
+  }
+  template <class On, class P, class Hidden>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y, const nothing& t,
+                     const nothing&) {
+    forward(on, p, e, hidden, x, y, t);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P&, const extent&, const Hidden& hidden, input<On>, output<On> d, const nothing&, G&, arena) {
+    add(on, hidden.template published_gradient<Channel>(hidden.block), d);
+  }
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
+  template <class F>
+  static void describe(const F&, const path&, index) {}
 };
 
 }  // namespace fathom::layers
@@ -262,6 +346,16 @@ struct read {
   static constexpr auto options = fields(field<"name">(static_cast<const char*>(Name.text)), field<"source">(part_of<Source>{}));
   template <class At>
   using bind = layers::read<Name, At::width, typename Source::template bind<At>>;
+};
+
+/// The stream between two sublayers, published under a name for sources of later stages and blocks to read:
+/// hidden.published<channel<NAME, E>>(block).
+template <fixed_string Name>
+struct publish {
+  static constexpr std::string_view stage_name = Name.view();
+  static constexpr auto options = fields(field<"name">(static_cast<const char*>(Name.text)));
+  template <class At>
+  using bind = layers::publish<At::width, channel<Name, At::width>>;
 };
 
 }  // namespace fathom
