@@ -1,30 +1,27 @@
-// How to extend fathom without touching a file of it: a residual source and a layer of one's own, and a model of them.
+// How to extend fathom without touching a file of it: residual sources and a layer of one's own, and a model of them.
 //
-// Both are written over the primitive operations of backend/operations.hpp, and so run on every backend. What their members
-// must be is said in layer/layer.hpp and layer/residual_source.hpp. custom_layer.cpp tests what is written here.
+// They are written over the primitive operations of backend/operations.hpp, and so run on every backend. What their members
+// must be is said in layer/layer.hpp, layer/residual_source.hpp and layer/part.hpp. custom_layer.cpp tests what is written here.
 #pragma once
 
-#include <cstdint>
+#include <algorithm>
 #include <string>
 
 #include <fathom/backend/epilogue.hpp>
 #include <fathom/backend/operations.hpp>
 #include <fathom/core/arena.hpp>
 #include <fathom/core/error.hpp>
+#include <fathom/core/fields.hpp>
 #include <fathom/core/matrix.hpp>
 #include <fathom/core/storage.hpp>
-#include <fathom/layer/block.hpp>
-#include <fathom/layer/embedding.hpp>
-#include <fathom/layer/feature_map.hpp>
-#include <fathom/layer/feature_memory.hpp>
 #include <fathom/layer/layer_norm.hpp>
 #include <fathom/layer/linear.hpp>
 #include <fathom/layer/mlp.hpp>
-#include <fathom/layer/output_head.hpp>
 #include <fathom/layer/residual_source.hpp>
 #include <fathom/layer/self_attention.hpp>
-#include <fathom/layer/stack.hpp>
 #include <fathom/layer/stage.hpp>
+#include <fathom/model/architecture.hpp>
+#include <fathom/model/edit.hpp>
 #include <fathom/model/transformer.hpp>
 
 namespace custom {
@@ -37,17 +34,17 @@ using fathom::input;
 using fathom::output;
 using fathom::scalar;
 
-/// A residual source: X_Current + the sum over the depths s in Earlier of weight_s X_s, one learned number for each depth
-/// (after Pagliardini et al., "DenseFormer", arXiv 2402.02622). With `fathom::layers::read` the stream goes on from there. The
-/// numbers begin at 0: the model then begins as the one without.
-template <index E, depth_set Earlier, int Current>
-struct weighted_sum {
+/// A residual source: X_b + the sum over the depths s < b of weight_s X_s, b the block that it stands in, one learned number for
+/// each depth (after Pagliardini et al., "DenseFormer", arXiv 2402.02622). With `fathom::read` the block goes on from there. The
+/// numbers begin at 0: the model then begins as the one without. Blocks of a run have as many of them as the last one uses.
+template <index E, int LastBlock>
+struct weighted_sum_source {
   static constexpr index rows_per_token = 1;
-  static constexpr depth_set depths = depth_set::from_bits(Earlier.bits | std::uint64_t{1} << Current);
+  static constexpr depth_set depths = depth_set::up_to(LastBlock);
 
   template <class S>
   struct parameters {
-    typename S::template vector<Earlier.count()> weight;
+    typename S::template vector<std::max(LastBlock, 1)> weight;
   };
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, P&... p) {
@@ -61,26 +58,23 @@ struct weighted_sum {
   // A number times a matrix is a product too: the matrix as one column, times a matrix of one by one.
   template <class On, class P, class Hidden>
   static void forward(const On& on, const P& p, const extent&, const Hidden& hidden, output<On> y, const fathom::nothing&) {
-    copy(on, hidden.state(Current), y);
-    for (int n = 0; n < Earlier.count(); ++n)
-      matmul(on, column(hidden.state(Earlier[n])), input<On>(p.weight.data() + n, 1, 1), column(y),
-             fathom::epilogue::add{column(y)});
+    copy(on, hidden.state(hidden.block), y);
+    for (int s = 0; s < hidden.block; ++s)
+      matmul(on, column(hidden.state(s)), input<On>(p.weight.data() + s, 1, 1), column(y), fathom::epilogue::add{column(y)});
   }
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent&, const Hidden& hidden, output<On> dy, const fathom::nothing&,
                        G& g, const fathom::nothing&) {
-    add(on, dy, hidden.gradient(Current));
-    for (int n = 0; n < Earlier.count(); ++n) {
-      const output<On> dx = column(hidden.gradient(Earlier[n]));
-      matmul_tn(on, column(hidden.state(Earlier[n])), column(dy), output<On>(g.weight.data() + n, 1, 1));
-      matmul(on, column(dy), input<On>(p.weight.data() + n, 1, 1), dx, fathom::epilogue::add{dx});
+    add(on, dy, hidden.gradient(hidden.block));
+    for (int s = 0; s < hidden.block; ++s) {
+      const output<On> dx = column(hidden.gradient(s));
+      matmul_tn(on, column(hidden.state(s)), column(dy), output<On>(g.weight.data() + s, 1, 1));
+      matmul(on, column(dy), input<On>(p.weight.data() + s, 1, 1), dx, fathom::epilogue::add{dx});
     }
   }
 
-  [[nodiscard]] static constexpr double flops(index tokens) {
-    return 2.0 * Earlier.count() * static_cast<double>(E * tokens);
-  }
-  [[nodiscard]] static std::string describe() { return fathom::join("weighted sum of ", depths.count(), " depths"); }
+  [[nodiscard]] static constexpr double flops(index tokens) { return 2.0 * LastBlock * static_cast<double>(E * tokens); }
+  [[nodiscard]] static std::string describe() { return "weighted sum of the depths below"; }
 
  private:
   /// A matrix whose rows lie without gaps, as one column.
@@ -89,13 +83,93 @@ struct weighted_sum {
     return {m.data, m.rows * m.columns, 1};
   }
 };
+/// The same as a part: read<"mix", weighted_sum>.
+struct weighted_sum {
+  static constexpr auto options = fathom::fields();
+  template <class At>
+  using bind = weighted_sum_source<At::width, At::last_block>;
+};
 
-/// A layer: attention over depth. A token looks at the D rows that a source has for it, and at no other token: to the
+/// A residual source: the states of all depths below a block, its own input the last, b + 1 rows for each token in block b.
+template <index E, int LastBlock>
+struct states_below_source {
+  static constexpr index rows_per_token = LastBlock + 1;
+  static constexpr index rows_at(int block) { return block + 1; }
+  static constexpr depth_set depths = depth_set::up_to(LastBlock);
+
+  template <class S>
+  struct parameters {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F&, const Path&, P&...) {}
+  template <class T>
+  using tape = fathom::nothing;
+  template <class T>
+  using scratch = fathom::nothing;
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P&, const extent&, const Hidden& hidden, output<On> memory, const fathom::nothing&) {
+    for (int s = 0; s <= hidden.block; ++s) copy(on, hidden.state(s), memory.every(hidden.block + 1, s));
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P&, const extent&, const Hidden& hidden, output<On> dmemory, const fathom::nothing&, G&,
+                       const fathom::nothing&) {
+    for (int s = 0; s <= hidden.block; ++s) add(on, dmemory.every(hidden.block + 1, s), hidden.gradient(s));
+  }
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
+  [[nodiscard]] static std::string describe() { return "states of all depths below"; }
+};
+struct states_below {
+  static constexpr auto options = fathom::fields();
+  template <class At>
+  using bind = states_below_source<At::width, At::last_block>;
+};
+
+/// A residual source: what stages of the blocks below have published in a channel, b rows for each token in block b, and before
+/// them the embedding.
+template <fathom::fixed_string Name, index E, int LastBlock>
+struct published_below_source {
+  using channel = fathom::channel<Name, E>;
+  static constexpr index rows_per_token = LastBlock + 1;
+  static constexpr index rows_at(int block) { return block + 1; }
+  static constexpr depth_set depths{0};
+
+  template <class S>
+  struct parameters {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F&, const Path&, P&...) {}
+  template <class T>
+  using tape = fathom::nothing;
+  template <class T>
+  using scratch = fathom::nothing;
+
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P&, const extent&, const Hidden& hidden, output<On> memory, const fathom::nothing&) {
+    copy(on, hidden.state(0), memory.every(hidden.block + 1, 0));
+    for (int b = 0; b < hidden.block; ++b) copy(on, hidden.template published<channel>(b), memory.every(hidden.block + 1, b + 1));
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On& on, const P&, const extent&, const Hidden& hidden, output<On> dmemory, const fathom::nothing&, G&,
+                       const fathom::nothing&) {
+    add(on, dmemory.every(hidden.block + 1, 0), hidden.gradient(0));
+    for (int b = 0; b < hidden.block; ++b)
+      add(on, dmemory.every(hidden.block + 1, b + 1), hidden.template published_gradient<channel>(b));
+  }
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
+  [[nodiscard]] static std::string describe() { return fathom::join("what blocks below published as ", Name.view()); }
+};
+template <fathom::fixed_string Name>
+struct published_below {
+  static constexpr auto options = fathom::fields(fathom::field<"channel">(static_cast<const char*>(Name.text)));
+  template <class At>
+  using bind = published_below_source<Name, At::width, At::last_block>;
+};
+
+/// A layer: attention over depth. A token looks at the rows that a source has for it, D at most, and at no other token: to the
 /// attention operation, every token is a sequence of one query (after ElNokrashy et al., "Depth-Wise Attention", arXiv
 /// 2209.15168). So it needs no cache while decoding, and has no `extend`. The projection begins at 0.
 ///   x, y [rows, E];  memory [rows * D, E];  H heads
 template <index E, index H, index D>
-struct depth_attention {
+struct depth_attention_layer {
   static constexpr index width = E;
   static constexpr index source_rows = D;
   using query = fathom::linear<E, E>;
@@ -145,8 +219,9 @@ struct depth_attention {
                       output<On> y, const tape<scalar<On>>& t) {
     fathom::check_head_width<On, E / H>();
     query::forward(on, p.c_q, x, t.q);
-    key_value::forward(on, p.c_kv, memory, t.kv);
-    attention_forward(on, shape(e), t.q, t.kv.columns_from(0, E), t.kv.columns_from(E, E), t.out, t.lse);
+    const auto kv = t.kv.rows_from(0, memory.rows);
+    key_value::forward(on, p.c_kv, memory, kv);
+    attention_forward(on, shape(e, memory), t.q, kv.columns_from(0, E), kv.columns_from(E, E), t.out, t.lse);
     projection::forward_add(on, p.c_proj, t.out, residual, y);
   }
   template <class On, class P, class G>
@@ -154,41 +229,48 @@ struct depth_attention {
                        output<On> dx, output<On> dmemory, const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
     projection::backward_parameters(on, t.out, dy, g.c_proj);
     projection::backward_input(on, p.c_proj, dy, s.dout);
-    attention_backward(on, shape(e), t.q, t.kv.columns_from(0, E), t.kv.columns_from(E, E), t.out, t.lse, s.dout, s.delta,
-                       s.dq, s.dkv.columns_from(0, E), s.dkv.columns_from(E, E));
+    const auto kv = t.kv.rows_from(0, memory.rows), dkv = s.dkv.rows_from(0, memory.rows);
+    attention_backward(on, shape(e, memory), t.q, kv.columns_from(0, E), kv.columns_from(E, E), t.out, t.lse, s.dout, s.delta, s.dq,
+                       dkv.columns_from(0, E), dkv.columns_from(E, E));
     query::backward_parameters(on, x, s.dq, g.c_q);
     query::backward_input(on, p.c_q, s.dq, dx);
-    key_value::backward_parameters(on, memory, s.dkv, g.c_kv);
-    key_value::backward_input(on, p.c_kv, s.dkv, dmemory);
+    key_value::backward_parameters(on, memory, dkv, g.c_kv);
+    key_value::backward_input(on, p.c_kv, dkv, dmemory);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) {
     return query::flops(tokens) + key_value::flops(tokens * D) + 4.0 * E * static_cast<double>(D * tokens) +
            projection::flops(tokens);
   }
-  [[nodiscard]] static std::string describe() { return fathom::join("attention over ", D, " depths"); }
+  [[nodiscard]] static std::string describe() { return fathom::join("attention over ", D, " depths at most"); }
 
  private:
-  static fathom::attention_shape shape(const extent& e) { return {e.rows(), 1, H, E / H, D, D}; }
+  static fathom::attention_shape shape(const extent& e, const auto& memory) {
+    const index rows = memory.rows / e.rows();
+    return {e.rows(), 1, H, E / H, rows, rows};
+  }
+};
+template <index Heads>
+struct depth_attention {
+  static constexpr auto options = fathom::fields(fathom::field<"heads">(Heads));
+  template <class At>
+  using bind = depth_attention_layer<At::width, Heads, At::source_rows>;
 };
 
-/// A model of them: two blocks as in GPT-2, and a last one that goes on from a weighted sum of all depths before it and has
-/// a sublayer for attention over depths 0, 1 and 2. fathom::transformer<architecture, backend> is the model's type.
-struct architecture {
-  static constexpr index vocab = 19, context = 70, width = 12;
-  static constexpr bool tied = true;
+/// A model of them: every block goes on from a weighted sum of all depths before it, and has a sublayer for attention over all
+/// depths below; the last two blocks also look at what earlier blocks were between their sublayers.
+/// fathom::transformer<architecture, backend> is the model's type.
+using plain = fathom::architecture<
+    fathom::sizes<19, 70, 12>, fathom::embed<fathom::tokens, fathom::learned_positions>,
+    fathom::body<fathom::repeat<4, fathom::block<fathom::pre<"attn", fathom::layer_norm<>, fathom::attention<2>>,
+                                                 fathom::pre<"mlp", fathom::layer_norm<>, fathom::mlp<20>>>>>,
+    fathom::head<fathom::layer_norm<>, fathom::tied>>;
 
-  using norm = fathom::layers::layer_norm<width>;
-  using attention = fathom::layers::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
-  using feed_forward = fathom::layers::sublayer<"ln_2", norm, "mlp", fathom::layers::mlp<width, 20>>;
-  using mix = fathom::layers::read<"mix", width, weighted_sum<width, depth_set{0, 1}, 2>>;
-  using features = fathom::layers::feature_memory<width, depth_set{0, 1, 2}, fathom::layers::identity_features<width>>;
-  using over_depth = fathom::layers::sublayer<"ln_depth", norm, "depth", depth_attention<width, 3, 3>, "depth.features", features>;
-
-  using embedding = fathom::layers::embedding<vocab, context, width, tied>;
-  using body = fathom::layers::stack<fathom::layers::repeat<fathom::layers::block<attention, feed_forward>, 2>,
-                             fathom::layers::repeat<fathom::layers::block<mix, attention, over_depth, feed_forward>, 1>>;
-  using head = fathom::layers::output_head<vocab, width, tied>;
-};
+using over_depth = fathom::pre<"depth", fathom::layer_norm<>, depth_attention<3>, states_below>;
+using over_middle = fathom::pre<"middle", fathom::layer_norm<>, depth_attention<2>, published_below<"middle">>;
+using architecture = fathom::edit<
+    fathom::edit<plain, fathom::every_block, fathom::insert_first<fathom::read<"mix", weighted_sum>>,
+                 fathom::insert_after<"attn", over_depth, fathom::publish<"middle">>>,
+    fathom::last_blocks<2>, fathom::insert_before<"mlp", over_middle>>;
 
 }  // namespace custom

@@ -94,46 +94,19 @@ inline double initial_scale(std::string_view variant, std::string_view tensor, f
 
 // ---- Architectures that a config cannot say --------------------------------------------------------------------------
 
-/// What they share with GPT-2.
-template <fathom::config C>
-struct gpt2_like {
-  static constexpr fathom::index vocab = C.vocab, context = C.context, width = C.width;
-  static constexpr bool tied = true;
-
-  using norm = fathom::layers::layer_norm<width>;
-  using attention = fathom::layers::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, C.heads>>;
-  using feed_forward = fathom::layers::sublayer<"ln_2", norm, "mlp", fathom::layers::mlp<width, 4 * width>>;
-  using plain_block = fathom::layers::block<attention, feed_forward>;
-
-  using embedding = fathom::layers::embedding<vocab, context, width, tied>;
-  using head = fathom::layers::output_head<vocab, width, tied>;
-  template <class Last>
-  using body_with = fathom::layers::stack<fathom::layers::repeat<plain_block, C.depth - 1>, fathom::layers::repeat<Last, 1>>;
-};
-
 /// The last block goes on from a learned sum of the outputs of all blocks before it: one number for each, 0 at first (after
 /// Pagliardini et al., "DenseFormer", arXiv 2402.02622, which has such a sum after every block).
 template <fathom::config C>
-struct dense : gpt2_like<C> {
-  using base = gpt2_like<C>;
-  static constexpr auto earlier = fathom::depth_set::from_bits((std::uint64_t{1} << (C.depth - 1)) - 1);  // 0 to L - 2
-  using mix = fathom::layers::read<"mix", base::width, custom::weighted_sum<base::width, earlier, C.depth - 1>>;
-  using body = typename base::template body_with<fathom::layers::block<mix, typename base::attention, typename base::feed_forward>>;
-};
+using dense = fathom::edit<fathom::gpt2<C>, fathom::last_block, fathom::insert_first<fathom::read<"mix", custom::weighted_sum>>>;
+
+constexpr fathom::config without_shortcut(fathom::config c) { return c.shortcut = {}, c; }
 
 /// The shortcut, with its cross-attention before self-attention.
 template <fathom::config C>
-struct before : gpt2_like<C> {
-  using base = gpt2_like<C>;
-  static constexpr auto depths = C.shortcut.depths;
-  using memory = fathom::layers::feature_memory<base::width, depths, fathom::layers::mlp_features<base::width, base::width>>;
-  using cross_attention =
-      fathom::layers::sublayer<"/shortcut.ln", typename base::norm, "/shortcut.attn",
-                       fathom::shortcut_attention<base::width, C.heads, depths.count(), fathom::initial::zero>,
-                       "/shortcut.features", memory>;
-  using body =
-      typename base::template body_with<fathom::layers::block<cross_attention, typename base::attention, typename base::feed_forward>>;
-};
+using before = fathom::edit<
+    fathom::gpt2<without_shortcut(C)>, fathom::last_block,
+    fathom::insert_before<"attn", fathom::pre<"/shortcut", fathom::layer_norm<>, fathom::look_back<C.heads, fathom::initial::zero>,
+                                              fathom::features<fathom::depth_bits<C.shortcut.depths.bits>, fathom::mlp_features<>>>>>;
 
 // ---- The models ------------------------------------------------------------------------------------------------------
 
