@@ -15,8 +15,6 @@ struct block;
 
 template <class Only>
 struct block<Only> : Only {
-  static_assert(!std::is_same_v<channels_of<Only>, channels<>> || contract::stage<Only>,
-                "fathom: this stage lacks a member, or has one of another type: see layer/stage.hpp");
   /// Calls f(stage type, tape) for every stage.
   template <class F, class T>
   static void each(const F& f, const T& t) {
@@ -26,8 +24,6 @@ struct block<Only> : Only {
 
 template <class First, class... Rest>
 struct block<First, Rest...> {
-  static_assert(!std::is_same_v<channels_of<First>, channels<>> || contract::stage<First>,
-                "fathom: this stage lacks a member, or has one of another type: see layer/stage.hpp");
   using rest_type = block<Rest...>;
   static constexpr index width = First::width;
   static constexpr depth_set depths = First::depths | rest_type::depths;

@@ -103,10 +103,15 @@ struct features {
 
  private:
   template <class At>
-  struct bound {
+  [[nodiscard]] static consteval bool checked() {
     static_assert(check::depth_is_at_most_the_block_that_looks_back<Depths::set.largest(), At::first_block>,
                   "fathom::features: a block looks back at a depth that does not exist yet when it runs");
-    using type = layers::feature_memory<At::width, Depths::set, typename Feature::template bind<At>>;
+    return Depths::set.largest() <= At::first_block;
+  }
+  template <class At>
+  struct bound {
+    static constexpr depth_set set = checked<At>() ? Depths::set : depth_set{0};  // after an error, what every block can read
+    using type = layers::feature_memory<At::width, set, detail::bound_part<Feature, At, layers::identity_features<At::width>>>;
   };
 
  public:

@@ -120,4 +120,30 @@ concept layer = requires {
 } && has_parameters<L> && has_tape<L> && has_scratch<L> && has_flops<L> && has_description<L> && (runs_alone<L> || runs_with_source<L>);
 
 }  // namespace contract
+
+namespace layers {
+/// y = residual: what stands in place of a layer that is none, so that no further errors follow the one that says so.
+template <index E>
+struct no_layer {
+  static constexpr index width = E;
+  template <class S>
+  struct parameters {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F&, const Path&, P&...) {}
+  template <class T>
+  using tape = nothing;
+  template <class T>
+  using scratch = nothing;
+  template <class On, class P>
+  static void forward(const On& on, const P&, const extent&, input<On>, input<On> residual, output<On> y, const nothing&) {
+    copy(on, residual, y);
+  }
+  template <class On, class P, class G>
+  static void backward(const On& on, const P&, const extent&, input<On>, input<On>, output<On> dx, const nothing&, G&, const nothing&) {
+    zero(on, dx);
+  }
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
+  [[nodiscard]] static std::string describe() { return "nothing"; }
+};
+}  // namespace layers
 }  // namespace fathom

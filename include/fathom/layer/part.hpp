@@ -14,6 +14,7 @@
 
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 
 #include "fathom/core/fields.hpp"
 #include "fathom/core/name.hpp"
@@ -43,15 +44,18 @@ struct with_source : At {
   static constexpr index source_rows = Source::rows_per_token;  // D, at most
 };
 
+namespace detail {
+template <template <class> class>
+struct takes_a_binding {};
+}  // namespace detail
+
 namespace contract {
 /// A part, as this file describes it.
 template <class P>
 concept part = requires {
   std::tuple_size<std::remove_cvref_t<decltype(P::options)>>::value;
+  typename detail::takes_a_binding<P::template bind>;
 };
-/// A part that can stand where `At` is.
-template <class P, class At>
-concept part_of = part<P> && requires { typename P::template bind<At>; };
 }  // namespace contract
 
 /// A part whose tensors have another name than they would have by themselves: named<"input_layernorm", layer_norm<>>.
@@ -62,6 +66,25 @@ struct named : Part {
 };
 
 namespace detail {
+template <class Part>
+[[nodiscard]] consteval bool check_part() {
+  static_assert(contract::part<Part>,
+                "fathom: this is no part of an architecture: it needs `static constexpr auto options = fathom::fields(...)` and "
+                "`template <class At> using bind = ...`; see layer/part.hpp");
+  return contract::part<Part>;
+}
+template <bool IsGood, class Part, class At, class Otherwise>
+struct bound_or {
+  using type = typename Part::template bind<At>;
+};
+template <class Part, class At, class Otherwise>
+struct bound_or<false, Part, At, Otherwise> {
+  using type = Otherwise;
+};
+/// What a part becomes where `At` is; `Otherwise`, after an error, when it is no part.
+template <class Part, class At, class Otherwise>
+using bound_part = typename bound_or<check_part<Part>(), Part, At, Otherwise>::type;
+
 /// What a part's tensors are called: what it says, or `Otherwise`.
 template <class Part, fixed_string Otherwise>
 [[nodiscard]] consteval auto tensor_name_of() {

@@ -17,6 +17,9 @@
 //   static constexpr double flops(index tokens);  static std::string describe();
 #pragma once
 
+#include <concepts>
+#include <string>
+
 #include "fathom/core/depth_set.hpp"
 #include "fathom/layer/hidden_states.hpp"
 #include "fathom/layer/layer.hpp"
@@ -69,6 +72,20 @@ struct no_source {
   template <class T>
   using scratch = nothing;
   [[nodiscard]] static constexpr double flops(index) { return 0; }
+};
+
+/// One row of zeros for each token: what stands in place of a source that is none, so that no further errors follow the one that
+/// says so.
+template <index E>
+struct no_rows : no_source {
+  static constexpr index rows_per_token = 1;
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P&, const extent&, const Hidden&, output<On> memory, const nothing&) {
+    zero(on, memory);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On&, const P&, const extent&, const Hidden&, output<On>, const nothing&, G&, const nothing&) {}
+  [[nodiscard]] static std::string describe() { return "nothing"; }
 };
 }  // namespace layers
 

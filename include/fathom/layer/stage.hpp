@@ -22,6 +22,7 @@
 
 #include "fathom/core/name.hpp"
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/norm.hpp"
 #include "fathom/layer/part.hpp"
 #include "fathom/layer/residual_source.hpp"
 
@@ -54,9 +55,8 @@ namespace fathom::layers {
 template <fixed_string NormName, class Norm, fixed_string LayerName, class Layer, fixed_string SourceName = "",
           class Source = no_source>
 struct sublayer {
-  static_assert(contract::layer<Layer>,
-                "fathom: this layer lacks a member, or has one of another type: see layer/layer.hpp");
-  static_assert(Source::rows_per_token == 0 || contract::residual_source<Source>,
+  static_assert(contract::layer<Layer>, "fathom: this layer lacks a member, or has one of another type: see layer/layer.hpp");
+  static_assert(std::is_same_v<Source, no_source> || contract::residual_source<Source>,
                 "fathom: this residual source lacks a member, or has one of another type: see layer/residual_source.hpp");
   static constexpr index width = Norm::width;
   static constexpr depth_set depths = Source::depths;
@@ -240,12 +240,11 @@ struct read {
   }
 };
 
-/// y = x, and the stream as it is here is published: a state between two sublayers.
-template <index E, class Channel>
-struct publish {
+/// y = x: what stands in place of a stage that is none, so that no further errors follow the one that says so.
+template <index E>
+struct no_stage {
   static constexpr index width = E;
   static constexpr depth_set depths{};
-  using published = channels<Channel>;
 
   template <class S>
   struct parameters {};
@@ -259,6 +258,25 @@ struct publish {
   [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent&) {
     return 0;
   }
+  template <class On, class P, class Hidden>
+  static void forward(const On& on, const P&, const extent&, const Hidden&, input<On> x, output<On> y, const nothing&) {
+    copy(on, x, y);
+  }
+  template <class On, class P, class Hidden>
+  static void extend(const On& on, const P&, const extent&, const Hidden&, input<On> x, output<On> y, const nothing&, const nothing&) {
+    copy(on, x, y);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward(const On&, const P&, const extent&, const Hidden&, input<On>, output<On>, const nothing&, G&, arena) {}
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
+  template <class F>
+  static void describe(const F&, const path&, index) {}
+};
+
+/// y = x, and the stream as it is here is published: a state between two sublayers.
+template <index E, class Channel>
+struct publish : no_stage<E> {
+  using published = channels<Channel>;
 
   template <class On, class P, class Hidden>
   static void forward(const On& on, const P&, const extent&, const Hidden& hidden, input<On> x, output<On> y, const nothing&) {
@@ -274,14 +292,31 @@ struct publish {
   static void backward(const On& on, const P&, const extent&, const Hidden& hidden, input<On>, output<On> d, const nothing&, G&, arena) {
     add(on, hidden.template published_gradient<Channel>(hidden.block), d);
   }
-  [[nodiscard]] static constexpr double flops(index) { return 0; }
-  template <class F>
-  static void describe(const F&, const path&, index) {}
 };
 
 }  // namespace fathom::layers
 
 namespace fathom {
+
+namespace detail {
+// Checks are functions: clang++ takes a class with a static_assert that failed for no class, and more errors would follow.
+template <class Layer>
+[[nodiscard]] consteval bool check_layer() {
+  static_assert(contract::layer<Layer>, "fathom: this layer lacks a member, or has one of another type: see layer/layer.hpp");
+  return contract::layer<Layer>;
+}
+template <class Norm>
+[[nodiscard]] consteval bool check_norm() {
+  static_assert(contract::norm<Norm>, "fathom: this norm lacks a member, or has one of another type: see layer/norm.hpp");
+  return contract::norm<Norm>;
+}
+template <class Source>
+[[nodiscard]] consteval bool check_source() {
+  constexpr bool is_good = std::is_same_v<Source, layers::no_source> || contract::residual_source<Source>;
+  static_assert(is_good, "fathom: this residual source lacks a member, or has one of another type: see layer/residual_source.hpp");
+  return is_good;
+}
+}  // namespace detail
 
 /// No source.
 struct no_source {
@@ -330,13 +365,21 @@ struct pre {
     else
       return Name + fixed_string(".source");
   }
-  template <class At, class BoundSource>
-  using with = layers::sublayer<norm_name(), typename Norm::template bind<At>, layer_name(),
-                                typename Layer::template bind<with_source<At, BoundSource>>, source_name(), BoundSource>;
+  template <class At>
+  struct bound {
+    static constexpr index E = At::width;
+    using given_norm = detail::bound_part<Norm, At, layers::no_norm<E>>;
+    using norm = std::conditional_t<detail::check_norm<given_norm>(), given_norm, layers::no_norm<E>>;
+    using given_source = detail::bound_part<Source, At, layers::no_source>;
+    using source = std::conditional_t<detail::check_source<given_source>(), given_source, layers::no_source>;
+    using given_layer = detail::bound_part<Layer, with_source<At, source>, layers::no_layer<E>>;
+    using layer = std::conditional_t<detail::check_layer<given_layer>(), given_layer, layers::no_layer<E>>;
+    using type = layers::sublayer<norm_name(), norm, layer_name(), layer, source_name(), source>;
+  };
 
  public:
   template <class At>
-  using bind = with<At, typename Source::template bind<At>>;
+  using bind = typename bound<At>::type;
 };
 
 /// The stream goes on from what a source, which has one row for each token, makes of earlier depths.
@@ -344,8 +387,17 @@ template <fixed_string Name, class Source>
 struct read {
   static constexpr std::string_view stage_name = Name.view().substr(Name.view().starts_with('/') ? 1 : 0);
   static constexpr auto options = fields(field<"name">(static_cast<const char*>(Name.text)), field<"source">(part_of<Source>{}));
+
+ private:
   template <class At>
-  using bind = layers::read<Name, At::width, typename Source::template bind<At>>;
+  struct bound {
+    using given = detail::bound_part<Source, At, layers::no_rows<At::width>>;
+    using type = std::conditional_t<detail::check_source<given>(), given, layers::no_rows<At::width>>;
+  };
+
+ public:
+  template <class At>
+  using bind = layers::read<Name, At::width, typename bound<At>::type>;
 };
 
 /// The stream between two sublayers, published under a name for sources of later stages and blocks to read:

@@ -44,13 +44,31 @@ struct sizes {
   static constexpr index vocab = Vocab, context = Context, width = Width;
 };
 
+namespace detail {
+/// One that publishes is not checked here: its channels are known to its model only.
+template <class Stage>
+[[nodiscard]] consteval bool check_stage() {
+  if constexpr (std::is_same_v<fathom::channels_of<Stage>, channels<>>) {
+    static_assert(contract::stage<Stage>, "fathom: this stage lacks a member, or has one of another type: see layer/stage.hpp");
+    return contract::stage<Stage>;
+  } else {
+    return true;
+  }
+}
+template <class Part, class At>
+struct bound_stage {
+  using given = bound_part<Part, At, layers::no_stage<At::width>>;
+  using type = std::conditional_t<check_stage<given>(), given, layers::no_stage<At::width>>;
+};
+}  // namespace detail
+
 /// Stages, one after the other.
 template <class... Stages>
 struct block {
   static_assert(sizeof...(Stages) > 0, "fathom::block: a block needs a stage");
   static constexpr auto options = fields(field<"stages">(parts_of<Stages...>{}));
   template <class At>
-  using bind = layers::block<typename Stages::template bind<At>...>;
+  using bind = layers::block<typename detail::bound_stage<Stages, At>::type...>;
 };
 
 /// `Count` times a block, or a pattern of several.

@@ -75,12 +75,16 @@ inline constexpr bool blocks_are_in_the_body = begin >= 0 && begin < end && end 
 }  // namespace check
 
 namespace detail {
+template <fixed_string Name, int Found>
+[[nodiscard]] consteval bool check_stage_name() {
+  static_assert(check::block_has_one_stage_of_this_name<Name, Found>, "fathom::edit: the block must have one stage of this name");
+  return Found == 1;
+}
+/// After an error, the block as it was.
 template <fixed_string Name, class Block, template <class> class At>
 struct checked_edit {
   using edited = edited_block<Name, Block, At>;
-  static_assert(check::block_has_one_stage_of_this_name<Name, edited::found>,
-                "fathom::edit: the block must have one stage of this name");
-  using type = typename edited::type;
+  using type = std::conditional_t<check_stage_name<Name, edited::found>(), typename edited::type, Block>;
 };
 }  // namespace detail
 
@@ -210,13 +214,18 @@ struct edited_body<Edit, First, Begin, End, list<Done...>, Run, Rest...>
     : edited_body<Edit, First + Run::blocks, Begin, End,
                   typename concatenated<list<Done...>, typename edited_run<Run, Edit, First, Begin, End>::type>::type, Rest...> {};
 
+template <int Begin, int End, int Depth>
+[[nodiscard]] consteval bool check_blocks() {
+  static_assert(check::blocks_are_in_the_body<Begin, End, Depth>, "fathom::edit: the body has no such blocks");
+  return Begin >= 0 && Begin < End && End <= Depth;
+}
 template <class Body, class Where, class Edit>
 struct edit_of_body;
 template <class... Items, class Where, class Edit>
 struct edit_of_body<body<Items...>, Where, Edit> {
   static constexpr int depth = body<Items...>::depth, begin = Where::begin(depth), end = Where::end(depth);
-  static_assert(check::blocks_are_in_the_body<begin, end, depth>, "fathom::edit: the body has no such blocks");
-  using type = typename edited_body<Edit, 0, begin, end, list<>, typename run_of<Items>::type...>::type;
+  static constexpr bool is_good = check_blocks<begin, end, depth>();  // after an error, nothing is edited
+  using type = typename edited_body<Edit, 0, is_good ? begin : 0, is_good ? end : 0, list<>, typename run_of<Items>::type...>::type;
 };
 
 template <class Architecture, class Where, class... Edits>

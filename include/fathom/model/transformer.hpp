@@ -34,8 +34,6 @@ struct cpu;  // backend/cpu.hpp
 /// An architecture says: vocab, context, width; embedding, body (a stack of blocks), head; whether the head is tied.
 template <class Architecture, class Backend = backend::cpu<float>>
 struct transformer {
-  static_assert(contract::backend<Backend>,
-                "fathom: this backend lacks a member or an operation, or has one of another type: see backend/backend.hpp");
   static_assert(check::tensor_names_are_distinct<repeated_name<Architecture>()>,
                 "fathom: two tensors of this architecture have one name. A name that begins with '/' does not carry the number of "
                 "its block, and so can be in one block only");
@@ -193,6 +191,13 @@ struct transformer {
   static void decode_and_draw(const W& weights, cache& c, Drawing& draw) {
     decoding<transformer>::decode_and_draw(weights, c, draw);
   }
+};
+
+template <class Architecture, class Backend>
+  requires(!contract::backend<Backend>)
+struct transformer<Architecture, Backend> {
+  static_assert(contract::backend<Backend>,
+                "fathom: this backend lacks a member or an operation, or has one of another type: see backend/backend.hpp");
 };
 
 /// The same weights laid out for decoding.

@@ -1,0 +1,55 @@
+// What a norm is: a map of each row of x [rows, E] to a row of y.
+//
+//   static constexpr index width;                                     E
+//   template <class S> struct parameters;  visit(f, at, p...);        as a layer's (layer.hpp)
+//   template <class T> struct tape;                                   tape(arena&, extent): what forward keeps for backward
+//   static void forward(on, p, x, y, tape);
+//   static void backward(on, p, x, dy, dx, tape, g);                  dx += the gradient with respect to x; g += that of p
+//   static constexpr double flops(index tokens);
+#pragma once
+
+#include <concepts>
+
+#include "fathom/layer/layer.hpp"
+
+namespace fathom {
+
+namespace contract {
+template <class N>
+concept norm_runs = requires(const any_context& on, const typename N::template parameters<plain<float>>& p,
+                             typename N::template parameters<plain<float>>& g, matrix<const float> x, matrix<float> y,
+                             const typename N::template tape<float>& t) {
+  N::forward(on, p, x, y, t);
+  N::backward(on, p, x, x, y, t, g);
+};
+/// A norm, as this file describes it.
+template <class N>
+concept norm = requires {
+  { N::width } -> std::convertible_to<index>;
+} && has_parameters<N> && has_tape<N> && has_flops<N> && norm_runs<N>;
+}  // namespace contract
+
+namespace layers {
+/// y = x: what stands in place of a norm that is none, so that no further errors follow the one that says so.
+template <index E>
+struct no_norm {
+  static constexpr index width = E;
+  template <class S>
+  struct parameters {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F&, const Path&, P&...) {}
+  template <class T>
+  using tape = nothing;
+  template <class On, class P>
+  static void forward(const On& on, const P&, input<On> x, output<On> y, const nothing&) {
+    copy(on, x, y);
+  }
+  template <class On, class P, class G>
+  static void backward(const On& on, const P&, input<On>, input<On> dy, output<On> dx, const nothing&, G&) {
+    add(on, dy, dx);
+  }
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
+};
+}  // namespace layers
+
+}  // namespace fathom
