@@ -240,6 +240,41 @@ TEST_CASE("gradients of an edited pattern agree with the complex step", "[archit
   CHECK(fast_difference <= 1e-12 * largest);
 }
 
+TEST_CASE("backward goes no further down than it must", "[architecture]") {
+  using m = transformer<net, backend::cpu<float>>;
+  const auto of_names = [](std::string_view part) {
+    return lowest_stage_with<net>([=](std::string_view name) { return name.find(part) != name.npos; });
+  };
+  CHECK(of_names("adapter") == lowest_stage{1, 1});
+  CHECK(of_names("shortcut") == lowest_stage{3, 0});
+  CHECK(of_names("h.4.mlp") == lowest_stage{4, 2});
+  CHECK(of_names("wpe") == lowest_stage{-1, 0});
+  CHECK(of_names("ln_f") == lowest_stage{5, 0});
+
+  const auto weights = some_weights<m>();
+  const auto inputs = some_tokens(8, 1), targets = some_tokens(8, 2);
+  m::tape tape(2, 4);
+  auto all = make<m::parameters>();
+  m::forward_backward(*weights, {inputs, targets, 2, 4}, tape, *all);
+  // In block 1, attention is stage 0 and the adapter stage 1.
+  auto some = make<m::parameters>();
+  m::forward_backward(*weights, {inputs, targets, 2, 4}, tape, *some, 1, lowest_stage{1, 1});
+  int left_out = 0;
+  m::visit(
+      [&](std::string_view name, initial, const auto& part, const auto& whole) {
+        const bool is_below = name.starts_with("h.0.") || name.starts_with("h.1.ln_1.") || name.starts_with("h.1.attn.") || name == "wpe.weight";
+        INFO(name);
+        if (name == "wte.weight") return;  // the head's part of its gradient only
+        left_out += is_below;
+        if (is_below)
+          CHECK(std::ranges::all_of(part.span(), [](float x) { return x == 0; }));
+        else
+          CHECK(std::ranges::equal(part.span(), whole.span()));
+      },
+      *some, *all);
+  CHECK(left_out == 12 + 6 + 1);
+}
+
 TEMPLATE_TEST_CASE("an edited pattern decodes as it reads", "[architecture]", backend::reference<double>, backend::cpu<float>) {
   using m = transformer<net, TestType>;
   const auto weights = some_weights<m>();

@@ -15,6 +15,15 @@ struct block;
 
 template <class Only>
 struct block<Only> : Only {
+  template <class F, class Path, class P>
+  static constexpr void visit_stages(const F& f, const Path& at, int stage, P& p) {
+    Only::visit([&](const auto& name, initial, auto&) { f(stage, name); }, at, p);
+  }
+  template <class On, class P, class Hidden, class G>
+  static void backward_from(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d, const auto& t,
+                            G& g, arena free, int) {
+    Only::backward(on, p, e, hidden, x, d, t, g, free);
+  }
   /// Calls f(stage type, tape) for every stage.
   template <class F, class T>
   static void each(const F& f, const T& t) {
@@ -38,6 +47,13 @@ struct block<First, Rest...> {
   static constexpr void visit(const F& f, const Path& at, P&... p) {
     First::visit(f, at, p.first...);
     rest_type::visit(f, at, p.rest...);
+  }
+
+  /// Calls f(stage, name) for every tensor; stages are counted from `stage` on.
+  template <class F, class Path, class P>
+  static constexpr void visit_stages(const F& f, const Path& at, int stage, P& p) {
+    First::visit([&](const auto& name, initial, auto&) { f(stage, name); }, at, p.first);
+    rest_type::visit_stages(f, at, stage + 1, p.rest);
   }
 
   template <class T>
@@ -74,8 +90,14 @@ struct block<First, Rest...> {
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d,
                        const tape<scalar<On>>& t, G& g, arena free) {
-    rest_type::backward(on, p.rest, e, hidden, t.stream, d, t.rest, g.rest, free);
-    First::backward(on, p.first, e, hidden, x, d, t.first, g.first, free);
+    backward_from(on, p, e, hidden, x, d, t, g, free, 0);
+  }
+  /// The same down to the first `lowest` stages, which are left out.
+  template <class On, class P, class Hidden, class G>
+  static void backward_from(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d,
+                            const tape<scalar<On>>& t, G& g, arena free, int lowest) {
+    rest_type::backward_from(on, p.rest, e, hidden, t.stream, d, t.rest, g.rest, free, lowest - 1);
+    if (lowest <= 0) First::backward(on, p.first, e, hidden, x, d, t.first, g.first, free);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return First::flops(tokens) + rest_type::flops(tokens); }

@@ -4,9 +4,23 @@
 
 #include <algorithm>
 #include <array>
+#include <compare>
 #include <type_traits>
 
 #include "fathom/layer/block.hpp"
+
+namespace fathom {
+
+/// A stage of a body, from which backward goes no further down: what lies below needs no gradients. Block -1: all stages, and the
+/// embedding.
+struct lowest_stage {
+  int block = -1;
+  int stage = 0;
+
+  friend constexpr auto operator<=>(const lowest_stage&, const lowest_stage&) = default;
+};
+
+}  // namespace fathom
 
 namespace fathom::layers {
 
@@ -35,6 +49,11 @@ struct unit {
   static constexpr void visit(const F& f, const Path& at, int number, P&... p) {
     Block::visit(f, at / "h" / number, p...);
   }
+  /// Calls f(block, stage, name) for every tensor.
+  template <class F, class P>
+  static constexpr void visit_stages(const F& f, int number, P& p) {
+    Block::visit_stages([&](int stage, const auto& name) { f(number, stage, name); }, path{} / "h" / number, 0, p);
+  }
   template <class T>
   using tape = typename Block::template tape<T>;
   template <class T>
@@ -61,8 +80,10 @@ struct unit {
   }
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, output<On> d,
-                       const tape<scalar<On>>& t, G& g, arena free) {
-    Block::backward(on, p, e, below<Hidden>(hidden, number), hidden.state(number), d, t, g, free);
+                       const tape<scalar<On>>& t, G& g, arena free, const lowest_stage& lowest) {
+    if (number < lowest.block) return;
+    Block::backward_from(on, p, e, below<Hidden>(hidden, number), hidden.state(number), d, t, g, free,
+                         number == lowest.block ? lowest.stage : 0);
     // What later stages sent back to this depth joins the stream's own gradient.
     if (hidden.gradients[static_cast<std::size_t>(number)]) add(on, hidden.gradient(number), d);
   }
@@ -108,6 +129,11 @@ struct unit<pattern<First, Rest...>> {
     first_type::visit(f, at, number, p.first...);
     rest_type::visit(f, at, number + 1, p.rest...);
   }
+  template <class F, class P>
+  static constexpr void visit_stages(const F& f, int number, P& p) {
+    first_type::visit_stages(f, number, p.first);
+    rest_type::visit_stages(f, number + 1, p.rest);
+  }
   template <class T>
   struct tape {
     typename first_type::template tape<T> first;
@@ -142,9 +168,9 @@ struct unit<pattern<First, Rest...>> {
   }
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, output<On> d,
-                       const tape<scalar<On>>& t, G& g, arena free) {
-    rest_type::backward(on, p.rest, e, hidden, number + 1, d, t.rest, g.rest, free);
-    first_type::backward(on, p.first, e, hidden, number, d, t.first, g.first, free);
+                       const tape<scalar<On>>& t, G& g, arena free, const lowest_stage& lowest) {
+    rest_type::backward(on, p.rest, e, hidden, number + 1, d, t.rest, g.rest, free, lowest);
+    first_type::backward(on, p.first, e, hidden, number, d, t.first, g.first, free, lowest);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return first_type::flops(tokens) + rest_type::flops(tokens); }
@@ -193,8 +219,10 @@ struct stack<> {
   static void forward(const On&, const P&, const extent&, const Hidden&, int, const Tape&) {}
   template <class On, class P, class Hidden, class Cache>
   static void extend(const On&, const P&, const extent&, const Hidden&, int, const Cache&, arena) {}
+  template <class F, class P>
+  static constexpr void visit_stages(const F&, int, P&) {}
   template <class On, class P, class Hidden, class D, class Tape, class G>
-  static void backward(const On&, const P&, const extent&, const Hidden&, int, const D&, const Tape&, G&, arena) {}
+  static void backward(const On&, const P&, const extent&, const Hidden&, int, const D&, const Tape&, G&, arena, const lowest_stage&) {}
   template <class F>
   static void describe(const F&, const path&, int, index) {}
   template <class F>
@@ -222,6 +250,13 @@ struct stack<Run, Rest...> {
     for (int i = 0; i < Run::count; ++i)
       unit_type::visit(f, at, number + i * unit_type::length, p.blocks[static_cast<std::size_t>(i)]...);
     rest_type::visit(f, at, number + own, p.rest...);
+  }
+  /// Calls f(block, stage, name) for every tensor.
+  template <class F, class P>
+  static constexpr void visit_stages(const F& f, int number, P& p) {
+    for (int i = 0; i < Run::count; ++i)
+      unit_type::visit_stages(f, number + i * unit_type::length, p.blocks[static_cast<std::size_t>(i)]);
+    rest_type::visit_stages(f, number + own, p.rest);
   }
   /// visit, but of each run the first two units only, which show whether names of blocks are distinct.
   template <class F, class Path>
@@ -297,14 +332,15 @@ struct stack<Run, Rest...> {
       unit_type::extend(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, c.block(i), free);
     rest_type::extend(on, p.rest, e, hidden, number + own, c.rest, free);
   }
-  /// d [rows, E]: the gradient with respect to the last block's output comes in, that of the first's input goes out.
+  /// d [rows, E]: the gradient with respect to the last block's output comes in, that of the first's input goes out. Stages below
+  /// `lowest` are left out.
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, output<On> d,
-                       const tape<scalar<On>>& t, G& g, arena free) {
-    rest_type::backward(on, p.rest, e, hidden, number + own, d, t.rest, g.rest, free);
+                       const tape<scalar<On>>& t, G& g, arena free, const lowest_stage& lowest) {
+    rest_type::backward(on, p.rest, e, hidden, number + own, d, t.rest, g.rest, free, lowest);
     for (int i = Run::count - 1; i >= 0; --i)
       unit_type::backward(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, d, t.block(i),
-                          g.blocks[static_cast<std::size_t>(i)], free);
+                          g.blocks[static_cast<std::size_t>(i)], free, lowest);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) {

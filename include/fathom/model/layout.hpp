@@ -13,6 +13,7 @@
 #include "fathom/core/name.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/layer/stack.hpp"
 
 namespace fathom {
 
@@ -59,6 +60,21 @@ inline constexpr index parameter_count_in = [] {
                              tensors_of<Architecture>);
   return count;
 }();
+
+/// The lowest stage of an architecture that has a tensor whose name f(name) accepts: the embedding if it has one, the end of the
+/// body if none has.
+template <class Architecture, class F>
+[[nodiscard]] lowest_stage lowest_stage_with(const F& f) {
+  const layout<Architecture, shapes>& p = tensors_of<Architecture>;
+  lowest_stage lowest{Architecture::body::depth, 0};
+  Architecture::body::visit_stages(
+      [&](int block, int stage, std::string_view name) {
+        if (f(name)) lowest = std::min(lowest, lowest_stage{block, stage});
+      },
+      0, p.blocks);
+  Architecture::embedding::visit([&](std::string_view name, initial, const auto&) { if (f(name)) lowest = {}; }, path{}, p.embed);
+  return lowest;
+}
 
 /// A name that can be a template argument, so that a compiler shows it.
 struct shown_name {

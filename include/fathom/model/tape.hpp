@@ -211,25 +211,26 @@ struct training_pass {
     });
   }
 
-  static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale) {
+  static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale, const lowest_stage& lowest) {
     if (t.state_ != tape::state::forward || t.counted_ < 0 || b.sequences != t.extent_.sequences ||
         b.tokens != t.extent_.tokens || std::ssize(b.targets) != t.extent_.rows())
       fail("backward: call forward with this batch and with targets first, once for every backward");
     t.take(b);
     t.state_ = tape::state::backward;
-    t.session_.run([&](const auto& on) { backward_all(on, p, t, g, scale, true); });
+    t.session_.run([&](const auto& on) { backward_all(on, p, t, g, scale, lowest, true); });
   }
 
-  static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale) {
+  static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale, const lowest_stage& lowest) {
     if (b.targets.empty()) fail("forward_backward: a batch without targets has no loss");
     t.begin(b);
     t.state_ = tape::state::backward;
     const auto address = [](const parameters& x) { return reinterpret_cast<std::uintptr_t>(&x); };
     t.session_.replay({address(p), address(g), static_cast<std::uint64_t>(b.sequences), static_cast<std::uint64_t>(b.tokens),
-                       static_cast<std::uint64_t>(t.counted_), std::bit_cast<std::uint64_t>(scale)},
+                       static_cast<std::uint64_t>(t.counted_), std::bit_cast<std::uint64_t>(scale), static_cast<std::uint64_t>(lowest.block),
+                       static_cast<std::uint64_t>(lowest.stage)},
                       [&](const auto& on) {
                         forward_body(on, p, t);
-                        backward_all(on, p, t, g, scale, false);
+                        backward_all(on, p, t, g, scale, lowest, false);
                         t.session_.add_up(on, t.views_.losses, t.extent_.rows(), t.views_.total);
                       });
   }
@@ -267,7 +268,7 @@ struct training_pass {
   /// From the hidden states on. The head's last rows come first: their logits may be there.
   template <class On>
   [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const tape& t, parameters& g, double scale,
-                                             bool has_last_logits) {
+                                             const lowest_stage& lowest, bool has_last_logits) {
     const views& v = t.views_;
     const auto factor = static_cast<scalar>(scale / static_cast<double>(std::max<index>(t.counted_, 1)));
     const index last = (t.extent_.rows() - 1) / head_rows * head_rows;
@@ -280,8 +281,8 @@ struct training_pass {
     }
     zero(on, v.dhidden);
     detail::zero_published(on, v.states);
-    Model::body::backward(on, p.blocks, t.extent_, v.states, 0, v.d, v.blocks, g.blocks, v.free);
-    Model::embedding::backward(on, t.extent_, t.batch_.inputs, v.d, g.embed);
+    Model::body::backward(on, p.blocks, t.extent_, v.states, 0, v.d, v.blocks, g.blocks, v.free, lowest);
+    if (lowest.block < 0) Model::embedding::backward(on, t.extent_, t.batch_.inputs, v.d, g.embed);
   }
 };
 

@@ -135,14 +135,16 @@ struct transformer {
 
   /// g += scale * the gradient of tape.loss(), for the batch of the last forward. Of a batch of more than head_rows tokens,
   /// forward has left the logits of the last head_rows or fewer, and backward makes the others a second time.
-  static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1) {
-    training_pass<transformer>::backward(p, b, t, g, scale);
+  /// Below `lowest`, nothing is added to g (lowest_stage_with, layout.hpp).
+  static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1, const lowest_stage& lowest = {}) {
+    training_pass<transformer>::backward(p, b, t, g, scale, lowest);
   }
 
   /// Both at once, for a batch with targets: tape.loss() is then the loss, and g has grown by scale * its gradient. The same,
   /// bit for bit, as forward and backward; faster for a batch of more than head_rows tokens, whose logits are made once.
-  static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1) {
-    training_pass<transformer>::forward_backward(p, b, t, g, scale);
+  static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1,
+                               const lowest_stage& lowest = {}) {
+    training_pass<transformer>::forward_backward(p, b, t, g, scale, lowest);
   }
 
   // ---- Decoding ------------------------------------------------------------------------------------------------------
