@@ -69,7 +69,6 @@ struct bottleneck_layer {
     down::backward_input(on, p.first, s.dhidden, dx);
   }
   static constexpr double flops(index tokens) { return down::flops(tokens) + up::flops(tokens); }
-  static std::string describe() { return join("adapter of rank ", Rank); }
 };
 template <int Rank>
 struct bottleneck {
@@ -298,7 +297,7 @@ TEMPLATE_TEST_CASE("an edited pattern decodes as it reads", "[architecture]", ba
 TEST_CASE("the summary shows every stage of every block", "[architecture]") {
   const std::string text = summary<transformer<net>>();
   INFO(text);
-  for (const char* line : {"h.1.adapter ", "adapter of rank 3", "h.3.shortcut.features ", "h.4.shortcut.attn "})
+  for (const char* line : {"h.1.adapter ", "bottleneck (rank 3)", "h.3.shortcut.features ", "h.4.shortcut.attn "})
     CHECK(text.find(line) != std::string::npos);
   CHECK(text.find("h.2.shortcut") == std::string::npos);
 }

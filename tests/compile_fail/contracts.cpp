@@ -1,7 +1,6 @@
 // Parts of one's own that lack what they must have: one sentence says which contract, and the compiler names the member.
 // says: fathom: this layer lacks a member, or has one of another type: see layer/layer.hpp
 // shows: flops
-// shows: describe
 // shows: backward
 // says: fathom: this norm lacks a member, or has one of another type: see layer/norm.hpp
 // says: fathom: this residual source lacks a member, or has one of another type: see layer/residual_source.hpp
@@ -32,14 +31,10 @@ using attn = pre<"attn", layer_norm<>, attention<2>>;
 using feed = pre<"mlp", layer_norm<>, fathom::mlp<>>;
 
 #ifdef MISTAKES
-// Layers without flops, without a description, with a backward of another signature.
+// Layers without flops, and with a backward of another signature.
 template <class At>
 struct no_flops : layers::no_layer<At::width> {
   static void flops();
-};
-template <class At>
-struct no_description : layers::no_layer<At::width> {
-  static void describe();
 };
 template <class At>
 struct other_backward : layers::no_layer<At::width> {
@@ -75,7 +70,6 @@ using too_deep = pre<"shortcut", layer_norm<>, look_back<2>, features<depths<2>>
 
 [[maybe_unused]] static void mistakes() {
   static_cast<void>(on_reference<of<attn, pre<"a", layer_norm<>, a_part<no_flops>>>>::parameter_count);
-  static_cast<void>(on_reference<of<attn, pre<"a", layer_norm<>, a_part<no_description>>>>::parameter_count);
   static_cast<void>(on_reference<of<attn, pre<"a", layer_norm<>, a_part<other_backward>>>>::parameter_count);
   static_cast<void>(on_reference<of<attn, pre<"a", a_part<a_layer>, attention<2>>>>::parameter_count);
   static_cast<void>(on_reference<of<attn, pre<"a", layer_norm<>, attention<2>, a_part<no_number_of_rows>>>>::parameter_count);

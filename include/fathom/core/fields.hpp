@@ -128,4 +128,42 @@ template <class Part>
   return text;
 }
 
+namespace detail {
+template <class Part>
+void write_line(std::string& to);
+
+template <class T>
+void write_plainly(std::string& to, const T& value) {
+  if constexpr (std::is_convertible_v<const T&, std::string_view>)
+    to += std::string_view(value);
+  else
+    write_value(to, value);
+}
+template <class Part>
+void write_plainly(std::string& to, const part_of<Part>&) {
+  write_line<Part>(to);
+}
+template <class... Parts>
+void write_plainly(std::string& to, const parts_of<Parts...>&) {
+  [[maybe_unused]] const char* comma = "";
+  ((to += comma, write_line<Parts>(to), comma = ", "), ...);
+}
+template <class Part>
+void write_line(std::string& to) {
+  to += name_of_part<Part>();
+  [[maybe_unused]] const char* between = " (";
+  std::apply([&](const auto&... f) { ((to += between, to += f.name, to += ' ', write_plainly(to, f.value), between = ", "), ...); },
+             Part::options);
+  if (std::tuple_size_v<std::remove_cvref_t<decltype(Part::options)>> > 0) to += ')';
+}
+}  // namespace detail
+
+/// The same as a line of the summary: "bottleneck (rank 16)".
+template <class Part>
+[[nodiscard]] std::string line_of_part() {
+  std::string text;
+  detail::write_line<Part>(text);
+  return text;
+}
+
 }  // namespace fathom

@@ -21,7 +21,7 @@
 //                                                              a layer that looks at no other token has none
 //
 //   static constexpr double flops(index tokens);  floating-point operations of forward for a sequence of that many tokens
-//   static std::string describe();                a line for the summary
+//   static std::string describe();                a line for the summary; where it has none, what its part says (part.hpp)
 //
 // A layer that also attends to a residual source (residual_source.hpp) says how many rows for each token, in
 // `source_rows`; it takes those rows, `memory` [e.rows() * source_rows, E], after x, and their gradient, `dmemory`, after
@@ -90,11 +90,6 @@ template <class L>
 concept has_flops = requires(index tokens) {
   { L::flops(tokens) } -> std::convertible_to<double>;
 };
-template <class L>
-concept has_description = requires {
-  { L::describe() } -> std::convertible_to<std::string>;
-};
-
 /// forward and backward of a layer that reads its own rows only,
 template <class L>
 concept runs_alone = requires(const any_context& on, const typename L::template parameters<plain<float>>& p,
@@ -117,7 +112,7 @@ concept runs_with_source = requires(const any_context& on, const typename L::tem
 template <class L>
 concept layer = requires {
   { L::width } -> std::convertible_to<index>;
-} && has_parameters<L> && has_tape<L> && has_scratch<L> && has_flops<L> && has_description<L> && (runs_alone<L> || runs_with_source<L>);
+} && has_parameters<L> && has_tape<L> && has_scratch<L> && has_flops<L> && (runs_alone<L> || runs_with_source<L>);
 
 }  // namespace contract
 

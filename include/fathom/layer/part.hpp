@@ -12,6 +12,7 @@
 // `tensor_name`, what its tensors are called within the stage (see `pre` in stage.hpp).
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -84,6 +85,17 @@ struct bound_or<false, Part, At, Otherwise> {
 /// What a part becomes where `At` is; `Otherwise`, after an error, when it is no part.
 template <class Part, class At, class Otherwise>
 using bound_part = typename bound_or<check_part<Part>(), Part, At, Otherwise>::type;
+
+/// What the summary says of a layer or a source: what it says itself, or what its part does.
+template <class Bound, class Part>
+[[nodiscard]] std::string line_of() {
+  if constexpr (requires { Bound::describe(); })
+    return Bound::describe();
+  else if constexpr (contract::part<Part>)
+    return line_of_part<Part>();
+  else
+    return std::string(type_name<Bound>());
+}
 
 /// What a part's tensors are called: what it says, or `Otherwise`.
 template <class Part, fixed_string Otherwise>

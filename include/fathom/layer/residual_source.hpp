@@ -14,7 +14,7 @@
 //   static void forward(on, p, e, hidden, memory, tape);           fills memory [e.rows() * rows per token, E] from
 //                                                                  hidden.state(depth), hidden.published<channel>(block)
 //   static void backward(on, p, e, hidden, dmemory, tape, g, scratch);   hidden.gradient(depth) += ..., g += ...
-//   static constexpr double flops(index tokens);  static std::string describe();
+//   static constexpr double flops(index tokens);  static std::string describe();   as a layer's
 #pragma once
 
 #include <concepts>
@@ -54,7 +54,7 @@ template <class S>
 concept residual_source = requires {
   { S::rows_per_token } -> std::convertible_to<index>;
   { S::depths } -> std::convertible_to<depth_set>;
-} && has_parameters<S> && has_tape<S> && has_scratch<S> && has_flops<S> && has_description<S> && source_runs<S>;
+} && has_parameters<S> && has_tape<S> && has_scratch<S> && has_flops<S> && source_runs<S>;
 
 }  // namespace contract
 

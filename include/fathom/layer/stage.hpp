@@ -52,8 +52,9 @@ namespace fathom::layers {
 
 /// y = x + Layer(Norm(x)), the pre-norm residual sublayer of GPT-2, with the names of its tensors. With a source, the
 /// layer also attends to the source's rows. A name that begins with '/' does not stand under the block's own.
+/// The parts, if there are any, say what the summary shows.
 template <fixed_string NormName, class Norm, fixed_string LayerName, class Layer, fixed_string SourceName = "",
-          class Source = no_source>
+          class Source = no_source, class LayerPart = void, class SourcePart = void>
 struct sublayer {
   static_assert(contract::layer<Layer>, "fathom: this layer lacks a member, or has one of another type: see layer/layer.hpp");
   static_assert(std::is_same_v<Source, no_source> || contract::residual_source<Source>,
@@ -168,8 +169,8 @@ struct sublayer {
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     if constexpr (has_source)
-      f(at / SourceName.view(), Source::describe(), parameter_count_of<Source>(), Source::flops(tokens));
-    f(at / LayerName.view(), Layer::describe(), parameter_count_of<Norm>() + parameter_count_of<Layer>(),
+      f(at / SourceName.view(), detail::line_of<Source, SourcePart>(), parameter_count_of<Source>(), Source::flops(tokens));
+    f(at / LayerName.view(), detail::line_of<Layer, LayerPart>(), parameter_count_of<Norm>() + parameter_count_of<Layer>(),
       Norm::flops(tokens) + Layer::flops(tokens));
   }
 
@@ -185,7 +186,7 @@ struct sublayer {
 };
 
 /// y = Source(hidden): the stream goes on from what the source makes of earlier depths. The source has one row a token.
-template <fixed_string Name, index E, class Source>
+template <fixed_string Name, index E, class Source, class SourcePart = void>
 struct read {
   static constexpr index width = E;
   static_assert(contract::residual_source<Source>,
@@ -236,7 +237,7 @@ struct read {
   [[nodiscard]] static constexpr double flops(index tokens) { return Source::flops(tokens); }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
-    f(at / Name.view(), Source::describe(), parameter_count_of<Source>(), Source::flops(tokens));
+    f(at / Name.view(), detail::line_of<Source, SourcePart>(), parameter_count_of<Source>(), Source::flops(tokens));
   }
 };
 
@@ -374,7 +375,7 @@ struct pre {
     using source = std::conditional_t<detail::check_source<given_source>(), given_source, layers::no_source>;
     using given_layer = detail::bound_part<Layer, with_source<At, source>, layers::no_layer<E>>;
     using layer = std::conditional_t<detail::check_layer<given_layer>(), given_layer, layers::no_layer<E>>;
-    using type = layers::sublayer<norm_name(), norm, layer_name(), layer, source_name(), source>;
+    using type = layers::sublayer<norm_name(), norm, layer_name(), layer, source_name(), source, Layer, Source>;
   };
 
  public:
@@ -397,7 +398,7 @@ struct read {
 
  public:
   template <class At>
-  using bind = layers::read<Name, At::width, typename bound<At>::type>;
+  using bind = layers::read<Name, At::width, typename bound<At>::type, Source>;
 };
 
 /// The stream between two sublayers, published under a name for sources of later stages and blocks to read:
