@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -46,12 +47,12 @@ struct concatenated<list<A...>, list<B...>> {
   using type = list<A..., B...>;
 };
 
-/// The stages of a block, with `Edit::at<Stage>` (a list) in place of each stage of a name.
-template <fixed_string Name, class Block, template <class> class At>
+/// The stages of a block, with `Edit::at<Stage>::type` (a list) in place of each stage of the edit's name.
+template <class Edit, class Block>
 struct edited_block;
-template <fixed_string Name, class... Stages, template <class> class At>
-struct edited_block<Name, block<Stages...>, At> {
-  static constexpr int found = (0 + ... + static_cast<int>(Stages::stage_name == Name.view()));
+template <class Edit, class... Stages>
+struct edited_block<Edit, block<Stages...>> {
+  static constexpr int found = (0 + ... + static_cast<int>(Stages::stage_name == Edit::stage_name));
   template <class... S>
   static auto joined(list<S...>) -> block<S...>;
   template <class Done, class... Rest>
@@ -60,7 +61,7 @@ struct edited_block<Name, block<Stages...>, At> {
   };
   template <class Done, class First, class... Rest>
   struct walk<Done, First, Rest...>
-      : walk<typename concatenated<Done, typename std::conditional_t<First::stage_name == Name.view(), At<First>,
+      : walk<typename concatenated<Done, typename std::conditional_t<First::stage_name == Edit::stage_name, typename Edit::template at<First>,
                                                                       std::type_identity<list<First>>>::type>::type,
              Rest...> {};
   using type = decltype(joined(typename walk<list<>, Stages...>::type{}));
@@ -81,9 +82,9 @@ template <fixed_string Name, int Found>
   return Found == 1;
 }
 /// After an error, the block as it was.
-template <fixed_string Name, class Block, template <class> class At>
+template <class Edit, fixed_string Name, class Block>
 struct checked_edit {
-  using edited = edited_block<Name, Block, At>;
+  using edited = edited_block<Edit, Block>;
   using type = std::conditional_t<check_stage_name<Name, edited::found>(), typename edited::type, Block>;
 };
 }  // namespace detail
@@ -91,26 +92,35 @@ struct checked_edit {
 /// Puts stages behind the one called Name.
 template <fixed_string Name, class... Stages>
 struct insert_after {
+  static constexpr std::string_view stage_name = Name.view();
   template <class Stage>
-  using at = std::type_identity<detail::list<Stage, Stages...>>;
+  struct at {
+    using type = detail::list<Stage, Stages...>;
+  };
   template <class Block>
-  using of = typename detail::checked_edit<Name, Block, at>::type;
+  using of = typename detail::checked_edit<insert_after, Name, Block>::type;
 };
 /// Puts stages before the one called Name.
 template <fixed_string Name, class... Stages>
 struct insert_before {
+  static constexpr std::string_view stage_name = Name.view();
   template <class Stage>
-  using at = std::type_identity<detail::list<Stages..., Stage>>;
+  struct at {
+    using type = detail::list<Stages..., Stage>;
+  };
   template <class Block>
-  using of = typename detail::checked_edit<Name, Block, at>::type;
+  using of = typename detail::checked_edit<insert_before, Name, Block>::type;
 };
 /// Puts stages in place of the one called Name; without stages, takes it away.
 template <fixed_string Name, class... Stages>
 struct in_place_of {
+  static constexpr std::string_view stage_name = Name.view();
   template <class Stage>
-  using at = std::type_identity<detail::list<Stages...>>;
+  struct at {
+    using type = detail::list<Stages...>;
+  };
   template <class Block>
-  using of = typename detail::checked_edit<Name, Block, at>::type;
+  using of = typename detail::checked_edit<in_place_of, Name, Block>::type;
 };
 /// Puts stages at the beginning of the block.
 template <class... Stages>
