@@ -1,4 +1,4 @@
-// Laying out many matrices in one block of memory, with the same code that measures how much they need.
+// Lays out many matrices in one block of memory. The same code measures how much memory they need.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +8,9 @@
 
 namespace fathom {
 
-/// Hands out aligned pieces of one block, one after the other. An arena without a block only measures: the pieces are
-/// null, and used() is what a block needs. A copy goes on from the same place, so that handing an arena on by value
-/// lends the rest of the block: what the callee takes is free again when it returns.
+/// Hands out aligned pieces of one block, in order. An arena without a block only measures: its pieces are null, and used() is
+/// the size that a block needs. Passing an arena by value lends the rest of the block: what the callee takes is free again when
+/// it returns.
 class arena {
  public:
   constexpr arena() = default;
@@ -26,8 +26,8 @@ class arena {
   [[nodiscard]] constexpr matrix<T> take(index rows, index columns) {
     return {take<T>(rows * columns), rows, columns};
   }
-  /// The same for a matrix whose rows would lie a multiple of 4 KiB apart: a cache line further apart. Rows that are read side by
-  /// side would compete for the same few places in a processor's first-level cache.
+  /// The same, but rows that would lie a multiple of 4 KiB apart get a cache line more between them: read side by side, they would
+  /// compete for the same few sets of a first-level cache.
   template <class T>
   [[nodiscard]] constexpr matrix<T> take_spread(index rows, index columns) {
     const index row = columns * static_cast<index>(sizeof(T));
@@ -41,7 +41,7 @@ class arena {
   std::size_t used_ = 0;
 };
 
-/// The bytes that an Object(arena&, arguments...) takes.
+/// The bytes that the constructor Object(arena&, arguments...) takes.
 template <class Object, class... Arguments>
 [[nodiscard]] constexpr std::size_t bytes_of(const Arguments&... arguments) {
   arena measure;

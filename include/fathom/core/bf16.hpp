@@ -21,7 +21,7 @@ struct bf16 {
   constexpr explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
 
-/// IEEE 754 binary16, read only: checkpoints come in it.
+/// IEEE 754 binary16. Only read: some checkpoints store it.
 struct f16 {
   std::uint16_t bits;
 

@@ -1,8 +1,8 @@
-// Functions that are no templates: part of every unit that includes them, or compiled once.
+// Compiles a function either in every unit that includes it, or once, in fathom::kernels.
 //
-// X.hpp declares them and, at its end, includes X.inl.hpp, which defines them, unless FATHOM_KERNELS is defined. So the
-// library is header-only. FATHOM_KERNELS is defined in units that link the target fathom::kernels, whose sources, in
-// ../kernels/, include every X.inl.hpp: there the definitions exist once, and nobody else compiles them.
+// X.hpp declares them and, at its end, includes X.inl.hpp, which defines them, unless FATHOM_KERNELS is defined. This
+// makes the library header-only by default. Units that link the target fathom::kernels define FATHOM_KERNELS; the sources of
+// that target (../kernels/) include every X.inl.hpp, so each definition is compiled once.
 #pragma once
 
 #if defined(FATHOM_KERNELS)

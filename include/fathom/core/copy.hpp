@@ -1,4 +1,4 @@
-// Copies of weights, in whatever memory.
+// Copies weights, whichever memory they lie in.
 #pragma once
 
 #include <type_traits>
@@ -10,20 +10,20 @@
 namespace fathom {
 
 namespace detail {
-/// False, for a static_assert in what is not to be instantiated.
+/// False, but only at instantiation: for a static_assert in a branch that must not be used.
 template <class...>
 inline constexpr bool never = false;
 
-/// What no list has elements of: a constructor that takes a std::initializer_list of it is what ({}) calls, which may otherwise
-/// mean the options of a class or one of its kind.
+/// A type that nobody can make. A constructor that takes a std::initializer_list of it wins for `({})`, which could otherwise mean
+/// either the options of a class or an object of that class.
 class nothing_at_all {
   explicit nothing_at_all(const nothing_at_all*) {}
 };
 
-/// A block of a model's numbers: parameters, or packed weights.
+/// Whether T is a block of a model's numbers: parameters, or packed weights.
 template <class T>
 inline constexpr bool is_weights = requires { typename std::remove_cvref_t<T>::model; };
-/// What owns such a block, or points to one: what fathom::make and fathom::pack return.
+/// Whether T owns such a block or points to one, like the results of fathom::make and fathom::pack.
 template <class T>
 inline constexpr bool points_to_weights = requires(const std::remove_cvref_t<T>& pointer) {
   requires is_weights<decltype(*pointer)>;

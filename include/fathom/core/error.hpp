@@ -1,4 +1,4 @@
-// How the library says that something is wrong: one exception type, one function that raises it.
+// Errors: one exception type, and one function that raises it.
 #pragma once
 
 #include "fathom/core/standard.hpp"  // first
@@ -21,7 +21,7 @@ class error : public std::runtime_error {
 #endif
 
 namespace detail {
-// Errors and reports are rare: the compiler is told so, and makes them small instead of fast, which also takes it less time.
+// Errors and reports are rare. Marked cold, they are compiled for size, which is also quicker to compile.
 template <class Piece>
 [[gnu::cold, gnu::noinline]] void append(std::string& text, const Piece& piece) {
   if constexpr (std::is_convertible_v<const Piece&, std::string_view>) {
@@ -38,7 +38,7 @@ template <class Piece>
 }
 }  // namespace detail
 
-/// The pieces, strings and numbers, one after the other.
+/// Concatenates strings and numbers.
 template <class... Pieces>
 [[nodiscard, gnu::cold, gnu::noinline]] std::string join(const Pieces&... pieces) {
   std::string text;
@@ -46,7 +46,7 @@ template <class... Pieces>
   return text;
 }
 
-/// Every error of the library passes here: throws fathom::error, or, in a build without exceptions, prints and aborts.
+/// Raises every error of the library: throws fathom::error, or prints and aborts in a build without exceptions.
 template <class... Pieces>
 [[noreturn, gnu::cold, gnu::noinline]] void fail(const Pieces&... pieces) {
 #if defined(__cpp_exceptions)
@@ -57,7 +57,7 @@ template <class... Pieces>
 #endif
 }
 
-/// Fails on a number of threads that nobody can mean.
+/// Fails on a negative number of threads.
 inline void check_threads(int threads) {
   if (threads < 0) fail("threads = ", threads, "; expected 1 or more, or 0 for as many as OpenMP would use");
 }

@@ -1,4 +1,4 @@
-// A view of numbers that somebody else owns: what every layer and every operation takes.
+// A non-owning view of a matrix. Every layer and every operation takes such views.
 #pragma once
 
 #include <type_traits>
@@ -7,7 +7,7 @@
 
 namespace fathom {
 
-/// A row-major matrix [rows, columns] whose rows lie `stride` elements apart. A view: copying it copies no numbers.
+/// A row-major matrix [rows, columns] whose rows lie `stride` elements apart. Copying the view copies no numbers.
 template <class T>
 struct matrix {
   T* data = nullptr;

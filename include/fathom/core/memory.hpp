@@ -1,4 +1,4 @@
-// Owning memory: aligned, zeroed, allocated once; the host's, or that of a backend with memory of its own.
+// Owns memory: aligned, zeroed and allocated once, on the host or in a backend's own memory.
 #pragma once
 
 #include <cstddef>
@@ -19,11 +19,11 @@
 
 namespace fathom {
 
-/// Blocks of so many bytes are worth huge pages.
+/// Blocks of at least this many bytes are worth huge pages.
 inline constexpr std::size_t large_block = std::size_t{1} << 19;
 
-/// Asks for huge pages under a block of some size, where the system has them: small pages are scattered over the caches' sets,
-/// and cost half of the caches' bandwidth and more. A wish; whether it is granted changes nothing but speed.
+/// Asks the system for huge pages under a large block. Small pages scatter over the caches' sets and can cost half of the caches'
+/// bandwidth. If the system declines, only speed suffers.
 inline void prefer_huge_pages([[maybe_unused]] void* block, [[maybe_unused]] std::size_t bytes) {
 #if defined(__linux__)
   const std::size_t before = -reinterpret_cast<std::uintptr_t>(block) % 4096;  // to the beginning of a page
@@ -32,7 +32,7 @@ inline void prefer_huge_pages([[maybe_unused]] void* block, [[maybe_unused]] std
 }
 
 namespace detail {
-/// `bytes` zeroed bytes, in huge pages when they are many.
+/// Allocates `bytes` zeroed bytes, in huge pages if they are many.
 [[nodiscard]] inline void* zeroed_block(std::size_t bytes) {
   const std::size_t page = bytes < large_block ? alignment : std::size_t{2} << 20;
   const std::size_t size = (bytes + page - 1) / page * page;
@@ -44,15 +44,15 @@ namespace detail {
 }
 }  // namespace detail
 
-/// Where numbers lie, and how they get there. This is the host's memory; a backend that has memory of its own (a GPU) says so
-/// with a type like this one, `memory`.
+/// How to allocate, zero and copy memory. This is the host's; a backend with memory of its own (a GPU) has a type like this one,
+/// `memory`.
 struct host_memory {
-  using staging = host_memory;  // of the host's: where numbers best go for it to read
+  using staging = host_memory;  // the host memory that copies are fastest to
   /// A block of zeroed bytes, at a multiple of fathom::alignment. Fails where there is no room.
   [[nodiscard]] static void* allocate(std::size_t bytes) { return detail::zeroed_block(bytes); }
   static void release(void* block) { std::free(block); }
   static void zero(void* block, std::size_t bytes) { std::memset(block, 0, bytes); }
-  /// From the host's memory to this, back, or within it; after all that was to be done there before.
+  /// Copies from the host's memory to this one, back, or within it, after all work issued before.
   static void copy(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 };
 
@@ -83,8 +83,7 @@ inline constexpr bool is_on_host = std::is_same_v<memory_of<T>, host_memory>;
 template <class T>
 using owned = std::unique_ptr<T, detail::block_release<memory_of<T>>>;
 
-/// A new T on the heap, or in the memory of its backend: aligned, every number zero. For the parameter blocks, which are
-/// nothing but numbers.
+/// Makes a T, aligned and zeroed, on the heap or in the memory of its backend. T is a block of plain numbers, as parameters are.
 template <class T>
 [[nodiscard]] owned<std::remove_const_t<T>> make() {
   static_assert(!std::is_const_v<T>, "fathom::make: the numbers of a const block would be zero for ever; expected a type without const");
@@ -100,7 +99,7 @@ template <class T>
   }
 }
 
-/// A run of zeroed bytes: what tapes and caches are laid out in.
+/// A run of zeroed bytes, in which tapes and caches are laid out.
 template <class Memory = host_memory>
 class buffer_in {
  public:
@@ -117,7 +116,7 @@ class buffer_in {
 };
 using buffer = buffer_in<>;
 
-/// Numbers for the host to read: where they lie, if that is the host's memory, else a copy, which the next call writes over.
+/// Gives the host numbers to read: in place if they lie in the host's memory, else a copy that the next call overwrites.
 template <class Memory, class T>
 class reader {
  public:
@@ -136,7 +135,7 @@ class reader {
   buffer_in<typename Memory::staging> copy_;
 };
 
-/// Parameters for the host to read; use it like a pointer: to themselves, or to a copy of those in another memory.
+/// Gives the host parameters to read, through a pointer: to the parameters themselves, or to a copy of those in another memory.
 template <class Parameters>
 [[nodiscard]] auto on_host(const Parameters& parameters) {
   if constexpr (is_on_host<Parameters>) {
@@ -147,7 +146,7 @@ template <class Parameters>
     return copy;
   }
 }
-/// Calls f(parameters) where the host can write to them. When f fails, those in another memory stay as they were.
+/// Calls f(parameters) where the host can write to them. If f fails, parameters in another memory stay as they were.
 template <class Parameters, class F>
 void edit_on_host(Parameters& parameters, const F& f) {
   if constexpr (is_on_host<Parameters>) {
@@ -159,7 +158,7 @@ void edit_on_host(Parameters& parameters, const F& f) {
   }
 }
 
-/// Fails unless memory of the caller's is what `who` needs.
+/// Fails unless the caller's memory is large enough and aligned for `who`.
 inline void check_memory(const char* who, std::span<std::byte> memory, std::size_t needed) {
   if (memory.size() < needed || reinterpret_cast<std::uintptr_t>(memory.data()) % alignment != 0)
     fail(who, ": ", memory.size(), " bytes of memory; expected at least ", needed, " at a multiple of ", alignment);

@@ -1,4 +1,4 @@
-// Names of tensors: text as a template argument, and the path that a visitor builds on its way down.
+// Names of tensors: text as a template argument, and the path that a visitor builds as it descends.
 #pragma once
 
 #include <algorithm>
@@ -27,8 +27,8 @@ template <std::size_t A, std::size_t B>
   return both;
 }
 
-/// The name of a tensor, built piece by piece: path{} / "h" / 3 / "attn" is "h.3.attn". A piece that begins with '/'
-/// starts again from the root: path / "/shortcut.attn" is "shortcut.attn". Holds its text itself: no heap.
+/// Builds the name of a tensor piece by piece: path{} / "h" / 3 / "attn" is "h.3.attn". A piece that begins with '/' starts at the
+/// root: path / "/shortcut.attn" is "shortcut.attn". Holds its text itself and uses no heap.
 class path {
  public:
   constexpr path() = default;
@@ -44,7 +44,7 @@ class path {
     return longer;
   }
   [[nodiscard]] constexpr path operator/(index number) const {
-    // Filled from its end: g++ 12 warns of an overflow where std::reverse turns them round.
+    // Filled from the end, because g++ 12 warns of an overflow in std::reverse.
     char digits[20]{};
     char* const end = digits + sizeof digits;
     char* first = end;
@@ -67,7 +67,7 @@ class path {
   std::size_t length_ = 0;
 };
 
-/// Stands in for a path where only the tensors matter: counting, stepping, packing.
+/// Replaces a path where names do not matter: in counting, stepping and packing.
 struct no_path {
   constexpr no_path operator/(std::string_view) const { return {}; }
   constexpr no_path operator/(index) const { return {}; }

@@ -1,4 +1,4 @@
-// Random numbers that depend only on a seed, a stream and a position: nothing to save but where one stands.
+// Random numbers that depend only on a seed, a stream and a position. The position is all there is to save.
 #pragma once
 
 #include <array>
@@ -25,8 +25,8 @@ namespace fathom {
   return counter;
 }
 
-/// The stream that belongs to a name (FNV-1a): every tensor draws its initial values from its own, so that two models
-/// with one seed agree in every tensor that they share.
+/// The stream of a name (its FNV-1a hash). Every tensor draws its initial values from its own stream, so two models with one seed
+/// agree in every tensor that they share.
 [[nodiscard]] constexpr std::uint64_t stream_of(std::string_view name) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (const char letter : name) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001b3u;
@@ -39,7 +39,7 @@ class random {
   constexpr random(std::uint64_t seed, std::uint64_t stream, std::uint64_t position = 0)
       : seed_(seed), stream_(stream), position_(position) {}
 
-  /// How many numbers were drawn; starting again from here goes on as if nothing had happened.
+  /// The numbers drawn so far. A new stream that starts here continues this one.
   [[nodiscard]] constexpr std::uint64_t position() const { return position_; }
 
   /// 64 random bits.

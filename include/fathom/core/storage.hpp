@@ -1,12 +1,12 @@
-// What the parameters of a layer are made of. A layer writes its parameters down once, over a storage:
+// Storages: what the parameters of a layer are made of. A layer declares its parameters once, over a storage:
 //
 //   template <class S> struct parameters {
 //     typename S::template matrix<In, Out> weight;
 //     typename S::template vector<Out> bias;
 //   };
 //
-// and the storage decides what that is: numbers to train (plain), a backend's packed form to decode with, or nothing but
-// shapes to count at compile time.
+// and the storage decides what they are: numbers to train (plain), a backend's packed form to decode with, or only shapes, to
+// count at compile time.
 #pragma once
 
 #include <array>
@@ -39,7 +39,7 @@ inline constexpr bool weights_are_packed_as_float_bf16_int8_or_the_scalar =
     std::is_same_v<P, float> || std::is_same_v<P, bf16> || std::is_same_v<P, std::int8_t> || std::is_same_v<P, Scalar>;
 }
 
-/// What a storage makes of a tensor: the name of its member.
+/// The role of a tensor: which member of a storage it is.
 enum class role { matrix, vector, table, head };
 
 /// Shapes and roles without numbers.

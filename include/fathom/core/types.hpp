@@ -1,4 +1,4 @@
-// The few words the whole library is written in.
+// The basic types of the whole library.
 #pragma once
 
 #include "fathom/core/standard.hpp"  // first
