@@ -8,8 +8,8 @@
 
 namespace fathom::layers {
 
-/// A block of one stage is that stage; a block of more is the first, and then a block of the others. So a block is a
-/// stage itself.
+/// A block of one stage is that stage. A block of several is its first stage, followed by a block of the rest. So a block is itself a
+/// stage.
 template <class... Stages>
 struct block;
 

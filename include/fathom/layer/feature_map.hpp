@@ -1,4 +1,4 @@
-// How one selected depth becomes features: the three feature maps of the shortcut (../README.md, "Shortcut").
+// The three feature maps of the shortcut: how a selected depth becomes features (../README.md, "Shortcut").
 //
 // Each reads X [rows, E] and writes F [rows, E]; F may be every D-th row of a larger matrix. backward adds to dX.
 #pragma once

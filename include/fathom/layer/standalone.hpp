@@ -1,4 +1,4 @@
-// A layer on its own, for microbenchmarks and experiments.
+// Runs a layer on its own, for microbenchmarks and experiments.
 #pragma once
 
 #include <cmath>

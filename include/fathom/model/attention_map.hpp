@@ -1,4 +1,4 @@
-// What the last block attends to: the shortcut's attention weights for a given input.
+// The attention weights of the shortcut for a given input.
 #pragma once
 
 #include <span>
@@ -21,20 +21,20 @@ struct attention_weights_map {
   std::vector<std::string> sources;  // "context", "depth 2", ...
   index keys = 0;                    // as many as queries
   std::vector<token> tokens;         // the input
-  index vocab = 0;                   // different tokens that there are
+  index vocab = 0;                   // size of the vocabulary
   std::vector<float> weights;        // [heads, queries, sources, keys]
 
   [[nodiscard]] float operator()(index head, index query, index source, index key) const {
     const index row = (head * queries + query) * static_cast<index>(sources.size()) + source;
     return weights[static_cast<std::size_t>(row * keys + key)];
   }
-  /// How much of a query's attention goes to a source, in one head: 0 to 1.
+  /// The share of a query's attention that goes to a source, in one head: 0 to 1.
   [[nodiscard]] double share(index head, index query, index source) const {
     double sum = 0;
     for (index key = 0; key < keys; ++key) sum += static_cast<double>((*this)(head, query, source, key));
     return sum;
   }
-  /// How much of all attention goes to a source, over all heads and queries: 0 to 1.
+  /// The share of all attention that goes to a source, over all heads and queries: 0 to 1.
   [[nodiscard]] double share(index source) const {
     double sum = 0;
     for (index head = 0; head < heads; ++head)
@@ -49,7 +49,7 @@ void set_weights(attention_weights_map& map, const float* found);
 void set_weights(attention_weights_map& map, const double* found);
 }  // namespace detail
 
-/// The attention weights of a model's shortcut while it reads `tokens`. Fails when the tokens do not fit the model.
+/// Returns the attention weights of a model's shortcut while it reads `tokens`. Fails when the tokens do not fit the model.
 template <class Model>
 [[nodiscard]] attention_weights_map attention_map(const typename Model::parameters& weights,
                                                   std::span<const token> tokens) {

@@ -1,4 +1,4 @@
-// What a forward pass reads.
+// A batch: the tokens that a forward pass reads.
 #pragma once
 
 #include <span>
@@ -16,7 +16,7 @@ struct batch {
   index sequences = 0;
   index tokens = 0;
 
-  /// How many targets count.
+  /// The number of targets that count.
   [[nodiscard]] index counted() const {
     index count = 0;
     for (const token target : targets) count += target >= 0;

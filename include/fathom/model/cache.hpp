@@ -20,8 +20,7 @@ namespace fathom {
 template <class Model>
 struct decoding;
 
-/// Where everything lies that decoding uses. Decoding keeps the states of the depths that are looked back at; the
-/// others share two.
+/// Lays out everything that decoding uses. Depths that a stage looks back at keep their states; all others share two.
 template <class Model>
 struct cache_views {
   using scalar = typename Model::scalar;
@@ -35,7 +34,7 @@ struct cache_views {
   matrix<scalar> logits;  // [sequences, V]
   typename Model::head::template tape<scalar> out;
   arena free;            // activations of one block at a time
-  std::byte* workspace;  // of one thread; what lies behind is of the others
+  std::byte* workspace;  // of one thread; memory behind it belongs to the others
 
   constexpr cache_views(arena& a, index sequences, index capacity)
       : lengths(a.take<index>(sequences)),
@@ -67,8 +66,8 @@ struct cache_views {
   }
 };
 
-/// What decoding remembers: keys and values of all tokens so far, of one or several sequences, up to a capacity; and
-/// the memory that it works in. Nothing is allocated after it is made.
+/// The memory of decoding: keys and values of all tokens so far, of one or several sequences up to a capacity, and the memory that
+/// decoding works in. Nothing is allocated after it is made.
 template <class Model>
 class decoding_cache {
  public:
@@ -83,9 +82,9 @@ class decoding_cache {
         views_(laid_out(own_.bytes())),
         session_(where, workspaces_of(own_.bytes()), workspace),
         lengths_(place_lengths()) {}
-  /// The same in memory of the caller's: at least cache_bytes(sequences, capacity) bytes at an address that is a
-  /// multiple of fathom::alignment, which must outlive the cache. One thread works in there; others on their stacks, but as
-  /// far as the memory has decoding_workspace_bytes more for each.
+  /// The same in the caller's memory: at least cache_bytes(sequences, capacity) bytes, aligned to fathom::alignment, which must outlive
+  /// the cache. One thread works in this memory. Further threads work in it too where it has decoding_workspace_bytes more for each,
+  /// and otherwise on their stacks.
   decoding_cache(index sequences, index capacity, std::span<std::byte> memory, executor where = {})
       : sequences_(sequences),
         capacity_(capacity),
@@ -97,7 +96,7 @@ class decoding_cache {
 
   [[nodiscard]] index sequences() const { return sequences_; }
   [[nodiscard]] index capacity() const { return capacity_; }
-  /// Tokens held of a sequence.
+  /// The number of tokens held of a sequence.
   [[nodiscard]] index length(index sequence = 0) const { return lengths_[at(sequence)]; }
   /// Forgets what came after the first `length` tokens, in every sequence or in one.
   void truncate(index length) {
@@ -132,7 +131,7 @@ class decoding_cache {
     arena a(memory.data());
     return {a, sequences_, capacity_};
   }
-  /// What is behind the first workspace belongs to the other threads.
+  /// Memory behind the first workspace belongs to the other threads.
   std::span<std::byte> workspaces_of(std::span<std::byte> memory) const {
     if constexpr (workspace == 0) return {};
     return memory.subspan(static_cast<std::size_t>(views_.workspace - memory.data()));
@@ -182,7 +181,7 @@ struct decoding {
   }
 
  private:
-  /// The model over a prompt; the logits that follow it.
+  /// Runs the model over a prompt, and leaves the logits that follow it.
   template <class W>
   static void read_prompt(const W& weights, std::span<const token> prompt, cache& c, index sequence) {
     constexpr index block = Model::prefill_block;
@@ -198,7 +197,7 @@ struct decoding {
       c.lengths_[sequence] += n;
     }
   }
-  /// The model over one further token of each sequence; the logits that follow.
+  /// Runs the model over one further token of each sequence, and leaves the logits that follow.
   template <class W>
   static void read_tokens(const W& weights, std::span<const token> next, cache& c) {
     for (index s = 0; s < c.sequences(); ++s)
@@ -208,7 +207,7 @@ struct decoding {
     run_tokens(weights, next, c, {c.sequences(), 1, c.views_.lengths, c.capacity(), 0}, true);
     for (index s = 0; s < c.sequences(); ++s) ++c.lengths_[s];
   }
-  /// The token goes to where the next pass reads it, with the length that the sequence now has.
+  /// Draws the next token to where the next pass reads it, beside the new length of the sequence.
   template <class Drawing>
   static void draw_next(cache& c, Drawing& draw) {
     c.drawn_at_ = c.lengths_[0];
@@ -222,7 +221,7 @@ struct decoding {
   template <class W>
   static inline const char kind_of{};
 
-  /// The model over further tokens; logits of each sequence's last one. No tokens: those that have been drawn.
+  /// Runs the model over further tokens, and leaves the logits of each sequence's last one. Without tokens, reads the drawn ones.
   template <class W>
   static void run_tokens(const W& w, std::span<const token> tokens, cache& c, const extent& e, bool want_logits) {
     if (!tokens.empty()) c.drawn_at_ = -1;

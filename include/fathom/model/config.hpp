@@ -1,4 +1,4 @@
-// What a user writes down to own a model: a constexpr value.
+// The config of a model: a constexpr value that a user writes.
 #pragma once
 
 #include "fathom/core/standard.hpp"  // first
@@ -27,7 +27,7 @@ enum class placement {
 struct shortcut {
   depth_set depths{};
   feature_map features = feature_map::mlp;
-  int hidden = 0;  // hidden width of an mlp feature map; 0 means width. Without meaning for the other two
+  int hidden = 0;  // hidden width of an mlp feature map; 0 means width. Ignored by the other two
   fathom::placement placement = fathom::placement::after_self_attention;
   bool zero_init = false;  // start with shortcut.attn.c_proj = 0; after_self_attention is then exactly the plain GPT
 
@@ -37,7 +37,7 @@ struct shortcut {
 /// The architecture of a model.
 struct config {
   int vocab = 0;    // V, number of different tokens
-  int context = 0;  // T, most tokens that a sequence can have
+  int context = 0;  // T, the most tokens of a sequence
   int width = 0;    // E, numbers per token between the blocks
   int depth = 0;    // L, number of blocks
   int heads = 0;    // H, attention heads; each is E/H wide
@@ -48,8 +48,8 @@ struct config {
   friend constexpr bool operator==(const config&, const config&) = default;
 };
 
-/// The same architecture, written out: defaults replaced by what they stand for and settings without meaning reset, so
-/// that equal architectures are equal values. Leaves invalid values as they are.
+/// Writes a config out: replaces defaults by what they stand for, and resets settings without meaning, so that equal architectures
+/// are equal values. Leaves invalid values as they are.
 [[nodiscard]] constexpr config normalized(config c) {
   if (c.hidden == 0) c.hidden = 4 * c.width;
   shortcut& s = c.shortcut;

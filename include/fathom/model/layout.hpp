@@ -24,7 +24,7 @@ struct layout {
   typename Architecture::body::template parameters<S> blocks;
   typename Architecture::head::template parameters<S> out;
 
-  // Nobody copies megabytes by accident. What would, is chosen before the deleted functions, and says what to write.
+  // Weights are not copied by accident. These templates win over the deleted functions, and say what to write instead.
   layout() = default;
   layout(const volatile layout&) = delete;
   void operator=(const volatile layout&) = delete;
@@ -48,11 +48,11 @@ constexpr void visit_layout(const F& f, const Path& at, P&... p) {
   Architecture::head::visit(f, at, p.out...);
 }
 
-/// What all tensors are, without their numbers.
+/// The shapes and roles of all tensors.
 template <class Architecture>
 inline constexpr layout<Architecture, shapes> tensors_of{};
 
-/// Numbers in all tensors.
+/// The number of parameters.
 template <class Architecture>
 inline constexpr index parameter_count_in = [] {
   index count = 0;

@@ -1,4 +1,4 @@
-// A model as a table, layer by layer.
+// The summary of a model: a table with a row for each layer.
 #pragma once
 
 #include <string>
@@ -15,11 +15,11 @@ namespace detail {
 /// The table that summary() makes, row by row.
 class summary_table {
  public:
-  /// FLOPs are given for a sequence of so many tokens, and shown for one of them.
+  /// Callers give FLOPs for a sequence of `tokens` tokens; the table shows them per token.
   explicit summary_table(index tokens);
-  /// A row.
+  /// Adds a row.
   void operator()(std::string_view name, std::string_view what, index parameters, double flops) const;
-  /// The end, with the totals; sizes in bytes.
+  /// Adds the totals, and returns the table. Sizes are in bytes.
   [[nodiscard]] std::string total(index parameters, double flops, double weight_bytes, double cache_bytes, double tape_bytes,
                                   double training_flops) const;
 
@@ -30,8 +30,8 @@ class summary_table {
 };
 }  // namespace detail
 
-/// A table of the model's layers, with their parameters and the floating-point operations of forward for each token of a
-/// sequence of `tokens`; then the totals, and the bytes of weights, cache and tape.
+/// Returns a table of the model's layers: parameters, and floating-point operations of forward per token of a sequence of `tokens`;
+/// then the totals, and the bytes of weights, cache and tape.
 template <class Model>
 [[nodiscard]] std::string summary(index tokens = Model::context) {
   const detail::summary_table layer(tokens);

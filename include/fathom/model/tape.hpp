@@ -1,4 +1,4 @@
-// Training: the tape, what forward leaves on it for backward, and the loss.
+// Training: the tape, on which forward leaves what backward needs, and the loss.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@ constexpr void take_published(arena& a, hidden_states<T, Depth, channels<Channel
   (take(std::get<published_rows<T, Depth, Channels>>(hidden.published).rows, Channels::width), ...);
   if (has_gradients) (take(std::get<published_rows<T, Depth, Channels>>(hidden.published).gradients, Channels::width), ...);
 }
-/// The gradients of all channels become 0.
+/// Zeroes the gradients of all channels.
 template <class On, class T, int Depth, class... Channels>
 void zero_published(const On& on, const hidden_states<T, Depth, channels<Channels...>>& hidden) {
   (zero(on, matrix<T>(std::get<published_rows<T, Depth, Channels>>(hidden.published).gradients[0], Depth * hidden.rows, Channels::width)),
@@ -42,7 +42,7 @@ void zero_published(const On& on, const hidden_states<T, Depth, channels<Channel
 template <class Model>
 struct training_pass;
 
-/// Where everything lies that a training pass over one extent uses.
+/// Lays out everything that a training pass over one extent uses.
 template <class Model>
 struct tape_views {
   using scalar = typename Model::scalar;
@@ -95,9 +95,9 @@ struct tape_views {
   }
 };
 
-/// The memory of training: what forward leaves for backward, and what backward needs for itself. Made once for a
-/// capacity, reused for every batch that fits. Nothing is allocated after it is made, but for one thing: the first forward
-/// without targets of more than head_rows tokens takes memory for all of their logits.
+/// The memory of training: what forward leaves for backward, and what backward needs itself. Make it once for a capacity, and reuse it
+/// for every batch that fits. Nothing is allocated later, with one exception: the first forward without targets over more than
+/// head_rows tokens allocates memory for all of their logits.
 template <class Model>
 class training_tape {
  public:
@@ -129,11 +129,11 @@ class training_tape {
       fail("tape.logits: no logits here; call forward without targets first (with targets, it keeps only the losses)");
     return session_.read(views_.logits.data, extent_.rows() * Model::vocab);
   }
-  /// How many targets the last pass counted.
+  /// The number of targets that the last pass counted.
   [[nodiscard]] index counted() const { return std::max<index>(counted_, 0); }
   [[nodiscard]] const extent& shape() const { return extent_; }
 
-  /// Calls f(stage type, tape of the stage) for every stage of every block, with what the last pass left there.
+  /// Calls f(stage type, tape of the stage) for every stage of every block, as the last pass left it.
   template <class F>
   void each_stage(const F& f) const {
     Model::body::each(f, views_.blocks);
@@ -176,7 +176,7 @@ class training_tape {
     take(b);
     state_ = state::forward;
   }
-  /// The batch, with its tokens where the backend reads them.
+  /// Takes a batch, and stages its tokens where the backend reads them.
   void take(const batch& b) {
     batch_ = b;
     batch_.inputs = session_.stage(b.inputs, views_.tokens);
@@ -236,7 +236,7 @@ struct training_pass {
   }
 
  private:
-  // Each of these exists once: inlined at several places, a compiler may round them differently (it fuses multiply-adds).
+  // Each of these is compiled once. Inlined at several places, it could round differently, because compilers fuse multiply-adds.
   template <class On>
   [[gnu::noinline]] static void forward_body(const On& on, const parameters& p, const tape& t) {
     const views& v = t.views_;
@@ -245,7 +245,7 @@ struct training_pass {
     Model::body::forward(on, p.blocks, t.extent_, v.states, 0, v.blocks);
   }
 
-  /// The rows of the head that are made together.
+  /// The rows that go through the head together.
   struct chunk {
     matrix<const scalar> x;          // [rows of the chunk, E]
     matrix<scalar> logits;           // [rows of the chunk, V]
@@ -256,7 +256,7 @@ struct training_pass {
       if (!b.targets.empty()) targets = b.targets.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(x.rows));
     }
   };
-  /// Logits, and losses if there are targets, of the rows from `first` on.
+  /// Computes logits, and losses if there are targets, for the rows from `first` on.
   template <class On>
   [[gnu::noinline]] static void forward_head(const On& on, const parameters& p, const tape& t, index first) {
     const views& v = t.views_;
@@ -265,7 +265,7 @@ struct training_pass {
     if (!c.targets.empty()) layers::cross_entropy::forward(on, c.logits, c.targets, v.losses + first, v.loss);
   }
 
-  /// From the hidden states on. The head's last rows come first: their logits may be there.
+  /// Goes back from the logits. The head's last rows come first, because their logits may still be there.
   template <class On>
   [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const tape& t, parameters& g, double scale,
                                              const lowest_stage& lowest, bool has_last_logits) {

@@ -1,5 +1,5 @@
-// A model's tensors as a table at run time, so that what is done with each of them by its name (saving, loading, initial
-// values) is compiled once, and not for every shape of every model.
+// A model's tensors as a run-time table. Code that goes through tensors by name (saving, loading, initial values) works on the table,
+// and so is compiled once instead of for every shape of every model.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +29,7 @@ using tensor_table = std::vector<tensor_row>;
 namespace detail {
 void add_row(tensor_table& table, std::string_view name, initial start, role as, const index* shape, std::size_t rank,
              std::ptrdiff_t offset);
-/// Numbers of parameters, as an address: that of their tensors' offsets.
+/// The address that the offsets of tensors are relative to.
 template <class T>
 [[nodiscard]] const std::byte* address_of(const T& numbers) {
   return reinterpret_cast<const std::byte*>(&numbers);
@@ -40,7 +40,7 @@ template <class T>
 }
 }  // namespace detail
 
-/// The table of a model. `like`: any parameters of it, in whatever memory; only where their tensors lie counts.
+/// The table of a model. `like`: any of its parameters, in any memory; only their addresses are used.
 template <class Model>
 [[nodiscard]] tensor_table table_of(const typename Model::template layout<plain<typename Model::scalar>>& like) {
   tensor_table table;

@@ -180,8 +180,8 @@ struct transformer {
     return decode(weights, std::span<const token>(&next, 1), c);
   }
 
-  // The same for a cache of one sequence on a backend that draws tokens where the logits lie: `draw`, the backend's drawing, is
-  // told to draw the next token from them, and nobody waits.
+  // The same for a cache of one sequence on a backend that draws tokens where the logits lie: `draw`, the backend's drawing, draws
+  // the next token, and the host does not wait.
 
   /// Reads a prompt, and begins to draw the token that follows.
   template <class W, class Drawing>
@@ -202,7 +202,7 @@ struct transformer<Architecture, Backend> {
                 "fathom: this backend lacks a member or an operation, or has one of another type: see backend/backend.hpp");
 };
 
-/// The same weights laid out for decoding.
+/// Packs weights for decoding into `to`.
 template <class Parameters, class Packed>
 void pack_into(const Parameters& weights, Packed& to) {
   using model = typename Parameters::model;
@@ -213,7 +213,7 @@ void pack_into(const Parameters& weights, Packed& to) {
       weights, to);
 }
 
-/// Weights laid out for decoding, with P = float, bf16 or int8 in the matrices. `weights` are a model's parameters, or what owns
+/// Returns weights packed for decoding, with P = float, bf16 or int8 in the matrices. `weights` are a model's parameters, or what owns
 /// them.
 template <class P, class Weights>
 [[nodiscard]] auto pack(const Weights& weights) {
