@@ -183,6 +183,25 @@ TEST_CASE("blocks of patterns and edited blocks have names of their own", "[arch
   STATIC_REQUIRE(transformer<net>::depth == 5);
 }
 
+template <int N>
+struct outer {
+  template <class T>
+  struct inner {
+    static constexpr auto options = fields(field<"n">(N), field<"half">(0.5), field<"deep">(true), field<"none">(depth_set{}), field<"word">("a \"b\""));
+  };
+  struct plain_inner {
+    static constexpr auto options = fields();
+    static constexpr std::string_view name = "another name";
+  };
+};
+
+TEST_CASE("a part is called what its type is called, or as it says", "[architecture]") {
+  CHECK(description_of_part<outer<3>::inner<outer<4>::plain_inner>>() == R"({"part":"inner","n":3,"half":0.5,"deep":true,"none":[],"word":"a \"b\""})");
+  CHECK(line_of_part<outer<3>::inner<int>>() == "inner (n 3, half 0.5, deep true, none [], word a \"b\")");
+  CHECK(description_of_part<outer<3>::plain_inner>() == R"({"part":"another name"})");
+  CHECK(description_of_part<named<"input_layernorm", layer_norm<>>>() == R"({"part":"layer_norm"})");
+}
+
 TEST_CASE("a description says every part and its options", "[architecture]") {
   CHECK(of<repeat<2, block<attn, feed>, block<adapter>>>::description() ==
         R"({"vocab":19,"context":20,"width":12,"embed":{"part":"embed","parts":[{"part":"tokens"},{"part":"learned_positions"}]},)"

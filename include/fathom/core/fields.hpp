@@ -47,14 +47,19 @@ template <class... Fields>
 }
 
 namespace detail {
-/// The name of a type as it is written in a program, without namespaces and template arguments: "bottleneck".
+/// The name of a type as it is written in a program, without what it lies in and without template arguments: "bottleneck".
 template <class T>
 [[nodiscard]] constexpr std::string_view type_name() {
-  const std::string_view text = __PRETTY_FUNCTION__;  // "... [with T = mine::bottleneck<16>; ...]"
-  std::size_t begin = text.find("T = ") + 4, end = begin;
-  while (end < text.size() && text[end] != '<' && text[end] != ';' && text[end] != ']') {
-    if (text[end] == ':') begin = end + 1;
-    ++end;
+  const std::string_view text = __PRETTY_FUNCTION__;  // "... [with T = mine::outer<8>::bottleneck<16>; ...]", "... [T = ...]"
+  const std::size_t start = text.find("T = ") + 4;
+  std::size_t begin = start, end = text.size();
+  int depth = 0;  // of template arguments
+  for (std::size_t i = start; i < text.size(); ++i) {
+    const char c = text[i];
+    if (depth == 0 && c == ':') begin = i + 1, end = text.size();
+    if (depth == 0 && (c == '<' || c == ';' || c == ']') && end == text.size()) end = i;
+    if (depth == 0 && (c == ';' || c == ']')) break;
+    depth += c == '<' ? 1 : c == '>' ? -1 : 0;
   }
   return text.substr(begin, end - begin);
 }
