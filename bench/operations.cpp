@@ -161,7 +161,7 @@ void register_all() {
   operation("matmul gelu 512x768x3072", 2.0 * M * E * F, 4.0 * (M * E + E * F + 2 * M * F), [] {
     return [x = std::make_shared<numbers>(M, E), w = std::make_shared<numbers>(E, F), y = std::make_shared<numbers>(M, F),
             z = std::make_shared<numbers>(M, F), b = std::make_shared<numbers>(1, F)](const auto& on) {
-      matmul(on, x->view, matrix<const float>(w->view), y->view, epilogue::bias_gelu<float>{b->view.data, z->view});
+      matmul(on, x->view, matrix<const float>(w->view), y->view, epilogue::activated{fathom::gelu_tanh{}, static_cast<const float*>(b->view.data), z->view});
     };
   });
   attention("self 2x256, 12 heads of 64", 1);

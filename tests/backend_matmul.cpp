@@ -137,7 +137,7 @@ void check_products() {
 
     // GELU's own formula, and that of its slope, take some 20 roundings of numbers up to 1 + |z|; |slope| <= 1.13.
     if constexpr (std::is_same_v<Backend, backend::cpu<float>> && Transposed)
-      check("gelu_gradient", {poisoned}, [&](auto&) { return epilogue::gelu_gradient{before.view()}; },
+      check("gelu_gradient", {poisoned}, [&](auto&) { return epilogue::activation_gradient{fathom::gelu_tanh{}, before.view()}; },
             [&](index i, index j) { return sum(i, j) * gelu_slope_of(z(i, j)); },
             [&](index i, index j) { return 1.13 * sum_error(i, j, 0) + 20 * eps<T> * std::abs(sum(i, j)); });
     if constexpr (std::is_same_v<Backend, backend::cpu<float>> && !Transposed) {
@@ -154,7 +154,7 @@ void check_products() {
         return 1.13 * error_of_bias(i, j) + 20 * eps<T> * (1 + std::abs(with_bias(i, j)));
       };
       const results both = check("bias_gelu", {poisoned, framed<T>(s.m, s.n, layouts[turn / 4 % 3])},
-                                 [&](results& y) { return epilogue::bias_gelu{bias.data(), y[1].view()}; }, activated,
+                                 [&](results& y) { return epilogue::activated{fathom::gelu_tanh{}, bias.data(), y[1].view()}; }, activated,
                                  error_of_gelu);
       framed<double> argument(s.m, s.n);
       for (index i = 0; i < s.m; ++i)
@@ -162,7 +162,7 @@ void check_products() {
       check_close("bias_gelu's argument", both[1], argument, error_of_bias);
       const results alone =
           check("bias_gelu that keeps nothing", {poisoned},
-                [&](auto&) { return epilogue::bias_gelu{bias.data(), matrix<T>()}; }, activated, error_of_gelu);
+                [&](auto&) { return epilogue::activated{fathom::gelu_tanh{}, bias.data(), matrix<T>()}; }, activated, error_of_gelu);
       CHECK(alone[0].same_bits(both[0]));
     }
   }

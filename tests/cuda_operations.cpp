@@ -334,10 +334,10 @@ void check_products(kind which) {
         both(fathom::epilogue::bias_add{static_cast<const float*>(b.data()), residual.view()},
              fathom::epilogue::bias_add{static_cast<const double*>(wb.data()), wide_r});
       } else if (epilogue == 4) {
-        both(fathom::epilogue::bias_gelu{static_cast<const float*>(b.data()), before.view()},
-             fathom::epilogue::bias_gelu{static_cast<const double*>(wb.data()), wide_z});
+        both(fathom::epilogue::activated{fathom::gelu_tanh{}, static_cast<const float*>(b.data()), before.view()},
+             fathom::epilogue::activated{fathom::gelu_tanh{}, static_cast<const double*>(wb.data()), wide_z});
       } else {
-        both(fathom::epilogue::gelu_gradient{before.view()}, fathom::epilogue::gelu_gradient{wide_z});
+        both(fathom::epilogue::activation_gradient{fathom::gelu_tanh{}, before.view()}, fathom::epilogue::activation_gradient{fathom::gelu_tanh{}, wide_z});
       }
       // A few rows are multiplied in float by the CUDA backend, whatever the compute type: nearer to the numbers as they are.
       const bool in_float = which == kind::nt && rows <= 8;

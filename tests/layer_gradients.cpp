@@ -22,6 +22,7 @@
 #include <fathom/layer/embedding.hpp>
 #include <fathom/layer/feature_map.hpp>
 #include <fathom/layer/feature_memory.hpp>
+#include <fathom/layer/gated_mlp.hpp>
 #include <fathom/layer/joint_attention.hpp>
 #include <fathom/layer/layer_norm.hpp>
 #include <fathom/layer/linear.hpp>
@@ -340,7 +341,8 @@ using complex = std::complex<double>;
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation, activation, (residual_layer<layers::mlp<6, 10>>),
+TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation, activation, (residual_layer<layers::mlp<6, 10>>), (residual_layer<layers::mlp<6, 10, silu, false>>),
+                   (residual_layer<layers::gated_mlp<6, 9>>), (residual_layer<layers::gated_mlp<6, 9, gelu_erf, true>>),
                    (residual_layer<self_attention<12, 3>>), (attending_layer<shortcut_attention<8, 2, 3>, 3>),
                    (attending_layer<shortcut_attention<6, 1, 1>, 1>), (attending_layer<joint_attention<8, 2, 2>, 2>),
                    features<layers::identity_features<6>>, features<layers::linear_features<6>>, (features<layers::mlp_features<6, 9>>),

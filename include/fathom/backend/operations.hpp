@@ -6,7 +6,7 @@
 //   matmul_tn(on, x, y, g)                  g [K, N] += x [M, K]^T y [M, N]
 //   column_sums(on, y, g)                   g [N] += sum over the rows of y [M, N]
 //   copy(on, x, y), add(on, x, y), zero(on, y)
-//   gelu_forward(on, x, y), gelu_backward(on, x, dy, dx)
+//   elementwise(on, f, {y...}, {x...})      (y...) = f(x...), element by element: any activation, gate, ... (activation.hpp)
 //   layer_norm_forward(on, x, gain, bias, y, mean, rstd)
 //   layer_norm_backward(on, x, gain, mean, rstd, dy, dx, dgain, dbias)
 //   attention_forward(on, shape, q, k, v, out, lse)
@@ -25,6 +25,10 @@
 // backend/reference.hpp says in plain loops what each of them computes.
 #pragma once
 
+#include <array>
+
+#include "fathom/backend/activation.hpp"
+#include "fathom/core/matrix.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom {
@@ -62,5 +66,45 @@ struct adamw_settings {
   double correction1, correction2;  // 1 - beta^step
   double gradient_scale;            // the clipping factor
 };
+
+// ---- Of the operations: activations and gates, by elementwise ------------------------------------------------------------
+
+/// y = A(x)
+template <class On, class A>
+void activation_forward(const On& on, A, matrix<const typename On::scalar> x, matrix<typename On::scalar> y) {
+  using T = typename On::scalar;
+  elementwise(on, activation_value<A>{}, std::array<matrix<T>, 1>{y}, std::array<matrix<const T>, 1>{x});
+}
+/// dx = dy A'(x); dx may be dy
+template <class On, class A>
+void activation_backward(const On& on, A, matrix<const typename On::scalar> x, matrix<const typename On::scalar> dy,
+                         matrix<typename On::scalar> dx) {
+  using T = typename On::scalar;
+  elementwise(on, activation_slope<A>{}, std::array<matrix<T>, 1>{dx}, std::array<matrix<const T>, 2>{x, dy});
+}
+/// y = A(a) b
+template <class On, class A>
+void gate_forward(const On& on, A, matrix<const typename On::scalar> a, matrix<const typename On::scalar> b,
+                  matrix<typename On::scalar> y) {
+  using T = typename On::scalar;
+  elementwise(on, gate_value<A>{}, std::array<matrix<T>, 1>{y}, std::array<matrix<const T>, 2>{a, b});
+}
+/// da = dy b A'(a), db = dy A(a)
+template <class On, class A>
+void gate_backward(const On& on, A, matrix<const typename On::scalar> a, matrix<const typename On::scalar> b,
+                   matrix<const typename On::scalar> dy, matrix<typename On::scalar> da, matrix<typename On::scalar> db) {
+  using T = typename On::scalar;
+  elementwise(on, gate_slope<A>{}, std::array<matrix<T>, 2>{da, db}, std::array<matrix<const T>, 3>{a, b, dy});
+}
+/// y = GELU(x), dx = dy GELU'(x), in its tanh form
+template <class On>
+void gelu_forward(const On& on, matrix<const typename On::scalar> x, matrix<typename On::scalar> y) {
+  activation_forward(on, gelu_tanh{}, x, y);
+}
+template <class On>
+void gelu_backward(const On& on, matrix<const typename On::scalar> x, matrix<const typename On::scalar> dy,
+                   matrix<typename On::scalar> dx) {
+  activation_backward(on, gelu_tanh{}, x, dy, dx);
+}
 
 }  // namespace fathom

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <complex>
 #include <cstddef>
@@ -126,18 +127,18 @@ void zero(const context<T>&, out<T> y) {
     for (index j = 0; j < y.columns; ++j) y(i, j) = T(0);
 }
 
-/// y = GELU(x)
-template <class T>
-void gelu_forward(const context<T>&, in<T> x, out<T> y) {
-  for (index i = 0; i < y.rows; ++i)
-    for (index j = 0; j < y.columns; ++j) y(i, j) = gelu<T>(x(i, j)).value;
-}
-
-/// dx = dy GELU'(x)
-template <class T>
-void gelu_backward(const context<T>&, in<T> x, in<T> dy, out<T> dx) {
-  for (index i = 0; i < dx.rows; ++i)
-    for (index j = 0; j < dx.columns; ++j) dx(i, j) = dy(i, j) * gelu<T>(x(i, j)).derivative;
+/// (y...) = f(x...), element by element: f takes numbers<T, I> and returns numbers<T, O>. All matrices are of one shape; a result may
+/// be an operand.
+template <class T, class F, std::size_t O, std::size_t I>
+void elementwise(const context<T>&, const F& f, const std::array<matrix<T>, O>& y,
+                 const std::array<matrix<const std::type_identity_t<T>>, I>& x) {
+  for (index i = 0; i < y[0].rows; ++i)
+    for (index j = 0; j < y[0].columns; ++j) {
+      numbers<T, I> from;
+      for (std::size_t n = 0; n < I; ++n) from[n] = x[n](i, j);
+      const numbers<T, O> to = f(from);
+      for (std::size_t n = 0; n < O; ++n) y[n](i, j) = to[n];
+    }
 }
 
 inline constexpr double layer_norm_eps = 1e-5;

@@ -27,8 +27,12 @@ struct part_of {};
 /// Several.
 template <class... T>
 struct parts_of {};
+/// A type of which only the name matters: an activation.
+template <class T>
+struct named_type {};
 
-/// A name and a value: a truth, a whole number, a real one, text (a string literal), a depth_set, part_of<P> or parts_of<P...>.
+/// A name and a value: a truth, a whole number, a real one, text (a string literal), a depth_set, part_of<P>,
+/// parts_of<P...> or named_type<T>.
 template <fixed_string Name, class T>
 struct named_value {
   static constexpr std::string_view name = Name.view();
@@ -107,6 +111,10 @@ template <class Part>
 void write_value(std::string& to, const part_of<Part>&) {
   write_description<Part>(to);
 }
+template <class T>
+void write_value(std::string& to, const named_type<T>&) {
+  write_text(to, name_of_part<T>());
+}
 template <class... Parts>
 void write_value(std::string& to, const parts_of<Parts...>&) {
   to += '[';
@@ -143,6 +151,10 @@ void write_plainly(std::string& to, const T& value) {
     to += std::string_view(value);
   else
     write_value(to, value);
+}
+template <class T>
+void write_plainly(std::string& to, const named_type<T>&) {
+  to += name_of_part<T>();
 }
 template <class Part>
 void write_plainly(std::string& to, const part_of<Part>&) {

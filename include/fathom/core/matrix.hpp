@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "fathom/core/anywhere.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom {
@@ -24,8 +25,8 @@ struct matrix {
   constexpr matrix(const matrix<Mutable>& other)  // NOLINT: a view to read is had from a view to write
       : matrix(other.data, other.rows, other.columns, other.stride) {}
 
-  [[nodiscard]] constexpr T& operator()(index row, index column) const { return data[row * stride + column]; }
-  [[nodiscard]] constexpr T* row(index i) const { return data + i * stride; }
+  [[nodiscard]] FATHOM_ANYWHERE constexpr T& operator()(index row, index column) const { return data[row * stride + column]; }
+  [[nodiscard]] FATHOM_ANYWHERE constexpr T* row(index i) const { return data + i * stride; }
 
   /// Columns [first, first + count) of every row.
   [[nodiscard]] constexpr matrix columns_from(index first, index count) const {

@@ -23,9 +23,10 @@
   template void apply_epilogue<T, epilogue::add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index);      \
   template void apply_epilogue<T, epilogue::bias<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index);     \
   template void apply_epilogue<T, epilogue::bias_add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
-  template void apply_epilogue<T, epilogue::bias_gelu<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
-  template void apply_epilogue<T, epilogue::gelu_gradient<T>>(const void*, const T*, index, const matrix<T>&, index, index, index,     \
-                                                              index);                                                       \
+  template void apply_epilogue<T, epilogue::activated<gelu_tanh, T>>(const void*, const T*, index, const matrix<T>&, index, index,     \
+                                                                     index, index);                                         \
+  template void apply_epilogue<T, epilogue::activation_gradient<gelu_tanh, T>>(const void*, const T*, index, const matrix<T>&, index, \
+                                                                               index, index, index);                        \
   template void read_table_row<T, T>(const void*, index, index, T*, bool);                                                  \
   template void read_packed_row<T, T>(const void*, index, index, T*, bool);                                                 \
   template void pack_panels<T>(const T*, index, index, const packed_view<T, packing<T>::word>&);                            \
@@ -52,8 +53,6 @@
   template void add(const context<C, T>&, matrix<const T>, matrix<T>);                                                      \
   template void zero(const context<C, T>&, matrix<T>);                                                                      \
   template void column_sums(const context<C, T>&, matrix<const T>, T*);                                                     \
-  template void gelu_forward(const context<C, T>&, matrix<const T>, matrix<T>);                                             \
-  template void gelu_backward(const context<C, T>&, matrix<const T>, matrix<const T>, matrix<T>);                           \
   template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*);           \
   template void layer_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, const T*, matrix<const T>,   \
                                     matrix<T>, T*, T*);                                                                     \

@@ -128,14 +128,14 @@ struct mlp_features {
   template <class On, class P>
   static void forward(const On& on, const P& p, input<On> x, output<On> features, const tape<scalar<On>>& t) {
     layer_norm<E>::forward(on, p.ln, x, t.normed, t.ln);
-    fc::forward_gelu(on, p.c_fc, t.normed, t.before, t.hidden);
+    fc::template forward_activated<gelu_tanh>(on, p.c_fc, t.normed, t.before, t.hidden);
     projection::forward(on, p.c_proj, t.hidden, features);
   }
   template <class On, class P, class G>
   static void backward(const On& on, const P& p, input<On> x, input<On> dfeatures, output<On> dx,
                        const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
     projection::backward_parameters(on, t.hidden, dfeatures, g.c_proj);
-    projection::backward_input(on, p.c_proj, dfeatures, s.dbefore, epilogue::gelu_gradient{t.before});
+    projection::backward_input(on, p.c_proj, dfeatures, s.dbefore, epilogue::activation_gradient{gelu_tanh{}, t.before});
     fc::backward_parameters(on, t.normed, s.dbefore, g.c_fc);
     fc::backward_input(on, p.c_fc, s.dbefore, s.dnormed);
     layer_norm<E>::backward(on, p.ln, x, s.dnormed, dx, t.ln, g.ln);

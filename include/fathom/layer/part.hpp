@@ -17,6 +17,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "fathom/backend/activation.hpp"
 #include "fathom/core/fields.hpp"
 #include "fathom/core/name.hpp"
 #include "fathom/core/types.hpp"
@@ -85,6 +86,16 @@ struct bound_or<false, Part, At, Otherwise> {
 /// What a part becomes where `At` is; `Otherwise`, after an error, when it is no part.
 template <class Part, class At, class Otherwise>
 using bound_part = typename bound_or<check_part<Part>(), Part, At, Otherwise>::type;
+
+template <class A>
+[[nodiscard]] consteval bool check_activation() {
+  static_assert(contract::activation<A>, "fathom: this is no activation: it needs a template `at` with value and derivative; see "
+                                         "backend/activation.hpp");
+  return contract::activation<A>;
+}
+/// An activation; after an error, one that does nothing.
+template <class A>
+using checked_activation = std::conditional_t<check_activation<A>(), A, identity>;
 
 /// What the summary says of a layer or a source: what it says itself, or what its part does.
 template <class Bound, class Part>

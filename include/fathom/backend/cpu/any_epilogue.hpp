@@ -36,10 +36,8 @@ struct any_epilogue {
   /// `e` must outlive this.
   template <class Epilogue>
   any_epilogue(const Epilogue& e, [[maybe_unused]] const matrix<T>& y) : epilogue(&e), apply(&apply_epilogue<T, Epilogue>) {
-    namespace of = fathom::epilogue;
-    if constexpr (std::is_same_v<Epilogue, of::add<T>> || std::is_same_v<Epilogue, of::bias_add<T>>) beside = e.residual;
-    if constexpr (std::is_same_v<Epilogue, of::bias_gelu<T>> || std::is_same_v<Epilogue, of::gelu_gradient<T>>) beside = e.before;
-    if constexpr (std::is_same_v<Epilogue, of::bias<T>> || std::is_same_v<Epilogue, of::bias_gelu<T>>) reads_result = false;
+    if constexpr (requires { e.beside(); }) beside = e.beside();
+    if constexpr (requires { Epilogue::reads_nothing; }) reads_result = !Epilogue::reads_nothing;
     if (beside.data) reads_result = beside.data == y.data;
     if constexpr (std::is_same_v<Epilogue, fathom::epilogue::none>) how = kind::none;
     if constexpr (std::is_same_v<Epilogue, fathom::epilogue::add<T>>)
@@ -55,3 +53,6 @@ struct any_epilogue {
 }  // namespace detail
 }  // namespace FATHOM_ISA
 }  // namespace fathom::cpu
+
+// An epilogue of a user's own is compiled where it is used, also beside fathom::kernels.
+#include "fathom/backend/cpu/any_epilogue.inl.hpp"

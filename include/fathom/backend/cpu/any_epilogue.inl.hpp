@@ -21,6 +21,23 @@ void apply_epilogue(const void* epilogue, const T* sums, index stride, const mat
   }
 }
 
+#if defined(FATHOM_KERNELS)
+// Those of the library are in fathom::kernels.
+#define FATHOM_EPILOGUES_ELSEWHERE(T)                                                                                              \
+  extern template void apply_epilogue<T, epilogue::none>(const void*, const T*, index, const matrix<T>&, index, index, index, index);   \
+  extern template void apply_epilogue<T, epilogue::add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
+  extern template void apply_epilogue<T, epilogue::bias<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
+  extern template void apply_epilogue<T, epilogue::bias_add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index,    \
+                                                                index);                                                             \
+  extern template void apply_epilogue<T, epilogue::activated<gelu_tanh, T>>(const void*, const T*, index, const matrix<T>&, index,      \
+                                                                            index, index, index);                                   \
+  extern template void apply_epilogue<T, epilogue::activation_gradient<gelu_tanh, T>>(const void*, const T*, index, const matrix<T>&,   \
+                                                                                      index, index, index, index);
+FATHOM_EPILOGUES_ELSEWHERE(float)
+FATHOM_EPILOGUES_ELSEWHERE(double)
+#undef FATHOM_EPILOGUES_ELSEWHERE
+#endif
+
 }  // namespace detail
 }  // namespace FATHOM_ISA
 }  // namespace fathom::cpu

@@ -1,9 +1,10 @@
-// Operations on rows and columns: copies, sums, activations, layer normalisation, and the optimiser's step. What each computes,
+// Operations on rows and columns: copies, sums, layer normalisation, and the optimiser's step. What each computes,
 // backend/reference.hpp says in plain loops. The kernels: elementwise.inl.hpp.
 #pragma once
 
 #include <type_traits>
 
+#include "fathom/backend/cpu/map.hpp"
 #include "fathom/backend/cpu/team.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/matrix.hpp"
@@ -24,14 +25,6 @@ void zero(const context<C, T>& on, matrix<std::type_identity_t<T>> y);
 /// g [N] += sum over the rows of y [M, N]
 template <class C, class T>
 void column_sums(const context<C, T>& on, matrix<const std::type_identity_t<T>> y, std::type_identity_t<T>* g);
-
-/// y = GELU(x)
-template <class C, class T>
-void gelu_forward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x, matrix<std::type_identity_t<T>> y);
-/// dx = dy GELU'(x)
-template <class C, class T>
-void gelu_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
-                   matrix<const std::type_identity_t<T>> dy, matrix<std::type_identity_t<T>> dx);
 
 inline constexpr double layer_norm_eps = 1e-5;
 

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "fathom/backend/cpu/elementwise.hpp"
+#include "fathom/backend/cpu/map.hpp"
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/backend/operations.hpp"
@@ -17,17 +18,7 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 
 namespace detail {
-inline constexpr index rows_per_task = 32;
 inline constexpr index most_columns = 256;  // of a task that sums over rows
-
-/// Calls f(i) for every row, shared among the ranks.
-template <class On, class F>
-void for_rows(const On& on, index rows, const F& f) {
-  on.tasks((rows + rows_per_task - 1) / rows_per_task, [&](index task) {
-    const index last = std::min(rows, (task + 1) * rows_per_task);
-    for (index i = task * rows_per_task; i < last; ++i) f(i);
-  });
-}
 
 /// Calls f(first, count) for pieces of [0, columns), shared among the ranks: for sums over rows. Long pieces read memory
 /// best, and every rank should have one; a column's sum does not depend on its piece.
@@ -35,14 +26,6 @@ template <class On, class F>
 void for_columns(const On& on, index columns, const F& f) {
   const index piece = std::clamp<index>(columns / (4 * on.size()), 64, most_columns) / 64 * 64;
   on.tasks((columns + piece - 1) / piece, [&](index task) { f(task * piece, std::min(piece, columns - task * piece)); });
-}
-
-/// Calls f(V(), j) for the numbers [j, j + size of V) of [0, n): V a vector, and T itself at the end.
-template <class T, class F>
-[[gnu::always_inline]] inline void for_lanes(index n, const F& f) {
-  index j = 0;
-  for (; j + lanes<T> <= n; j += lanes<T>) f(vec<T>(), j);
-  for (; j < n; ++j) f(T(), j);
 }
 
 /// y [n] += x [n]
@@ -121,28 +104,6 @@ void column_sums(const context<C, T>& on, matrix<const std::type_identity_t<T>> 
     detail::add_column_sums<T, 1>(y.rows, first, count, {g}, [=]<class V>(V, index i, index j) __attribute__((always_inline)) {
       return std::array{epilogue::load<V>(from.row(i) + j)};
     });
-  });
-}
-
-template <class C, class T>
-void gelu_forward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x, matrix<std::type_identity_t<T>> y) {
-  detail::for_rows(on, y.rows, [&](index i) {
-    index j = 0;
-    for (; j + lanes<T> <= y.columns; j += lanes<T>)
-      gelu<vec<T>>(vec<T>::load_unaligned(x.row(i) + j)).value.store_unaligned(y.row(i) + j);
-    for (; j < y.columns; ++j) y(i, j) = gelu<T>(x(i, j)).value;
-  });
-}
-template <class C, class T>
-void gelu_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
-                   matrix<const std::type_identity_t<T>> dy, matrix<std::type_identity_t<T>> dx) {
-  detail::for_rows(on, dx.rows, [&](index i) {
-    index j = 0;
-    for (; j + lanes<T> <= dx.columns; j += lanes<T>) {
-      const auto d = vec<T>::load_unaligned(dy.row(i) + j);
-      (d * gelu<vec<T>>(vec<T>::load_unaligned(x.row(i) + j)).derivative).store_unaligned(dx.row(i) + j);
-    }
-    for (; j < dx.columns; ++j) dx(i, j) = dy(i, j) * gelu<T>(x(i, j)).derivative;
   });
 }
 

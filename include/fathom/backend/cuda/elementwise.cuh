@@ -4,8 +4,11 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <type_traits>
 
+#include "fathom/backend/activation.hpp"
 #include "fathom/backend/cuda/runtime.cuh"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/matrix.hpp"
@@ -68,20 +71,6 @@ __global__ void elements(index rows, index columns, F f) {
 
 // ---- What becomes of an element --------------------------------------------------------------------------------------
 
-/// GELU and its slope (backend/epilogue.hpp).
-struct gelu_of {
-  float value, slope;
-  __device__ __forceinline__ explicit gelu_of(float x) {
-    constexpr float twice_sqrt_2_over_pi = 1.59576912160573071f, cubic = 0.044715f;
-    const float square = x * x;
-    const float u = twice_sqrt_2_over_pi * x * (1 + cubic * square);
-    const float slope_of_u = twice_sqrt_2_over_pi * (1 + 3 * cubic * square);
-    const float s = 1 / (1 + expf(-u));
-    value = x * s;
-    slope = s + x * s * (1 - s) * slope_of_u;
-  }
-};
-
 template <class From, class To>
 struct copy_element {
   const From* x;
@@ -102,22 +91,21 @@ struct zero_element {
   index y_stride;
   __device__ void operator()(index i, index j) const { y[i * y_stride + j] = 0; }
 };
-struct gelu_element {
-  const float* x;
-  index x_stride;
-  float* y;
-  index y_stride;
-  __device__ void operator()(index i, index j) const { y[i * y_stride + j] = gelu_of(x[i * x_stride + j]).value; }
-};
-struct gelu_gradient_element {
-  const float* x;
-  index x_stride;
-  const float* dy;
-  index dy_stride;
-  float* dx;
-  index dx_stride;
+/// (y...) = f(x...)
+template <class F, std::size_t O, std::size_t I>
+struct map_element {
+  F f;
+  float* y[O];
+  index y_strides[O];
+  const float* x[I];
+  index x_strides[I];
   __device__ void operator()(index i, index j) const {
-    dx[i * dx_stride + j] = dy[i * dy_stride + j] * gelu_of(x[i * x_stride + j]).slope;
+    numbers<float, I> from;
+    FATHOM_CUDA_UNROLL
+    for (std::size_t n = 0; n < I; ++n) from.v[n] = x[n][i * x_strides[n] + j];
+    const numbers<float, O> to = f(from);
+    FATHOM_CUDA_UNROLL
+    for (std::size_t n = 0; n < O; ++n) y[n][i * y_strides[n] + j] = to.v[n];
   }
 };
 
@@ -313,19 +301,24 @@ void zero(const context<C>& on, matrix_out y) {
   on.begin();
   detail::for_elements(on, "zero", y.rows, y.columns, y.stride == y.columns, kernel::zero_element{y.data, y.stride});
 }
-/// y = GELU(x)
-template <class C>
-void gelu_forward(const context<C>& on, matrix_in x, matrix_out y) {
+/// (y...) = f(x...), element by element: f takes numbers<float, I> and returns numbers<float, O>. All matrices are of one shape; a
+/// result may be an operand.
+template <class C, class F, std::size_t O, std::size_t I>
+void elementwise(const context<C>& on, const F& f, const std::array<matrix_out, O>& y, const std::array<matrix_in, I>& x) {
   on.begin();
-  detail::for_elements(on, "gelu_forward", y.rows, y.columns, detail::are_compact(x, y),
-                       kernel::gelu_element{x.data, x.stride, y.data, y.stride});
-}
-/// dx = dy GELU'(x)
-template <class C>
-void gelu_backward(const context<C>& on, matrix_in x, matrix_in dy, matrix_out dx) {
-  on.begin();
-  detail::for_elements(on, "gelu_backward", dx.rows, dx.columns, detail::are_compact(x, dx) && dy.stride == dy.columns,
-                       kernel::gelu_gradient_element{x.data, x.stride, dy.data, dy.stride, dx.data, dx.stride});
+  kernel::map_element<F, O, I> map{f, {}, {}, {}, {}};
+  bool are_compact = true;
+  for (std::size_t n = 0; n < O; ++n) {
+    map.y[n] = y[n].data;
+    map.y_strides[n] = y[n].stride;
+    are_compact &= y[n].stride == y[n].columns;
+  }
+  for (std::size_t n = 0; n < I; ++n) {
+    map.x[n] = x[n].data;
+    map.x_strides[n] = x[n].stride;
+    are_compact &= x[n].stride == x[n].columns;
+  }
+  detail::for_elements(on, "elementwise", y[0].rows, y[0].columns, are_compact, map);
 }
 
 /// g [N] += sum over the rows of y [M, N]. Keeps the operands of products: it comes between two that have y.

@@ -21,32 +21,7 @@ namespace fathom::cuda {
 
 namespace kernel {
 
-// What happens to v + residual at (i, j).
-struct as_it_is {
-  __device__ __forceinline__ float operator()(float v, index, index) const { return v; }
-};
-struct with_bias {
-  const float* b;
-  __device__ __forceinline__ float operator()(float v, index, index j) const { return v + b[j]; }
-};
-struct with_bias_gelu {
-  const float* b;
-  float* before;  // or null
-  index before_stride;
-  __device__ __forceinline__ float operator()(float v, index i, index j) const {
-    const float z = v + b[j];
-    if (before) before[i * before_stride + j] = z;
-    return gelu_of(z).value;
-  }
-};
-struct with_gelu_gradient {
-  const float* before;
-  index before_stride;
-  __device__ __forceinline__ float operator()(float v, index i, index j) const {
-    return v * gelu_of(before[i * before_stride + j]).slope;
-  }
-};
-
+/// y(i, j) = rest(y(i, j), i, j)
 template <class Rest>
 struct apply_rest {
   Rest rest;
@@ -59,47 +34,54 @@ struct apply_rest {
 
 namespace detail {
 
-/// An epilogue in parts: what is added to the product, and the rest, as cuBLASLt has it and as a kernel has it.
+/// An epilogue in parts: what cuBLASLt adds to the product, and the rest, as cuBLASLt has it, if it does, and as a kernel calls it.
 template <class Rest>
 struct epilogue_parts {
-  matrix_in residual;  // without data: none
-  cublasLtEpilogue_t fused;
-  const float* bias;
-  float* before;  // what GELU is applied to: written, or for its gradient read
-  index before_stride;
-  Rest rest;
+  Rest rest;             // an epilogue
+  matrix_in residual{};  // without data: none
+  cublasLtEpilogue_t fused = CUBLASLT_EPILOGUE_DEFAULT;  // the rest; the default, unless the rest is none: it has no such thing
+  const float* bias = nullptr;
+  float* before = nullptr;  // what GELU is applied to: written, or for its gradient read
+  index before_stride = 0;
 };
-inline epilogue_parts<kernel::as_it_is> parts_of(const epilogue::none&) {
-  return {{}, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0, {}};
+/// Any epilogue.
+template <class Epilogue>
+[[nodiscard]] epilogue_parts<Epilogue> parts_of(const Epilogue& e) {
+  return {.rest = e};
 }
-inline epilogue_parts<kernel::as_it_is> parts_of(const epilogue::add<float>& e) {
-  return {e.residual, CUBLASLT_EPILOGUE_DEFAULT, nullptr, nullptr, 0, {}};
+// Those that cuBLASLt has:
+[[nodiscard]] inline epilogue_parts<epilogue::none> parts_of(const epilogue::add<float>& e) {
+  return {.rest = {}, .residual = e.residual};
 }
-inline epilogue_parts<kernel::with_bias> parts_of(const epilogue::bias<float>& e) {
-  return {{}, CUBLASLT_EPILOGUE_BIAS, e.b, nullptr, 0, {e.b}};
+[[nodiscard]] inline epilogue_parts<epilogue::bias<float>> parts_of(const epilogue::bias<float>& e) {
+  return {.rest = e, .residual = {}, .fused = CUBLASLT_EPILOGUE_BIAS, .bias = e.b};
 }
-inline epilogue_parts<kernel::with_bias> parts_of(const epilogue::bias_add<float>& e) {
-  return {e.residual, CUBLASLT_EPILOGUE_BIAS, e.b, nullptr, 0, {e.b}};
+[[nodiscard]] inline epilogue_parts<epilogue::bias<float>> parts_of(const epilogue::bias_add<float>& e) {
+  return {.rest = {e.b}, .residual = e.residual, .fused = CUBLASLT_EPILOGUE_BIAS, .bias = e.b};
 }
-inline epilogue_parts<kernel::with_bias_gelu> parts_of(const epilogue::bias_gelu<float>& e) {
-  return {{},
-          e.before.data ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_BIAS,
-          e.b,
-          e.before.data,
-          e.before.stride,
-          {e.b, e.before.data, e.before.stride}};
+using bias_gelu = epilogue::activated<gelu_tanh, float>;
+using gelu_gradient = epilogue::activation_gradient<gelu_tanh, float>;
+[[nodiscard]] inline epilogue_parts<bias_gelu> parts_of(const bias_gelu& e) {
+  const cublasLtEpilogue_t fused = e.before.data ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_BIAS;
+  return {.rest = e,
+          .residual = {},
+          .fused = e.b ? fused : CUBLASLT_EPILOGUE_DEFAULT,
+          .bias = e.b,
+          .before = e.before.data,
+          .before_stride = e.before.stride};
 }
-inline epilogue_parts<kernel::with_gelu_gradient> parts_of(const epilogue::gelu_gradient<float>& e) {
-  return {{},
-          CUBLASLT_EPILOGUE_DGELU,
-          nullptr,
-          const_cast<float*>(e.before.data),  // cuBLASLt has one name for what is read and what is written
-          e.before.stride,
-          {e.before.data, e.before.stride}};
+[[nodiscard]] inline epilogue_parts<gelu_gradient> parts_of(const gelu_gradient& e) {
+  return {.rest = e,
+          .residual = {},
+          .fused = CUBLASLT_EPILOGUE_DGELU,
+          .bias = nullptr,
+          .before = const_cast<float*>(e.before.data),  // cuBLASLt has one name for what is read and what is written
+          .before_stride = e.before.stride};
 }
 /// cuBLASLt's GELU is precise enough beside bf16 operands; float has our own.
 template <class Compute, class Rest>
-inline constexpr bool may_fuse = std::is_same_v<Compute, bf16> || std::is_same_v<Rest, kernel::with_bias>;
+inline constexpr bool may_fuse = std::is_same_v<Rest, epilogue::bias<float>> ||
+                                 (std::is_same_v<Compute, bf16> && (std::is_same_v<Rest, bias_gelu> || std::is_same_v<Rest, gelu_gradient>));
 
 }  // namespace detail
 
@@ -275,11 +257,12 @@ void product(const context<Compute>& on, const char* operation, matrix<const T> 
                     .bias = e.bias,
                     .before = e.before,
                     .before_stride = e.before_stride};
-  if constexpr (std::is_same_v<Rest, kernel::as_it_is>) {
+  if constexpr (std::is_same_v<Rest, epilogue::none>) {
     if (!try_product(on.on(), task)) fail("cuda: ", operation, " to [", y.rows, ", ", y.columns, "]: cuBLASLt has no algorithm");
   } else {
     // cuBLASLt wants whole 8 columns of what GELU is applied to.
-    if (may_fuse<Compute, Rest> && task.before_stride % 8 == 0 && try_product(on.on(), task)) return;
+    if constexpr (may_fuse<Compute, Rest>)
+      if (task.epilogue != CUBLASLT_EPILOGUE_DEFAULT && task.before_stride % 8 == 0 && try_product(on.on(), task)) return;
     task.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     task.bias = task.before = nullptr;
     task.before_stride = 0;

@@ -202,7 +202,7 @@ __device__ __forceinline__ void multiply_unit(const token_step& s, const float* 
     if (part == 0 && n < s.columns) {
       float v = sums[r];
       if (s.bias) v += s.bias[n];
-      if (s.has_gelu) v = gelu_of(v).value;
+      if (s.has_gelu) v = gelu_tanh::at<float>(v).value;
       if (s.residual) v += s.residual[r * s.residual_stride + n];
       store(s, r, n, v);
     }
@@ -333,7 +333,9 @@ class token_program {
   }
   template <class P, class Rest>
   void multiply(matrix_in x, const P* weights, matrix_out y, const detail::epilogue_parts<Rest>& e) {
-    if constexpr (std::is_same_v<Rest, kernel::with_gelu_gradient>) return give_up();
+    constexpr bool has_gelu = std::is_same_v<Rest, detail::bias_gelu>;
+    if constexpr (!has_gelu && !std::is_same_v<Rest, epilogue::bias<float>> && !std::is_same_v<Rest, epilogue::none>)
+      return give_up();  // no step has such an epilogue
     for (index first = 0; first < y.rows; first += kernel::token_rows) {
       const index rows = std::min<index>(kernel::token_rows, y.rows - first);
       constexpr int together = kernel::sixteen_bytes<P>::count;
@@ -346,7 +348,7 @@ class token_program {
       s.lanes = s.is_aligned ? static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::min(s.depth / together, 32)))) : 32;
       s.units = (s.columns + kernel::columns_of_unit(s.lanes) - 1) / kernel::columns_of_unit(s.lanes);
       s.bias = e.bias;
-      s.has_gelu = std::is_same_v<Rest, kernel::with_bias_gelu>;
+      s.has_gelu = has_gelu;
       if (e.residual.data) {
         s.residual = e.residual.row(first);
         s.residual_stride = e.residual.stride;

@@ -1,0 +1,8 @@
+// Marks functions that run on the host and in kernels of a GPU: functors, and what they call.
+#pragma once
+
+#if defined(__CUDACC__)
+#define FATHOM_ANYWHERE __host__ __device__
+#else
+#define FATHOM_ANYWHERE
+#endif
