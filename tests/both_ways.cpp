@@ -81,6 +81,22 @@ constexpr fathom::config shortcut{.vocab = 61, .context = 64, .width = 48, .dept
 constexpr fathom::config joint{.vocab = 300, .context = 64, .width = 40, .depth = 2, .heads = 2, .hidden = 600, .tied = false,
                                .shortcut = {.depths = {0, 1}, .placement = fathom::placement::joint}};
 
+/// x / (1 + |x|): an activation that fathom::kernels does not have, and so is compiled here.
+struct softsign {
+  template <class V>
+  struct at {
+    V value, derivative;
+    FATHOM_ANYWHERE explicit at(const V& x) {
+      const V magnitude = fathom::where_positive(x, x, -x), inverse = V(1) / (V(1) + magnitude);
+      value = x * inverse;
+      derivative = inverse * inverse;
+    }
+  };
+};
+using own = fathom::edit<fathom::gpt2<shortcut>, fathom::every_block,
+                         fathom::in_place_of<"mlp", fathom::pre<"mlp", fathom::layer_norm<>, fathom::mlp<50, softsign>>,
+                                             fathom::pre<"gated", fathom::layer_norm<>, fathom::gated_mlp<30, softsign>>>>;
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -90,4 +106,5 @@ int main(int, char** arguments) {
   run<fathom::model<joint>>("joint, float", folder);
   run<fathom::model<shortcut, fathom::backend::cpu<fathom::bf16>>>("shortcut, bf16", folder);
   run<fathom::model<shortcut, fathom::backend::cpu<double>>>("shortcut, double", folder);
+  run<fathom::transformer<own>>("an activation of its own, float", folder);
 }

@@ -91,6 +91,61 @@ TEST_CASE("GELU on the GPU", "[cuda]") {
   }
 }
 
+/// x / (1 + |x|): an activation that the library does not have.
+struct softsign {
+  template <class V>
+  struct at {
+    V value, derivative;
+    FATHOM_ANYWHERE explicit at(const V& x) {
+      const V size = fathom::where_positive(x, x, -x), inverse = V(1) / (V(1) + size);
+      value = x * inverse;
+      derivative = inverse * inverse;
+    }
+  };
+};
+
+TEST_CASE("activations and gates of a program's own on the GPU", "[cuda]") {
+  random from(8, 0);
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
+    INFO("[" << rows << ", " << columns << "]");
+    operand a(rows, columns), b(rows, columns), dy(rows, columns), y(rows, columns), da(rows, columns), db(rows, columns);
+    for (operand* const x : {&a, &b, &dy}) x->fill(from);
+    std::vector<double> wa = a.widened(), wb = b.widened(), wdy = dy.widened(), wy(wa.size()), wda(wa.size()), wdb(wa.size());
+    const auto m = [&](std::vector<double>& v) { return view(v, rows, columns); };
+    const auto near = [](index, index) { return 1e-5; };
+    gate_forward(oracle, softsign{}, m(wa), m(wb), m(wy));
+    run([&](const auto& on) { gate_forward(on, softsign{}, a.view(), b.view(), y.view()); }, {&y});
+    check_close("gate_forward", y, wy, near);
+    gate_backward(oracle, softsign{}, m(wa), m(wb), m(wdy), m(wda), m(wdb));
+    run([&](const auto& on) { gate_backward(on, softsign{}, a.view(), b.view(), dy.view(), da.view(), db.view()); }, {&da, &db});
+    check_close("gate_backward, a", da, wda, near);
+    check_close("gate_backward, b", db, wdb, near);
+  }
+
+  // Fused where cuBLASLt has no such thing: many rows, and few.
+  for (const index rows : {3, 40}) {
+    const index depth = 16, columns = 24;
+    operand x(rows, depth), w(columns, depth), bias(1, columns), before(rows, columns), y(rows, columns), d(rows, columns);
+    for (operand* const o : {&x, &w, &bias}) o->fill(from);
+    std::vector<double> wx = x.widened(), ww = w.widened(), wbias = bias.widened(), wbefore(static_cast<std::size_t>(rows * columns)),
+                        wy = wbefore, wd = wbefore;
+    matmul_nt(oracle, view(wx, rows, depth), view(ww, columns, depth), view(wy, rows, columns),
+              fathom::epilogue::activated{softsign{}, static_cast<const double*>(wbias.data()), view(wbefore, rows, columns)});
+    matmul_nt(oracle, view(wx, rows, depth), view(ww, columns, depth), view(wd, rows, columns),
+              fathom::epilogue::activation_gradient{softsign{}, view(wbefore, rows, columns)});
+    run([&](const auto& on) {
+      matmul_nt(on, x.view(), w.view(), y.view(), fathom::epilogue::activated{softsign{}, static_cast<const float*>(bias.data()), before.view()});
+      matmul_nt(on, x.view(), w.view(), d.view(), fathom::epilogue::activation_gradient{softsign{}, before.view()});
+    }, {&y, &before, &d});
+    const auto near = [](index, index) { return 2e-5; };
+    INFO(rows << " rows");
+    check_close("activated", y, wy, near);
+    check_close("its argument", before, wbefore, near);
+    check_close("its gradient", d, wd, near);
+  }
+}
+
 TEST_CASE("layer_norm on the GPU", "[cuda]") {
   random from(7, 0);
   std::size_t turn = 0;

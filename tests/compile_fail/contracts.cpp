@@ -7,6 +7,7 @@
 // says: fathom: this stage lacks a member, or has one of another type: see layer/stage.hpp
 // shows: extend
 // says: fathom: this is no part of an architecture: it needs `static constexpr auto options = fathom::fields(...)`
+// says: fathom: this is no activation: it needs a template `at` with value and derivative
 // says: fathom: this backend lacks a member or an operation, or has one of another type: see backend/backend.hpp
 // says: fathom: two tensors of this architecture have one name.
 // says: fathom::edit: the block must have one stage of this name
@@ -75,6 +76,7 @@ using too_deep = pre<"shortcut", layer_norm<>, look_back<2>, features<depths<2>>
   static_cast<void>(on_reference<of<attn, pre<"a", layer_norm<>, attention<2>, a_part<no_number_of_rows>>>>::parameter_count);
   static_cast<void>(on_reference<of<attn, a_part<no_extend>>>::parameter_count);
   static_cast<void>(on_reference<of<attn, pre<"a", layer_norm<>, no_part>>>::parameter_count);
+  static_cast<void>(on_reference<of<attn, pre<"a", layer_norm<>, fathom::mlp<8, no_part>>>>::parameter_count);
   static_cast<void>(sizeof(transformer<of<attn, feed>, not_a_backend>));
   static_cast<void>(on_reference<edit<of<attn, feed>, every_block, insert_after<"attn", cross>>>::parameter_count);
   static_cast<void>(on_reference<edit<of<attn, feed>, last_block, insert_after<"attention", feed>>>::parameter_count);
