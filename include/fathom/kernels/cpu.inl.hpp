@@ -54,7 +54,7 @@
   template void column_sums(const context<C, T>&, matrix<const T>, T*);                                                     \
   template void gelu_forward(const context<C, T>&, matrix<const T>, matrix<T>);                                             \
   template void gelu_backward(const context<C, T>&, matrix<const T>, matrix<const T>, matrix<T>);                           \
-  template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*);           \
+  template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*, double);   \
   template void layer_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, const T*, matrix<const T>,   \
                                     matrix<T>, T*, T*);                                                                     \
   template void adamw_update(const context<C, T>&, T*, T*, T*, T*, index, const adamw_settings&);                           \

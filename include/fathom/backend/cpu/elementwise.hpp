@@ -33,13 +33,12 @@ template <class C, class T>
 void gelu_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
                    matrix<const std::type_identity_t<T>> dy, matrix<std::type_identity_t<T>> dx);
 
-inline constexpr double layer_norm_eps = 1e-5;
-
-/// y = (x - mean) rstd gain + bias, row by row; keeps mean [rows] and rstd [rows]
+/// y = (x - mean) rstd gain + bias, row by row, rstd = 1 / sqrt(variance + eps); keeps mean [rows] and rstd [rows]
 template <class C, class T>
 void layer_norm_forward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
                         const std::type_identity_t<T>* gain, const std::type_identity_t<T>* bias,
-                        matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd);
+                        matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd,
+                        double eps = norm_epsilon);
 /// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well (backend/reference.hpp)
 template <class C, class T>
 void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
