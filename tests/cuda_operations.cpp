@@ -194,7 +194,12 @@ TEST_CASE("embedding on the GPU", "[cuda]") {
     };
 
     operand x(e.rows(), width, layout::columns);
-    run([&](const auto& on) { embedding_forward(on, e, tokens.span(), weights->value.wte, weights->value.wpe, x.view()); }, {&x});
+    run(
+        [&](const auto& on) {
+          embedding_forward(on, e, tokens.span(), weights->value.wte, x.view());
+          positions_forward(on, e, weights->value.wpe, x.view());
+        },
+        {&x});
     std::vector<double> expected;
     for (index i = 0; i < e.rows(); ++i)
       for (index j = 0; j < width; ++j)
@@ -210,7 +215,8 @@ TEST_CASE("embedding on the GPU", "[cuda]") {
 #endif
       cuda::memory::copy(gradients.get(), values.data(), sizeof(tables));  // they are added to
       executor<float>().run([&](const auto& on) {
-        embedding_backward(on, e, tokens.span(), dx.view(), gradients->value.wte, gradients->value.wpe);
+        embedding_backward(on, e, tokens.span(), dx.view(), gradients->value.wte);
+        positions_backward(on, e, dx.view(), gradients->value.wpe);
       });
       std::vector<float> found(values.size());
       cuda::memory::copy(found.data(), gradients.get(), sizeof(tables));

@@ -191,7 +191,7 @@ struct memory_of_depths : feature_memory<6, depth_set{2, 0}, mlp_features<6, 5>>
 constexpr token tokens[] = {3, 1, 4, 1, 5, 6, 2, 6, 5, 3};
 
 template <bool Tied>
-struct token_embedding : embedding<7, 5, 6, Tied> {
+struct embedded_tokens : embedding<7, 5, 6, Tied> {
   using layer = embedding<7, 5, 6, Tied>;
   static constexpr std::array<operand, 0> inputs{};
   static constexpr operand result{10, 6};
@@ -346,7 +346,7 @@ TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation, 
                    (residual_layer<self_attention<12, 3>>), (attending_layer<shortcut_attention<8, 2, 3>, 3>),
                    (attending_layer<shortcut_attention<6, 1, 1>, 1>), (attending_layer<joint_attention<8, 2, 2>, 2>),
                    features<identity_features<6>>, features<linear_features<6>>, (features<mlp_features<6, 9>>),
-                   memory_of_depths, token_embedding<true>, token_embedding<false>, logits_of<true>, logits_of<false>, loss) {
+                   memory_of_depths, embedded_tokens<true>, embedded_tokens<false>, logits_of<true>, logits_of<false>, loss) {
   laboratory<TestType, backend::reference<double>> oracle;
   prepare(oracle, TestType{});
   const auto before = oracle.input_gradients;

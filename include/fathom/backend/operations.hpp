@@ -13,8 +13,10 @@
 //   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv)
 //   attention_weights(on, shape, q, k, lse, weights)
 //   attention_append(on, extent, kv, memory, rows, slot)
-//   embedding_forward(on, extent, tokens, tokens_table, positions_table, x)
-//   embedding_backward(on, extent, tokens, dx, dtokens_table, dpositions_table)
+//   embedding_forward(on, extent, tokens, table, x)
+//   embedding_backward(on, extent, tokens, dx, dtable)
+//   positions_forward(on, extent, table, x)       x += table[positions]
+//   positions_backward(on, extent, dx, dtable)
 //   cross_entropy_forward(on, logits, targets, losses, lse)
 //   cross_entropy_backward(on, logits, targets, lse, scale)
 //   adamw_update(on, w, g, m, v, count, settings)

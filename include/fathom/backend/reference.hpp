@@ -277,24 +277,32 @@ void attention_append(const context<T>&, const extent& e, in<T> kv, out<T> memor
         memory(((e.first + s) * e.capacity + e.start(s) + t) * rows_per_position + slot, j) = kv(s * e.tokens + t, j);
 }
 
-/// x [rows, width] = wte[tokens] + wpe[positions]
+/// x [rows, width] = table[tokens]
 template <class T>
-void embedding_forward(const context<T>&, const extent& e, std::span<const token> tokens, const auto& wte,
-                       const auto& wpe, out<T> x) {
+void embedding_forward(const context<T>&, const extent&, std::span<const token> tokens, const auto& table, out<T> x) {
   for (index i = 0; i < x.rows; ++i)
-    for (index j = 0; j < x.columns; ++j)
-      x(i, j) = wte.view()(tokens[static_cast<std::size_t>(i)], j) + wpe.view()(e.start(i / e.tokens) + i % e.tokens, j);
+    for (index j = 0; j < x.columns; ++j) x(i, j) = table.view()(tokens[static_cast<std::size_t>(i)], j);
 }
 
-/// dwte[tokens] += dx, dwpe[positions] += dx
+/// dtable[tokens] += dx
 template <class T>
-void embedding_backward(const context<T>&, const extent& e, std::span<const token> tokens, in<T> dx, auto& dwte,
-                        auto& dwpe) {
+void embedding_backward(const context<T>&, const extent&, std::span<const token> tokens, in<T> dx, auto& dtable) {
   for (index i = 0; i < dx.rows; ++i)
-    for (index j = 0; j < dx.columns; ++j) {
-      dwte.view()(tokens[static_cast<std::size_t>(i)], j) += dx(i, j);
-      dwpe.view()(e.start(i / e.tokens) + i % e.tokens, j) += dx(i, j);
-    }
+    for (index j = 0; j < dx.columns; ++j) dtable.view()(tokens[static_cast<std::size_t>(i)], j) += dx(i, j);
+}
+
+/// x [rows, width] += table[positions]
+template <class T>
+void positions_forward(const context<T>&, const extent& e, const auto& table, out<T> x) {
+  for (index i = 0; i < x.rows; ++i)
+    for (index j = 0; j < x.columns; ++j) x(i, j) += table.view()(e.start(i / e.tokens) + i % e.tokens, j);
+}
+
+/// dtable[positions] += dx
+template <class T>
+void positions_backward(const context<T>&, const extent& e, in<T> dx, auto& dtable) {
+  for (index i = 0; i < dx.rows; ++i)
+    for (index j = 0; j < dx.columns; ++j) dtable.view()(e.start(i / e.tokens) + i % e.tokens, j) += dx(i, j);
 }
 
 /// losses [rows] = -log softmax(logits)[target] in nats, 0 where the target is -1; keeps lse [rows] for backward.

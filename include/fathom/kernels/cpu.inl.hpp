@@ -77,10 +77,10 @@
   template void product_tn(const context<C, T>&, const matrix<const T>&, const matrix<const T>&, const matrix<T>&);         \
   template void packed_product(const context<C, T>&, const matrix<const T>&, const packed_view<T>&, const matrix<T>&,       \
                                const any_epilogue<T>&);                                                                     \
-  template void embed(const context<C, T>&, const extent&, std::span<const token>, const row_reader<T>&,                    \
-                      const row_reader<T>&, const matrix<T>&);                                                              \
-  template void add_embedded(const context<C, T>&, const extent&, std::span<const token>, const matrix<const T>&,           \
-                             const matrix<T>&, const matrix<T>&);                                                           \
+  template void embed_tokens(const context<C, T>&, std::span<const token>, const row_reader<T>&, const matrix<T>&);         \
+  template void add_to_tokens(const context<C, T>&, std::span<const token>, const matrix<const T>&, const matrix<T>&);      \
+  template void embed_positions(const context<C, T>&, const extent&, const row_reader<T>&, const matrix<T>&);               \
+  template void add_to_positions(const context<C, T>&, const extent&, const matrix<const T>&, const matrix<T>&);            \
   }                                                                                                                         \
   }                                                                                                                         \
   }

@@ -55,7 +55,7 @@ struct token_step {
   int phase;
   int first, units;  // a phase's units of work are numbered through; those of this step
 
-  // embed:      y = table[token] + positions[position]
+  // embed:      y = table[token] + positions[position], if there are positions
   // normalize:  y = norm(x)
   // multiply:   y [rows, columns] = gelu(norm(x [rows, depth]) weights [columns, depth]^T + bias) + residual, with those
   //             of norm, gelu, bias and residual that there are
@@ -263,9 +263,10 @@ __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* 
       for (int unit = first_unit(s, block, blocks); unit < s.units; unit += blocks) {
         switch (s.does) {
           case token_step::what::embed:
-            for (int j = thread; j < s.columns; j += token_threads)
-              store(s, 0, j,
-                    s.table.at(static_cast<index>(*s.token_at) * s.columns + j) + s.positions.at(*s.position * s.columns + j));
+            for (int j = thread; j < s.columns; j += token_threads) {
+              const float row = s.table.at(static_cast<index>(*s.token_at) * s.columns + j);
+              store(s, 0, j, s.positions.data ? row + s.positions.at(*s.position * s.columns + j) : row);
+            }
             break;
           case token_step::what::normalize:
             load_rows(s, rows);
@@ -313,15 +314,23 @@ class token_program {
   /// Bytes of the weights that the steps read.
   [[nodiscard]] std::size_t weight_bytes() const { return weight_bytes_; }
 
-  void embed(const token* at, const index* position, kernel::numbers table, kernel::numbers positions, matrix_out x) {
+  /// x = table[token]
+  void embed(const token* at, kernel::numbers table, matrix_out x) {
     if (x.rows != 1) return give_up();
     step s = blank(step::what::embed, 1, x.columns);
     s.token_at = at;
-    s.position = position;
     s.table = table;
-    s.positions = positions;
     s.y = x.data;
     note(s, {}, {all_of(x)});
+  }
+  /// x += positions[position], which becomes part of the step that made x.
+  void add_position(const index* position, kernel::numbers positions, matrix_out x) {
+    const bool is_read = std::any_of(norms_.begin(), norms_.end(), [&](const norm& n) { return n.x == x.data; });
+    if (notes_.empty() || is_read) return give_up();
+    step& s = notes_.back().s;
+    if (s.does != step::what::embed || s.y != x.data || s.columns != x.columns || s.positions.data) return give_up();
+    s.position = position;
+    s.positions = positions;
   }
   /// y = norm(x), which becomes a step when something else than a product reads it.
   void normalize(matrix_in x, const float* gain, const float* shift, matrix_out y) {
@@ -613,14 +622,21 @@ class token_notes : public context<Compute> {
   token_program* to_;
 };
 
-template <class C, class Tokens, class Positions>
-void embedding_forward(const token_notes<C>& on, const extent& e, std::span<const token> tokens, const Tokens& wte,
-                       const Positions& wpe, matrix_out x) {
-  const auto numbers = []<class T>(const T& table) {
-    return kernel::numbers{table.data(), std::is_same_v<typename T::value_type, bf16>};
-  };
-  if (!e.starts) return on.to().give_up();
-  on.to().embed(tokens.data(), e.starts, numbers(wte), numbers(wpe), x);
+namespace detail {
+template <class Table>
+kernel::numbers numbers_of(const Table& table) {
+  return {table.data(), std::is_same_v<typename Table::value_type, bf16>};
+}
+}  // namespace detail
+template <class C, class Table>
+void embedding_forward(const token_notes<C>& on, const extent&, std::span<const token> tokens, const Table& table,
+                       matrix_out x) {
+  on.to().embed(tokens.data(), detail::numbers_of(table), x);
+}
+template <class C, class Table>
+void positions_forward(const token_notes<C>& on, const extent& e, const Table& table, matrix_out x) {
+  if (!e.starts || e.sequences != 1) return on.to().give_up();
+  on.to().add_position(e.starts, detail::numbers_of(table), x);
 }
 template <class C>
 void layer_norm_forward(const token_notes<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float*, float*) {
