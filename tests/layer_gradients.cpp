@@ -8,6 +8,7 @@
 #include <complex>
 #include <cstddef>
 #include <limits>
+#include <ratio>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -91,16 +92,17 @@ struct linear_map : linear<5, 7> {
   }
 };
 
-struct normalisation : layer_norm<6> {
+template <class Norm>
+struct normalisation : Norm {
   static constexpr std::array inputs{operand{10, 6, gradient::added_to}};
   static constexpr operand result{10, 6};
   template <class T>
-  using views = tape<T>;
+  using views = typename Norm::template tape<T>;
   static void forward(const auto& on, const auto& p, const auto& in, const auto& y, const auto& v) {
-    layer_norm<6>::forward(on, p, in[0], y, v);
+    Norm::forward(on, p, in[0], y, v);
   }
   static void backward(const auto& on, const auto& p, const auto& in, const auto& dy, const auto& din, auto& g, const auto& v) {
-    layer_norm<6>::backward(on, p, in[0], dy, din[0], v, g);
+    Norm::backward(on, p, in[0], dy, din[0], v, g);
   }
 };
 
@@ -342,7 +344,25 @@ using complex = std::complex<double>;
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation, activation, (residual_layer<mlp<6, 10>>),
+TEST_CASE("an epsilon is added to the variance", "[layer]") {
+  using norm = layer_norm<4, std::ratio<3, 4>>;
+  constexpr double x[] = {1, 1, 2, 2};  // a variance of 1 / 4
+  norm::parameters<plain<double>> p;
+  for (index j = 0; j < 4; ++j) {
+    p.weight.data()[j] = 2;
+    p.bias.data()[j] = 10;
+  }
+  std::array<double, 4> y{};
+  alignas(alignment) std::byte memory[2 * alignment];
+  arena a(memory);
+  const norm::tape<double> tape(a, extent{1, 1});
+  norm::forward(reference::context<double>(), p, matrix<const double>(x, 1, 4), matrix<double>(y.data(), 1, 4), tape);
+  CHECK(y == std::array<double, 4>{9, 9, 11, 11});
+  STATIC_REQUIRE(layer_norm<4>::epsilon == 1e-5);
+}
+
+TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation<layer_norm<6>>,
+                   (normalisation<layer_norm<6, std::ratio<1, 4>>>), activation, (residual_layer<mlp<6, 10>>),
                    (residual_layer<self_attention<12, 3>>), (attending_layer<shortcut_attention<8, 2, 3>, 3>),
                    (attending_layer<shortcut_attention<6, 1, 1>, 1>), (attending_layer<joint_attention<8, 2, 2>, 2>),
                    features<identity_features<6>>, features<linear_features<6>>, (features<mlp_features<6, 9>>),

@@ -66,6 +66,7 @@ struct token_step {
   const float* x;
   index x_stride;
   const float *gain, *shift;  // of the norm; or null
+  float eps;                  // of the norm
   numbers weights, table, positions;
   int lanes;                         // of a warp that share a column
   bool is_aligned;                   // rows of weights begin at multiples of 16 bytes
@@ -101,14 +102,14 @@ struct token_counters {
   unsigned arrived, elsewhere[31], ended;  // each in 128 bytes of its own
 };
 
-/// The mean and 1 / the standard deviation of x [count], by a warp.
-__device__ __forceinline__ void warp_moments(const float* x, int count, float& mean, float& rstd) {
+/// The mean and 1 / sqrt(variance + eps) of x [count], by a warp.
+__device__ __forceinline__ void warp_moments(const float* x, int count, float eps, float& mean, float& rstd) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   float sum = 0, squares = 0;
   for (int j = lane; j < count; j += 32) sum += x[j];
   mean = warp_sum(sum) / static_cast<float>(count);
   for (int j = lane; j < count; j += 32) squares += (x[j] - mean) * (x[j] - mean);
-  rstd = 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + layer_norm_eps);
+  rstd = 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + eps);
 }
 
 /// rows [s.rows, s.depth] in shared memory = norm(x), of which x itself takes the room behind it
@@ -121,7 +122,7 @@ __device__ __forceinline__ void load_rows(const token_step& s, float* rows) {
   if (!s.gain) return;
   float mean = 0, rstd = 0;
   for (int r = 0; r < s.rows; ++r) {
-    warp_moments(raw + r * s.depth, s.depth, mean, rstd);
+    warp_moments(raw + r * s.depth, s.depth, s.eps, mean, rstd);
     for (int j = thread; j < s.depth; j += token_threads)
       rows[r * s.depth + j] = (raw[r * s.depth + j] - mean) * rstd * s.gain[j] + s.shift[j];
   }
@@ -333,11 +334,11 @@ class token_program {
     s.positions = positions;
   }
   /// y = norm(x), which becomes a step when something else than a product reads it.
-  void normalize(matrix_in x, const float* gain, const float* shift, matrix_out y) {
+  void normalize(matrix_in x, const float* gain, const float* shift, float eps, matrix_out y) {
     read(all_of(x));
     for (index r = 0; r < y.rows; ++r) {
       forget_norms(all_of(y.rows_from(r, 1)));
-      norms_.push_back({x.row(r), gain, shift, y.row(r), static_cast<int>(y.columns), true});
+      norms_.push_back({x.row(r), gain, shift, eps, y.row(r), static_cast<int>(y.columns), true});
     }
   }
   template <class P, class Rest>
@@ -369,6 +370,7 @@ class token_program {
         s.x = n->x;
         s.gain = n->gain;
         s.shift = n->shift;
+        s.eps = n->eps;
         from = {n->x, 1, s.depth};
       } else {
         read(all_of(from));
@@ -530,6 +532,7 @@ class token_program {
   /// A normalisation that is no step yet, of one row.
   struct norm {
     const float *x, *gain, *shift;
+    float eps;
     float* y;
     int columns;
     bool x_is_there;  // nothing has been written over it
@@ -579,6 +582,7 @@ class token_program {
       s.x = n.x;
       s.gain = n.gain;
       s.shift = n.shift;
+      s.eps = n.eps;
       s.y = n.y;
       most_numbers_ = std::max<index>(most_numbers_, 2 * n.columns);
       note(s, {{n.x, n.x + n.columns}}, {{n.y, n.y + n.columns}});
@@ -639,8 +643,9 @@ void positions_forward(const token_notes<C>& on, const extent& e, const Table& t
   on.to().add_position(e.starts, detail::numbers_of(table), x);
 }
 template <class C>
-void layer_norm_forward(const token_notes<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float*, float*) {
-  on.to().normalize(x, gain, bias, y);
+void layer_norm_forward(const token_notes<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float*, float*,
+                        double eps = norm_epsilon) {
+  on.to().normalize(x, gain, bias, static_cast<float>(eps), y);
 }
 template <class C, class P, index... Extents, class Epilogue>
 void matmul_nt(const token_notes<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {
