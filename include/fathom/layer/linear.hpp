@@ -10,32 +10,44 @@
 
 namespace fathom::layers {
 
-/// y = x W + b.   x [rows, In], W [In, Out] (the GPT-2 `Conv1D` convention), b [Out], y [rows, Out]
-template <index In, index Out, initial Weights = initial::normal>
+/// y = x W + b.   x [rows, In], W [In, Out] (the GPT-2 `Conv1D` convention), b [Out], or none, y [rows, Out]
+template <index In, index Out, initial Weights = initial::normal, bool HasBias = true>
 struct linear {
   template <class S>
   struct parameters {
     typename S::template matrix<In, Out> weight;
     typename S::template vector<Out> bias;
   };
+  template <class S>
+    requires(!HasBias)
+  struct parameters<S> {
+    typename S::template matrix<In, Out> weight;
+  };
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, P&... p) {
     f(at / "weight", Weights, p.weight...);
-    f(at / "bias", initial::zero, p.bias...);
+    if constexpr (HasBias) f(at / "bias", initial::zero, p.bias...);
   }
 
   /// y = x W + b; y may be every n-th row of a larger matrix
   template <class On, class P>
   static void forward(const On& on, const P& p, input<On> x, output<On> y) {
-    matmul(on, x, p.weight, y, epilogue::bias{p.bias.data()});
+    if constexpr (HasBias)
+      matmul(on, x, p.weight, y, epilogue::bias{p.bias.data()});
+    else
+      matmul(on, x, p.weight, y, epilogue::none{});
   }
   /// y = residual + x W + b
   template <class On, class P>
   static void forward_add(const On& on, const P& p, input<On> x, input<On> residual, output<On> y) {
-    matmul(on, x, p.weight, y, epilogue::bias_add{p.bias.data(), residual});
+    if constexpr (HasBias)
+      matmul(on, x, p.weight, y, epilogue::bias_add{p.bias.data(), residual});
+    else
+      matmul(on, x, p.weight, y, epilogue::add{residual});
   }
   /// y = GELU(x W + b); the argument of GELU goes to `before`
   template <class On, class P>
+    requires HasBias
   static void forward_gelu(const On& on, const P& p, input<On> x, output<On> before, output<On> y) {
     matmul(on, x, p.weight, y, epilogue::bias_gelu{p.bias.data(), before});
   }
@@ -44,7 +56,7 @@ struct linear {
   template <class On, class G>
   static void backward_parameters(const On& on, input<On> x, input<On> dy, G& g) {
     matmul_tn(on, x, dy, g.weight.view());
-    column_sums(on, dy, g.bias.data());
+    if constexpr (HasBias) column_sums(on, dy, g.bias.data());
   }
   /// dx = epilogue(dy W^T)
   template <class On, class P, class Epilogue = epilogue::none>
