@@ -214,12 +214,14 @@ void register_all() {
   };
   operation("embedding_forward 512x768", 0, 3 * row_bytes, [=] {
     return [ids = tokens(), t = std::make_shared<tables>(), x = std::make_shared<numbers>(M, E)](const auto& on) {
-      embedding_forward(on, fathom::extent{B, T}, *ids, *t->wte, *t->wpe, x->view);
+      embedding_forward(on, fathom::extent{B, T}, *ids, *t->wte, x->view);
+      positions_forward(on, fathom::extent{B, T}, *t->wpe, x->view);
     };
   });
   operation("embedding_backward 512x768", 0, 5 * row_bytes, [=] {
     return [ids = tokens(), t = std::make_shared<tables>(), x = std::make_shared<numbers>(M, E)](const auto& on) {
-      embedding_backward(on, fathom::extent{B, T}, *ids, x->view, *t->wte, *t->wpe);
+      embedding_backward(on, fathom::extent{B, T}, *ids, x->view, *t->wte);
+      positions_backward(on, fathom::extent{B, T}, x->view, *t->wpe);
     };
   });
   operation("cross_entropy_forward 512x50257", 0, 4.0 * M * V, [=] {

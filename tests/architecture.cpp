@@ -85,8 +85,10 @@ using cross = pre<"shortcut", layer_norm<>, look_back<3>, features<depths<0, 2>,
 template <class... Items>
 using of = architecture<sizes<19, 20, 12>, embed<tokens, learned_positions>, body<Items...>, head<layer_norm<>, tied>>;
 
-/// A pattern of two blocks, twice; then a block by itself; and the paper's shortcut before self-attention in the last two.
-using plain = of<repeat<2, block<attn, feed>, block<attn, adapter, feed>>, block<attn, feed>>;
+using local = pre<"attn", layer_norm<epsilon<1, 1'000'000>>, attention<4, kv_heads<2>, window<3>, head_width<5>, no_bias>>;
+
+/// A pattern of two blocks, one of which sees a window only, twice; then a block by itself; and the paper's shortcut before self-attention in the last two.
+using plain = of<repeat<2, block<local, feed>, block<attn, adapter, feed>>, block<attn, feed>>;
 using net = edit<plain, last_blocks<2>, insert_before<"attn", cross>>;
 
 template <class T>
@@ -200,6 +202,8 @@ TEST_CASE("a part is called what its type is called, or as it says", "[architect
   CHECK(line_of_part<outer<3>::inner<int>>() == "inner (n 3, half 0.5, deep true, none [], word a \"b\")");
   CHECK(description_of_part<outer<3>::plain_inner>() == R"({"part":"another name"})");
   CHECK(description_of_part<named<"input_layernorm", layer_norm<>>>() == R"({"part":"layer_norm"})");
+  CHECK(description_of_part<local>() == R"({"part":"pre","name":"attn","norm":{"part":"layer_norm","epsilon":1e-06},)"
+                                        R"("layer":{"part":"attention","heads":4,"kv_heads":2,"window":3,"head_width":5,"bias":false}})");
 }
 
 TEST_CASE("a description says every part and its options", "[architecture]") {
@@ -290,7 +294,7 @@ TEST_CASE("backward goes no further down than it must", "[architecture]") {
           CHECK(std::ranges::equal(part.span(), whole.span()));
       },
       *some, *all);
-  CHECK(left_out == 12 + 6 + 1);
+  CHECK(left_out == 10 + 6 + 1);  // block 0 has no biases in its attention
 }
 
 TEMPLATE_TEST_CASE("an edited pattern decodes as it reads", "[architecture]", backend::reference<double>, backend::cpu<float>) {

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <ratio>
 #include <span>
 #include <string>
 #include <string_view>
@@ -309,6 +310,40 @@ TEST_CASE("a layer with other operations decodes by many kernels", "[cuda]") {
     const auto logits = model::decode(*ready, tokens[i], cache);
     const auto expected = std::span(full).subspan(i * static_cast<std::size_t>(summing::vocab), summing::vocab);
     CHECK(distance(std::vector<float>(logits.begin(), logits.end()), expected) < 1e-5);
+  }
+}
+
+namespace {
+/// Two blocks whose norms have an epsilon of their own, large enough to be seen.
+struct smoothed : summing {
+  using norm = fathom::layers::layer_norm<width, std::ratio<1, 1000>>;
+  using attention = fathom::layers::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
+  using feed_forward = fathom::layers::sublayer<"ln_2", norm, "mlp", fathom::layers::mlp<width, 32>>;
+  using body = fathom::layers::stack<fathom::layers::repeat<fathom::layers::block<attention, feed_forward>, 2>>;
+};
+}  // namespace
+TEST_CASE("an epsilon of a norm's own", "[cuda]") {
+  using model = fathom::transformer<smoothed, backend::cuda<float>>;
+  using twin = fathom::transformer<smoothed, backend::reference<double>>;
+  auto weights = fathom::make<model::parameters>();
+  auto elsewhere = fathom::make<twin::parameters>();
+  fathom::initialize<model>(*weights, 6);
+  fathom::initialize<twin>(*elsewhere, 6);
+  const auto tokens = some_tokens(12, smoothed::vocab);
+  twin::tape tape(1, 12);
+  twin::forward(*elsewhere, {tokens, {}, 1, 12}, tape);
+  const auto ready = fathom::pack<float>(*weights);
+  for (const bool one_kernel : {true, false}) {
+    model::executor where;
+    if (!one_kernel) where.one_kernel = 0;
+    model::cache cache(1, smoothed::context, where);
+    model::prefill(*ready, std::span(tokens).first(2), cache);
+    for (std::size_t i = 2; i < 12; ++i) {
+      const auto logits = model::decode(*ready, tokens[i], cache);
+      std::vector<float> expected;
+      for (std::size_t v = 0; v < smoothed::vocab; ++v) expected.push_back(static_cast<float>(tape.logits()[i * smoothed::vocab + v]));
+      CHECK(distance(std::vector<float>(logits.begin(), logits.end()), expected) < 1e-5);
+    }
   }
 }
 

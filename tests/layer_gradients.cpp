@@ -8,6 +8,7 @@
 #include <complex>
 #include <cstddef>
 #include <limits>
+#include <ratio>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -90,16 +91,17 @@ struct linear_map : linear<5, 7> {
   }
 };
 
-struct normalisation : layers::layer_norm<6> {
+template <class Norm>
+struct normalisation : Norm {
   static constexpr std::array inputs{operand{10, 6, gradient::added_to}};
   static constexpr operand result{10, 6};
   template <class T>
-  using views = tape<T>;
+  using views = typename Norm::template tape<T>;
   static void forward(const auto& on, const auto& p, const auto& in, const auto& y, const auto& v) {
-    layers::layer_norm<6>::forward(on, p, in[0], y, v);
+    Norm::forward(on, p, in[0], y, v);
   }
   static void backward(const auto& on, const auto& p, const auto& in, const auto& dy, const auto& din, auto& g, const auto& v) {
-    layers::layer_norm<6>::backward(on, p, in[0], dy, din[0], v, g);
+    Norm::backward(on, p, in[0], dy, din[0], v, g);
   }
 };
 
@@ -190,7 +192,7 @@ struct memory_of_depths : layers::feature_memory<6, depth_set{2, 0}, layers::mlp
 constexpr token tokens[] = {3, 1, 4, 1, 5, 6, 2, 6, 5, 3};
 
 template <bool Tied>
-struct token_embedding : layers::embedding<7, 5, 6, Tied> {
+struct embedded_tokens : layers::embedding<7, 5, 6, Tied> {
   using layer = layers::embedding<7, 5, 6, Tied>;
   static constexpr std::array<operand, 0> inputs{};
   static constexpr operand result{10, 6};
@@ -341,12 +343,31 @@ using complex = std::complex<double>;
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation, activation, (residual_layer<layers::mlp<6, 10>>), (residual_layer<layers::mlp<6, 10, silu, false>>),
-                   (residual_layer<layers::gated_mlp<6, 9>>), (residual_layer<layers::gated_mlp<6, 9, gelu_erf, true>>),
-                   (residual_layer<self_attention<12, 3>>), (attending_layer<shortcut_attention<8, 2, 3>, 3>),
-                   (attending_layer<shortcut_attention<6, 1, 1>, 1>), (attending_layer<joint_attention<8, 2, 2>, 2>),
-                   features<layers::identity_features<6>>, features<layers::linear_features<6>>, (features<layers::mlp_features<6, 9>>),
-                   memory_of_depths, token_embedding<true>, token_embedding<false>, logits_of<true>, logits_of<false>, loss) {
+TEST_CASE("an epsilon is added to the variance", "[layer]") {
+  using norm = layers::layer_norm<4, std::ratio<3, 4>>;
+  constexpr double x[] = {1, 1, 2, 2};  // a variance of 1 / 4
+  norm::parameters<plain<double>> p;
+  for (index j = 0; j < 4; ++j) {
+    p.weight.data()[j] = 2;
+    p.bias.data()[j] = 10;
+  }
+  std::array<double, 4> y{};
+  alignas(alignment) std::byte memory[2 * alignment];
+  arena a(memory);
+  const norm::tape<double> tape(a, extent{1, 1});
+  norm::forward(reference::context<double>(), p, matrix<const double>(x, 1, 4), matrix<double>(y.data(), 1, 4), tape);
+  CHECK(y == std::array<double, 4>{9, 9, 11, 11});
+  STATIC_REQUIRE(layers::layer_norm<4>::epsilon == 1e-5);
+}
+
+TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation<layers::layer_norm<6>>,
+                   (normalisation<layers::layer_norm<6, std::ratio<1, 4>>>), activation, (residual_layer<layers::mlp<6, 10>>),
+                   (residual_layer<layers::mlp<6, 10, silu, false>>), (residual_layer<layers::gated_mlp<6, 9>>),
+                   (residual_layer<layers::gated_mlp<6, 9, gelu_erf, true>>), (residual_layer<self_attention<12, 3>>),
+                   (attending_layer<shortcut_attention<8, 2, 3>, 3>), (attending_layer<shortcut_attention<6, 1, 1>, 1>),
+                   (attending_layer<joint_attention<8, 2, 2>, 2>), features<layers::identity_features<6>>,
+                   features<layers::linear_features<6>>, (features<layers::mlp_features<6, 9>>), memory_of_depths,
+                   embedded_tokens<true>, embedded_tokens<false>, logits_of<true>, logits_of<false>, loss) {
   laboratory<TestType, backend::reference<double>> oracle;
   prepare(oracle, TestType{});
   const auto before = oracle.input_gradients;

@@ -40,7 +40,7 @@ if command -v ccache >/dev/null; then
   options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime  # for precompiled headers
 fi
-core=(golden backend_matmul backend_operations model_decoding layer_gradients)
+core=(golden backend_matmul backend_attention backend_operations model_decoding layer_gradients)
 skipped=0
 for preset in "${presets[@]}"; do
   name=$preset more=() targets=() select=()

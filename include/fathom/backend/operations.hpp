@@ -7,14 +7,16 @@
 //   column_sums(on, y, g)                   g [N] += sum over the rows of y [M, N]
 //   copy(on, x, y), add(on, x, y), zero(on, y)
 //   elementwise(on, f, {y...}, {x...})      (y...) = f(x...), element by element: any activation, gate, ... (activation.hpp)
-//   layer_norm_forward(on, x, gain, bias, y, mean, rstd)
+//   layer_norm_forward(on, x, gain, bias, y, mean, rstd, eps)
 //   layer_norm_backward(on, x, gain, mean, rstd, dy, dx, dgain, dbias)
 //   attention_forward(on, shape, q, k, v, out, lse)
 //   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv)
 //   attention_weights(on, shape, q, k, lse, weights)
 //   attention_append(on, extent, kv, memory, rows, slot)
-//   embedding_forward(on, extent, tokens, tokens_table, positions_table, x)
-//   embedding_backward(on, extent, tokens, dx, dtokens_table, dpositions_table)
+//   embedding_forward(on, extent, tokens, table, x)
+//   embedding_backward(on, extent, tokens, dx, dtable)
+//   positions_forward(on, extent, table, x)       x += table[positions]
+//   positions_backward(on, extent, dx, dtable)
 //   cross_entropy_forward(on, logits, targets, losses, lse)
 //   cross_entropy_backward(on, logits, targets, lse, scale)
 //   adamw_update(on, w, g, m, v, count, settings)
@@ -36,10 +38,14 @@ namespace fathom {
 /// The shape of an attention over a visible prefix. Each position of a sequence owns `rows_per_position` consecutive rows
 /// of memory (keys and values), and the query at position p sees exactly the rows [0, (p + 1) * rows_per_position): so
 /// one softmax runs over all depths of all positions up to its own, and there is no mask (../README.md, "Shortcut").
+/// With a window, the prefix loses its beginning: the rows of all but the last `window` positions.
 ///
 ///   q, out [sequences * queries, heads * head_width]
-///   k, v   [sequences * memory_rows, heads * head_width], row r of a sequence belongs to position r / rows_per_position
+///   k, v   [sequences * memory_rows, key_heads() * head_width], row r of a sequence belongs to position
+///          r / rows_per_position
 ///   lse    [sequences * queries, heads]: log of the sum of exp(scores), for backward; may be null
+///
+/// The gradients of k and v are sums over the query heads that read them, the first head's first.
 struct attention_shape {
   index sequences;
   index queries;            // of each sequence; query t has position start(sequence) + t
@@ -49,13 +55,30 @@ struct attention_shape {
   index memory_rows;        // rows of memory between one sequence's and the next's
   const index* starts = nullptr;  // position of each sequence's first query; null: 0
   index first = 0;                // the sequence of memory that the first sequence here looks at
+  // Grouped queries (Ainslie et al., arXiv 2305.13245): heads of keys and values, a divisor of heads; 0: as many as heads.
+  // Query head h reads head h / (heads / kv_heads).
+  index kv_heads = 0;
+  index window = 0;       // positions that a query sees, its own the last of them; 0: all up to its own
+  bool sees_all = false;  // every row of memory, for memories without order. Then there is no window.
 
-  /// Rows of memory that a query sees, from memory_row(sequence) on.
+  [[nodiscard]] constexpr index key_heads() const { return kv_heads > 0 ? kv_heads : heads; }
+  /// How many query heads read one head of keys and values.
+  [[nodiscard]] constexpr index group_size() const { return heads / key_heads(); }
+  [[nodiscard]] constexpr index start(index sequence) const { return starts ? starts[sequence] : 0; }
+
+  /// A query sees the rows of memory [first_visible, visible), counted from memory_row(sequence).
+  [[nodiscard]] constexpr index first_visible(index sequence, index query) const {
+    const index hidden = start(sequence) + query + 1 - window;  // positions
+    return window > 0 && hidden > 0 ? hidden * rows_per_position : 0;
+  }
   [[nodiscard]] constexpr index visible(index sequence, index query) const {
-    return ((starts ? starts[sequence] : 0) + query + 1) * rows_per_position;
+    return sees_all ? memory_rows : (start(sequence) + query + 1) * rows_per_position;
   }
   [[nodiscard]] constexpr index memory_row(index sequence) const { return (first + sequence) * memory_rows; }
 };
+
+/// What is added to the variance that a normalisation divides by, unless its layer says something else.
+inline constexpr double norm_epsilon = 1e-5;
 
 /// One AdamW step (Loshchilov and Hutter, arXiv 1711.05101), with everything that does not depend on the element worked
 /// out: w -= rate * (decay * w + m / correction1 / (sqrt(v / correction2) + eps)).

@@ -141,14 +141,12 @@ void elementwise(const context<T>&, const F& f, const std::array<matrix<T>, O>& 
     }
 }
 
-inline constexpr double layer_norm_eps = 1e-5;
-
-/// y = (x - mean) rstd gain + bias, row by row; keeps mean [rows] and rstd [rows] for backward
-/// (Ba, Kiros and Hinton, arXiv 1607.06450).
+/// y = (x - mean) rstd gain + bias, row by row, rstd = 1 / sqrt(variance + eps); keeps mean [rows] and rstd [rows] for
+/// backward (Ba, Kiros and Hinton, arXiv 1607.06450).
 template <class T>
 void layer_norm_forward(const context<T>&, in<T> x, const std::type_identity_t<T>* gain,
                         const std::type_identity_t<T>* bias, out<T> y, std::type_identity_t<T>* mean,
-                        std::type_identity_t<T>* rstd) {
+                        std::type_identity_t<T>* rstd, double eps = norm_epsilon) {
   using std::sqrt;
   const T n = static_cast<T>(static_cast<double>(x.columns));
   for (index i = 0; i < x.rows; ++i) {
@@ -156,7 +154,7 @@ void layer_norm_forward(const context<T>&, in<T> x, const std::type_identity_t<T
     for (index j = 0; j < x.columns; ++j) sum += x(i, j);
     mean[i] = sum / n;
     for (index j = 0; j < x.columns; ++j) squares += (x(i, j) - mean[i]) * (x(i, j) - mean[i]);
-    rstd[i] = T(1) / sqrt(squares / n + static_cast<T>(layer_norm_eps));
+    rstd[i] = T(1) / sqrt(squares / n + static_cast<T>(eps));
     for (index j = 0; j < x.columns; ++j) y(i, j) = (x(i, j) - mean[i]) * rstd[i] * gain[j] + bias[j];
   }
 }
@@ -186,16 +184,17 @@ void layer_norm_backward(const context<T>&, in<T> x, const std::type_identity_t<
   }
 }
 
-/// The score of query row `qi` and memory row `kr` in the head whose columns begin at `c`.
+/// The score of query row `qi` and memory row `kr` in head `h`.
 template <class T>
 [[nodiscard]] T attention_score(const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k, index qi,
-                                index kr, index c) {
+                                index kr, index h) {
+  const index c = h * s.head_width, kc = h / s.group_size() * s.head_width;
   T dot(0);
-  for (index e = 0; e < s.head_width; ++e) dot += q(qi, c + e) * k(kr, c + e);
+  for (index e = 0; e < s.head_width; ++e) dot += q(qi, c + e) * k(kr, kc + e);
   return dot / static_cast<T>(std::sqrt(static_cast<double>(s.head_width)));
 }
 
-/// out = softmax(q k^T / sqrt(head_width)) v over the visible prefix, per sequence and head; see attention_shape.
+/// out = softmax(q k^T / sqrt(head_width)) v over the visible rows, per sequence and head; see attention_shape.
 template <class T>
 void attention_forward(const context<T>&, const attention_shape& s, in<T> q, in<T> k, in<T> v, out<T> o,
                        std::type_identity_t<T>* lse) {
@@ -203,17 +202,17 @@ void attention_forward(const context<T>&, const attention_shape& s, in<T> q, in<
   for (index b = 0; b < s.sequences; ++b)
     for (index h = 0; h < s.heads; ++h)
       for (index t = 0; t < s.queries; ++t) {
-        const index i = b * s.queries + t, c = h * s.head_width, visible = s.visible(b, t);
+        const index i = b * s.queries + t, c = h * s.head_width, vc = h / s.group_size() * s.head_width;
+        const index first = s.memory_row(b) + s.first_visible(b, t), last = s.memory_row(b) + s.visible(b, t);
         auto largest = -std::numeric_limits<decltype(real(T()))>::infinity();
-        for (index r = 0; r < visible; ++r)
-          largest = std::max(largest, real(attention_score<T>(s, q, k, i, s.memory_row(b) + r, c)));
+        for (index row = first; row < last; ++row)
+          largest = std::max(largest, real(attention_score<T>(s, q, k, i, row, h)));
         T total(0);
         for (index e = 0; e < s.head_width; ++e) o(i, c + e) = T(0);
-        for (index r = 0; r < visible; ++r) {
-          const index row = s.memory_row(b) + r;
-          const T weight = exp(attention_score<T>(s, q, k, i, row, c) - largest);
+        for (index row = first; row < last; ++row) {
+          const T weight = exp(attention_score<T>(s, q, k, i, row, h) - largest);
           total += weight;
-          for (index e = 0; e < s.head_width; ++e) o(i, c + e) += weight * v(row, c + e);
+          for (index e = 0; e < s.head_width; ++e) o(i, c + e) += weight * v(row, vc + e);
         }
         for (index e = 0; e < s.head_width; ++e) o(i, c + e) /= total;
         if (lse) lse[i * s.heads + h] = largest + log(total);
@@ -234,20 +233,20 @@ void attention_backward(const context<T>& on, const attention_shape& s, in<T> q,
   for (index b = 0; b < s.sequences; ++b)
     for (index h = 0; h < s.heads; ++h)
       for (index t = 0; t < s.queries; ++t) {
-        const index i = b * s.queries + t, c = h * s.head_width;
+        const index i = b * s.queries + t, c = h * s.head_width, kc = h / s.group_size() * s.head_width;
         T sum(0);
         for (index e = 0; e < s.head_width; ++e) sum += dout(i, c + e) * o(i, c + e);
         delta[i * s.heads + h] = sum;
-        for (index r = 0; r < s.visible(b, t); ++r) {
+        for (index r = s.first_visible(b, t); r < s.visible(b, t); ++r) {
           const index row = s.memory_row(b) + r;
-          const T weight = exp(attention_score<T>(s, q, k, i, row, c) - lse[i * s.heads + h]);
+          const T weight = exp(attention_score<T>(s, q, k, i, row, h) - lse[i * s.heads + h]);
           T dweight(0);
-          for (index e = 0; e < s.head_width; ++e) dweight += dout(i, c + e) * v(row, c + e);
+          for (index e = 0; e < s.head_width; ++e) dweight += dout(i, c + e) * v(row, kc + e);
           const T dscore = weight * (dweight - sum) * scale;
           for (index e = 0; e < s.head_width; ++e) {
-            dq(i, c + e) += dscore * k(row, c + e);
-            dk(row, c + e) += dscore * q(i, c + e);
-            dv(row, c + e) += weight * dout(i, c + e);
+            dq(i, c + e) += dscore * k(row, kc + e);
+            dk(row, kc + e) += dscore * q(i, c + e);
+            dv(row, kc + e) += weight * dout(i, c + e);
           }
         }
       }
@@ -263,9 +262,8 @@ void attention_weights(const context<T>&, const attention_shape& s, in<T> q, in<
       for (index t = 0; t < s.queries; ++t) {
         const index i = b * s.queries + t, to = (b * s.heads + h) * s.queries + t;
         for (index r = 0; r < s.memory_rows; ++r)
-          weights(to, r) = r < s.visible(b, t)
-                               ? exp(attention_score<T>(s, q, k, i, s.memory_row(b) + r, h * s.head_width) -
-                                     lse[i * s.heads + h])
+          weights(to, r) = r >= s.first_visible(b, t) && r < s.visible(b, t)
+                               ? exp(attention_score<T>(s, q, k, i, s.memory_row(b) + r, h) - lse[i * s.heads + h])
                                : T(0);
       }
 }
@@ -280,24 +278,32 @@ void attention_append(const context<T>&, const extent& e, in<T> kv, out<T> memor
         memory(((e.first + s) * e.capacity + e.start(s) + t) * rows_per_position + slot, j) = kv(s * e.tokens + t, j);
 }
 
-/// x [rows, width] = wte[tokens] + wpe[positions]
+/// x [rows, width] = table[tokens]
 template <class T>
-void embedding_forward(const context<T>&, const extent& e, std::span<const token> tokens, const auto& wte,
-                       const auto& wpe, out<T> x) {
+void embedding_forward(const context<T>&, const extent&, std::span<const token> tokens, const auto& table, out<T> x) {
   for (index i = 0; i < x.rows; ++i)
-    for (index j = 0; j < x.columns; ++j)
-      x(i, j) = wte.view()(tokens[static_cast<std::size_t>(i)], j) + wpe.view()(e.start(i / e.tokens) + i % e.tokens, j);
+    for (index j = 0; j < x.columns; ++j) x(i, j) = table.view()(tokens[static_cast<std::size_t>(i)], j);
 }
 
-/// dwte[tokens] += dx, dwpe[positions] += dx
+/// dtable[tokens] += dx
 template <class T>
-void embedding_backward(const context<T>&, const extent& e, std::span<const token> tokens, in<T> dx, auto& dwte,
-                        auto& dwpe) {
+void embedding_backward(const context<T>&, const extent&, std::span<const token> tokens, in<T> dx, auto& dtable) {
   for (index i = 0; i < dx.rows; ++i)
-    for (index j = 0; j < dx.columns; ++j) {
-      dwte.view()(tokens[static_cast<std::size_t>(i)], j) += dx(i, j);
-      dwpe.view()(e.start(i / e.tokens) + i % e.tokens, j) += dx(i, j);
-    }
+    for (index j = 0; j < dx.columns; ++j) dtable.view()(tokens[static_cast<std::size_t>(i)], j) += dx(i, j);
+}
+
+/// x [rows, width] += table[positions]
+template <class T>
+void positions_forward(const context<T>&, const extent& e, const auto& table, out<T> x) {
+  for (index i = 0; i < x.rows; ++i)
+    for (index j = 0; j < x.columns; ++j) x(i, j) += table.view()(e.start(i / e.tokens) + i % e.tokens, j);
+}
+
+/// dtable[positions] += dx
+template <class T>
+void positions_backward(const context<T>&, const extent& e, in<T> dx, auto& dtable) {
+  for (index i = 0; i < dx.rows; ++i)
+    for (index j = 0; j < dx.columns; ++j) dtable.view()(e.start(i / e.tokens) + i % e.tokens, j) += dx(i, j);
 }
 
 /// losses [rows] = -log softmax(logits)[target] in nats, 0 where the target is -1; keeps lse [rows] for backward.

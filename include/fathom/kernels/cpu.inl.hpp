@@ -53,7 +53,7 @@
   template void add(const context<C, T>&, matrix<const T>, matrix<T>);                                                      \
   template void zero(const context<C, T>&, matrix<T>);                                                                      \
   template void column_sums(const context<C, T>&, matrix<const T>, T*);                                                     \
-  template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*);           \
+  template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*, double);   \
   template void layer_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, const T*, matrix<const T>,   \
                                     matrix<T>, T*, T*);                                                                     \
   template void adamw_update(const context<C, T>&, T*, T*, T*, T*, index, const adamw_settings&);                           \
@@ -76,10 +76,10 @@
   template void product_tn(const context<C, T>&, const matrix<const T>&, const matrix<const T>&, const matrix<T>&);         \
   template void packed_product(const context<C, T>&, const matrix<const T>&, const packed_view<T>&, const matrix<T>&,       \
                                const any_epilogue<T>&);                                                                     \
-  template void embed(const context<C, T>&, const extent&, std::span<const token>, const row_reader<T>&,                    \
-                      const row_reader<T>&, const matrix<T>&);                                                              \
-  template void add_embedded(const context<C, T>&, const extent&, std::span<const token>, const matrix<const T>&,           \
-                             const matrix<T>&, const matrix<T>&);                                                           \
+  template void embed_tokens(const context<C, T>&, std::span<const token>, const row_reader<T>&, const matrix<T>&);         \
+  template void add_to_tokens(const context<C, T>&, std::span<const token>, const matrix<const T>&, const matrix<T>&);      \
+  template void embed_positions(const context<C, T>&, const extent&, const row_reader<T>&, const matrix<T>&);               \
+  template void add_to_positions(const context<C, T>&, const extent&, const matrix<const T>&, const matrix<T>&);            \
   }                                                                                                                         \
   }                                                                                                                         \
   }

@@ -1,65 +1,125 @@
-// Token and position embedding.
+// From tokens and their positions to the first hidden state.
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/part.hpp"
 
 namespace fathom::layers {
 
-/// x = wte[tokens] + wpe[positions].   wte [V, E], wpe [Context, E], x [rows, E]
-/// A tied embedding is the output projection as well, and is stored so that it can be multiplied with.
-template <index V, index Context, index E, bool Tied>
-struct embedding {
-  template <class S, bool IsHead>
-  struct token_table {
-    using type = typename S::template table<V, E>;
-  };
-  template <class S>
-  struct token_table<S, true> {
-    using type = typename S::template head<V, E>;
-  };
+/// x = wte[tokens].   wte [V, E], x [rows, E]
+/// A tied table is the output projection as well, and is stored so that it can be multiplied with.
+template <index V, index E, bool Tied>
+struct token_embedding {
+  static constexpr index width = E;
+
   template <class S>
   struct parameters {
-    typename token_table<S, Tied>::type wte;
-    typename S::template table<Context, E> wpe;
+    typename S::template table<V, E> wte;
+  };
+  template <class S>
+    requires Tied
+  struct parameters<S> {
+    typename S::template head<V, E> wte;
   };
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, P&... p) {
     f(at / "wte" / "weight", initial::normal, p.wte...);
-    f(at / "wpe" / "weight", initial::normal, p.wpe...);
   }
 
   template <class On, class P>
   static void forward(const On& on, const P& p, const extent& e, std::span<const token> tokens, output<On> x) {
-    embedding_forward(on, e, tokens, p.wte, p.wpe, x);
+    embedding_forward(on, e, tokens, p.wte, x);
   }
   template <class On, class G>
   static void backward(const On& on, const extent& e, std::span<const token> tokens, input<On> dx, G& g) {
-    embedding_backward(on, e, tokens, dx, g.wte, g.wpe);
+    embedding_backward(on, e, tokens, dx, g.wte);
   }
-  [[nodiscard]] static std::string describe() { return join(V, " tokens and ", Context, " positions to ", E); }
+  [[nodiscard]] static std::string describe() { return join(V, " tokens"); }
 };
+
+/// x += wpe[positions], a learned row for every position.   wpe [Context, E], x [rows, E]
+template <index Context, index E>
+struct learned_positions {
+  template <class S>
+  struct parameters {
+    typename S::template table<Context, E> wpe;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    f(at / "wpe" / "weight", initial::normal, p.wpe...);
+  }
+
+  template <class On, class P>
+  static void forward(const On& on, const P& p, const extent& e, output<On> x) {
+    positions_forward(on, e, p.wpe, x);
+  }
+  /// What was added to x has the gradient dx, and x keeps it.
+  template <class On, class G>
+  static void backward(const On& on, const extent& e, input<On> dx, G& g) {
+    positions_backward(on, e, dx, g.wpe);
+  }
+  [[nodiscard]] static std::string describe() { return join(Context, " positions"); }
+};
+
+/// The sum of a token's row and of what each of the additions has for it: x = wte[tokens], and then x += ... An addition is a layer
+/// like learned_positions, with forward(on, p, e, x), backward(on, e, dx, g) and describe().
+template <class Tokens, class... Additions>
+struct sum_of_embeddings {
+  template <class S>
+  struct parameters : Tokens::template parameters<S>, Additions::template parameters<S>... {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    Tokens::visit(f, at, p...);
+    (Additions::visit(f, at, p...), ...);
+  }
+
+  template <class On, class P>
+  static void forward(const On& on, const P& p, const extent& e, std::span<const token> tokens, output<On> x) {
+    Tokens::forward(on, p, e, tokens, x);
+    (Additions::forward(on, p, e, x), ...);
+  }
+  template <class On, class G>
+  static void backward(const On& on, const extent& e, std::span<const token> tokens, input<On> dx, G& g) {
+    Tokens::backward(on, e, tokens, dx, g);
+    (Additions::backward(on, e, dx, g), ...);
+  }
+  [[nodiscard]] static std::string describe() {
+    std::string text = Tokens::describe();
+    ((text += " and " + Additions::describe()), ...);
+    return join(text, " to ", Tokens::width);
+  }
+};
+
+/// x = wte[tokens] + wpe[positions]
+template <index V, index Context, index E, bool Tied>
+using embedding = sum_of_embeddings<token_embedding<V, E, Tied>, learned_positions<Context, E>>;
 
 }  // namespace fathom::layers
 
 namespace fathom {
 
-/// The tokens' table, and learned positions, as parts of `embed`.
+/// The table of tokens, as a part of `embed`.
 struct tokens {
   static constexpr auto options = fields();
+  template <class At>
+  using bind = layers::token_embedding<At::vocab, At::width, At::tied>;
 };
+/// A learned row for every position, as a part of `embed`.
 struct learned_positions {
   static constexpr auto options = fields();
+  template <class At>
+  using bind = layers::learned_positions<At::context, At::width>;
 };
 
-/// The embedding as a part: what is added up for a token.
-template <class... Parts>
+/// The embedding as a part: `tokens`, and what is added to them.
+template <class Tokens, class... Additions>
 struct embed {
-  static constexpr auto options = fields(field<"parts">(parts_of<Parts...>{}));
+  static constexpr auto options = fields(field<"parts">(parts_of<Tokens, Additions...>{}));
   template <class At>
-  using bind = layers::embedding<At::vocab, At::context, At::width, At::tied>;
+  using bind = layers::sum_of_embeddings<typename Tokens::template bind<At>, typename Additions::template bind<At>...>;
 };
 
 }  // namespace fathom

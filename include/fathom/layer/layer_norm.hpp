@@ -1,17 +1,22 @@
 // Layer normalisation.
 #pragma once
 
+#include <cstdint>
+#include <ratio>
+
 #include "fathom/core/storage.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/part.hpp"
 
 namespace fathom::layers {
 
-/// y = (x - mean(x)) / sqrt(variance(x) + 1e-5) * weight + bias, for each row (Ba, Kiros and Hinton, arXiv 1607.06450).
-/// x, y [rows, E]; weight, bias [E]
-template <index E>
+/// y = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, for each row (Ba, Kiros and Hinton, arXiv 1607.06450).
+/// x, y [rows, E]; weight, bias [E]. Epsilon is a std::ratio, because clang++ 14 knows no template argument that is a double.
+template <index E, class Epsilon = std::ratio<1, 100'000>>
 struct layer_norm {
   static constexpr index width = E;
+  static constexpr double epsilon = static_cast<double>(Epsilon::num) / static_cast<double>(Epsilon::den);
+  static_assert(epsilon > 0, "fathom::layer_norm: epsilon must be positive");
 
   template <class S>
   struct parameters {
@@ -33,7 +38,7 @@ struct layer_norm {
 
   template <class On, class P>
   static void forward(const On& on, const P& p, input<On> x, output<On> y, const tape<scalar<On>>& t) {
-    layer_norm_forward(on, x, p.weight.data(), p.bias.data(), y, t.mean, t.rstd);
+    layer_norm_forward(on, x, p.weight.data(), p.bias.data(), y, t.mean, t.rstd, epsilon);
   }
   /// dx += the gradient with respect to x
   template <class On, class P, class G>
@@ -50,12 +55,21 @@ struct layer_norm {
 
 namespace fathom {
 
+/// What is added to a variance: epsilon<1, 1'000'000> is 1e-6.
+template <std::intmax_t Numerator, std::intmax_t Denominator>
+using epsilon = std::ratio<Numerator, Denominator>;
+
 /// Layer normalisation as a part.
-template <class... Options>
+template <class Epsilon = epsilon<1, 100'000>>
 struct layer_norm {
-  static constexpr auto options = fields();
+  static constexpr auto options = [] {
+    if constexpr (std::ratio_equal_v<Epsilon, epsilon<1, 100'000>>)
+      return fields();
+    else
+      return fields(field<"epsilon">(static_cast<double>(Epsilon::num) / static_cast<double>(Epsilon::den)));
+  }();
   template <class At>
-  using bind = layers::layer_norm<At::width>;
+  using bind = layers::layer_norm<At::width, Epsilon>;
 };
 
 }  // namespace fathom

@@ -63,7 +63,7 @@ template <class Model>
 
   attention_weights_map map;
   tape.each_stage([&]<class Stage>(Stage, const auto& stage_tape) {
-    if constexpr (requires { Stage::layer::key_rows; }) {
+    if constexpr (requires { requires Stage::layer::source_rows > 0 && Stage::layer::key_rows > 0; }) {
       using layer = typename Stage::layer;
       constexpr index rows = layer::key_rows;
       map = {.heads = layer::heads,

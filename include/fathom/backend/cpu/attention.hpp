@@ -1,4 +1,4 @@
-// Attention over a visible prefix on the CPU (operations.hpp, attention_shape). The kernels: attention.inl.hpp, and
+// Attention over a visible prefix, or its end, on the CPU (operations.hpp, attention_shape). The kernels: attention.inl.hpp, and
 // attention_decode.inl.hpp for few queries.
 #pragma once
 
@@ -11,14 +11,14 @@
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 
-/// out = softmax(q k^T / sqrt(head_width)) v over the visible prefix; lse may be null
+/// out = softmax(q k^T / sqrt(head_width)) v over the visible rows; lse may be null
 template <class C, class T>
 void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                        matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse);
 
-/// dq, dk, dv = the gradients, given dout. delta [sequences * queries, heads] is scratch. One task has a head of a
-/// sequence to itself, and so adds up its keys' and values' gradients in one order.
+/// dq, dk, dv = the gradients, given dout. delta [sequences * queries, heads] is scratch. One task has a head of keys and
+/// values of a sequence to itself, and so adds up its gradients in one order.
 template <class C, class T>
 void attention_backward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                         matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,

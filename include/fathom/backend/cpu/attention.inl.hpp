@@ -3,7 +3,8 @@
 //
 // A block of keys and values of one head is copied next to each other, as often read as there are queries that see it:
 // keys transposed, so that the lanes of a vector of scores are keys. Queries come in tiles of query_rows rows. What a tile
-// computes ends with the last key that its last query sees, rounded up to whole vectors.
+// computes begins with the first key that its first query sees, and ends with the last one that its last query sees, rounded
+// to whole vectors.
 #pragma once
 
 #include <algorithm>
@@ -86,7 +87,7 @@ template <order Order, class T>
   if (first < vectors) strip(std::integral_constant<std::size_t, 1>());
 }
 
-/// One head of one sequence: where it lies, what its queries see, and the sizes of its blocks.
+/// One head of keys and values of one sequence: where it lies, what its queries see, and the sizes of its blocks.
 template <class T>
 struct head_of {
   static constexpr index W = lanes<T>;
@@ -97,24 +98,39 @@ struct head_of {
   static constexpr index numbers = std::max(panel, strip * largest_head_width);  // of a block of keys
 
   const attention_shape& shape;
-  index sequence, head;
+  index sequence, head;  // of keys and values
   index column = head * shape.head_width, memory = shape.memory_row(sequence), first_row = sequence * shape.queries;
   index width = shape.head_width, wide = round_up(width, W);  // `wide` in scratch, the rest 0
   index keys = std::clamp(panel / wide / strip * strip, strip, most_keys);  // of a block
   index scores = keys + W;  // from a row of scores to the next: rows that are a power of two apart compete for places in a cache
 
-  /// Rows of memory that a query sees.
+  /// Rows of memory that a query sees: [first_visible, visible).
   [[nodiscard]] index visible(index query) const { return shape.visible(sequence, query); }
-  /// The first query that sees a row of memory.
-  [[nodiscard]] index first_to_see(index row) const {
-    return std::max<index>(0, row / shape.rows_per_position - (shape.starts ? shape.starts[sequence] : 0));
+  [[nodiscard]] index first_visible(index query) const { return shape.first_visible(sequence, query); }
+  /// By how many rows of memory the next query sees further.
+  [[nodiscard]] index more() const { return shape.sees_all ? 0 : shape.rows_per_position; }
+  /// Rows of memory before the first that a query sees, and fewer than none where a window goes beyond the beginning: so the
+  /// next query's are more() more.
+  [[nodiscard]] index unseen(index query) const {
+    if (shape.window == 0) return std::numeric_limits<index>::min() / 2;
+    return (shape.start(sequence) + query + 1 - shape.window) * shape.rows_per_position;
   }
+  /// The first query that sees a row of memory, and one past the last.
+  [[nodiscard]] index first_to_see(index row) const {
+    return shape.sees_all ? 0 : std::max<index>(0, row / shape.rows_per_position - shape.start(sequence));
+  }
+  [[nodiscard]] index end_of_seeing(index row) const {
+    if (shape.window == 0) return shape.queries;
+    return std::min(shape.queries, row / shape.rows_per_position - shape.start(sequence) + shape.window);
+  }
+  /// The first block of keys of which a query sees something.
+  [[nodiscard]] index first_block(index query) const { return first_visible(query) / keys * keys; }
 
-  /// to [padded, wide] = factor * rows [count, width] of x, the rest 0
-  void copy_rows(const matrix<const T>& x, index row, index count, index padded, T factor, T* to) const {
+  /// to [padded, wide] = factor * rows [count, width] of x, which begin at column `at`, the rest 0
+  void copy_rows(const matrix<const T>& x, index row, index at, index count, index padded, T factor, T* to) const {
     const index whole = width / W * W;
     const auto copy = [&](index i, auto rows) __attribute__((always_inline)) {  // several rows at once, to wait less for memory
-      const T* const from = x.row(row + i) + column;
+      const T* const from = x.row(row + i) + at;
       for (index e = 0; e < whole; e += W)
         unroll<rows()>([&](auto n) __attribute__((always_inline)) {
           const index r = static_cast<index>(n);
@@ -138,15 +154,17 @@ struct head_of {
   [[nodiscard]] right_operand<T> rows(const T* data) const { return {data, wide}; }
 };
 
-/// Lanes from `seen` on become `hidden`.
+/// Lanes before `unseen`, and from `seen` on, become `hidden`.
 template <class T>
-[[nodiscard]] inline vec<T> hide(const vec<T>& x, index seen, T hidden) {
+[[nodiscard]] inline vec<T> hide(const vec<T>& x, index unseen, index seen, T hidden) {
   alignas(alignment) static constexpr auto numbers = [] {
     std::array<T, static_cast<std::size_t>(lanes<T>)> n{};
     for (std::size_t i = 0; i < n.size(); ++i) n[i] = static_cast<T>(i);
     return n;
   }();
-  return xsimd::select(vec<T>::load_aligned(numbers.data()) < vec<T>(static_cast<T>(seen)), x, vec<T>(hidden));
+  const auto lane = vec<T>::load_aligned(numbers.data());
+  const auto shown = xsimd::select(lane < vec<T>(static_cast<T>(seen)), x, vec<T>(hidden));
+  return unseen <= 0 ? shown : xsimd::select(lane < vec<T>(static_cast<T>(unseen)), vec<T>(hidden), shown);
 }
 
 /// What a task works in: some hundred KiB, whatever the length of the sequences.
@@ -163,12 +181,12 @@ struct forward_scratch {
   T factors[query_rows];
 };
 
-/// One more block of keys for the softmax of a tile of queries. scores [query_rows, columns] become weights relative to the
-/// largest score so far; largest [query_rows] and totals [query_rows, lanes] are brought up to date, and factors [query_rows]
-/// is what sums so far have to be multiplied with. Row i sees the first `seen + i * more` keys of the block.
+/// One more block of keys for the softmax of a tile of queries. scores [query_rows, columns], from column `begin` on, become
+/// weights relative to the largest score so far; largest [query_rows] and totals [query_rows, lanes] are brought up to date, and factors [query_rows]
+/// is what sums so far have to be multiplied with. Row i sees the keys [unseen + i * more, seen + i * more) of the block.
 template <class T>
-[[gnu::always_inline]] inline void softmax(T* scores, index stride, index columns, index seen, index more, T* largest, T* totals,
-                                           T* factors) {
+[[gnu::always_inline]] inline void softmax(T* scores, index stride, index begin, index columns, index unseen, index seen,
+                                           index more, T* largest, T* totals, T* factors) {
   constexpr index W = lanes<T>;
   constexpr std::size_t R = query_rows;
   vec<T> most[R], sum[R];
@@ -176,22 +194,26 @@ template <class T>
     most[i] = vec<T>(largest[i]);
     sum[i] = vec<T>(T(0));
   });
-  index j = 0;
+  index j = begin;
+  const auto at_an_edge = [&](index end) __attribute__((always_inline)) {  // of what a row sees
+    for (; j < end; j += W)
+      unroll<R>([&](auto i) __attribute__((always_inline)) {
+        T* const at = scores + static_cast<index>(i) * stride + j;
+        const index further = static_cast<index>(i) * more - j;
+        const vec<T> score = hide(vec<T>::load_aligned(at), unseen + further, seen + further, -std::numeric_limits<T>::infinity());
+        score.store_aligned(at);
+        most[i] = xsimd::max(most[i], score);
+      });
+  };
+  at_an_edge(std::min(unseen + (query_rows - 1) * more, columns));
   for (; j + W <= std::min(seen, columns); j += W)
     unroll<R>([&](auto i) __attribute__((always_inline)) {
       most[i] = xsimd::max(most[i], vec<T>::load_aligned(scores + static_cast<index>(i) * stride + j));
     });
-  for (; j < columns; j += W)
-    unroll<R>([&](auto i) __attribute__((always_inline)) {
-      T* const at = scores + static_cast<index>(i) * stride + j;
-      const index there = seen + static_cast<index>(i) * more - j;
-      const vec<T> score = hide(vec<T>::load_aligned(at), there, -std::numeric_limits<T>::infinity());
-      score.store_aligned(at);
-      most[i] = xsimd::max(most[i], score);
-    });
-  // Finite, because every query sees the first key of all.
+  at_an_edge(columns);
+  // Finite even where a row sees nothing, because the largest score begins with the smallest number that there is.
   unroll<R>([&](auto i) __attribute__((always_inline)) { most[i] = largest_lane<T>(most[i]); });
-  for (j = 0; j < columns; j += W)
+  for (j = begin; j < columns; j += W)
     unroll<R>([&](auto i) __attribute__((always_inline)) {
       T* const at = scores + static_cast<index>(i) * stride + j;
       const vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(at) - most[i]);
@@ -207,48 +229,58 @@ template <class T>
   });
 }
 
-/// The queries [first, first + count) of a head.
+/// The queries [first, first + count) of `heads` heads that read the same keys and values, the first of them `head`. What comes
+/// out does not depend on which others come along.
 template <class T>
-[[gnu::noinline]] void attend(const head_of<T>& h, index first, index count, const matrix<const T>& q, const matrix<const T>& k,
-                              const matrix<const T>& v, const matrix<T>& o, T* lse, forward_scratch<T>& w) {
+[[gnu::noinline]] void attend(const head_of<T>& h, index head, index heads, index first, index count, const matrix<const T>& q,
+                              const matrix<const T>& k, const matrix<const T>& v, const matrix<T>& o, T* lse,
+                              forward_scratch<T>& w) {
   constexpr index W = lanes<T>;
-  constexpr T infinity = std::numeric_limits<T>::infinity();
-  const index padded = round_up(count, query_rows), seen_by_last = h.visible(first + count - 1);
-  h.copy_rows(q, h.first_row + first, count, padded, T(1) / std::sqrt(static_cast<T>(h.width)), w.queries);
-  std::fill_n(w.largest, round_up(padded, W), -infinity);
-  std::fill_n(w.totals, round_up(padded, W) * W, T(0));
+  const index padded = round_up(count, query_rows), apart = round_up(padded, W);  // from a head's queries to the next one's
+  const index seen_by_last = h.visible(first + count - 1);
+  for (index n = 0; n < heads; ++n)
+    h.copy_rows(q, h.first_row + first, (head + n) * h.width, count, padded, T(1) / std::sqrt(static_cast<T>(h.width)),
+                w.queries + n * apart * h.wide);
+  std::fill_n(w.largest, heads * apart, std::numeric_limits<T>::lowest());
+  std::fill_n(w.totals, heads * apart * W, T(0));
 
-  for (index from = 0; from < seen_by_last; from += h.keys) {
+  for (index from = h.first_block(first); from < seen_by_last; from += h.keys) {
     const index keys_there = std::min(h.keys, seen_by_last - from);
     h.copy_columns(k, from, keys_there, w.keys);
-    h.copy_rows(v, h.memory + from, keys_there, keys_there, T(1), w.values);
+    h.copy_rows(v, h.memory + from, h.column, keys_there, keys_there, T(1), w.values);
     const index first_tile = std::max<index>(0, h.first_to_see(from) - first) / query_rows * query_rows;
-    for (index tile = first_tile; tile < padded; tile += query_rows) {
-      const index keys = std::min(keys_there, h.visible(first + tile + query_rows - 1) - from);
-      const index columns = round_up(keys, W);
-      multiply<order::rows>(w.queries + tile * h.wide, h.wide, h.columns(w.keys), h.width, columns, w.scores, h.scores);
-      softmax(w.scores, h.scores, columns, h.visible(first + tile) - from, h.shape.rows_per_position, w.largest + tile,
-              w.totals + tile * W, w.factors);
-      multiply<order::rows>(w.scores, h.scores, h.rows(w.values), keys, h.wide, w.sums + tile * h.wide, h.wide,
-                            from ? w.factors : nullptr);
-    }
+    const index end = std::min(padded, h.end_of_seeing(from + keys_there - 1) - first);
+    for (index n = 0; n < heads; ++n)
+      for (index query = first_tile; query < end; query += query_rows) {
+        const index tile = n * apart + query;
+        const index unseen = h.unseen(first + query) - from, begin = std::max<index>(0, unseen), skipped = begin / W * W;
+        const index keys = std::min(keys_there, h.visible(first + query + query_rows - 1) - from);
+        multiply<order::rows>(w.queries + tile * h.wide, h.wide, h.columns(w.keys + skipped * h.width), h.width,
+                              round_up(keys, W) - skipped, w.scores + skipped, h.scores);
+        softmax(w.scores, h.scores, skipped, round_up(keys, W), unseen, h.visible(first + query) - from, h.more(),
+                w.largest + tile, w.totals + tile * W, w.factors);
+        multiply<order::rows>(w.scores + begin, h.scores, h.rows(w.values + begin * h.wide), keys - begin, h.wide,
+                              w.sums + tile * h.wide, h.wide, from > h.first_block(first + query) ? w.factors : nullptr);
+      }
   }
 
-  for (index i = 0; i < count; i += W) {  // a vector of queries
-    alignas(alignment) T lanes_of_totals[W * W], totals[W];
-    transpose_square(w.totals + i * W, W, lanes_of_totals, W);
-    vec<T> total(T(0));
-    for (index j = 0; j < W; ++j) total += vec<T>::load_aligned(lanes_of_totals + j * W);
-    total.store_aligned(totals);
-    for (index r = 0; r < std::min(W, count - i); ++r) {
-      const index row = h.first_row + first + i + r;
-      const T* const sum = w.sums + (i + r) * h.wide;
-      T* const out = o.row(row) + h.column;
-      const T inverse = T(1) / totals[r];
-      for (index e = 0; e < h.width; ++e) out[e] = sum[e] * inverse;
-      if (lse) lse[row * h.shape.heads + h.head] = w.largest[i + r] + std::log(totals[r]);
+  for (index n = 0; n < heads; ++n)
+    for (index i = 0; i < count; i += W) {  // a vector of queries
+      const index at = n * apart + i;
+      alignas(alignment) T lanes_of_totals[W * W], totals[W];
+      transpose_square(w.totals + at * W, W, lanes_of_totals, W);
+      vec<T> total(T(0));
+      for (index j = 0; j < W; ++j) total += vec<T>::load_aligned(lanes_of_totals + j * W);
+      total.store_aligned(totals);
+      for (index r = 0; r < std::min(W, count - i); ++r) {
+        const index row = h.first_row + first + i + r;
+        const T* const sum = w.sums + (at + r) * h.wide;
+        T* const out = o.row(row) + (head + n) * h.width;
+        const T inverse = T(1) / totals[r];
+        for (index e = 0; e < h.width; ++e) out[e] = sum[e] * inverse;
+        if (lse) lse[row * h.shape.heads + head + n] = w.largest[at + r] + std::log(totals[r]);
+      }
     }
-  }
 }
 
 template <class T>
@@ -264,7 +296,7 @@ struct backward_scratch {
   alignas(alignment) T dqueries[query_rows * round_up(largest_head_width, lanes<T>)];         // [query_rows, wide]
 };
 
-/// All queries of a head, block of keys by block of keys.
+/// All queries of the heads that read a head of keys and values, block of keys by block of keys.
 template <class T>
 [[gnu::noinline]] void attend_backward(const head_of<T>& h, const matrix<const T>& q, const matrix<const T>& k,
                                        const matrix<const T>& v, const matrix<const T>& o, const T* lse,
@@ -272,83 +304,100 @@ template <class T>
                                        const matrix<T>& dv, backward_scratch<T>& w) {
   constexpr index W = lanes<T>;
   const index queries = h.shape.queries, d = h.width, seen_by_last = h.visible(queries - 1);
+  const index first_head = h.head * h.shape.group_size(), last_head = first_head + h.shape.group_size();
   const index block = std::min(w.queries, w.block / h.wide / query_rows * query_rows);
   const T scale = T(1) / std::sqrt(static_cast<T>(d));
   T ones[query_rows];
   std::fill_n(ones, query_rows, T(1));
 
-  for (index i = 0; i < queries; ++i) {
-    const T *const g = dout.row(h.first_row + i) + h.column, *const out = o.row(h.first_row + i) + h.column;
-    vec<T> dots(T(0));
-    index e = 0;
-    for (; e + W <= d; e += W) dots = xsimd::fma(vec<T>::load_unaligned(g + e), vec<T>::load_unaligned(out + e), dots);
-    T dot = horizontal_sum(dots);
-    for (; e < d; ++e) dot += g[e] * out[e];
-    delta[(h.first_row + i) * h.shape.heads + h.head] = dot;
-  }
+  for (index head = first_head; head < last_head; ++head)
+    for (index i = 0; i < queries; ++i) {
+      const T *const g = dout.row(h.first_row + i) + head * d, *const out = o.row(h.first_row + i) + head * d;
+      vec<T> dots(T(0));
+      index e = 0;
+      for (; e + W <= d; e += W) dots = xsimd::fma(vec<T>::load_unaligned(g + e), vec<T>::load_unaligned(out + e), dots);
+      T dot = horizontal_sum(dots);
+      for (; e < d; ++e) dot += g[e] * out[e];
+      delta[(h.first_row + i) * h.shape.heads + head] = dot;
+    }
 
   for (index from = 0; from < h.shape.memory_rows; from += h.keys) {
     const index keys_there = std::clamp<index>(seen_by_last - from, 0, h.keys);
     h.copy_columns(k, from, keys_there, w.key_columns);
     h.copy_columns(v, from, keys_there, w.value_columns);
-    h.copy_rows(k, h.memory + from, keys_there, keys_there, T(1), w.key_rows);
+    h.copy_rows(k, h.memory + from, h.column, keys_there, keys_there, T(1), w.key_rows);
     std::fill_n(w.dkeys, h.keys * h.wide, T(0));
     std::fill_n(w.dvalues, h.keys * h.wide, T(0));
+    const index end = std::min(queries, round_up(h.end_of_seeing(from + keys_there - 1), query_rows));  // whole tiles
 
-    for (index first = h.first_to_see(from) / query_rows * query_rows; first < queries; first += block) {
-      const index count = std::min(block, queries - first), padded = round_up(count, query_rows), row = h.first_row + first;
-      h.copy_rows(q, row, count, padded, scale, w.scaled_queries);
-      h.copy_rows(dout, row, count, padded, T(1), w.gradients);
-      for (index i = 0; i < padded; ++i) {  // a query that is not there: its weights are exp(-infinity) = 0
-        w.lse[i] = i < count ? lse[(row + i) * h.shape.heads + h.head] : std::numeric_limits<T>::infinity();
-        w.delta[i] = i < count ? delta[(row + i) * h.shape.heads + h.head] : T(0);
-      }
-      const auto keys_of = [&](index tile) { return std::min(keys_there, h.visible(first + tile + query_rows - 1) - from); };
-      const auto columns_of = [&](index tile) { return round_up(keys_of(tile), h.step); };
-      for (index tile = 0; tile < padded; tile += query_rows)
-        multiply<order::rows>(w.scaled_queries + tile * h.wide, h.wide, h.columns(w.key_columns), d, columns_of(tile),
-                              w.weights + tile * h.scores, h.scores);
-      for (index tile = 0; tile < padded; tile += query_rows)
-        multiply<order::rows>(w.gradients + tile * h.wide, h.wide, h.columns(w.value_columns), d, columns_of(tile),
-                              w.dscores + tile * h.scores, h.scores);
-      for (index i = 0; i < padded; i += 2) {  // two rows at once: enough to do
-        const index columns = columns_of(i / query_rows * query_rows), seen = h.visible(first + i) - from;
-        const auto differentiate = [&](index j, auto whole) __attribute__((always_inline)) {
-          unroll<2>([&](auto n) __attribute__((always_inline)) {
-            const index row_of = i + static_cast<index>(n), at = row_of * h.scores + j;
-            vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(w.weights + at) - vec<T>(w.lse[row_of]));
-            if constexpr (!whole()) weight = hide(weight, seen + static_cast<index>(n) * h.shape.rows_per_position - j, T(0));
-            weight.store_aligned(w.weights + at);
-            (weight * (vec<T>::load_aligned(w.dscores + at) - vec<T>(w.delta[row_of]))).store_aligned(w.dscores + at);
-          });
+    for (index head = first_head; head < last_head; ++head)
+      for (index first = h.first_to_see(from) / query_rows * query_rows; first < end; first += block) {
+        const index count = std::min(block, end - first), padded = round_up(count, query_rows), row = h.first_row + first;
+        const index column = head * d;
+        h.copy_rows(q, row, column, count, padded, scale, w.scaled_queries);
+        h.copy_rows(dout, row, column, count, padded, T(1), w.gradients);
+        for (index i = 0; i < padded; ++i) {  // a query that is not there: its weights are exp(-infinity) = 0
+          w.lse[i] = i < count ? lse[(row + i) * h.shape.heads + head] : std::numeric_limits<T>::infinity();
+          w.delta[i] = i < count ? delta[(row + i) * h.shape.heads + head] : T(0);
+        }
+        // Of a tile's keys, [begin, keys) are seen, and what is computed are whole steps of them: [skipped, columns).
+        const auto begin_of = [&](index tile) { return std::max<index>(0, h.unseen(first + tile) - from); };
+        const auto skipped_of = [&](index tile) { return begin_of(tile) / h.step * h.step; };
+        const auto keys_of = [&](index tile) { return std::min(keys_there, h.visible(first + tile + query_rows - 1) - from); };
+        const auto columns_of = [&](index tile) { return round_up(keys_of(tile), h.step); };
+        const auto multiply_columns = [&](const T* left, const T* right, T* to) {
+          for (index tile = 0; tile < padded; tile += query_rows)
+            multiply<order::rows>(left + tile * h.wide, h.wide, h.columns(right + skipped_of(tile) * d), d,
+                                  columns_of(tile) - skipped_of(tile), to + tile * h.scores + skipped_of(tile), h.scores);
         };
-        index j = 0;
-        for (; j + W <= std::min(seen, columns); j += W) differentiate(j, std::true_type());
-        for (; j < columns; j += W) differentiate(j, std::false_type());
-      }
-      for (index tile = 0; tile < padded; tile += query_rows) {
-        multiply<order::rows>(w.dscores + tile * h.scores, h.scores, h.rows(w.key_rows), keys_of(tile), h.wide, w.dqueries,
-                              h.wide);
-        for (index i = 0; i < std::min(query_rows, count - tile); ++i) {
-          T* const to = dq.row(row + tile + i) + h.column;
-          const T* const sum = w.dqueries + i * h.wide;
-          if (from)
-            for (index e = 0; e < d; ++e) to[e] += scale * sum[e];
-          else
-            for (index e = 0; e < d; ++e) to[e] = scale * sum[e];
+        multiply_columns(w.scaled_queries, w.key_columns, w.weights);
+        multiply_columns(w.gradients, w.value_columns, w.dscores);
+        for (index i = 0; i < padded; i += 2) {  // two rows at once: enough to do
+          const index tile = i / query_rows * query_rows, columns = columns_of(tile), more = h.more();
+          const index unseen = h.unseen(first + i) - from, seen = h.visible(first + i) - from;
+          const auto differentiate = [&](index j, auto whole) __attribute__((always_inline)) {
+            unroll<2>([&](auto n) __attribute__((always_inline)) {
+              const index row_of = i + static_cast<index>(n), at = row_of * h.scores + j, further = static_cast<index>(n) * more - j;
+              vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(w.weights + at) - vec<T>(w.lse[row_of]));
+              vec<T> dscore = vec<T>::load_aligned(w.dscores + at) - vec<T>(w.delta[row_of]);
+              if constexpr (!whole()) {  // both: what nobody sees may be no number
+                weight = hide(weight, unseen + further, seen + further, T(0));
+                dscore = hide(dscore, unseen + further, seen + further, T(0));
+              }
+              weight.store_aligned(w.weights + at);
+              (weight * dscore).store_aligned(w.dscores + at);
+            });
+          };
+          index j = skipped_of(tile);
+          for (; j < std::min(unseen + more, columns); j += W) differentiate(j, std::false_type());
+          for (; j + W <= std::min(seen, columns); j += W) differentiate(j, std::true_type());
+          for (; j < columns; j += W) differentiate(j, std::false_type());
         }
-      }
-      const auto add_to_rows = [&](const T* left, const T* right, T* to) {
-        for (index r = 0; r < keys_there; r += query_rows) {
-          const index unseen = std::max<index>(0, h.first_to_see(from + r) - first);
-          if (unseen < padded)
-            multiply<order::columns>(left + unseen * h.scores + r, h.scores, h.rows(right + unseen * h.wide), padded - unseen,
-                                     h.wide, to + r * h.wide, h.wide, ones);
+        for (index tile = 0; tile < padded; tile += query_rows) {
+          const index begin = begin_of(tile);
+          multiply<order::rows>(w.dscores + tile * h.scores + begin, h.scores, h.rows(w.key_rows + begin * h.wide),
+                                keys_of(tile) - begin, h.wide, w.dqueries, h.wide);
+          for (index i = 0; i < std::min(query_rows, count - tile); ++i) {
+            T* const to = dq.row(row + tile + i) + column;
+            const T* const sum = w.dqueries + i * h.wide;
+            if (from > h.first_block(first + tile))
+              for (index e = 0; e < d; ++e) to[e] += scale * sum[e];
+            else
+              for (index e = 0; e < d; ++e) to[e] = scale * sum[e];
+          }
         }
-      };
-      add_to_rows(w.weights, w.gradients, w.dvalues);
-      add_to_rows(w.dscores, w.scaled_queries, w.dkeys);
-    }
+        const auto add_to_rows = [&](const T* left, const T* right, T* to) {
+          for (index r = 0; r < keys_there; r += query_rows) {
+            const index before = std::max<index>(0, h.first_to_see(from + r) - first);
+            const index after = std::min(padded, h.end_of_seeing(from + r + query_rows - 1) - first);
+            if (before < after)
+              multiply<order::columns>(left + before * h.scores + r, h.scores, h.rows(right + before * h.wide), after - before,
+                                       h.wide, to + r * h.wide, h.wide, ones);
+          }
+        };
+        add_to_rows(w.weights, w.gradients, w.dvalues);
+        add_to_rows(w.dscores, w.scaled_queries, w.dkeys);
+      }
     for (index r = 0; r < std::min(h.keys, h.shape.memory_rows - from); ++r) {
       std::copy_n(w.dkeys + r * h.wide, d, dk.row(h.memory + from + r) + h.column);
       std::copy_n(w.dvalues + r * h.wide, d, dv.row(h.memory + from + r) + h.column);
@@ -366,19 +415,25 @@ void attention_forward(const context<C, T>& on, const attention_shape& s, matrix
     detail::attend_few(on, s, q, k, v, o, lse);
     return;
   }
-  // Queries go in groups, large ones, because a group copies the keys and values that it sees, but enough for all ranks.
-  // What comes out for a query does not depend on its group.
-  const index heads = s.sequences * s.heads, wide = detail::round_up(s.head_width, lanes<T>);
-  index group = std::min(detail::head_of<T>::most_queries, detail::forward_scratch<T>::group / wide);
-  while (group > 32 && heads * ((s.queries + group - 1) / group) < 4 * on.size()) group /= 2;
-  group = group / detail::query_rows * detail::query_rows;
+  // Queries go in groups, large ones, because a group copies the keys and values that it sees, but enough for all ranks. With
+  // them go as many of the heads that read the same keys and values as leave room for 32 queries.
+  const index wide = detail::round_up(s.head_width, lanes<T>), each = s.group_size();
+  const index room = std::min(detail::head_of<T>::most_queries, detail::forward_scratch<T>::group / wide);
+  index heads = each;
+  while (heads > 1 && (each % heads != 0 || room / heads < 32)) --heads;
+  const index sets = s.heads / heads;  // of such heads, in a sequence
+  index group = room / heads;
+  while (group > 32 && s.sequences * sets * ((s.queries + group - 1) / group) < 4 * on.size()) group /= 2;
+  const index unit = heads > 1 ? detail::head_of<T>::step : detail::query_rows;
+  group = group / unit * unit;
   const index groups = (s.queries + group - 1) / group;
-  on.tasks(heads * groups, [&](index task) {
+  on.tasks(s.sequences * sets * groups, [&](index task) {
     // The first, the last, the second, the last but one...: later groups see more, and ranks get even shares.
-    const index head = task / groups, turn = task % groups, first = (turn % 2 ? groups - 1 - turn / 2 : turn / 2) * group;
+    const index set = task / groups, turn = task % groups, first = (turn % 2 ? groups - 1 - turn / 2 : turn / 2) * group;
+    const index head = set % sets * heads;
     static_assert(sizeof(detail::forward_scratch<T>) <= decoding_workspace_bytes<T>);
     on.template with_scratch<detail::forward_scratch<T>>([&](detail::forward_scratch<T>& w) {
-      detail::attend<T>({s, head / s.heads, head % s.heads}, first, std::min(group, s.queries - first), q, k, v, o, lse, w);
+      detail::attend<T>({s, set / sets, head / each}, head, heads, first, std::min(group, s.queries - first), q, k, v, o, lse, w);
     });
   });
 }
@@ -390,10 +445,10 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
                         matrix<const std::type_identity_t<T>> dout, std::type_identity_t<T>* delta,
                         matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
                         matrix<std::type_identity_t<T>> dv) {
-  on.tasks(s.sequences * s.heads, [&](index task) {
+  on.tasks(s.sequences * s.key_heads(), [&](index task) {
     static_assert(sizeof(detail::backward_scratch<T>) <= workspace_bytes<T>);
     on.template with_scratch<detail::backward_scratch<T>>([&](detail::backward_scratch<T>& w) {
-      detail::attend_backward<T>({s, task / s.heads, task % s.heads}, q, k, v, o, lse, dout, delta, dq, dk, dv, w);
+      detail::attend_backward<T>({s, task / s.key_heads(), task % s.key_heads()}, q, k, v, o, lse, dout, delta, dq, dk, dv, w);
     });
   });
 }
@@ -405,11 +460,13 @@ void attention_weights(const context<C, T>& on, const attention_shape& s, matrix
   const T scale = T(1) / std::sqrt(static_cast<T>(s.head_width));
   on.tasks(s.sequences * s.heads * s.queries, [&](index task) {
     const index sequence = task / s.queries / s.heads, head = task / s.queries % s.heads, query = task % s.queries;
-    const index row = sequence * s.queries + query, visible = s.visible(sequence, query);
+    const index row = sequence * s.queries + query;
+    const index first = s.first_visible(sequence, query), visible = s.visible(sequence, query);
     const T* const query_row = q.row(row) + head * s.head_width;
     for (index r = 0; r < s.memory_rows; ++r) {
-      const T* const key = k.row(s.memory_row(sequence) + r) + head * s.head_width;
-      weights(task, r) = r < visible ? std::exp(detail::score_of_key(query_row, key, s.head_width) * scale - lse[row * s.heads + head]) : T(0);
+      const T* const key = k.row(s.memory_row(sequence) + r) + head / s.group_size() * s.head_width;
+      const bool is_seen = r >= first && r < visible;
+      weights(task, r) = is_seen ? std::exp(detail::score_of_key(query_row, key, s.head_width) * scale - lse[row * s.heads + head]) : T(0);
     }
   });
 }

@@ -1,7 +1,7 @@
-// Attention of few queries over a visible prefix on the CPU, as decoding has it: definitions for attention.hpp.
+// Attention of few queries over what they see on the CPU, as decoding has it: definitions for attention.hpp.
 //
 // The memory of keys and values is gone through once, a block of keys at a time, by all heads that a rank has, so that it
-// is read in long runs. The lanes of a vector are keys while scores are made into weights, and columns of a head otherwise.
+// is read in long runs, and once by all heads that share it. The lanes of a vector are keys while scores are made into weights, and columns of a head otherwise.
 #pragma once
 
 #include <algorithm>
@@ -20,15 +20,19 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-/// Some heads of one query, side by side, and what they see.
+/// Some heads of one query, side by side, and what they see. The first `alone` of them read the first head of keys and
+/// values, and of those that follow every `group` the next.
 template <class T>
 struct decoding_heads {
   const T* query;          // [heads * width]
-  const T *keys, *values;  // [visible, heads * width], rows a stride apart
+  const T *keys, *values;  // [visible, key_heads() * width], rows a stride apart
   index key_stride, value_stride;
   index visible, heads, width;
+  index group, alone;
   T* out;  // [heads * width]
   T* lse;  // [heads], or null
+
+  [[nodiscard]] index key_head(index head) const { return (head + group - alone) / group; }
 
   static constexpr index block = 64;                                // keys
   static constexpr index most_numbers = 1024, most_heads = 16;      // of a call: what lies on the stack
@@ -135,14 +139,16 @@ template <class T>
 [[gnu::noinline]] void attend(const decoding_heads<T>& a) {
   constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(T));
   const vec<T> scale(T(1) / std::sqrt(static_cast<T>(a.width)));
-  const index d = a.width, columns = a.heads * d;
+  const index d = a.width, columns = (a.key_head(a.heads - 1) + 1) * d;
   const bool prefetches = a.visible * columns > decoding_heads<T>::many;
   constexpr T none = -std::numeric_limits<T>::infinity();
   alignas(alignment) T scores[decoding_heads<T>::most_heads][W + block];  // of a block of keys, from number W on
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];
   alignas(alignment) T total[decoding_heads<T>::most_heads][W];  // whose lanes add up to the sum of weights
   T largest[decoding_heads<T>::most_heads];
-  std::fill_n(sum, columns, T(0));
+  index key_column[decoding_heads<T>::most_heads];
+  for (index h = 0; h < a.heads; ++h) key_column[h] = a.key_head(h) * d;
+  std::fill_n(sum, a.heads * d, T(0));
   std::fill_n(largest, a.heads, none);
   std::fill_n(total[0], a.heads * W, T(0));
 
@@ -161,13 +167,13 @@ template <class T>
       // The last W keys that are seen may begin with some that had their scores before, and get the same again.
       const index at = std::min(from + first, a.visible - W);
       for (index h = 0; h < a.heads; ++h) {
-        const T *query = a.query + h * d, *key = a.keys + at * a.key_stride + h * d;
+        const T *query = a.query + h * d, *key = a.keys + at * a.key_stride + key_column[h];
         T* const to = scores[h] + W + (at - from);
         if (at >= 0)
           (scores_of_keys(query, key, a.key_stride, d) * scale).store_unaligned(to);
         else
           for (index r = 0; r < keys; ++r)
-            scores[h][W + r] = score_of_key(query, a.keys + r * a.key_stride + h * d, d) * scale.get(0);
+            scores[h][W + r] = score_of_key(query, a.keys + r * a.key_stride + key_column[h], d) * scale.get(0);
       }
     }
     const index padded = (keys + W - 1) / W * W;
@@ -191,7 +197,7 @@ template <class T>
       }
       weights.store_aligned(total[h]);
       largest[h] = top;
-      const T* const values = a.values + from * a.value_stride + h * d;
+      const T* const values = a.values + from * a.value_stride + key_column[h];
       index e = 0;
       for (; e + 4 * W <= d; e += 4 * W) add_weighted<4>(s, values + e, a.value_stride, keys, to + e);
       for (; e + 2 * W <= d; e += 2 * W) add_weighted<2>(s, values + e, a.value_stride, keys, to + e);
@@ -207,19 +213,24 @@ template <class T>
   }
 }
 
-/// out = softmax(q k^T / sqrt(head_width)) v; every rank takes its share of the heads of all queries. A head's result does
-/// not depend on which others come with it.
+/// out = softmax(q k^T / sqrt(head_width)) v; every rank takes its share of the heads of all queries, heads that share keys
+/// and values together where there are enough of those. A head's result does not depend on which others come with it.
 template <class On, class T>
 void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k,
                 const matrix<const T>& v, const matrix<T>& o, T* lse) {
   const index most = std::clamp<index>(decoding_heads<T>::most_numbers / s.head_width, 1, decoding_heads<T>::most_heads);
-  on.share(s.sequences * s.queries * s.heads, [&](index first, index last) {
-    while (first < last) {
+  const index rows = s.sequences * s.queries, group = s.group_size();
+  const index together = rows * s.key_heads() >= on.size() ? group : 1;
+  on.share(rows * s.heads / together, [&](index first, index last) {
+    for (first *= together, last *= together; first < last;) {
       const index row = first / s.heads, head = first % s.heads, c = head * s.head_width;
       const index heads = std::min({s.heads - head, last - first, most});
-      const index sequence = row / s.queries, memory = s.memory_row(sequence);
-      attend<T>({q.row(row) + c, k.row(memory) + c, v.row(memory) + c, k.stride, v.stride,
-                 s.visible(sequence, row % s.queries), heads, s.head_width, o.row(row) + c, lse ? lse + first : nullptr});
+      const index sequence = row / s.queries, query = row % s.queries;
+      const index seen = s.first_visible(sequence, query), memory = s.memory_row(sequence) + seen;
+      const index key_column = head / group * s.head_width;
+      attend<T>({q.row(row) + c, k.row(memory) + key_column, v.row(memory) + key_column, k.stride, v.stride,
+                 s.visible(sequence, query) - seen, heads, s.head_width, group, group - head % group, o.row(row) + c,
+                 lse ? lse + first : nullptr});
       first += heads;
     }
   });

@@ -26,13 +26,12 @@ void zero(const context<C, T>& on, matrix<std::type_identity_t<T>> y);
 template <class C, class T>
 void column_sums(const context<C, T>& on, matrix<const std::type_identity_t<T>> y, std::type_identity_t<T>* g);
 
-inline constexpr double layer_norm_eps = 1e-5;
-
-/// y = (x - mean) rstd gain + bias, row by row; keeps mean [rows] and rstd [rows]
+/// y = (x - mean) rstd gain + bias, row by row, rstd = 1 / sqrt(variance + eps); keeps mean [rows] and rstd [rows]
 template <class C, class T>
 void layer_norm_forward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
                         const std::type_identity_t<T>* gain, const std::type_identity_t<T>* bias,
-                        matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd);
+                        matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd,
+                        double eps = norm_epsilon);
 /// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well (backend/reference.hpp)
 template <class C, class T>
 void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,

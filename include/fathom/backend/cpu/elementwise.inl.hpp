@@ -110,7 +110,8 @@ void column_sums(const context<C, T>& on, matrix<const std::type_identity_t<T>> 
 template <class C, class T>
 void layer_norm_forward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
                         const std::type_identity_t<T>* gain, const std::type_identity_t<T>* bias,
-                        matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd) {
+                        matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd,
+                        double eps) {
   const index n = x.columns;
   detail::for_rows(on, x.rows, [&](index i) {
     const T *const row = x.row(i), *const scale = gain, *const shift = bias;
@@ -122,7 +123,7 @@ void layer_norm_forward(const context<C, T>& on, matrix<const std::type_identity
       const V centred = epilogue::load<V>(row + j) - V(m);
       return std::array{V(centred * centred)};
     })[0] / static_cast<T>(n);
-    const T r = T(1) / std::sqrt(variance + static_cast<T>(layer_norm_eps));
+    const T r = T(1) / std::sqrt(variance + static_cast<T>(eps));
     detail::for_lanes<T>(n, [=]<class V>(V, index j) __attribute__((always_inline)) {
       const V normed = (epilogue::load<V>(row + j) - V(m)) * V(r);
       epilogue::store(to + j, V(normed * epilogue::load<V>(scale + j) + epilogue::load<V>(shift + j)));

@@ -1,4 +1,4 @@
-// Token and position embedding on the CPU. The kernels: embedding.inl.hpp.
+// Embedding of tokens and of positions on the CPU. The kernels: embedding.inl.hpp.
 #pragma once
 
 #include <span>
@@ -30,11 +30,13 @@ struct row_reader {
 };
 
 template <class C, class T>
-void embed(const context<C, T>& on, const extent& e, std::span<const token> tokens, const row_reader<T>& wte,
-           const row_reader<T>& wpe, const matrix<T>& x);
+void embed_tokens(const context<C, T>& on, std::span<const token> tokens, const row_reader<T>& table, const matrix<T>& x);
 template <class C, class T>
-void add_embedded(const context<C, T>& on, const extent& e, std::span<const token> tokens, const matrix<const T>& dx,
-                  const matrix<T>& dwte, const matrix<T>& dwpe);
+void add_to_tokens(const context<C, T>& on, std::span<const token> tokens, const matrix<const T>& dx, const matrix<T>& dtable);
+template <class C, class T>
+void embed_positions(const context<C, T>& on, const extent& e, const row_reader<T>& table, const matrix<T>& x);
+template <class C, class T>
+void add_to_positions(const context<C, T>& on, const extent& e, const matrix<const T>& dx, const matrix<T>& dtable);
 
 /// Calls f(a reader of the table).
 template <class T, class P, index Rows, index E, class F>
@@ -48,22 +50,28 @@ void with_reader(const packed_head<P, Rows, E>& table, const F& f) {
 }
 }  // namespace detail
 
-/// x [rows, E] = wte[tokens] + wpe[positions]
-template <class C, class T, class Tokens, class Positions>
-void embedding_forward(const context<C, T>& on, const extent& e, std::span<const token> tokens, const Tokens& wte,
-                       const Positions& wpe, matrix<std::type_identity_t<T>> x) {
-  detail::with_reader<T>(wte, [&](const detail::row_reader<T>& token_row) {
-    detail::with_reader<T>(wpe, [&](const detail::row_reader<T>& position_row) {
-      detail::embed(on, e, tokens, token_row, position_row, x);
-    });
-  });
+/// x [rows, E] = table[tokens]
+template <class C, class T, class Table>
+void embedding_forward(const context<C, T>& on, const extent&, std::span<const token> tokens, const Table& table,
+                       matrix<std::type_identity_t<T>> x) {
+  detail::with_reader<T>(table, [&](const detail::row_reader<T>& row) { detail::embed_tokens(on, tokens, row, x); });
+}
+/// dtable[tokens] += dx
+template <class C, class T, class Table>
+void embedding_backward(const context<C, T>& on, const extent&, std::span<const token> tokens,
+                        matrix<const std::type_identity_t<T>> dx, Table& dtable) {
+  detail::add_to_tokens<C, T>(on, tokens, dx, dtable.view());
 }
 
-/// dwte[tokens] += dx, dwpe[positions] += dx
-template <class C, class T, class Tokens, class Positions>
-void embedding_backward(const context<C, T>& on, const extent& e, std::span<const token> tokens,
-                        matrix<const std::type_identity_t<T>> dx, Tokens& dwte, Positions& dwpe) {
-  detail::add_embedded(on, e, tokens, dx, dwte.view(), dwpe.view());
+/// x [rows, E] += table[positions]
+template <class C, class T, class Table>
+void positions_forward(const context<C, T>& on, const extent& e, const Table& table, matrix<std::type_identity_t<T>> x) {
+  detail::with_reader<T>(table, [&](const detail::row_reader<T>& row) { detail::embed_positions(on, e, row, x); });
+}
+/// dtable[positions] += dx
+template <class C, class T, class Table>
+void positions_backward(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> dx, Table& dtable) {
+  detail::add_to_positions<C, T>(on, e, dx, dtable.view());
 }
 
 }  // namespace FATHOM_ISA

@@ -111,12 +111,11 @@ struct map_element {
 
 // ---- Layer normalisation, a warp for each row ------------------------------------------------------------------------
 
-inline constexpr float layer_norm_eps = 1e-5f;
-
 /// `rounded`: a copy of y for the product that follows; or null
 template <class = void>
 __global__ void layer_norm_rows(index rows, index columns, const float* x, index x_stride, const float* gain, const float* bias,
-                                float* y, index y_stride, float* mean, float* rstd, bf16* rounded, index rounded_stride) {
+                                float* y, index y_stride, float* mean, float* rstd, bf16* rounded, index rounded_stride,
+                                float eps) {
   const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (i >= rows) return;
   const index lane = threadIdx.x % 32;
@@ -127,7 +126,7 @@ __global__ void layer_norm_rows(index rows, index columns, const float* x, index
   const float m = warp_sum(sum) / count;
   float squares = 0;
   for (index j = lane; j < columns; j += 32) squares += (row[j] - m) * (row[j] - m);
-  const float r = 1 / sqrtf(warp_sum(squares) / count + layer_norm_eps);
+  const float r = 1 / sqrtf(warp_sum(squares) / count + eps);
   for (index j = lane; j < columns; j += 32) {
     const float normed = (row[j] - m) * r * gain[j] + bias[j];
     y[i * y_stride + j] = normed;
@@ -328,14 +327,14 @@ void column_sums(const context<C>& on, matrix_in y, float* g) {
   detail::add_column_sums(on, "column_sums", y.rows, y.columns, kernel::sum_of_column{y.data, y.stride}, g, nullptr);
 }
 
-/// y = (x - mean) rstd gain + bias, row by row; keeps mean [rows] and rstd [rows]
+/// y = (x - mean) rstd gain + bias, row by row, rstd = 1 / sqrt(variance + eps); keeps mean [rows] and rstd [rows]
 template <class C>
 void layer_norm_forward(const context<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float* mean,
-                        float* rstd) {
+                        float* rstd, double eps = norm_epsilon) {
   on.begin();
   const matrix<bf16> rounded = detail::room_for_copy(on, y);
   launch("layer_norm_forward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows<>, x.rows, x.columns,
-         x.data, x.stride, gain, bias, y.data, y.stride, mean, rstd, rounded.data, rounded.stride);
+         x.data, x.stride, gain, bias, y.data, y.stride, mean, rstd, rounded.data, rounded.stride, static_cast<float>(eps));
 }
 /// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well
 template <class C>

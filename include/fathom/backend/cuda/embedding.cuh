@@ -1,6 +1,6 @@
-// Token and position embedding on the GPU.
+// Embedding of tokens and of positions on the GPU.
 //
-// The gradient of the table is a sum over all rows of one token. It is made in an order that depends on the tokens alone:
+// The gradient of the tokens' table is a sum over all rows of one token. It is made in an order that depends on the tokens alone:
 // the rows are sorted by token; pieces of the sorted rows are summed up side by side; then the pieces of one token are.
 #pragma once
 
@@ -13,21 +13,30 @@ namespace fathom::cuda {
 
 namespace kernel {
 
-/// x [rows, columns] = wte[tokens] + wpe[positions]; starts: of each sequence, or null
-template <class Token, class Position>
-struct embed_element {
+/// x [rows, columns] = table[tokens]
+template <class Number>
+struct embed_token {
   const token* tokens;
+  const Number* table;
+  index columns;
+  float* x;
+  index stride;
+  __device__ void operator()(index i, index j) const { x[i * stride + j] = to_float(table[tokens[i] * columns + j]); }
+};
+
+/// x [rows, columns] += table[positions]; starts: of each sequence, or null
+template <class Number>
+struct embed_position {
   const index* starts;
   index tokens_per_sequence;
-  const Token* wte;
-  const Position* wpe;
+  const Number* table;
   index columns;
   float* x;
   index stride;
   __device__ void operator()(index i, index j) const {
     const index sequence = i / tokens_per_sequence;
     const index position = (starts ? starts[sequence] : 0) + i - sequence * tokens_per_sequence;
-    x[i * stride + j] = to_float(wte[tokens[i] * columns + j]) + to_float(wpe[position * columns + j]);
+    x[i * stride + j] += to_float(table[position * columns + j]);
   }
 };
 
@@ -94,37 +103,34 @@ __global__ void add_long_runs(const token* tokens, const int* order, index count
   table[mine * columns + j] += sum;
 }
 
-/// wpe[positions] += dx: a position's rows in the order of the sequences
+/// table[positions] += dx: a position's rows in the order of the sequences
 struct add_position {
   const float* dx;
   index stride;
   index sequences, tokens_per_sequence;
-  float* wpe;
+  float* table;
   index columns;
   __device__ void operator()(index t, index j) const {
     float sum = 0;
     for (index s = 0; s < sequences; ++s) sum += dx[(s * tokens_per_sequence + t) * stride + j];
-    wpe[t * columns + j] += sum;
+    table[t * columns + j] += sum;
   }
 };
 
 }  // namespace kernel
 
-/// x [rows, width] = wte[tokens] + wpe[positions]; tables of float or bf16
-template <class C, class Tokens, class Positions>
-void embedding_forward(const context<C>& on, const extent& e, std::span<const token> tokens, const Tokens& wte,
-                       const Positions& wpe, matrix_out x) {
+/// x [rows, width] = table[tokens]; a table of float or bf16
+template <class C, class Table>
+void embedding_forward(const context<C>& on, const extent&, std::span<const token> tokens, const Table& table, matrix_out x) {
   on.begin();
-  using element = kernel::embed_element<typename Tokens::value_type, typename Positions::value_type>;
+  using element = kernel::embed_token<typename Table::value_type>;
   detail::for_elements(on, "embedding_forward", x.rows, x.columns, false,
-                       element{tokens.data(), e.starts, e.tokens, wte.data(), wpe.data(), x.columns, x.data, x.stride});
+                       element{tokens.data(), table.data(), x.columns, x.data, x.stride});
 }
 
-/// dwte[tokens] += dx, dwpe[positions] += dx, for sequences that begin at position 0
-template <class C, class Tokens, class Positions>
-void embedding_backward(const context<C>& on, const extent& e, std::span<const token> tokens, matrix_in dx, Tokens& dwte,
-                        Positions& dwpe) {
-  if (e.starts) fail("cuda: embedding_backward of sequences that do not begin at position 0");
+/// dtable[tokens] += dx
+template <class C, class Table>
+void embedding_backward(const context<C>& on, const extent&, std::span<const token> tokens, matrix_in dx, Table& dtable) {
   on.begin();
   const index rows = dx.rows, columns = dx.columns;
   const index pieces = (rows + kernel::rows_per_piece - 1) / kernel::rows_per_piece;
@@ -136,11 +142,27 @@ void embedding_backward(const context<C>& on, const extent& e, std::span<const t
          &kernel::sort_rows<>, tokens.data(), static_cast<int>(rows), order);
   const launch_shape shape{{detail::blocks_of(columns, 128), static_cast<unsigned>(pieces)}, 128};
   launch("embedding_backward", shape, on.stream(), &kernel::add_runs<>, tokens.data(), static_cast<const int*>(order), rows,
-         dx.data, dx.stride, columns, dwte.data(), heads, tails);
+         dx.data, dx.stride, columns, dtable.data(), heads, tails);
   launch("embedding_backward", shape, on.stream(), &kernel::add_long_runs<>, tokens.data(), static_cast<const int*>(order), rows,
-         columns, static_cast<const float*>(heads), static_cast<const float*>(tails), dwte.data());
-  detail::for_elements(on, "embedding_backward", e.tokens, columns, false,
-                       kernel::add_position{dx.data, dx.stride, e.sequences, e.tokens, dwpe.data(), columns});
+         columns, static_cast<const float*>(heads), static_cast<const float*>(tails), dtable.data());
+}
+
+/// x [rows, width] += table[positions]; a table of float or bf16
+template <class C, class Table>
+void positions_forward(const context<C>& on, const extent& e, const Table& table, matrix_out x) {
+  on.begin();
+  using element = kernel::embed_position<typename Table::value_type>;
+  detail::for_elements(on, "positions_forward", x.rows, x.columns, false,
+                       element{e.starts, e.tokens, table.data(), x.columns, x.data, x.stride});
+}
+
+/// dtable[positions] += dx, for sequences that begin at position 0
+template <class C, class Table>
+void positions_backward(const context<C>& on, const extent& e, matrix_in dx, Table& dtable) {
+  if (e.starts) fail("cuda: positions_backward of sequences that do not begin at position 0");
+  on.begin();
+  detail::for_elements(on, "positions_backward", e.tokens, dx.columns, false,
+                       kernel::add_position{dx.data, dx.stride, e.sequences, e.tokens, dtable.data(), dx.columns});
 }
 
 }  // namespace fathom::cuda

@@ -55,7 +55,7 @@ struct token_step {
   int phase;
   int first, units;  // a phase's units of work are numbered through; those of this step
 
-  // embed:      y = table[token] + positions[position]
+  // embed:      y = table[token] + positions[position], if there are positions
   // normalize:  y = norm(x)
   // multiply:   y [rows, columns] = gelu(norm(x [rows, depth]) weights [columns, depth]^T + bias) + residual, with those
   //             of norm, gelu, bias and residual that there are
@@ -66,6 +66,7 @@ struct token_step {
   const float* x;
   index x_stride;
   const float *gain, *shift;  // of the norm; or null
+  float eps;                  // of the norm
   numbers weights, table, positions;
   int lanes;                         // of a warp that share a column
   bool is_aligned;                   // rows of weights begin at multiples of 16 bytes
@@ -101,14 +102,14 @@ struct token_counters {
   unsigned arrived, elsewhere[31], ended;  // each in 128 bytes of its own
 };
 
-/// The mean and 1 / the standard deviation of x [count], by a warp.
-__device__ __forceinline__ void warp_moments(const float* x, int count, float& mean, float& rstd) {
+/// The mean and 1 / sqrt(variance + eps) of x [count], by a warp.
+__device__ __forceinline__ void warp_moments(const float* x, int count, float eps, float& mean, float& rstd) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   float sum = 0, squares = 0;
   for (int j = lane; j < count; j += 32) sum += x[j];
   mean = warp_sum(sum) / static_cast<float>(count);
   for (int j = lane; j < count; j += 32) squares += (x[j] - mean) * (x[j] - mean);
-  rstd = 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + layer_norm_eps);
+  rstd = 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + eps);
 }
 
 /// rows [s.rows, s.depth] in shared memory = norm(x), of which x itself takes the room behind it
@@ -121,7 +122,7 @@ __device__ __forceinline__ void load_rows(const token_step& s, float* rows) {
   if (!s.gain) return;
   float mean = 0, rstd = 0;
   for (int r = 0; r < s.rows; ++r) {
-    warp_moments(raw + r * s.depth, s.depth, mean, rstd);
+    warp_moments(raw + r * s.depth, s.depth, s.eps, mean, rstd);
     for (int j = thread; j < s.depth; j += token_threads)
       rows[r * s.depth + j] = (raw[r * s.depth + j] - mean) * rstd * s.gain[j] + s.shift[j];
   }
@@ -263,9 +264,10 @@ __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* 
       for (int unit = first_unit(s, block, blocks); unit < s.units; unit += blocks) {
         switch (s.does) {
           case token_step::what::embed:
-            for (int j = thread; j < s.columns; j += token_threads)
-              store(s, 0, j,
-                    s.table.at(static_cast<index>(*s.token_at) * s.columns + j) + s.positions.at(*s.position * s.columns + j));
+            for (int j = thread; j < s.columns; j += token_threads) {
+              const float row = s.table.at(static_cast<index>(*s.token_at) * s.columns + j);
+              store(s, 0, j, s.positions.data ? row + s.positions.at(*s.position * s.columns + j) : row);
+            }
             break;
           case token_step::what::normalize:
             load_rows(s, rows);
@@ -313,22 +315,30 @@ class token_program {
   /// Bytes of the weights that the steps read.
   [[nodiscard]] std::size_t weight_bytes() const { return weight_bytes_; }
 
-  void embed(const token* at, const index* position, kernel::numbers table, kernel::numbers positions, matrix_out x) {
+  /// x = table[token]
+  void embed(const token* at, kernel::numbers table, matrix_out x) {
     if (x.rows != 1) return give_up();
     step s = blank(step::what::embed, 1, x.columns);
     s.token_at = at;
-    s.position = position;
     s.table = table;
-    s.positions = positions;
     s.y = x.data;
     note(s, {}, {all_of(x)});
   }
+  /// x += positions[position], which becomes part of the step that made x.
+  void add_position(const index* position, kernel::numbers positions, matrix_out x) {
+    const bool is_read = std::any_of(norms_.begin(), norms_.end(), [&](const norm& n) { return n.x == x.data; });
+    if (notes_.empty() || is_read) return give_up();
+    step& s = notes_.back().s;
+    if (s.does != step::what::embed || s.y != x.data || s.columns != x.columns || s.positions.data) return give_up();
+    s.position = position;
+    s.positions = positions;
+  }
   /// y = norm(x), which becomes a step when something else than a product reads it.
-  void normalize(matrix_in x, const float* gain, const float* shift, matrix_out y) {
+  void normalize(matrix_in x, const float* gain, const float* shift, float eps, matrix_out y) {
     read(all_of(x));
     for (index r = 0; r < y.rows; ++r) {
       forget_norms(all_of(y.rows_from(r, 1)));
-      norms_.push_back({x.row(r), gain, shift, y.row(r), static_cast<int>(y.columns), true});
+      norms_.push_back({x.row(r), gain, shift, eps, y.row(r), static_cast<int>(y.columns), true});
     }
   }
   template <class P, class Rest>
@@ -362,6 +372,7 @@ class token_program {
         s.x = n->x;
         s.gain = n->gain;
         s.shift = n->shift;
+        s.eps = n->eps;
         from = {n->x, 1, s.depth};
       } else {
         read(all_of(from));
@@ -523,6 +534,7 @@ class token_program {
   /// A normalisation that is no step yet, of one row.
   struct norm {
     const float *x, *gain, *shift;
+    float eps;
     float* y;
     int columns;
     bool x_is_there;  // nothing has been written over it
@@ -572,6 +584,7 @@ class token_program {
       s.x = n.x;
       s.gain = n.gain;
       s.shift = n.shift;
+      s.eps = n.eps;
       s.y = n.y;
       most_numbers_ = std::max<index>(most_numbers_, 2 * n.columns);
       note(s, {{n.x, n.x + n.columns}}, {{n.y, n.y + n.columns}});
@@ -615,18 +628,26 @@ class token_notes : public context<Compute> {
   token_program* to_;
 };
 
-template <class C, class Tokens, class Positions>
-void embedding_forward(const token_notes<C>& on, const extent& e, std::span<const token> tokens, const Tokens& wte,
-                       const Positions& wpe, matrix_out x) {
-  const auto numbers = []<class T>(const T& table) {
-    return kernel::numbers{table.data(), std::is_same_v<typename T::value_type, bf16>};
-  };
-  if (!e.starts) return on.to().give_up();
-  on.to().embed(tokens.data(), e.starts, numbers(wte), numbers(wpe), x);
+namespace detail {
+template <class Table>
+kernel::numbers numbers_of(const Table& table) {
+  return {table.data(), std::is_same_v<typename Table::value_type, bf16>};
+}
+}  // namespace detail
+template <class C, class Table>
+void embedding_forward(const token_notes<C>& on, const extent&, std::span<const token> tokens, const Table& table,
+                       matrix_out x) {
+  on.to().embed(tokens.data(), detail::numbers_of(table), x);
+}
+template <class C, class Table>
+void positions_forward(const token_notes<C>& on, const extent& e, const Table& table, matrix_out x) {
+  if (!e.starts || e.sequences != 1) return on.to().give_up();
+  on.to().add_position(e.starts, detail::numbers_of(table), x);
 }
 template <class C>
-void layer_norm_forward(const token_notes<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float*, float*) {
-  on.to().normalize(x, gain, bias, y);
+void layer_norm_forward(const token_notes<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float*, float*,
+                        double eps = norm_epsilon) {
+  on.to().normalize(x, gain, bias, static_cast<float>(eps), y);
 }
 template <class C, class P, index... Extents, class Epilogue>
 void matmul_nt(const token_notes<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {

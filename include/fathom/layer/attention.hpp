@@ -1,0 +1,392 @@
+// Attention over a layer's own input, over the rows of a residual source, or over both in one softmax. self_attention.hpp,
+// shortcut_attention.hpp and joint_attention.hpp name the three.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "fathom/backend/operations.hpp"
+#include "fathom/core/name.hpp"
+#include "fathom/layer/layer.hpp"
+#include "fathom/layer/linear.hpp"
+#include "fathom/layer/part.hpp"
+
+namespace fathom::layers {
+
+/// Keys and values kept for decoding: [sequences * capacity * Rows, 2 Width], each row a key and then a value, both of all
+/// heads. `Rows` of them belong to each position, and a position's lie side by side. Between rows lies a line of the
+/// processor's cache: at a distance of 2 Width numbers, which often is a power of two, the rows of one head would share few of
+/// its sets.
+template <class T, index Width, index Rows>
+struct key_value_cache {
+  matrix<T> kv;
+  constexpr key_value_cache(arena& a, index sequences, index capacity)
+      : kv(a.take<T>(sequences * capacity * Rows, 2 * Width + line).columns_from(0, 2 * Width)) {}
+  static constexpr index line = static_cast<index>(alignment / sizeof(T));
+};
+
+/// What an attention looks at: its own input.
+struct own_context {
+  static constexpr index source_rows = 0;
+  static constexpr std::string_view name{};
+};
+/// What an attention looks at: D rows of a residual source for every position. Name: of the map that makes keys and values of
+/// them; as everywhere, one that begins with '/' does not stand under the layer's own.
+template <index D, fixed_string Name = "c_kv">
+struct rows_of_source {
+  static_assert(D > 0, "fathom::rows_of_source: a source has at least one row for every position");
+  static constexpr index source_rows = D;
+  static constexpr std::string_view name = Name.view();
+};
+
+/// Leaves queries and keys as they are. What takes its place in attention_options may change them by their position, as rotary
+/// embeddings do, in place:
+///   forward    x [e.rows() * rows_per_position, heads * head_width]: row r belongs to row r / rows_per_position of the pass
+///   backward   the gradient dx of what forward left becomes that of what it found
+struct no_rotation {
+  template <class On>
+  static void forward(const On&, const extent&, output<On>, index /*head_width*/, index /*rows_per_position*/) {}
+  template <class On>
+  static void backward(const On&, const extent&, output<On>, index /*head_width*/, index /*rows_per_position*/) {}
+};
+
+/// How an attention is made. Options are a type, which says what is to be different:
+///   struct local : fathom::layers::attention_options { static constexpr fathom::index kv_heads = 2, window = 256; };
+struct attention_options {
+  static constexpr index kv_heads = 0;    // heads of keys and values, a divisor of the heads, of which several queries' share
+                                          // one (Ainslie et al., arXiv 2305.13245); 0: as many as heads
+  static constexpr index head_width = 0;  // 0: width / heads
+  static constexpr index window = 0;      // positions that a query sees, its own the last of them; 0: all up to its own
+  static constexpr bool causal = true;    // false: a query sees all positions, later ones too; then nothing can be decoded
+  static constexpr bool bias = true;      // whether the projections have one
+  static constexpr initial output = initial::residual;  // what the output projection begins as
+  using rotation = no_rotation;           // what is done to queries and keys before they meet
+};
+
+/// y = residual + Attention(x[, memory]) (Vaswani et al., arXiv 1706.03762): softmax(q k^T / sqrt(d)) v per head, over the keys
+/// of the query's own and of earlier positions, then the output projection.
+///   x, y [rows, E];  memory [rows * D, E], D rows for every position, where it looks at a source;  H query heads of width d, G
+///   heads of keys and values
+/// Memories: own_context, rows_of_source<D>, or both in this order. Queries come from x. With its own context, so do keys and
+/// values: q, k, v = x W + b, in c_attn [E, (H + 2 G) d]; without, q = x W_q + b_q, c_q [E, H d]. A source's rows become keys and
+/// values by c_kv [E, 2 G d]. The output projection c_proj is [H d, E].
+/// Every position owns its own key first, then those of its source: what a query sees is a prefix, and one softmax runs over it.
+template <index E, index H, class Options, class... Memories>
+struct attention {
+  static constexpr index width = E, heads = H;
+  static constexpr index key_heads = Options::kv_heads > 0 ? Options::kv_heads : H;
+  static constexpr index head_width = Options::head_width > 0 ? Options::head_width : E / H;
+  static constexpr index source_rows = (Memories::source_rows + ... + 0);  // rows of memory for each token
+  static constexpr bool has_context = ((Memories::source_rows == 0) || ...);
+  static constexpr index key_rows = source_rows + (has_context ? 1 : 0);  // rows of keys and values for each token
+
+  static_assert(sizeof...(Memories) == (has_context ? 1 : 0) + (source_rows > 0 ? 1 : 0) && sizeof...(Memories) > 0,
+                "fathom::attention: expected own_context, rows_of_source<D>, or both, each once");
+  static_assert(Options::head_width > 0 || E % H == 0, "fathom::attention: width must be a multiple of heads, or options say a head_width");
+  static_assert(H % key_heads == 0, "fathom::attention: kv_heads must divide heads");
+  static_assert(Options::window >= 0 && (Options::causal || Options::window == 0),
+                "fathom::attention: a window is a number of positions, of a causal attention");
+
+ private:
+  static constexpr index Q = H * head_width, K = key_heads * head_width;  // width of all queries, of all keys
+  static constexpr index D = source_rows;
+
+ public:
+  using query = linear<E, has_context ? Q + 2 * K : Q, initial::normal, Options::bias>;
+  using key_value = linear<E, 2 * K, initial::normal, Options::bias>;
+  using projection = linear<Q, E, Options::output, Options::bias>;
+
+  template <class S>
+  struct parameters {  // of its own context alone
+    typename query::template parameters<S> c_attn;
+    typename projection::template parameters<S> c_proj;
+  };
+  template <class S>
+    requires(!has_context)
+  struct parameters<S> {
+    typename query::template parameters<S> c_q;
+    typename key_value::template parameters<S> c_kv;
+    typename projection::template parameters<S> c_proj;
+  };
+  template <class S>
+    requires(has_context && source_rows > 0)
+  struct parameters<S> {
+    typename query::template parameters<S> c_attn;
+    typename projection::template parameters<S> c_proj;
+    typename key_value::template parameters<S> c_kv;
+  };
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F& f, const Path& at, P&... p) {
+    if constexpr (has_context) {
+      query::visit(f, at / "c_attn", p.c_attn...);
+      projection::visit(f, at / "c_proj", p.c_proj...);
+      if constexpr (D > 0) key_value::visit(f, at / source_name, p.c_kv...);
+    } else {
+      query::visit(f, at / "c_q", p.c_q...);
+      key_value::visit(f, at / source_name, p.c_kv...);
+      projection::visit(f, at / "c_proj", p.c_proj...);
+    }
+  }
+
+  template <class T>
+  struct tape {
+    matrix<T> q;    // [rows, Q], queries; with its own context [rows, Q + 2 K], and its keys and values beside them
+    matrix<T> kv;   // [rows * key_rows, 2 K], keys and values side by side; nothing where its own context is all
+    matrix<T> out;  // [rows, Q], all heads, before the projection
+    T* lse;         // [rows, H]
+    constexpr tape(arena& a, const extent& e)
+        : q(a.take<T>(e.rows(), query_columns)),
+          kv(a.take<T>(D > 0 ? e.rows() * key_rows : 0, 2 * K)),
+          out(a.take<T>(e.rows(), Q)),
+          lse(a.take<T>(e.rows() * H)) {}
+  };
+  template <class T>
+  struct scratch {
+    matrix<T> dq;    // as q, kv and out of the tape
+    matrix<T> dkv;
+    matrix<T> dout;
+    T* delta;        // [rows, H]
+    constexpr scratch(arena& a, const extent& e)
+        : dq(a.take<T>(e.rows(), query_columns)),
+          dkv(a.take<T>(D > 0 ? e.rows() * key_rows : 0, 2 * K)),
+          dout(a.take<T>(e.rows(), Q)),
+          delta(a.take<T>(e.rows() * H)) {}
+  };
+  template <class T>
+  using cache = key_value_cache<T, K, key_rows>;
+
+  template <class On, class P>
+    requires(source_rows == 0)
+  static void forward(const On& on, const P& p, const extent& e, input<On> x, input<On> residual, output<On> y,
+                      const tape<scalar<On>>& t) {
+    attend(on, p, e, x, {}, residual, y, t);
+  }
+  template <class On, class P>
+    requires(source_rows > 0)
+  static void forward(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
+                      output<On> y, const tape<scalar<On>>& t) {
+    attend(on, p, e, x, memory, residual, y, t);
+  }
+  template <class On, class P, class G>
+    requires(source_rows == 0)
+  static void backward(const On& on, const P& p, const extent& e, input<On> x, input<On> dy, output<On> dx,
+                       const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
+    differentiate(on, p, e, x, {}, dy, dx, {}, t, g, s);
+  }
+  template <class On, class P, class G>
+    requires(source_rows > 0)
+  static void backward(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> dy,
+                       output<On> dx, output<On> dmemory, const tape<scalar<On>>& t, G& g,
+                       const scratch<scalar<On>>& s) {
+    differentiate(on, p, e, x, memory, dy, dx, dmemory, t, g, s);
+  }
+  template <class On, class P>
+    requires(source_rows == 0)
+  static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> residual, output<On> y,
+                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+    attend_on(on, p, e, x, {}, residual, y, t, c);
+  }
+  template <class On, class P>
+    requires(source_rows > 0)
+  static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
+                     output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+    attend_on(on, p, e, x, memory, residual, y, t, c);
+  }
+  /// The softmax of a forward pass, weights [sequences * H * tokens, tokens * key_rows], columns as the rows of keys.
+  template <class On>
+  static void weights(const On& on, const extent& e, const tape<scalar<On>>& t, output<On> w) {
+    attention_weights(on, shape(e, e.tokens), queries(t.q), keys(keys_and_values(t.q, t.kv)), t.lse, w);
+  }
+
+  [[nodiscard]] static constexpr double flops(index tokens) {
+    double sum = query::flops(tokens);
+    if (D > 0) sum += key_value::flops(tokens * D);
+    return sum + static_cast<double>(key_rows) * attention_flops(tokens) + projection::flops(tokens);
+  }
+  /// Scores and weighted sums, of one row of keys for each position: every query meets on average (tokens + 1) / 2 positions,
+  /// fewer in a window.
+  [[nodiscard]] static constexpr double attention_flops(index tokens) {
+    const double all = static_cast<double>(tokens), seen = static_cast<double>(Options::window);
+    if (!Options::causal) return 4.0 * Q * all * all;
+    if (Options::window == 0 || Options::window >= tokens) return 2.0 * Q * all * (all + 1);
+    return 2.0 * Q * seen * (seen + 1) + 4.0 * Q * (all - seen) * seen;
+  }
+  [[nodiscard]] static std::string describe() {
+    std::string text = D == 0 ? Options::causal ? "causal self-attention, " : "self-attention, "
+                       : has_context ? "joint attention, " : "shortcut attention, ";
+    text += join(H, " heads of ", head_width);
+    if (D > 0) text += join(has_context ? " over context and " : " over ", D, D == 1 ? " depth" : " depths");
+    if (key_heads != H) text += join(", ", key_heads, " of keys and values");
+    if (Options::window > 0) text += join(", a window of ", Options::window);
+    return text;
+  }
+
+ private:
+  static constexpr index query_columns = has_context ? Q + 2 * K : Q;
+  static constexpr std::string_view source_name = [] {
+    std::string_view name;
+    static_cast<void>(((name = Memories::source_rows > 0 ? Memories::name : name), ...));
+    return name;
+  }();
+
+  template <class On, class P>
+  static void attend(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
+                     output<On> y, const tape<scalar<On>>& t) {
+    const auto kv = project(on, p, e, x, memory, t);
+    attention_forward(on, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse);
+    projection::forward_add(on, p.c_proj, t.out, residual, y);
+  }
+  template <class On, class P>
+  static void attend_on(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
+                        output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+    static_assert(Options::causal, "fathom::attention: an attention that is not causal cannot decode: a token changes what was there");
+    const auto kv = project(on, p, e, x, memory, t);
+    for (index n = 0; n < key_rows; ++n) attention_append(on, e, kv.every(key_rows, n), c.kv, key_rows, n);
+    attention_forward(on, shape(e, e.capacity), queries(t.q), keys(c.kv), values(c.kv), t.out, nullptr);
+    projection::forward_add(on, p.c_proj, t.out, residual, y);
+  }
+  template <class On, class P, class G>
+  static void differentiate(const On& on, const P& p, const extent& e, input<On> x, [[maybe_unused]] input<On> memory,
+                            input<On> dy, output<On> dx, [[maybe_unused]] output<On> dmemory, const tape<scalar<On>>& t, G& g,
+                            const scratch<scalar<On>>& s) {
+    projection::backward_parameters(on, t.out, dy, g.c_proj);
+    projection::backward_input(on, p.c_proj, dy, s.dout);
+    const auto kv = keys_and_values(t.q, t.kv), dkv = keys_and_values(s.dq, s.dkv);
+    attention_backward(on, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse, s.dout, s.delta,
+                       queries(s.dq), keys(dkv), values(dkv));
+    Options::rotation::backward(on, e, queries(s.dq), head_width, index{1});
+    Options::rotation::backward(on, e, keys(dkv), head_width, key_rows);
+    if constexpr (has_context && D > 0) copy(on, dkv.every(key_rows, 0), s.dq.columns_from(Q, 2 * K));
+    query::backward_parameters(on, x, s.dq, query_of(g));
+    query::backward_input(on, query_of(p), s.dq, dx);
+    if constexpr (!has_context) {
+      key_value::backward_parameters(on, memory, dkv, g.c_kv);
+      key_value::backward_input(on, p.c_kv, dkv, dmemory);
+    } else if constexpr (D > 0) {
+      for (index n = 0; n < D; ++n) {
+        key_value::backward_parameters(on, memory.every(D, n), dkv.every(key_rows, n + 1), g.c_kv);
+        key_value::backward_input(on, p.c_kv, dkv.every(key_rows, n + 1), dmemory.every(D, n));
+      }
+    }
+  }
+
+  /// Queries into the tape, and all keys and values, which are returned: [rows * key_rows, 2 K].
+  template <class On, class P>
+  static output<On> project(const On& on, const P& p, const extent& e, input<On> x, [[maybe_unused]] input<On> memory,
+                            const tape<scalar<On>>& t) {
+    check_head_width<On, head_width>();
+    query::forward(on, query_of(p), x, t.q);
+    const output<On> kv = keys_and_values(t.q, t.kv);
+    if constexpr (!has_context) {
+      key_value::forward(on, p.c_kv, memory, kv);
+    } else if constexpr (D > 0) {
+      copy(on, t.q.columns_from(Q, 2 * K), kv.every(key_rows, 0));
+      for (index n = 0; n < D; ++n) key_value::forward(on, p.c_kv, memory.every(D, n), kv.every(key_rows, n + 1));
+    }
+    Options::rotation::forward(on, e, queries(t.q), head_width, index{1});
+    Options::rotation::forward(on, e, keys(kv), head_width, key_rows);
+    return kv;
+  }
+
+  /// The map that makes queries.
+  template <class P>
+  static auto& query_of(P& p) {
+    if constexpr (has_context)
+      return p.c_attn;
+    else
+      return p.c_q;
+  }
+  template <class T>
+  static matrix<T> keys_and_values(const matrix<T>& q, const matrix<T>& kv) {
+    return D > 0 ? kv : q.columns_from(Q, 2 * K);
+  }
+  template <class T>
+  static matrix<T> queries(const matrix<T>& q) {
+    return q.columns_from(0, Q);
+  }
+  template <class T>
+  static matrix<T> keys(const matrix<T>& kv) {
+    return kv.columns_from(0, K);
+  }
+  template <class T>
+  static matrix<T> values(const matrix<T>& kv) {
+    return kv.columns_from(K, K);
+  }
+  static attention_shape shape(const extent& e, index positions) {
+    return {.sequences = e.sequences,
+            .queries = e.tokens,
+            .heads = H,
+            .head_width = head_width,
+            .rows_per_position = key_rows,
+            .memory_rows = positions * key_rows,
+            .starts = e.starts,
+            .first = e.first,
+            .kv_heads = key_heads,
+            .window = Options::window,
+            .sees_all = !Options::causal};
+  }
+};
+
+}  // namespace fathom::layers
+
+namespace fathom {
+
+// ---- Options of attention, as parts: attention<8, kv_heads<2>, window<256>> -----------------------------------------------
+// Each says its field, and what it changes of the options of a layer.
+
+/// Heads of keys and values, which several heads of queries share.
+template <index Count>
+struct kv_heads {
+  static constexpr auto option = field<"kv_heads">(Count);
+  template <class Options>
+  struct of : Options {
+    static constexpr index kv_heads = Count;
+  };
+};
+/// The positions that a query sees, its own the last of them.
+template <index Positions>
+struct window {
+  static constexpr auto option = field<"window">(Positions);
+  template <class Options>
+  struct of : Options {
+    static constexpr index window = Positions;
+  };
+};
+/// The width of a head, if it is not width / heads.
+template <index Width>
+struct head_width {
+  static constexpr auto option = field<"head_width">(Width);
+  template <class Options>
+  struct of : Options {
+    static constexpr index head_width = Width;
+  };
+};
+/// Projections without biases.
+struct no_bias {
+  static constexpr auto option = field<"bias">(false);
+  template <class Options>
+  struct of : Options {
+    static constexpr bool bias = false;
+  };
+};
+
+namespace detail {
+/// The options of a layer, changed by each of a part's.
+template <class Base, class... Options>
+struct changed_options {
+  using type = Base;
+};
+template <class Base, class First, class... Rest>
+struct changed_options<Base, First, Rest...> : changed_options<typename First::template of<Base>, Rest...> {};
+}  // namespace detail
+
+/// Causal self-attention as a part, with so many heads, and options.
+template <index Heads, class... Options>
+struct attention {
+  static constexpr auto options = fields(field<"heads">(Heads), Options::option...);
+  template <class At>
+  using bind = layers::attention<At::width, Heads, typename detail::changed_options<layers::attention_options, Options...>::type,
+                                 layers::own_context>;
+};
+
+}  // namespace fathom
