@@ -1,0 +1,36 @@
+// What description.hpp declares.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fathom/core/error.hpp"
+#include "fathom/io/config.inl.hpp"
+#include "fathom/io/description.hpp"
+#include "fathom/io/json.inl.hpp"
+
+namespace fathom::io {
+
+namespace detail {
+/// A description that has been checked.
+[[nodiscard]] inline json value_of_description(std::string_view text) {
+  std::optional<json> value = json::parse(text);
+  if (!value || !value->is_object())
+    fail("the description of an architecture is not an object of JSON: ", text.substr(0, 200), text.size() > 200 ? "..." : "");
+  return *std::move(value);
+}
+}  // namespace detail
+
+FATHOM_INLINE std::string checked_description(std::string text) {
+  static_cast<void>(detail::value_of_description(text));
+  return text;
+}
+
+FATHOM_INLINE std::string description_differences(std::string_view expected, std::string_view found) {
+  const bool exact = !read_config(expected).problem.empty() && !read_config(found).problem.empty();
+  return detail::differences(detail::value_of_description(expected), json::parse(found).value_or(json()), exact);
+}
+
+}  // namespace fathom::io
