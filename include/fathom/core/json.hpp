@@ -149,16 +149,23 @@ class json_reader {
   /// Whether a string or key is this one.
   [[nodiscard]] constexpr bool is(std::string_view wanted) const {
     if (!has_escapes_) return raw_ == wanted;
-    bool same = true;
-    std::size_t i = 0;
-    for_bytes([&](char c) { same = same && i < wanted.size() && wanted[i] == c, ++i; });
-    return same && i == wanted.size();
+    for (std::size_t i = 0; i < raw_.size();) {
+      const piece next = piece_at(i);
+      if (!wanted.starts_with(std::string_view(next.bytes, next.count))) return false;
+      wanted.remove_prefix(next.count);
+      i = next.next;
+    }
+    return wanted.empty();
   }
   /// A string or key.
   [[nodiscard]] std::string string() const {
     if (!has_escapes_) return std::string(raw_);
     std::string result;
-    for_bytes([&](char c) { result += c; });
+    for (std::size_t i = 0; i < raw_.size();) {
+      const piece next = piece_at(i);
+      result.append(next.bytes, next.count);
+      i = next.next;
+    }
     return result;
   }
 
@@ -305,42 +312,26 @@ class json_reader {
     }
     return unit;
   }
-  /// Calls put for the bytes of a string or key.
-  template <class Put>
-  constexpr void for_bytes(const Put& put) const {
-    for (std::size_t i = 0; i < raw_.size(); ++i) {
-      if (raw_[i] != '\\') {
-        put(raw_[i]);
-        continue;
-      }
-      const char c = raw_[++i];
-      if (c != 'u') {
-        put(c == 'b' ? '\b' : c == 'f' ? '\f' : c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c);
-        continue;
-      }
-      auto code = static_cast<unsigned>(unit_at(raw_, i + 1));
-      i += 4;
-      if ((code & 0xFC00u) == 0xD800) {
-        code = 0x10000 + ((code & 0x3FFu) << 10) + (static_cast<unsigned>(unit_at(raw_, i + 3)) & 0x3FFu);
-        i += 6;
-      }
-      const auto tail = [&](unsigned shift) { put(static_cast<char>(0x80 | (code >> shift & 0x3Fu))); };
-      if (code < 0x80) {
-        put(static_cast<char>(code));
-      } else if (code < 0x800) {
-        put(static_cast<char>(0xC0 | code >> 6));
-        tail(0);
-      } else if (code < 0x10000) {
-        put(static_cast<char>(0xE0 | code >> 12));
-        tail(6);
-        tail(0);
-      } else {
-        put(static_cast<char>(0xF0 | code >> 18));
-        tail(12);
-        tail(6);
-        tail(0);
-      }
+  /// The bytes that a string or key has at a place: of an escape, or one of its own. And where the next ones are.
+  struct piece {
+    char bytes[4];
+    std::size_t count, next;
+  };
+  [[nodiscard]] constexpr piece piece_at(std::size_t i) const {
+    const auto byte = [](unsigned b) { return static_cast<char>(b); };
+    if (raw_[i] != '\\') return {{raw_[i]}, 1, i + 1};
+    const char c = raw_[i + 1];
+    if (c != 'u')
+      return {{c == 'b' ? '\b' : c == 'f' ? '\f' : c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c}, 1, i + 2};
+    auto code = static_cast<unsigned>(unit_at(raw_, i + 2));
+    if ((code & 0xFC00u) == 0xD800) {
+      code = 0x10000 + ((code & 0x3FFu) << 10) + (static_cast<unsigned>(unit_at(raw_, i + 8)) & 0x3FFu);
+      return {{byte(0xF0 | code >> 18), byte(0x80 | (code >> 12 & 0x3F)), byte(0x80 | (code >> 6 & 0x3F)), byte(0x80 | (code & 0x3F))},
+              4, i + 12};
     }
+    if (code < 0x80) return {{byte(code)}, 1, i + 6};
+    if (code < 0x800) return {{byte(0xC0 | code >> 6), byte(0x80 | (code & 0x3F))}, 2, i + 6};
+    return {{byte(0xE0 | code >> 12), byte(0x80 | (code >> 6 & 0x3F)), byte(0x80 | (code & 0x3F))}, 3, i + 6};
   }
 
   constexpr bool skip_digits() {

@@ -21,6 +21,11 @@ namespace detail {
     fail("the description of an architecture is not an object of JSON: ", text.substr(0, 200), text.size() > 200 ? "..." : "");
   return *std::move(value);
 }
+/// Whether it is that of a model made from a config.
+[[nodiscard]] inline bool is_of_config(std::string_view text) {
+  const config_reading read = read_config(text);
+  return read.problem.empty() && json::parse(text) == json::parse(to_json(read.value));
+}
 }  // namespace detail
 
 FATHOM_INLINE std::string checked_description(std::string text) {
@@ -29,7 +34,7 @@ FATHOM_INLINE std::string checked_description(std::string text) {
 }
 
 FATHOM_INLINE std::string description_differences(std::string_view expected, std::string_view found) {
-  const bool exact = !read_config(expected).problem.empty() && !read_config(found).problem.empty();
+  const bool exact = !detail::is_of_config(expected) && !detail::is_of_config(found);
   return detail::differences(detail::value_of_description(expected), json::parse(found).value_or(json()), exact);
 }
 

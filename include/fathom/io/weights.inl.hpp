@@ -28,7 +28,7 @@ namespace detail {
   if (may_lack == missing::fails || !shortcut || !shortcut->is_null()) return description_differences(expected, text);
   json without = value_of_description(expected);
   without.erase("shortcut");
-  return description_differences(without.dump(), text);
+  return differences(without, found, false);
 }
 
 }  // namespace detail

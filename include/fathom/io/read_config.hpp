@@ -1,5 +1,5 @@
-// The keys of a config.json, ours and those of GPT-2 in transformers: for each, in one place, what may stand there, how the
-// compiler reads it, and how it is written.
+// A config.json, read by the compiler as well. Its keys, ours and those of GPT-2 in transformers, are listed here and nowhere
+// else: what may stand there, how it is read, and how it is written (config.hpp).
 #pragma once
 
 #include <cstddef>
@@ -7,8 +7,9 @@
 #include <iterator>
 #include <limits>
 #include <optional>
-#include <span>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 #include "fathom/core/json.hpp"
 #include "fathom/model/config.hpp"
@@ -177,12 +178,14 @@ inline constexpr const char* size_expected = "a whole number, at least 1";
 inline constexpr const char* flag_expected = "true or false";
 
 template <int config::*Member>
-inline constexpr auto read_size = [](const json_place& found, config& to, config_problem&) {
+constexpr bool read_size(const json_place& found, config& to, config_problem&) {
   to.*Member = found.count(1);
   return to.*Member > 0;
-};
+}
 template <int config::*Member>
-inline constexpr auto write_size = [](const config& from) { return std::optional<json>(from.*Member); };
+[[nodiscard]] std::optional<json> write_size(const config& from) {
+  return from.*Member;
+}
 
 /// What the values of an enumeration are called.
 template <class Value>
@@ -422,5 +425,68 @@ constexpr void read_transformers(const transformers_places& places, config& to, 
 }
 
 }  // namespace detail
+
+/// What a config.json says.
+struct config_reading {
+  config value{};            // where there is a problem, the smallest that there is: no further errors follow from it
+  config_problem problem{};  // "\"width\" is 4.5; expected a whole number, at least 1"; empty: there is none
+};
+
+/// Reads the text of a config.json, with our keys or those of GPT2Config in transformers, whose defaults hold for keys that
+/// are not there. In a program, and in the compiler:
+///
+///   constexpr auto read = fathom::io::read_config(R"({"vocab": 256, "context": 64, "width": 64, "depth": 2, "heads": 4})");
+///   static_assert(read.problem.empty());
+///   using net = fathom::model<read.value>;
+[[nodiscard]] constexpr config_reading read_config(std::string_view text) {
+  config_reading result;
+  json_reader at(text);
+  bool is_object = at.next() == json_event::begin_object;
+  const std::string_view object = text.substr(at.begin());
+  is_object = is_object && at.skip() && at.next() == json_event::end;
+  if (!is_object) {
+    result.problem.add("is not a JSON object");
+  } else if (const detail::transformers_places places(object); places.are_there()) {
+    detail::read_transformers(places, result.value, result.problem);
+  } else {
+    detail::read_keys(object, detail::config_keys, "", result.value, result.problem);
+  }
+  if (!result.problem.empty())
+    result.value = {.vocab = 1, .context = 1, .width = 1, .depth = 1, .heads = 1, .hidden = 1, .tied = true, .shortcut = {}};
+  return result;
+}
+
+/// A sentence as a type, for the compiler to print: config_sentence<problem> is what is wrong with a config.json.
+template <config_problem Problem>
+struct sentence;
+template <char... Letters>
+struct letters;
+
+namespace detail {
+#if defined(__clang__) && __clang_major__ < 16  // these print an array of letters as numbers, and no more than ten
+template <config_problem Problem, std::size_t N = Problem.size()>
+struct sentence_of {
+  template <std::size_t... I>
+  static letters<Problem.text[I]...>* spell(std::index_sequence<I...>);
+  using type = std::remove_pointer_t<decltype(spell(std::make_index_sequence<N>()))>;
+};
+#else
+template <config_problem Problem>
+struct sentence_of {
+  using type = sentence<Problem>;
+};
+#endif
+}  // namespace detail
+
+template <config_problem Problem>
+using config_sentence = typename detail::sentence_of<Problem>::type;
+
+/// Whether a sentence says nothing.
+template <class Sentence>
+inline constexpr bool is_config = false;
+template <config_problem Problem>
+inline constexpr bool is_config<sentence<Problem>> = Problem.empty();
+template <>
+inline constexpr bool is_config<letters<>> = true;
 
 }  // namespace fathom::io
