@@ -5,7 +5,7 @@
 #   bash bench/bf16_training.sh [STEPS [SEED ...]]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev bible-kjv
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev bible-kjv
 bash bench/peers.sh python
 cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_EXAMPLES=OFF -B build/bench >/dev/null
 cmake --build build/bench --target bench_bf16_training >/dev/null

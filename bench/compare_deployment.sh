@@ -9,7 +9,7 @@
 # fast kernels. With BUILD_ONLY=1 nothing is measured.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build pkg-config time python3-venv libeigen3-dev libxsimd-dev nlohmann-json3-dev
+bash cmake/require-packages.sh g++ cmake ninja-build pkg-config time python3-venv libeigen3-dev libxsimd-dev
 [ -e build/peers/llama.cpp/CMakeLists.txt ] || bash bench/peers.sh ggml
 venv=build/venv-deployment
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"

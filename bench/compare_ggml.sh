@@ -7,7 +7,7 @@
 # Installs and builds what is missing, llama.cpp into build/peers among it. With BUILD_ONLY=1 that is all. --avx2: isa.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev
 source bench/isa.sh
 ISA=$isa bash bench/peers.sh ggml
 configure

@@ -8,7 +8,7 @@
 # is faster than the burst of multiplications and additions that speeds are told as fractions of: then that is wrong.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev
 source bench/isa.sh
 bash bench/peers.sh products
 configure -DFATHOM_BENCH_PEERS=ON

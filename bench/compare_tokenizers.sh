@@ -8,7 +8,7 @@ set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: bash bench/compare_tokenizers.sh VOCAB MERGES [ROUNDS]" >&2; exit 2; }
 vocab=$(realpath "$1") merges=$(realpath "$2") rounds=${3:-5}
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev bible-kjv
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev bible-kjv
 bash bench/peers.sh tokenizers
 cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_EXAMPLES=OFF -B build/bench >/dev/null
 cmake --build build/bench -j"${JOBS:-$(nproc)}" --target bench_tokenizers >/dev/null

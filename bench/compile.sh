@@ -19,7 +19,7 @@ done
 if [ ${#models[@]} -eq 0 ]; then models=(tiny tiny_shortcut small_shortcut medium medium_shortcut); fi
 compiler=${CXX:-g++}
 read -ra flags <<<"${CXXFLAGS:--O3 -march=native}"
-bash cmake/require-packages.sh g++ time libeigen3-dev libxsimd-dev nlohmann-json3-dev
+bash cmake/require-packages.sh g++ time libeigen3-dev libxsimd-dev
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -4,7 +4,7 @@
 #   HEADERS=/folder bash bench/gpu.sh [tests] [sanitizer] [bench]        default: tests bench
 #
 # Needs nvcc and cuBLASLt (the CUDA Toolkit), and for the comparison a python3 with PyTorch; no CMake, no packages. Headers that
-# are not where the compiler looks lie under $HEADERS, as HEADERS/nlohmann/json.hpp, HEADERS/catch2/catch.hpp (version 2).
+# are not where the compiler looks lie under $HEADERS, as HEADERS/catch2/catch.hpp (version 2).
 # ARCH: the GPU's architecture, 90a unless given. Results: build/gpu/*.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -6,7 +6,7 @@
 # Installs and builds what is missing. With BUILD_ONLY=1 that is all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev
 bash bench/peers.sh python
 cmake --preset release -DFATHOM_TESTS=OFF -DFATHOM_EXAMPLES=OFF -B build/bench >/dev/null
 cmake --build build/bench -j"${JOBS:-$(nproc)}" --target bench_stream \

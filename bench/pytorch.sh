@@ -10,7 +10,7 @@
 # AS_INSTALLED=1 leaves it alone. --avx2: isa.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev libbenchmark-dev python3-venv
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev python3-venv
 
 bench=$1 script=$2
 shift 2

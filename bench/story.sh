@@ -4,5 +4,5 @@
 #   bash bench/story.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build time python3 libeigen3-dev libxsimd-dev nlohmann-json3-dev
+bash cmake/require-packages.sh g++ cmake ninja-build time python3 libeigen3-dev libxsimd-dev
 python3 bench/story.py

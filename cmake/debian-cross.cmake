@@ -1,5 +1,5 @@
 # A toolchain file for Debian's cross compilers, g++-aarch64-linux-gnu, g++-arm-linux-gnueabihf and their like, with the
-# headers of xsimd and nlohmann-json that this machine has:
+# headers of xsimd that this machine has:
 #
 #   cmake --toolchain cmake/debian-cross.cmake -DFATHOM_CROSS=aarch64-linux-gnu ...
 set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES FATHOM_CROSS)
@@ -13,9 +13,6 @@ endif()
 
 # They lie in /usr/include, which must not come before the other machine's own headers.
 set(headers ${CMAKE_BINARY_DIR}/headers)
-foreach(library include/xsimd include/nlohmann share/cmake/nlohmann_json)
-  get_filename_component(folder ${headers}/${library} DIRECTORY)
-  file(MAKE_DIRECTORY ${folder})
-  file(CREATE_LINK /usr/${library} ${headers}/${library} SYMBOLIC)
-endforeach()
+file(MAKE_DIRECTORY ${headers}/include)
+file(CREATE_LINK /usr/include/xsimd ${headers}/include/xsimd SYMBOLIC)
 list(APPEND CMAKE_PREFIX_PATH ${headers})

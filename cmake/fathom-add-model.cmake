@@ -1,7 +1,7 @@
 # fathom_add_model(NAME CONFIG config.json [WEIGHTS model.safetensors] [TOKENIZER dir] [EMBED] [TYPE f32|bf16|int8])
 #
-# From a checkpoint to a target: reads the config when CMake is configured, makes the header <NAME.hpp>, and the library
-# NAME to link with, which brings fathom along. In the header, in namespace NAME:
+# From a checkpoint to a target: makes the header <NAME.hpp>, and the library NAME to link with, which brings fathom along. In
+# the header, in namespace NAME:
 #
 #   config                                      the constexpr fathom::config
 #   model, number, packed, generator            fathom::model<config>; TYPE (f32 when not given); model::packed<number>;
@@ -16,172 +16,8 @@
 # safetensors file as it is, in any type that fathom reads: how packed numbers lie depends on the processor, and a machine
 # that is built for need not be the one that builds.
 #
-# config.json has fathom's keys, or those of GPT-2 in the package transformers. One that fathom has no model for is an error
-# that names the key and its value.
-
-# The error about a key of the config being read (`file`).
-function(_fathom_config_error key value expected)
-  message(FATAL_ERROR "fathom_add_model: ${file}: \"${key}\" is ${value}; expected ${expected}")
-endfunction()
-
-# Sets `result` to a value as it stands in JSON; `type` is what JSON calls it.
-function(_fathom_config_shown result type value)
-  if(type STREQUAL "STRING")
-    set(value "\"${value}\"")
-  elseif(type STREQUAL "BOOLEAN")
-    string(REPLACE ON true value ${value})
-    string(REPLACE OFF false value ${value})
-  elseif(type STREQUAL "NULL")
-    set(value null)
-  endif()
-  set(${result} "${value}" PARENT_SCOPE)
-endfunction()
-
-# Sets `result` to the value of a key of `json`, as text, and checks its JSON type and, with PATTERN, its text. What is not
-# there is `default`, or an error where there is none. `expected` says what is expected, for the error.
-function(_fathom_config_get result key)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "" "TYPE;EXPECTED;DEFAULT;PATTERN" "")
-  string(REPLACE . ";" at "${key}")
-  string(JSON type ERROR_VARIABLE missing TYPE "${json}" ${at})
-  if(missing OR (type STREQUAL "NULL" AND DEFINED arg_DEFAULT))
-    if(NOT DEFINED arg_DEFAULT)
-      _fathom_config_error(${key} "not there" "${arg_EXPECTED}")
-    endif()
-    set(${result} "${arg_DEFAULT}" PARENT_SCOPE)
-    return()
-  endif()
-  string(JSON value GET "${json}" ${at})
-  _fathom_config_shown(shown ${type} "${value}")
-  if(type STREQUAL "BOOLEAN")
-    set(value ${shown})
-  endif()
-  if(NOT type STREQUAL arg_TYPE OR (DEFINED arg_PATTERN AND NOT value MATCHES "${arg_PATTERN}"))
-    _fathom_config_error(${key} "${shown}" "${arg_EXPECTED}")
-  endif()
-  set(${result} "${value}" PARENT_SCOPE)
-endfunction()
-
-# A whole number from 1 to the largest int, a truth, one word of several, and a number that can only be one.
-macro(_fathom_config_size result key)
-  _fathom_config_get(${result} ${key} TYPE NUMBER PATTERN "^[1-9][0-9]?[0-9]?[0-9]?[0-9]?[0-9]?[0-9]?[0-9]?[0-9]?$"
-                     EXPECTED "a whole number, at least 1" ${ARGN})
-endmacro()
-macro(_fathom_config_bool result key)
-  _fathom_config_get(${result} ${key} TYPE BOOLEAN EXPECTED "true or false" ${ARGN})
-endmacro()
-macro(_fathom_config_word result key words)
-  string(REPLACE "|" ", " _fathom_words "${words}")
-  _fathom_config_get(${result} ${key} TYPE STRING PATTERN "^(${words})$" EXPECTED "one of ${_fathom_words}" ${ARGN})
-endmacro()
-macro(_fathom_config_only key value)
-  _fathom_config_get(_fathom_only ${key} TYPE NUMBER DEFAULT ${value} EXPECTED "${value}, the only one that there is")
-  if(NOT _fathom_only EQUAL ${value})
-    string(REGEX MATCH "\"${key}\"[ \t\r\n]*:[ \t\r\n]*([-+.0-9eE]+)" _fathom_only "${json}")  # GET adds digits
-    _fathom_config_error(${key} "${CMAKE_MATCH_1}" "${value}, the only one that there is")
-  endif()
-endmacro()
-macro(_fathom_config_must_be key value)
-  _fathom_config_bool(_fathom_truth ${key} DEFAULT ${value})
-  if(NOT _fathom_truth STREQUAL ${value})
-    _fathom_config_error(${key} ${_fathom_truth} "${value}; there is no model for the other")
-  endif()
-endmacro()
-# Keys of an object other than those that are known have an unknown meaning.
-function(_fathom_config_known prefix object)
-  string(JSON count LENGTH "${object}")
-  if(count GREATER 0)
-    math(EXPR last "${count} - 1")
-    foreach(i RANGE ${last})
-      string(JSON key MEMBER "${object}" ${i})
-      if(NOT key IN_LIST ARGN)
-        string(JSON value GET "${object}" "${key}")
-        string(JSON type TYPE "${object}" "${key}")
-        _fathom_config_shown(value ${type} "${value}")
-        string(REPLACE ";" ", " known "${ARGN}")
-        _fathom_config_error("${prefix}${key}" "${value}" "no such key, but only ${known}")
-      endif()
-    endforeach()
-  endif()
-endfunction()
-
-# Sets `result` to the fathom::config, in C++, that a config.json stands for.
-function(_fathom_read_config file result)
-  file(READ "${file}" json)
-  string(JSON type ERROR_VARIABLE error TYPE "${json}")
-  if(error OR NOT type STREQUAL "OBJECT")
-    message(FATAL_ERROR "fathom_add_model: ${file}: is not a JSON object: ${error}")
-  endif()
-  set(shortcut)
-  string(JSON ignored ERROR_VARIABLE no_n_embd GET "${json}" n_embd)
-  string(JSON ignored ERROR_VARIABLE no_model_type GET "${json}" model_type)
-  if(NOT no_n_embd OR NOT no_model_type)
-    # transformers, GPT2Config. What is not there has the value that GPT2Config gives it.
-    _fathom_config_word(kind model_type gpt2 DEFAULT gpt2)
-    _fathom_config_size(vocab vocab_size DEFAULT 50257)
-    _fathom_config_size(context n_positions DEFAULT 1024)
-    _fathom_config_size(width n_embd DEFAULT 768)
-    _fathom_config_size(depth n_layer DEFAULT 12)
-    _fathom_config_size(heads n_head DEFAULT 12)
-    _fathom_config_size(hidden n_inner DEFAULT 0)
-    _fathom_config_bool(tied tie_word_embeddings DEFAULT true)
-    _fathom_config_word(activation activation_function "gelu_new|gelu_pytorch_tanh" DEFAULT gelu_new)
-    _fathom_config_only(layer_norm_epsilon 1e-05)
-    _fathom_config_must_be(scale_attn_weights true)
-    _fathom_config_must_be(scale_attn_by_inverse_layer_idx false)
-    _fathom_config_must_be(add_cross_attention false)
-    _fathom_config_must_be(is_encoder_decoder false)
-    set(heads_key n_head)
-  else()
-    _fathom_config_known("" "${json}" vocab context width depth heads mlp_ratio mlp_hidden tied layer_norm_eps shortcut
-                         batch tokens adamw)  # the last three are about training
-    foreach(key vocab context width depth heads)
-      _fathom_config_size(${key} ${key})
-    endforeach()
-    _fathom_config_size(ratio mlp_ratio DEFAULT 4)
-    math(EXPR hidden "${ratio} * ${width}")
-    _fathom_config_size(hidden mlp_hidden DEFAULT ${hidden})
-    _fathom_config_bool(tied tied DEFAULT true)
-    _fathom_config_only(layer_norm_eps 1e-05)
-    _fathom_config_get(object shortcut TYPE OBJECT DEFAULT null EXPECTED "null, or an object with depths, features, hidden, placement")
-    if(NOT object STREQUAL "null")
-      _fathom_config_known(shortcut. "${object}" depths features hidden placement zero_init)
-      _fathom_config_get(list shortcut.depths TYPE ARRAY EXPECTED "an array of depths")
-      string(JSON count LENGTH "${list}")
-      set(depths)
-      if(count GREATER 0)
-        math(EXPR last "${count} - 1")
-        foreach(i RANGE ${last})
-          _fathom_config_get(s shortcut.depths.${i} TYPE NUMBER PATTERN "^[0-9]+$" EXPECTED "a depth of at least 0")
-          if(s GREATER_EQUAL depth OR s GREATER 63 OR s IN_LIST depths)
-            _fathom_config_error(shortcut.depths "${list}" "every depth once, below 64 and below \"depth\", ${depth}")
-          endif()
-          list(APPEND depths ${s})
-        endforeach()
-      endif()
-      _fathom_config_word(features shortcut.features "identity|linear|mlp" DEFAULT mlp)
-      _fathom_config_size(feature_hidden shortcut.hidden DEFAULT 0)
-      _fathom_config_word(placement shortcut.placement "after_self_attention|replace_self_attention|joint"
-                          DEFAULT after_self_attention)
-      _fathom_config_bool(zero_init shortcut.zero_init DEFAULT false)
-      if(zero_init AND placement STREQUAL "joint")
-        _fathom_config_error(shortcut.zero_init true "false, for the placement joint")
-      endif()
-      if(depths)
-        string(REPLACE ";" ", " depths "${depths}")
-        set(shortcut ",
-    .shortcut = {.depths = {${depths}}, .features = fathom::feature_map::${features}, .hidden = ${feature_hidden},
-                 .placement = fathom::placement::${placement}, .zero_init = ${zero_init}}")
-      endif()
-    endif()
-    set(heads_key heads)
-  endif()
-  math(EXPR rest "${width} % ${heads}")
-  if(NOT rest EQUAL 0)
-    _fathom_config_error(${heads_key} ${heads} "a divisor of the width, ${width}")
-  endif()
-  set(${result} "{.vocab = ${vocab}, .context = ${context}, .width = ${width}, .depth = ${depth}, .heads = ${heads},
-    .hidden = ${hidden}, .tied = ${tied}${shortcut}}" PARENT_SCOPE)
-endfunction()
+# config.json has fathom's keys, or those of GPT-2 in the package transformers. The compiler reads it (io/read_config.hpp): one
+# that fathom has no model for is an error where <NAME.hpp> is included, which names the file, the key and its value.
 
 # Leaves a file that says this already as it is, so that nothing is compiled anew.
 function(_fathom_write file text)
@@ -220,7 +56,12 @@ function(fathom_add_model name)
     message(FATAL_ERROR "fathom_add_model: ${config}: there is no such file")
   endif()
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${config}")
-  _fathom_read_config("${config}" value)
+  file(READ "${config}" config_text)
+  string(FIND "${config_text}" ")config_json\"" end)
+  if(NOT end EQUAL -1)
+    message(FATAL_ERROR "fathom_add_model: ${config}: contains )config_json\", which no config does")
+  endif()
+  string(REGEX REPLACE "([\"\\\\])" "\\\\\\1" config_in_quotes "${config}")
 
   # The files, what the functions that hand them out are called, and the declarations of those.
   set(files)
@@ -263,7 +104,7 @@ function(fathom_add_model name)
   endif()
 
   # The header, and, to embed, the source with the files in it.
-  set(headers backend/cpu core/bf16 generate/generator model/model)
+  set(headers backend/cpu core/bf16 generate/generator io/read_config model/model)
   set(functions)
   set(source "// Made by fathom_add_model: files, as they are, in the program.
 #include <cstddef>
@@ -363,7 +204,17 @@ inline std::string_view ${function}() {
 ${headers}
 namespace ${name} {
 
-inline constexpr fathom::config config${value};
+namespace config_file {
+inline constexpr fathom::io::config_reading read = fathom::io::read_config(R\"config_json(${config_text})config_json\");
+template <class Problem>
+consteval fathom::config checked() {
+  static_assert(fathom::io::is_config<Problem>,
+                \"fathom_add_model: ${config_in_quotes}: is the config of no model; the argument of is_config says why\");
+  return read.value;
+}
+}  // namespace config_file
+
+inline constexpr fathom::config config = config_file::checked<fathom::io::config_sentence<config_file::read.problem>>();
 using model = fathom::model<config>;
 using number = ${number_${arg_TYPE}};
 using packed = model::packed<number>;

@@ -11,7 +11,7 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   text=$1
   shift
 fi
-packages=(g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev libcairo2-dev
+packages=(g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libcli11-dev libcairo2-dev
           fonts-dejavu-core)
 if [ -z "$text" ]; then packages+=(bible-kjv); fi
 bash cmake/require-packages.sh "${packages[@]}"

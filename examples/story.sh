@@ -7,7 +7,7 @@
 # Of another checkpoint: -DSTORY_CONFIG=gpt2/config.json -DSTORY_WEIGHTS=gpt2/model.safetensors -DSTORY_TOKENIZER=gpt2
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev nlohmann-json3-dev
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev
 
 [ -s quickstart/tiny.safetensors ] || bash examples/quickstart.sh
 

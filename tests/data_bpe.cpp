@@ -14,10 +14,9 @@
 #include <vector>
 
 #include <fathom/data/bpe.hpp>
-#include <nlohmann/json.hpp>
-
 #include "catch.hpp"
 #include "fails_with.hpp"
+#include "json.hpp"
 #include "temporary_folder.hpp"
 
 namespace {
@@ -65,11 +64,11 @@ std::vector<token> operator+(std::vector<token> left, const std::vector<token>& 
 }
 
 /// The bytes, with the ids 0 to 255 in an order of their own.
-nlohmann::json byte_vocabulary() {
-  nlohmann::json bytes;
-  const auto vocabulary = nlohmann::json::parse(read(golden / "small" / "vocab.json"));
-  for (const auto& [spelling, id] : vocabulary.items())
-    if (id < 256) bytes[spelling] = id;
+fathom::json byte_vocabulary() {
+  fathom::json bytes;
+  const fathom::json vocabulary = parsed(read(golden / "small" / "vocab.json"));
+  for (const auto& [spelling, id] : vocabulary.members())
+    if (id.as<int>() < 256) bytes[spelling] = id;
   REQUIRE(bytes.size() == 256);
   return bytes;
 }
@@ -89,24 +88,33 @@ std::vector<std::string> spelled(const bpe& tokenizer, const std::vector<token>&
 using strings = std::vector<std::string>;
 
 /// A tokenizer.json with a vocabulary of the bytes and more, in the form of tokenizers 0.23.
-nlohmann::json tokenizer_json(const std::vector<std::string>& more, const nlohmann::json& merges) {
-  auto json = nlohmann::json::parse(R"({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+fathom::json tokenizer_json(const std::vector<std::string>& more, const fathom::json& merges) {
+  fathom::json json = parsed(R"({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
       "normalizer": null,
       "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
       "post_processor": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true},
       "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
       "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                 "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false}})");
-  json["model"]["vocab"] = nlohmann::json::parse(with(more));
+  json["model"]["vocab"] = parsed(with(more));
   json["model"]["merges"] = merges;
   return json;
 }
 /// One of its added tokens.
-nlohmann::json added(int id, const std::string& content, bool special = true, bool normalized = false) {
-  return {{"id", id},        {"content", content}, {"single_word", false},    {"lstrip", false},
-          {"rstrip", false}, {"special", special}, {"normalized", normalized}};
+fathom::json added(int id, const std::string& content, bool special = true, bool normalized = false) {
+  return fathom::json::object({{"id", id},        {"content", content}, {"single_word", false},    {"lstrip", false},
+                               {"rstrip", false}, {"special", special}, {"normalized", normalized}});
 }
-const auto ab_abc = nlohmann::json::parse(R"([["a", "b"], ["ab", "c"]])");
+/// Several normalizers or pre-tokenizers, one after the other.
+fathom::json sequence(const char* of, const fathom::json& steps) { return fathom::json::object({{"type", "Sequence"}, {of, steps}}); }
+/// A pre-tokenizer of the pieces that a regular expression makes.
+fathom::json split_by(const std::string& expression) {
+  return fathom::json::object({{"type", "Split"},
+                               {"behavior", "Isolated"},
+                               {"invert", false},
+                               {"pattern", fathom::json::object({{"Regex", expression}})}});
+}
+const fathom::json ab_abc = fathom::json::array({fathom::json::array({"a", "b"}), fathom::json::array({"ab", "c"})});
 
 }  // namespace
 
@@ -281,7 +289,7 @@ TEST_CASE("bpe finds its files in a folder", "[data]") {
 
   // tokenizer.json says all, and goes before the others.
   auto json = tokenizer_json({"ab", "abc", "<s>"}, ab_abc);
-  json["added_tokens"] = nlohmann::json::array({added(258, "<s>")});
+  json["added_tokens"] = fathom::json::array({added(258, "<s>")});
   folder.write("tokenizer.json", json.dump());
   folder.write("added_tokens.json", R"({"<s>": 258, "<pad>": 259})");
   CHECK(open().encode("abc<pad><s>", special::as_tokens) == std::vector<token>{257, 259, 258});
@@ -343,8 +351,8 @@ TEST_CASE("bpe reads folders for GPT-2's rules only", "[data]") {
     CHECK(fails_with([&] { return of_class("Qwen2Tokenizer"); }, "\"Qwen2Tokenizer\""));
   }
   SECTION("added tokens, as transformers 4.34 and later describe them") {
-    const auto described = [&](nlohmann::json tokens, nlohmann::json more = nlohmann::json::object()) {
-      more["added_tokens_decoder"] = std::move(tokens);
+    const auto described = [&](std::initializer_list<fathom::json::object_type::value_type> tokens, fathom::json more = fathom::json::object()) {
+      more["added_tokens_decoder"] = fathom::json::object(tokens);
       return open(more.dump());
     };
     const auto tokenizer =
@@ -400,37 +408,33 @@ TEST_CASE("bpe reads a tokenizer.json alone", "[data]") {
     CHECK(fails_with([&] { return tokenizer.special_token("<s>"); }, "\"<s>\" is no special token"));
   };
   check("as tokenizers writes it");
-  json["model"]["merges"] = {"a b", "ab c"};
+  json["model"]["merges"] = fathom::json::array({"a b", "ab c"});
   check("as tokenizers wrote it before 0.20");
   for (const char* key : {"type", "dropout", "unk_token", "byte_fallback", "ignore_merges"}) json["model"].erase(key);
   check("as tokenizers wrote it in the beginning");
-  json["post_processor"] = {{"type", "TemplateProcessing"}};
+  json["post_processor"] = parsed(R"({"type": "TemplateProcessing"})");
   json["decoder"] = nullptr;
   json["model"]["unk_token"] = "<s>";
   json["model"]["byte_fallback"] = json["model"]["fuse_unk"] = true;
   json["model"]["dropout"] = 0.0;
   json["model"]["end_of_word_suffix"] = json["model"]["continuing_subword_prefix"] = "";
-  json["truncation"] = {{"max_length", 3}};
+  json["truncation"] = parsed(R"({"max_length": 3})");
   check("what plays no part");
   const auto bytes = json["pre_tokenizer"];
-  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", nlohmann::json::array({bytes})}};
-  json["normalizer"] = {{"type", "Sequence"}, {"normalizers", nlohmann::json::array()}};
+  json["pre_tokenizer"] = sequence("pretokenizers", fathom::json::array({bytes}));
+  json["normalizer"] = sequence("normalizers", fathom::json::array());
   check("sequences of one and of nothing");
   auto pieces = bytes;
   pieces["use_regex"] = false;
   for (const std::string ends : {"'s|'t|'re|'ve|'m|'ll|'d", "'(?:[sdmt]|ll|ve|re)"}) {
-    const nlohmann::json split = {
-        {"type", "Split"},
-        {"behavior", "Isolated"},
-        {"invert", false},
-        {"pattern", {{"Regex", ends + R"(| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"}}}};
-    json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, pieces}}};
+    const fathom::json split = split_by(ends + R"(| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)");
+    json["pre_tokenizer"] = sequence("pretokenizers", fathom::json::array({split, pieces}));
     check("GPT-2's pieces by a regular expression");
   }
 
   SECTION("with added tokens: special or in all text, and those not normalized first") {
-    json["added_tokens"] = {added(258, "<s>"), added(261, "<s>a"), added(262, "b  ", false, true),
-                            added(263, "  ", false), added(257, "abc", false, true)};
+    json["added_tokens"] = fathom::json::array({added(258, "<s>"), added(261, "<s>a"), added(262, "b  ", false, true),
+                                                added(263, "  ", false), added(257, "abc", false, true)});
     const auto tokenizer = bpe::from_memory(json.dump());
     CHECK(tokenizer.size() == 264);
     const auto plain = [&](std::string_view text) { return spelled(tokenizer, tokenizer.encode(text)); };
@@ -457,7 +461,7 @@ TEST_CASE("bpe reads a tokenizer.json alone", "[data]") {
   }
   SECTION("that takes pieces which are tokens before merging") {
     json["model"]["ignore_merges"] = true;
-    json["model"]["merges"] = nlohmann::json::array();
+    json["model"]["merges"] = fathom::json::array();
     const auto tokenizer = bpe::from_memory(json.dump());
     CHECK(spelled(tokenizer, tokenizer.encode("foo abc abcab")) ==
           strings{"foo", " ", "a", "b", "c", " ", "a", "b", "c", "a", "b"});
@@ -469,13 +473,13 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json", "[data]") {
   const auto good = tokenizer_json({"ab", "abc"}, ab_abc);
   CHECK(bpe::from_memory(good.dump()).size() == 258);
   // Changes one value.
-  const auto refused = [&](const char* where, const nlohmann::json& value, const std::string& reason) {
+  const auto refused = [&](const char* where, const fathom::json& value, const std::string& reason) {
     auto json = good;
-    json[nlohmann::json::json_pointer(where)] = value;
-    INFO(where << ": " << value);
+    at(json, where) = value;
+    INFO(where << ": " << value.dump());
     return fails_with([&] { return bpe::from_memory(json.dump()); }, "tokenizer (in memory): ", reason);
   };
-  const auto type = [](const char* name) { return nlohmann::json{{"type", name}}; };
+  const auto type = [](const char* name) { return fathom::json::object({{"type", name}}); };
   CHECK(refused("/model", nullptr, "has no object \"model\""));
   CHECK(refused("/model/type", "WordPiece", "model.type is \"WordPiece\"; expected \"BPE\""));
   CHECK(refused("/model/type", 1, "model.type is 1; expected \"BPE\""));
@@ -483,7 +487,7 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json", "[data]") {
   CHECK(refused("/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix is \"##\"; expected null"));
   CHECK(refused("/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix is \"</w>\"; expected null"));
   CHECK(refused("/model/ignore_merges", 1, "model.ignore_merges is 1; expected true or false"));
-  CHECK(refused("/model/vocab", nlohmann::json::array(), "model.vocab is a list; expected an object"));
+  CHECK(refused("/model/vocab", fathom::json::array(), "model.vocab is a list; expected an object"));
   CHECK(refused("/model/vocab/ab", "256", "the token \"ab\" has the id \"\"256\"\"; expected a number"));
   CHECK(refused("/model/vocab/ab", 257, "\"ab\" and \"abc\" have the same id, 257"));
   CHECK(refused("/model/vocab/ab", 1000, "\"ab\" has the id 1000; expected ids from 0 to 257"));
@@ -494,11 +498,11 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json", "[data]") {
   CHECK(refused("/model/merges/1", "abc", "merge 2: \"abc\"; expected two tokens with one space between them"));
   for (const char* merge : {R"(["a"])", R"(["a", "b", "c"])", R"(["", "ab"])", R"(["ab", ""])", "[1, 2]",
                             R"([null, "a"])", R"([["a", "b"], "c"])", "[]"})
-    CHECK(refused("/model/merges/1", nlohmann::json::parse(merge),
+    CHECK(refused("/model/merges/1", parsed(merge),
                   "merge 2: is a list; expected \"LEFT RIGHT\" or [\"LEFT\", \"RIGHT\"]"));
   CHECK(refused("/model/merges/1", 7, "merge 2: is 7"));
   CHECK(refused("/normalizer", type("NFC"), "normalizer is of the type \"NFC\"; expected null"));
-  CHECK(refused("/normalizer", {{"type", "Sequence"}, {"normalizers", nlohmann::json::array({type("NFC")})}},
+  CHECK(refused("/normalizer", sequence("normalizers", fathom::json::array({type("NFC")})),
                 "normalizer is of the type \"Sequence\""));
   CHECK(
       refused("/decoder", type("Metaspace"), "decoder is of the type \"Metaspace\"; expected the type \"ByteLevel\""));
@@ -511,22 +515,19 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json", "[data]") {
   auto bytes = good["pre_tokenizer"];
   for (const bool own : {false, true}) {  // Qwen2's pieces; and digits one by one
     bytes["use_regex"] = own;
-    const nlohmann::json qwen = {{"type", "Split"},
-                                 {"behavior", "Isolated"},
-                                 {"invert", false},
-                                 {"pattern", {{"Regex", R"((?i:'s|'t)|\p{N})"}}}};
-    for (const nlohmann::json& first : {qwen, type("Digits"), nlohmann::json(), nlohmann::json(1)})
-      CHECK(refused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {first, bytes}}},
+    const fathom::json qwen = split_by(R"((?i:'s|'t)|\p{N})");
+    for (const fathom::json& first : {qwen, type("Digits"), fathom::json(), fathom::json(1)})
+      CHECK(refused("/pre_tokenizer", sequence("pretokenizers", fathom::json::array({first, bytes})),
                     "pre_tokenizer is of the type \"Sequence\", with other pieces; expected \"ByteLevel\""));
   }
-  for (const nlohmann::json& steps : {nlohmann::json(), nlohmann::json::array(), nlohmann::json(3)})
-    CHECK(refused("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", steps}},
+  for (const fathom::json& steps : {fathom::json(), fathom::json::array(), fathom::json(3)})
+    CHECK(refused("/pre_tokenizer", sequence("pretokenizers", steps),
                   "pre_tokenizer is of the type \"Sequence\""));
   CHECK(refused("/added_tokens", 3, "added_tokens is 3; expected a list"));
   CHECK(refused("/added_tokens/0", "<s>", "an added token is \"<s>\"; expected one with \"content\""));
   CHECK(refused("/added_tokens/0", added(300, "<s>"), "the token \"<s>\" has the id 300; expected ids from 0 to 258"));
   CHECK(refused("/added_tokens/0", added(255, "ab"), "has the token \"ab\" twice, with the ids 256 and 255"));
-  CHECK(refused("/added_tokens/0", {{"content", "<s>"}}, "the token \"<s>\" has the id \"null\""));
+  CHECK(refused("/added_tokens/0", parsed(R"({"content": "<s>"})"), "the token \"<s>\" has the id \"null\""));
   for (const char* rule : {"single_word", "lstrip", "rstrip"}) {
     auto token = added(258, "<s>");
     token[rule] = true;
@@ -557,13 +558,14 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json", "[data]") {
     for (const char replacement : {'\0', '"', '[', '{', '1', '}', '\xC4', 'e'})
       for (std::size_t at = 0; at < text.size(); at += 5) attempt(std::string(text).replace(at, 1, 1, replacement));
     // Each value, replaced by one of another kind.
-    const auto flat = good.flatten();
-    for (const auto& [where, value] : flat.items()) {
+    std::vector<std::string> places;
+    add_places(good, "", places);
+    for (const std::string& where : places) {
       if (where.starts_with("/model/vocab")) continue;
-      for (const nlohmann::json& other : {nlohmann::json(), nlohmann::json(-1), nlohmann::json("x"),
-                                          nlohmann::json::array({1}), nlohmann::json{{"a", 1}}}) {
+      for (const fathom::json& other : {fathom::json(), fathom::json(-1), fathom::json("x"),
+                                          fathom::json::array({1}), parsed(R"({"a": 1})")}) {
         auto json = good;
-        json[nlohmann::json::json_pointer(where)] = other;
+        at(json, where) = other;
         attempt(json.dump());
       }
     }
@@ -593,7 +595,7 @@ TEST_CASE("bpe takes a token twice for one, if the id is the same", "[data]") {
                    name + ": has the token \"<pad>\" twice, with the ids 258 and 259"));
   CHECK(fails_with([&] { return added(R"({"<pad>": 257})"); }, name,
                    "\"<|endoftext|>\" and \"<pad>\" have the same id, 257"));
-  const auto space = byte_vocabulary()["Ġ"].get<int>();
+  const auto space = byte_vocabulary()["Ġ"].as<int>();
   CHECK(fails_with([&] { return added(R"({"Ġ": )" + std::to_string(space) + "}"); },
                    "\"Ġ\" stands for text as an added token"));
 }
@@ -615,10 +617,10 @@ TEST_CASE("bpe reads a token without a single symbol, which no text has", "[data
 TEST_CASE("bpe does without the bytes that UTF-8 never has", "[data]") {
   // In order of the bytes: 0xC0, 0xC1, 0xF5 to 0xFF.
   const std::vector<std::string> never{"À", "Á", "õ", "ö", "÷", "ø", "ù", "ú", "û", "ü", "ý", "þ", "ÿ"};
-  nlohmann::json vocabulary;
+  fathom::json vocabulary;
   int count = 0;
   const auto all = byte_vocabulary();
-  for (const auto& [spelling, id] : all.items())
+  for (const auto& [spelling, id] : all.members())
     if (std::find(never.begin(), never.end(), spelling) == never.end()) vocabulary[spelling] = count++;
   REQUIRE(count == 243);
   vocabulary["ab"] = 243;

@@ -8,9 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "catch.hpp"
+#include "json.hpp"
 
 struct entry {
   std::string type;
@@ -28,17 +27,14 @@ inline std::string raw(const std::string& header, const std::string& data = "") 
 
 /// The same object of JSON with its keys in the reverse order.
 inline std::string backwards(const std::string& object) {
-  const auto from = nlohmann::ordered_json::parse(object);
-  auto to = nlohmann::ordered_json::object();
-  for (auto item = from.end(); item != from.begin();) {
-    --item;
-    to[item.key()] = item.value();
-  }
-  return to.dump();
+  std::string text;
+  const fathom::json value = parsed(object);
+  for (const auto& [key, member] : value.members())
+    text = fathom::json(key).dump() + ":" + member.dump() + (text.empty() ? "" : ",") + text;
+  return "{" + text + "}";
 }
 
 struct contents {
-  using json = nlohmann::ordered_json;
   std::map<std::string, entry> tensors;
   std::map<std::string, std::string> metadata;
 
@@ -46,26 +42,30 @@ struct contents {
   explicit contents(const std::string& file) {
     std::uint64_t length = 0;
     std::memcpy(&length, file.data(), 8);
-    const json header = json::parse(file.substr(8, length));
+    const fathom::json header = parsed(file.substr(8, length));
     const std::string data = file.substr(8 + length);
-    for (const auto& [name, value] : header.items()) {
+    for (const auto& [name, value] : header.members()) {
       if (name == "__metadata__") {
-        metadata = value.get<std::map<std::string, std::string>>();
+        for (const auto& [key, text] : value.members()) metadata[key] = text.text();
         continue;
       }
-      const std::size_t begin = value["data_offsets"][0], end = value["data_offsets"][1];
+      const auto begin = value["data_offsets"][0].as<std::size_t>(), end = value["data_offsets"][1].as<std::size_t>();
       REQUIRE(end <= data.size());
-      tensors[name] = {value["dtype"], value["shape"], data.substr(begin, end - begin)};
+      entry& tensor = tensors[name];
+      tensor = {value["dtype"].text(), {}, data.substr(begin, end - begin)};
+      for (const fathom::json& extent : value["shape"].elements()) tensor.shape.push_back(extent.as<std::uint64_t>());
     }
   }
   [[nodiscard]] std::string file() const {
-    json header = json::object();
-    if (!metadata.empty()) header["__metadata__"] = metadata;
+    fathom::json header = fathom::json::object();
+    for (const auto& [key, text] : metadata) header["__metadata__"][key] = text;
     std::string data;
     for (const auto& [name, tensor] : tensors) {
-      header[name] = {{"dtype", tensor.type},
-                      {"shape", tensor.shape},
-                      {"data_offsets", {data.size(), data.size() + tensor.bytes.size()}}};
+      fathom::json shape = fathom::json::array();
+      for (const std::uint64_t extent : tensor.shape) shape.push_back(extent);
+      header[name] = fathom::json::object({{"dtype", tensor.type},
+                                           {"shape", shape},
+                                           {"data_offsets", fathom::json::array({data.size(), data.size() + tensor.bytes.size()})}});
       data += tensor.bytes;
     }
     return raw(header.dump(), data);
@@ -78,9 +78,9 @@ struct contents {
     tensors.insert(std::move(tensor));
   }
   /// One key of the saved config with another value.
-  void set_config(const std::string& pointer, const json& value) {
-    auto config = json::parse(metadata.at("fathom.config"));
-    config[json::json_pointer(pointer)] = value;
+  void set_config(const std::string& place, const fathom::json& value) {
+    fathom::json config = parsed(metadata.at("fathom.config"));
+    at(config, place) = value;
     metadata["fathom.config"] = config.dump();
   }
 };

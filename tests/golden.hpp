@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <span>
 #include <string>
@@ -13,15 +12,15 @@
 #include <type_traits>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <fathom/core/memory.hpp>
+#include <fathom/io/file.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/model/attention_map.hpp>
 #include <fathom/model/model.hpp>
 #include <fathom/train/adamw.hpp>
 
 #include "catch.hpp"
+#include "json.hpp"
 
 /// The numbers of a tensor of the expected values.
 template <class T>
@@ -58,7 +57,7 @@ void meets_golden_values(double tolerance, bool with_steps = true) {
   INFO("golden model " << Model::name);
 
   // The config that the test states is the one that the values were computed with.
-  const auto json = nlohmann::json::parse(std::ifstream(folder / "config.json"));
+  const fathom::json json = parsed(fathom::io::whole_file(folder / "config.json").text());
   REQUIRE(fathom::io::differences(Model::c, json.dump()).empty());
 
   auto weights = fathom::make<typename net::parameters>();
@@ -66,7 +65,7 @@ void meets_golden_values(double tolerance, bool with_steps = true) {
   fathom::load(folder / "weights.safetensors", *weights);
   const fathom::io::safetensors_file expected(folder / "expected.safetensors");
   const auto inputs = read<fathom::token>(expected, "inputs"), targets = read<fathom::token>(expected, "targets");
-  const fathom::index sequences = json["batch"], tokens = json["tokens"];
+  const auto sequences = json["batch"].as<fathom::index>(), tokens = json["tokens"].as<fathom::index>();
   const fathom::batch batch{inputs, targets, sequences, tokens};
 
   typename net::tape tape(sequences, tokens);
@@ -106,13 +105,13 @@ void meets_golden_values(double tolerance, bool with_steps = true) {
   // Three clipped AdamW steps on the same batch, the first with the gradients from above.
   if (!with_steps) return;
   const auto& settings = json["adamw"];
-  const float rate = settings["lr"];
+  const auto rate = settings["lr"].as<float>();
   fathom::adamw<net> optimizer({.rate = rate,
-                                .beta1 = settings["betas"][0],
-                                .beta2 = settings["betas"][1],
-                                .eps = settings["eps"],
-                                .decay = settings["weight_decay"],
-                                .clip = settings["clip"]});
+                                .beta1 = settings["betas"][0].as<float>(),
+                                .beta2 = settings["betas"][1].as<float>(),
+                                .eps = settings["eps"].as<float>(),
+                                .decay = settings["weight_decay"].as<float>(),
+                                .clip = settings["clip"].as<float>()});
   const auto losses = read<double>(expected, "losses");
   REQUIRE(losses.size() == 3);
   for (std::size_t step = 0; step < 3; ++step) {

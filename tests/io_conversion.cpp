@@ -110,7 +110,7 @@ TEST_CASE("files of bf16 and int8 hold what they are said to", "[io]") {
       CHECK(join(c.tensors.at(name).type, shape) == expected);
     }
     CHECK(c.metadata.at("format") == "pt");
-    CHECK(nlohmann::json::parse(c.metadata.at("fathom.config"))["width"] == 12);
+    CHECK(parsed(c.metadata.at("fathom.config"))["width"] == 12);
     return c;
   };
   std::map<std::string, std::string> types{

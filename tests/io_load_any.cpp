@@ -4,15 +4,19 @@
 #include <string>
 #include <type_traits>
 #include <variant>
+#include <vector>
 
 #include <fathom/backend/reference.hpp>
 #include <fathom/io/load_any.hpp>
 #include <fathom/model/initialize.hpp>
 #include <fathom/model/model.hpp>
+#include <fathom/model/transformer.hpp>
+#include <fathom/train/trainer.hpp>
 
 #include "catch.hpp"
 #include "fails_with.hpp"
 #include "file_contents.hpp"
+#include "json.hpp"
 #include "temporary_folder.hpp"
 
 namespace {
@@ -83,10 +87,10 @@ TEST_CASE("the config of a file decides which model it is of", "[io]") {
   CHECK(has<joint>(load(path)));
 
   // Whatever the order of its keys, and whatever else there is in it.
-  auto config = nlohmann::ordered_json::parse(backwards(c.metadata.at("fathom.config")));
-  config["comment"] = "mine";
-  REQUIRE(config.dump().find("width") < config.dump().find("context"));
-  c.metadata["fathom.config"] = config.dump();
+  std::string config = backwards(c.metadata.at("fathom.config"));
+  config.insert(1, "\"comment\":\"mine\",");
+  REQUIRE(config.find("width") < config.find("context"));
+  c.metadata["fathom.config"] = config;
   CHECK(has<joint>(load(folder.write("b.safetensors", c.file()))));
 }
 
@@ -134,4 +138,82 @@ TEST_CASE("a file of no known model is told which there are, and what differs", 
   c.metadata["fathom.config"] = "{\"shortcut\": " + deep + "}";
   CHECK(fails_with([&] { return load(folder.write("b.safetensors", c.file())); }, "is of none of the 4 models",
                    "config heads: expected 1, found nothing"));
+}
+
+namespace {
+
+// Architectures of a user's own, which say what they are.
+template <int Window>
+struct windowed : plain::architecture {
+  static std::string description() {
+    return R"({"kind":"windowed","layers":[{"attention":{"window":)" + std::to_string(Window) + R"(}},"mlp"],"vocab":7})";
+  }
+};
+struct more : windowed<2> {
+  static constexpr const char* description() { return R"({"kind":"windowed","layers":[{"attention":{"window":2}},"mlp"],"vocab":7,"norm":{"eps":1e-05}})"; }
+};
+struct says_nothing : plain::architecture {
+  static std::string description() { return "windowed"; }
+};
+template <class Architecture>
+using made_of = fathom::transformer<Architecture, fathom::backend::reference<float>>;
+
+template <class Net>
+auto load_into(const std::filesystem::path& path, const fathom::load_options& options = {}) {
+  auto weights = fathom::make<typename Net::parameters>();
+  fathom::load(path, *weights, options);
+  return weights;
+}
+
+}  // namespace
+
+TEST_CASE("an architecture of one's own is saved with its description, and told by it", "[io]") {
+  const temporary_folder folder;
+  const contents narrow(saved<made_of<windowed<2>>>(folder));
+  CHECK(narrow.metadata.at("fathom.config") == windowed<2>::description());
+  const auto path = folder.write("narrow.safetensors", narrow.file());
+  load_into<made_of<windowed<2>>>(path);
+  CHECK(fails_with([&] { return load_into<made_of<windowed<3>>>(path); }, "narrow.safetensors: does not fit the model:",
+                   R"(config layers: expected [{"attention":{"window":3}},"mlp"], found something nested too deeply)"));
+
+  // Keys that only one of both has count, however deep they are.
+  CHECK(fails_with([&] { return load_into<made_of<more>>(path); }, "config norm: expected {\"eps\":1e-05}, found nothing"));
+  const auto more_path = folder.write("more.safetensors", saved<made_of<more>>(folder));
+  CHECK(fails_with([&] { return load_into<made_of<windowed<2>>>(more_path); }, "config norm: expected nothing, found {\"eps\":1e-05}"));
+  CHECK(fails_with([&] { return load_into<made_of<windowed<2>>>(more_path, {.missing = fathom::missing::keep}); }, "config norm: expected nothing"));
+  contents deeper(saved<made_of<more>>(folder));
+  deeper.set_config("/norm/gain", true);
+  CHECK(fails_with([&] { return load_into<made_of<more>>(folder.write("deeper.safetensors", deeper.file())); },
+                   "config norm.gain: expected nothing, found true"));
+  // A config is another description; and a file of a config is none of these.
+  CHECK(fails_with([&] { return load_into<plain>(path); }, "config width: expected 4, found nothing"));
+  const auto plain_path = folder.write("plain.safetensors", saved<plain>(folder));
+  CHECK(fails_with([&] { return load_into<made_of<more>>(plain_path); }, "config kind: expected \"windowed\", found nothing"));
+
+  using any = fathom::any_weights<plain, made_of<windowed<3>>, made_of<more>, made_of<windowed<2>>>;
+  const auto which = [](const std::filesystem::path& file) {
+    const any found = fathom::load_any<plain, made_of<windowed<3>>, made_of<more>, made_of<windowed<2>>>(file);
+    return found.index();
+  };
+  CHECK(which(plain_path) == 0);
+  CHECK(which(more_path) == 2);
+  CHECK(which(path) == 3);
+  CHECK(fails_with([&] { return which(folder.write("deeper.safetensors", deeper.file())); }, "is of none of the 4 models"));
+
+  CHECK(fails_with([&] { return saved<made_of<says_nothing>>(folder); },
+                   "the description of an architecture is not an object of JSON: windowed"));
+}
+
+TEST_CASE("a run of an architecture of one's own is resumed by its description", "[io]") {
+  const temporary_folder folder;
+  const std::vector<fathom::token> data{1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5};
+  const auto run = [&]<class Net>(std::type_identity<Net>) {
+    fathom::trainer<Net>({.batch = 1, .steps = 2, .checkpoint = folder.path() / "run.safetensors", .resume = true, .progress = false})
+        .fit(data);
+  };
+  run(std::type_identity<made_of<windowed<2>>>());
+  run(std::type_identity<made_of<windowed<2>>>());
+  CHECK(fails_with([&] { run(std::type_identity<made_of<windowed<3>>>()); }, "run.safetensors: is the checkpoint of another run",
+                   "config layers: expected"));
+  CHECK(fails_with([&] { run(std::type_identity<made_of<more>>()); }, "config norm: expected"));
 }

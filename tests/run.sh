@@ -24,7 +24,7 @@ for preset in "${presets[@]}"; do
 done
 
 bash cmake/require-packages.sh g++ clang libclang-rt-dev libomp-dev cmake ninja-build pkg-config libeigen3-dev libxsimd-dev \
-  nlohmann-json3-dev catch2 libbenchmark-dev libcli11-dev libcairo2-dev libsndfile1-dev libsamplerate0-dev libcodec2-dev codec2 \
+  catch2 libbenchmark-dev libcli11-dev libcairo2-dev libsndfile1-dev libsamplerate0-dev libcodec2-dev codec2 \
   fonts-dejavu-core bible-kjv python3-venv g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user chromium chromium-driver \
   python3-selenium
 # Other people's readers and writers of the files, for the tests that meet them.

@@ -16,8 +16,6 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/random.hpp>
@@ -32,6 +30,7 @@
 
 #include "catch.hpp"
 #include "fails_with.hpp"
+#include "json.hpp"
 #include "temporary_folder.hpp"
 
 namespace {
@@ -705,7 +704,7 @@ TEST_CASE("a checkpoint that is damaged or none is refused", "[train]") {
     fathom::io::write_safetensors(options.checkpoint, tensors, metadata);
   };
   const std::string state = file.metadata().at("fathom.training");
-  auto json = nlohmann::json::parse(state);
+  fathom::json json = parsed(state);
   for (const char* name : {"wte.weight", "adamw.first.ln_f.bias", "adamw.second.shortcut.attn.c_kv.weight"}) {
     write(state, name);
     CHECK(refuses(std::string(name) + ": missing"));

@@ -14,8 +14,6 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/random.hpp>
@@ -27,6 +25,7 @@
 #include "catch.hpp"
 #include "fails_with.hpp"
 #include "file_contents.hpp"
+#include "json.hpp"
 #include "temporary_folder.hpp"
 
 namespace {
@@ -244,7 +243,7 @@ TEST_CASE("a run goes on only in the arithmetic that it began in", "[train]") {
   const std::string expected = train_until(run_in(whole_folder), -1);
   train_until(run_in(folder), 5);
   const contents valid(folder.read("run.safetensors"));
-  auto state = nlohmann::json::parse(valid.metadata.at("fathom.training"));
+  fathom::json state = parsed(valid.metadata.at("fathom.training"));
   CHECK(state["compute"] == "float");
   const auto write = [&](const contents& c) { folder.write("run.safetensors", c.file()); };
   const auto refuses = [&](const auto& message) {
@@ -322,7 +321,7 @@ TEST_CASE("a run goes on for more steps than it was planned for when that is wan
   for (std::size_t i = 0; i < rates.size(); ++i) CHECK(rates[i] == schedule(stop + static_cast<fathom::index>(i)));
   CHECK(lines_of(folder.read("run.csv")).size() == 61);
   // From then on it is a run of 100 steps, which may be interrupted like any other.
-  const auto state = nlohmann::json::parse(contents(folder.read("run.safetensors")).metadata.at("fathom.training"));
+  const fathom::json state = parsed(contents(folder.read("run.safetensors")).metadata.at("fathom.training"));
   CHECK(state["steps"] == 100);
   CHECK(state["step"] == 60);
   CHECK(state["warmup"] == (default_warmup ? 2 : 3));

@@ -11,8 +11,6 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include <fathom/core/random.hpp>
 #include <fathom/viz/page.hpp>
 
@@ -57,11 +55,18 @@ std::vector<float> losses(fathom::index count) {
 void write(const std::filesystem::path& folder, const std::string& name, const fathom::attention_weights_map& map,
            const viz::page_options& options) {
   viz::save_page(folder / (name + ".html"), map, options);
-  auto nll = nlohmann::json::array();
-  for (const float nats : options.nll) nll.push_back(std::isnan(nats) ? nlohmann::json() : nlohmann::json(nats));
-  std::ofstream(folder / (name + ".json")) << nlohmann::json{
-      {"heads", map.heads},     {"sources", map.sources}, {"tokens", map.tokens},
-      {"weights", map.weights}, {"nll", nll},             {"title", options.title}};
+  const auto array = [](const auto& numbers_or_names) {
+    fathom::json result = fathom::json::array();
+    for (const auto& one : numbers_or_names) result.push_back(one);  // a NaN is written as null
+    return result;
+  };
+  std::ofstream(folder / (name + ".json")) << fathom::json::object({{"heads", map.heads},
+                                                                    {"sources", array(map.sources)},
+                                                                    {"tokens", array(map.tokens)},
+                                                                    {"weights", array(map.weights)},
+                                                                    {"nll", array(options.nll)},
+                                                                    {"title", options.title}})
+                                                  .dump();
 }
 
 std::vector<fathom::token> bytes(const std::string& text) {

@@ -6,12 +6,12 @@
 #include <filesystem>
 #include <string>
 
+#include <fathom/core/json.hpp>
 #include <fathom/data/bpe.hpp>
 #include <fathom/data/performance.hpp>
 #include <fathom/data/speech.hpp>
 #include <fathom/data/text.hpp>
 #include <fathom/data/tokens.hpp>
-#include <nlohmann/json.hpp>
 
 namespace fs = std::filesystem;
 namespace data = fathom::data;
@@ -33,7 +33,7 @@ data::corpus read(const options& o, const fs::path& documents) {
 
 void run(const options& o) {
   fs::create_directories(o.folder);
-  nlohmann::ordered_json about = {{"kind", o.kind}};
+  fathom::json about = fathom::json::object({{"kind", o.kind}});
   for (const char* part : {"train", "validation", "test"}) {
     const auto corpus = read(o, o.documents / part);
     data::write_bin(o.folder / (std::string(part) + ".bin"), corpus.all());
@@ -42,9 +42,9 @@ void run(const options& o) {
     char hexadecimal[17];
     std::snprintf(hexadecimal, sizeof hexadecimal, "%016llx", static_cast<unsigned long long>(hash));
     about["vocab"] = corpus.vocab();
-    about[part] = {{"documents", data::detail::files_below(o.documents / part).files.size()},
-                   {"tokens", corpus.all().size()},
-                   {"fnv1a", hexadecimal}};
+    about[part] = fathom::json::object({{"documents", data::detail::files_below(o.documents / part).files.size()},
+                                        {"tokens", corpus.all().size()},
+                                        {"fnv1a", hexadecimal}});
     std::printf("%s, %s: %zu tokens of %td, FNV-1a %s\n", o.kind.c_str(), part, corpus.all().size(), corpus.vocab(), hexadecimal);
   }
   fathom::io::atomic_file file(o.folder / "data.json");

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-bash cmake/require-packages.sh g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev nlohmann-json3-dev libcli11-dev \
+bash cmake/require-packages.sh g++ cmake ninja-build pkg-config libeigen3-dev libxsimd-dev libcli11-dev \
   libcairo2-dev fonts-dejavu-core libsndfile1-dev libsamplerate0-dev libcodec2-dev libsword-utils python3-venv
 mkdir -p build/paper
 python=build/paper/venv/bin/python

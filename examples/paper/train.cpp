@@ -12,8 +12,8 @@
 #include <limits>
 #include <string>
 
+#include <fathom/core/json.hpp>
 #include <fathom/data/tokens.hpp>
-#include <nlohmann/json.hpp>
 
 #include "models.hpp"
 
@@ -39,7 +39,8 @@ fathom::data::corpus part_of(const fs::path& data, const char* part) {
 void time_steps(const options& o) {
   const auto train = part_of(o.data, "train");
   fathom::trainer<net> trainer({.batch = batch, .steps = o.tokens / (batch * net::context), .seed = o.seed, .progress = false});
-  const nlohmann::ordered_json summary = {{"tokens_per_second", trainer.fit(train.all()).tokens_per_second}, {"compute", compute}};
+  const double speed = trainer.fit(train.all()).tokens_per_second;
+  const auto summary = fathom::json::object({{"tokens_per_second", speed}, {"compute", compute}});
   std::puts(summary.dump().c_str());
 }
 
@@ -111,7 +112,7 @@ void run(const options& o) {
     best_validation = nll(*chosen, validation);
     best_test = nll(*chosen, test);
   }
-  const nlohmann::ordered_json summary = {
+  const auto summary = fathom::json::object({
       {"kind", PAPER_KIND},
       {"variant", PAPER_VARIANT},
       {"seed", o.seed},
@@ -129,7 +130,7 @@ void run(const options& o) {
       {"last_test_nll", last_test},
       {"seconds", busy},
       {"compute", compute},
-  };
+  });
   fathom::io::atomic_file file(result_file);
   file.write(summary.dump(1) + "\n");
   file.commit();

@@ -1,13 +1,12 @@
-# What fathom_add_model says about configs and arguments that are wrong, and what it makes of configs that are right:
+# What fathom_add_model says about arguments that are wrong, and what compilers say about the headers that it makes of configs
+# that are: io_config.cpp has all that can be wrong with a config.
 #
-#   cmake -DSOURCE=... -DFOLDER=... -DGENERATOR=... -P configs.cmake
+#   cmake -DSOURCE=... -DFOLDER=... -DGENERATOR=... -DCOMPILERS=g++;clang++ -DINCLUDES=a,b -P configs.cmake
 #
 # What is wrong is configured as a project of its own.
 cmake_minimum_required(VERSION 3.25)
-include(${SOURCE}/cmake/fathom-add-model.cmake)
 file(REMOVE_RECURSE ${FOLDER})
 file(MAKE_DIRECTORY ${FOLDER}/tokenizer)
-set(file ${FOLDER}/config.json)
 set(failures 0)
 set(checked 0)
 
@@ -30,83 +29,75 @@ ${statement}
   set(checked ${checked} PARENT_SCOPE)
 endfunction()
 
-# A config in which a key has another value (or none, where it is empty), and what is said about it.
-macro(expect_config_error json key value text)
-  string(REPLACE . ";" at "${key}")
-  if("${value}" STREQUAL "")
-    string(JSON wrong REMOVE "${json}" ${at})
-  else()
-    string(JSON wrong SET "${json}" ${at} "${value}")
+# Compilers show what is wrong with a config where the header is included: the file, the key, what is there and what was
+# expected, and no further errors follow. A file that is named with quotation marks and the like is good, too.
+set(quoted "${FOLDER}/it's \\ \"good\".json")
+set(good [[{"vocab": 61, "context": 16, "width": 32, "depth": 4, "heads": 4, "mlp_ratio": 4, "tied": true, "layer_norm_eps": 1e-05,
+  "shortcut": {"depths": [1, 2], "features": "mlp", "hidden": 16, "placement": "joint"}}]])
+file(WRITE "${quoted}" "${good}")
+file(WRITE ${FOLDER}/ours.json [[{"vocab": 61, "context": 16, "width": 32, "depth": 4, "heads": 5}]])
+file(WRITE ${FOLDER}/theirs.json [[{"model_type": "gpt2", "activation_function": "gelu\n; ${no} [x", "n_ctx": ");"}]])
+file(WRITE ${FOLDER}/broken.json "{\"vocab\": ")
+file(WRITE ${FOLDER}/CMakeLists.txt "cmake_minimum_required(VERSION 3.25)
+project(models NONE)
+include(${SOURCE}/cmake/fathom-add-model.cmake)
+fathom_add_model(quoted CONFIG [[${quoted}]])
+fathom_add_model(gpt2 CONFIG ${SOURCE}/tests/deployment/gpt2.json)
+fathom_add_model(ours CONFIG ours.json)
+fathom_add_model(theirs CONFIG theirs.json)
+fathom_add_model(broken CONFIG broken.json)
+")
+execute_process(COMMAND ${CMAKE_COMMAND} -G ${GENERATOR} -S ${FOLDER} -B ${FOLDER}/build OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+file(WRITE ${FOLDER}/good.cpp "#include <quoted.hpp>
+#include <gpt2.hpp>
+static_assert(quoted::config == fathom::config{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4, .hidden = 128,
+              .shortcut = {.depths = {1, 2}, .hidden = 16, .placement = fathom::placement::joint}});
+static_assert(gpt2::model::parameter_count == 124439808);
+")
+file(WRITE ${FOLDER}/wrong.cpp "#include <ours.hpp>\n#include <theirs.hpp>\n#include <broken.hpp>\n")
+string(REPLACE "," ";-I" includes "-I${INCLUDES}")
+foreach(compiler IN LISTS COMPILERS)
+  if(NOT compiler)
+    continue()
   endif()
-  file(WRITE ${file} "${wrong}")
-  expect_error("_fathom_read_config(${file} ignored)" "fathom_add_model: ${file}: ${text}")
-endmacro()
-macro(expect_config json text)
-  file(WRITE ${file} "${json}")
-  _fathom_read_config(${file} found)
-  string(REGEX REPLACE "[ \n]+" " " found "${found}")
-  if(NOT found STREQUAL "${text}")
-    message("${json}\ngives\n${found}\nand not\n${text}")
+  set(command ${compiler} -std=c++20 -DFATHOM_KERNELS=FATHOM_ISA ${includes})
+  foreach(model quoted gpt2 ours theirs broken)
+    list(APPEND command -I${FOLDER}/build/fathom-models/${model})
+  endforeach()
+  execute_process(COMMAND ${command} -fsyntax-only ${FOLDER}/good.cpp COMMAND ${command} -fsyntax-only ${FOLDER}/wrong.cpp
+                  RESULTS_VARIABLE results OUTPUT_QUIET ERROR_VARIABLE output)
+  string(REPLACE ";" "," results "${results}")
+  if(NOT results MATCHES "^0,[1-9]")
+    message("${compiler}: good and wrong configs return ${results}\n${output}\n")
     math(EXPR failures "${failures} + 1")
   endif()
-  math(EXPR checked "${checked} + 1")
-endmacro()
-
-set(ours [[{"vocab": 61, "context": 16, "width": 32, "depth": 4, "heads": 4, "mlp_ratio": 4, "tied": true, "layer_norm_eps": 1e-05,
-  "shortcut": {"depths": [1, 2], "features": "mlp", "hidden": 16, "placement": "joint"}}]])
-expect_config("${ours}" "{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4, .hidden = 128, .tied = true, \
-.shortcut = {.depths = {1, 2}, .features = fathom::feature_map::mlp, .hidden = 16, .placement = fathom::placement::joint, \
-.zero_init = false}}")
-expect_config([[{"vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "mlp_hidden": 7, "tied": false, "shortcut": null}]]
-              "{.vocab = 9, .context = 8, .width = 6, .depth = 1, .heads = 3, .hidden = 7, .tied = false}")
-foreach(key vocab context width depth heads)
-  expect_config_error("${ours}" ${key} "" "\"${key}\" is not there; expected a whole number, at least 1")
-  expect_config_error("${ours}" ${key} 0 "\"${key}\" is 0; expected a whole number, at least 1")
-  expect_config_error("${ours}" ${key} -4 "\"${key}\" is -4; expected a whole number, at least 1")
-  expect_config_error("${ours}" ${key} [["4"]] "\"${key}\" is \"4\"; expected a whole number, at least 1")
-  expect_config_error("${ours}" ${key} null "\"${key}\" is null; expected a whole number, at least 1")
+  string(REPLACE "', '" "" output "${output}")  # clang++ 14 has no other way to show text
+  string(REPLACE "\\" "" output "${output}")
+  foreach(text IN ITEMS
+      "fathom_add_model: ${FOLDER}/ours.json: is the config of no model" "\"heads\" is 5@ expected a divisor of the width, 32"
+      "fathom_add_model: ${FOLDER}/theirs.json: is the config of no model"
+      "\"activation_function\" is \"gelun@ \${no} [x\"@ expected one of gelu_new, gelu_pytorch_tanh, gelu_fast"
+      "fathom_add_model: ${FOLDER}/broken.json: is the config of no model" "is not a JSON object")
+    string(REPLACE "@" ";" text "${text}")
+    string(FIND "${output}" "${text}" at)
+    if(at EQUAL -1)
+      message("${compiler} does not say \"${text}\" but\n${output}\n")
+      math(EXPR failures "${failures} + 1")
+    endif()
+    math(EXPR checked "${checked} + 1")
+  endforeach()
+  string(REPLACE "error: " "" without "${output}")
+  string(LENGTH "${output}" length)
+  string(LENGTH "${without}" length_without)
+  math(EXPR errors "(${length} - ${length_without}) / 7")
+  if(NOT errors EQUAL 3)
+    message("${compiler} finds ${errors} errors in three configs\n${output}\n")
+    math(EXPR failures "${failures} + 1")
+  endif()
 endforeach()
-expect_config_error("${ours}" width 4.5 "\"width\" is 4.5; expected a whole number, at least 1")
-expect_config_error("${ours}" vocab 12345678901 "\"vocab\" is 12345678901; expected a whole number, at least 1")
-expect_config_error("${ours}" heads 5 "\"heads\" is 5; expected a divisor of the width, 32")
-expect_config_error("${ours}" tied 1 "\"tied\" is 1; expected true or false")
-expect_config_error("${ours}" rotary true "\"rotary\" is true; expected no such key, but only vocab, context")
-expect_config_error("${ours}" shortcut [["mlp"]] "\"shortcut\" is \"mlp\"; expected null, or an object with depths")
-expect_config_error("${ours}" shortcut.gate 3 "\"shortcut.gate\" is 3; expected no such key, but only depths, features")
-expect_config_error("${ours}" shortcut.depths "" "\"shortcut.depths\" is not there; expected an array of depths")
-expect_config_error("${ours}" shortcut.depths 2 "\"shortcut.depths\" is 2; expected an array of depths")
-expect_config_error("${ours}" shortcut.depths "[4]" "\"shortcut.depths\" is [ 4 ]; expected every depth once, below 64 and below \"depth\", 4")
-expect_config_error("${ours}" shortcut.depths "[1, 1]" "\"shortcut.depths\" is [ 1, 1 ]; expected every depth once")
-expect_config_error("${ours}" shortcut.depths "[1, -1]" "\"shortcut.depths.1\" is -1; expected a depth of at least 0")
-expect_config_error("${ours}" shortcut.features [["rbf"]] "\"shortcut.features\" is \"rbf\"; expected one of identity, linear, mlp")
-expect_config_error("${ours}" shortcut.placement 1 "\"shortcut.placement\" is 1; expected one of after_self_attention, replace_self_attention, joint")
-expect_config_error("${ours}" shortcut.zero_init true "\"shortcut.zero_init\" is true; expected false, for the placement joint")
-
-file(READ ${SOURCE}/tests/deployment/gpt2.json gpt2)
-expect_config("${gpt2}" "{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12, .hidden = 0, .tied = true}")
-string(JSON other SET "${gpt2}" n_inner 100)
-string(JSON other SET "${other}" tie_word_embeddings false)
-string(JSON other SET "${other}" activation_function [["gelu_pytorch_tanh"]])
-expect_config("${other}" "{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12, .hidden = 100, .tied = false}")
-expect_config_error("${gpt2}" model_type [["llama"]] "\"model_type\" is \"llama\"; expected one of gpt2")
-expect_config_error("${gpt2}" activation_function [["gelu"]] "\"activation_function\" is \"gelu\"; expected one of gelu_new, gelu_pytorch_tanh")
-foreach(json IN ITEMS "${ours}" "${gpt2}")  # by hand, because CMake writes 1e-6 with sixteen digits
-  string(REPLACE 1e-05 1e-6 json "${json}")
-  file(WRITE ${file} "${json}")
-  expect_error("_fathom_read_config(${file} ignored)" "\" is 1e-6; expected 1e-05, the only one that there is")
-endforeach()
-expect_config_error("${gpt2}" scale_attn_weights false "\"scale_attn_weights\" is false; expected true; there is no model for the other")
-expect_config_error("${gpt2}" scale_attn_by_inverse_layer_idx true "\"scale_attn_by_inverse_layer_idx\" is true; expected false")
-expect_config_error("${gpt2}" add_cross_attention true "\"add_cross_attention\" is true; expected false")
-expect_config_error("${gpt2}" n_head 7 "\"n_head\" is 7; expected a divisor of the width, 768")
-expect_config_error("${gpt2}" n_inner -1 "\"n_inner\" is -1; expected a whole number, at least 1")
-file(WRITE ${file} "{\"vocab\": ")
-expect_error("_fathom_read_config(${file} ignored)" "fathom_add_model: ${file}: is not a JSON object")
-file(WRITE ${file} "[]")
-expect_error("_fathom_read_config(${file} ignored)" "fathom_add_model: ${file}: is not a JSON object")
 
 # Arguments.
-file(WRITE ${file} "${ours}")
+file(WRITE ${FOLDER}/config.json "${good}")
 expect_error("fathom_add_model(m)" "fathom_add_model: CONFIG is missing")
 expect_error("fathom_add_model(m CONFIG)" "fathom_add_model: not understood: CONFIG; expected fathom_add_model(NAME")
 expect_error("fathom_add_model(m CONFIG config.json INT8)" "fathom_add_model: not understood: INT8; expected")

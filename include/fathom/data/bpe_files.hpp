@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fathom/core/error.hpp"
+#include "fathom/core/json.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/bpe_tables.hpp"
 #include "fathom/io/file.hpp"
@@ -39,21 +40,13 @@ struct source {
   return shown + (length < text.size() ? "...\"" : "\"");
 }
 
-/// A member of a JSON object; null when there is none.
-[[nodiscard]] inline const nlohmann::json& member(const nlohmann::json& object, const char* key) {
-  static const nlohmann::json nothing;
-  if (!object.is_object()) return nothing;
-  const auto found = object.find(key);
-  return found == object.end() ? nothing : *found;
-}
-
 /// What a value of a file is, for an error.
-[[nodiscard]] inline std::string said(const nlohmann::json& value) {
-  if (const auto& type = member(value, "type"); type.is_string())
-    return "of the type " + in_quotes(type.get_ref<const std::string&>());
+[[nodiscard]] inline std::string said(const json& value) {
+  if (const auto& type = value["type"]; type.is_string())
+    return "of the type " + in_quotes(type.text());
   if (value.is_object()) return "an object";
   if (value.is_array()) return "a list";
-  return value.is_string() ? in_quotes(value.get_ref<const std::string&>()) : value.dump();
+  return value.is_string() ? in_quotes(value.text()) : value.dump();
 }
 
 /// How files spell bytes: printable ones of Latin-1 as themselves, the others in order as U+0100, U+0101, ...
@@ -130,11 +123,11 @@ class vocabulary_entries {
     return there;
   }
   /// The same with an id as JSON has it. Fails when it is none.
-  std::size_t add(std::string_view key, const nlohmann::json& id) {
-    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<token>::max()})
+  std::size_t add(std::string_view key, const json& id) {
+    if (!id.is_unsigned() || id.as<std::uint64_t>() > std::uint64_t{std::numeric_limits<token>::max()})
       fail(files_.back(), ": the token ", in_quotes(key), " has the id ",
            id.is_structured() ? std::string("of a structure") : in_quotes(id.dump()), "; expected a number, 0 or more");
-    return add(key, id.get<token>());
+    return add(key, id.as<token>());
   }
   /// Says that an entry was added to the vocabulary.
   void set_added(std::size_t entry, const added_token& how) { entries_[entry].added = how; }
@@ -168,48 +161,6 @@ class vocabulary_entries {
   std::vector<entry_of_token> entries_;
   std::vector<std::string> files_;
   string_table table_;
-};
-
-/// Takes a JSON object from tokens to ids, as its text is read: an object of JSON would keep no member twice.
-class id_events final : public io::detail::json_events {
- public:
-  using json = nlohmann::json;
-  id_events(vocabulary_entries& to, std::string file, bool added) : to_(to), file_(std::move(file)), added_(added) {}
-
-  bool null() override { return value(nullptr); }
-  bool boolean(bool found) override { return value(found); }
-  bool number_integer(std::int64_t found) override { return value(found); }
-  bool number_unsigned(std::uint64_t found) override { return value(found); }
-  bool number_float(double found, const std::string&) override { return value(found); }
-  bool string(std::string& found) override { return value(found); }
-  bool binary(json::binary_t&) override { return false; }
-  bool start_object(std::size_t) override { return std::exchange(inside_, true) ? value(json::object()) : true; }
-  bool start_array(std::size_t) override { return value(json::array()); }
-  bool end_object() override { return true; }
-  bool end_array() override { return true; }
-  bool key(std::string& name) override {
-    key_ = name;
-    any_ = true;
-    return true;
-  }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
-
-  /// Where the text was when it ended, for an error.
-  [[nodiscard]] std::string place() const { return any_ ? ", after the token " + in_quotes(key_) : std::string(); }
-
- private:
-  bool value(const json& found) {
-    if (!inside_) fail(file_, ": expected a JSON object of tokens and their ids, {\"a\": 0, \"b\": 1, ...}");
-    const std::size_t entry = to_.add(key_, found);  // fails when it is a structure: no other depth is reached
-    if (added_ && !to_.added(entry)) to_.set_added(entry, {});
-    return true;
-  }
-
-  vocabulary_entries& to_;
-  std::string file_;
-  bool added_;
-  std::string key_;
-  bool inside_ = false, any_ = false;
 };
 
 /// All that the files of a tokenizer say.
@@ -250,9 +201,10 @@ struct bpe_parts {
   }
   /// Reads a tokenizer.json. Fails when its rules are not those of GPT-2.
   void read_tokenizer(const source& file) {
-    const auto root = io::detail::parse_json(file.text);
-    if (root.is_discarded()) fail(file.name, ": is not JSON", io::detail::but_what(file.text));
-    const auto& model = member(root, "model");
+    const std::optional<json> read = json::parse(file.text);
+    if (!read) fail(file.name, ": is not JSON", io::detail::but_what(file.text));
+    const json& root = *read;
+    const auto& model = root["model"];
     if (!model.is_object())
       fail(file.name, ": has no object \"model\"; expected one of the type \"BPE\", as tokenizers writes it");
     check_rules(file.name, root);
@@ -260,20 +212,20 @@ struct bpe_parts {
     vocab_name = merges_name = file.name;
     merges_unit = "merge";
     lists_added = true;
-    ignores_merges = member(model, "ignore_merges") == true;
-    const auto &vocab = member(model, "vocab"), &pairs = member(model, "merges"), &added = member(root, "added_tokens");
+    ignores_merges = model["ignore_merges"] == true;
+    const auto &vocab = model["vocab"], &pairs = model["merges"], &added = root["added_tokens"];
     if (!vocab.is_object()) fail(file.name, ": model.vocab is ", said(vocab), "; expected an object of tokens and ids");
     entries.begin_file(file.name);
-    for (const auto& [key, id] : vocab.items()) static_cast<void>(entries.add(key, id));
+    for (const auto& [key, id] : vocab.members()) static_cast<void>(entries.add(key, id));
     if (!pairs.is_array()) fail(file.name, ": model.merges is ", said(pairs), "; expected a list");
     merges.reserve(pairs.size());
-    for (const auto& pair : pairs) {
+    for (const json& pair : pairs.elements()) {
       const std::size_t number = merges.size() + 1;
       const auto half = [&](std::size_t i) -> std::string_view {
-        return pair[i].is_string() ? std::string_view(pair[i].get_ref<const std::string&>()) : "";
+        return pair[i].is_string() ? std::string_view(pair[i].text()) : "";
       };
       if (pair.is_string())
-        add_merge(number, pair.get_ref<const std::string&>());
+        add_merge(number, pair.text());
       else if (pair.is_array() && pair.size() == 2 && !half(0).empty() && !half(1).empty())
         add_merge(number, half(0), half(1));
       else
@@ -282,21 +234,18 @@ struct bpe_parts {
     if (added.is_null()) return;
     if (!added.is_array()) fail(file.name, ": added_tokens is ", said(added), "; expected a list");
     entries.begin_file(file.name);
-    for (const auto& one : added) add_described(file.name, one, member(one, "id"));
+    for (const json& one : added.elements()) add_described(file.name, one, one["id"]);
   }
   /// Reads what a tokenizer_config.json or special_tokens_map.json says of added tokens.
-  void read_config(const std::string& name, const nlohmann::json& config) {
+  void read_config(const std::string& name, const json& config) {
     entries.begin_file(name);
-    if (const auto& added = member(config, "added_tokens_decoder"); added.is_object())
-      for (const auto& [key, described] : added.items()) {
-        const auto id = io::detail::parse_json(key);
-        add_described(name, described, id.is_discarded() ? nlohmann::json(key) : id);
-      }
+    if (const auto& added = config["added_tokens_decoder"]; added.is_object())
+      for (const auto& [key, described] : added.members()) add_described(name, described, json::parse(key).value_or(json(key)));
     // The tokens that have a role are special ones.
-    for (const auto& [key, value] : config.items()) {
+    for (const auto& [key, value] : config.members()) {
       if (key.ends_with("_token")) set_special(name, value);
       if (value.is_array() && key.ends_with("_special_tokens"))
-        for (const auto& one : value) set_special(name, one);
+        for (const json& one : value.elements()) set_special(name, one);
     }
   }
   /// How errors call a merge.
@@ -307,10 +256,22 @@ struct bpe_parts {
  private:
   void read_ids(const source& file, bool added) {
     entries.begin_file(file.name);
-    id_events events(entries, file.name, added);
-    if (io::detail::read_json_text(file.text, events)) return;
+    std::optional<std::string> key;  // that came last
+    json_reader at(file.text);  // no memory for deep nesting: there is none, but in what is refused
+    for (bool is_inside = false; at.next() < json_event::end;) {
+      if (at.last() == json_event::key) {
+        key = at.string();
+      } else if (at.last() == json_event::begin_object && !is_inside) {
+        is_inside = true;
+      } else if (at.last() != json_event::end_object) {
+        if (!is_inside) fail(file.name, ": expected a JSON object of tokens and their ids, {\"a\": 0, \"b\": 1, ...}");
+        const std::size_t entry = entries.add(*key, json(at));  // fails when it is a structure: no other depth is reached
+        if (added && !entries.added(entry)) entries.set_added(entry, {});
+      }
+    }
+    if (at.last() == json_event::end) return;
     const std::string what = io::detail::but_what(file.text);
-    fail(file.name, ": is not JSON", what.empty() ? events.place() : what);
+    fail(file.name, ": is not JSON", !what.empty() ? what : key ? ", after the token " + in_quotes(*key) : std::string());
   }
 
   void add_merge(std::size_t number, std::string_view text) {
@@ -330,31 +291,31 @@ struct bpe_parts {
   }
 
   /// Adds a token with its description, as tokenizers writes it.
-  void add_described(const std::string& file, const nlohmann::json& described, const nlohmann::json& id) {
-    const auto& content = member(described, "content");
+  void add_described(const std::string& file, const json& described, const json& id) {
+    const auto& content = described["content"];
     if (!content.is_string()) fail(file, ": an added token is ", said(described), "; expected one with \"content\"");
-    const std::size_t entry = entries.add(content.get_ref<const std::string&>(), id);
+    const std::size_t entry = entries.add(content.text(), id);
     entries.set_added(entry, how(file, described));
   }
   /// For a token by its spelling, or with a description.
-  void set_special(const std::string& file, const nlohmann::json& value) {
-    const auto& content = value.is_object() ? member(value, "content") : value;
+  void set_special(const std::string& file, const json& value) {
+    const auto& content = value.is_object() ? value["content"] : value;
     if (!content.is_string()) return;
-    const std::size_t entry = entries.find(content.get_ref<const std::string&>());
+    const std::size_t entry = entries.find(content.text());
     if (entry != vocabulary_entries::none && !entries.added(entry)) entries.set_added(entry, how(file, value));
   }
-  [[nodiscard]] static added_token how(const std::string& file, const nlohmann::json& described) {
+  [[nodiscard]] static added_token how(const std::string& file, const json& described) {
     const auto flag = [&](const char* name, bool standard) {
-      const auto& value = member(described, name);
+      const auto& value = described[name];
       if (value.is_null()) return standard;
       if (!value.is_boolean())
-        fail(file, ": \"", name, "\" of the token ", said(member(described, "content")), " is ", said(value),
+        fail(file, ": \"", name, "\" of the token ", said(described["content"]), " is ", said(value),
              "; expected true or false");
-      return value.get<bool>();
+      return value.as<bool>();
     };
     for (const char* rule : {"single_word", "lstrip", "rstrip"})
       if (flag(rule, false))
-        fail(file, ": \"", rule, "\" of the token ", said(member(described, "content")),
+        fail(file, ": \"", rule, "\" of the token ", said(described["content"]),
              " is true; expected false, because bpe finds tokens whatever is beside them, and keeps that");
     const bool special = flag("special", true);
     return {special, flag("normalized", !special)};
@@ -363,50 +324,50 @@ struct bpe_parts {
   /// Fails unless a tokenizer.json encodes as GPT-2 does. What is about the ends of texts and about batches
   /// (post_processor, truncation, padding) is no matter of encode(), nor are unknown tokens (unk_token, fuse_unk,
   /// byte_fallback): all bytes of UTF-8 are known.
-  static void check_rules(const std::string& file, const nlohmann::json& root) {
-    const auto& model = member(root, "model");
-    const auto expect = [&](bool holds, const char* name, const nlohmann::json& value, const char* expected) {
+  static void check_rules(const std::string& file, const json& root) {
+    const auto& model = root["model"];
+    const auto expect = [&](bool holds, const char* name, const json& value, const char* expected) {
       if (!holds) fail(file, ": ", name, " is ", said(value), "; expected ", expected);
     };
-    const auto& type = member(model, "type");
+    const auto& type = model["type"];
     expect(type.is_null() || type == "BPE", "model.type", type, "\"BPE\"");  // old files have none
-    const auto& dropout = member(model, "dropout");
+    const auto& dropout = model["dropout"];
     expect(dropout.is_null() || dropout == 0, "model.dropout", dropout, "null, for one result");
     for (const auto& [name, key] : {std::pair("model.continuing_subword_prefix", "continuing_subword_prefix"),
                                     std::pair("model.end_of_word_suffix", "end_of_word_suffix")}) {
-      const auto& affix = member(model, key);
+      const auto& affix = model[key];
       expect(affix.is_null() || affix == "", name, affix, "null, as byte-level BPE has it");
     }
-    const auto& ignore = member(model, "ignore_merges");
+    const auto& ignore = model["ignore_merges"];
     expect(ignore.is_null() || ignore.is_boolean(), "model.ignore_merges", ignore, "true or false");
-    const auto& normalizer = member(root, "normalizer");
-    const auto& normalizers = member(normalizer, "normalizers");
-    expect(normalizer.is_null() || (normalizers.is_array() && normalizers.empty()), "normalizer", normalizer,
+    const auto& normalizer = root["normalizer"];
+    const auto& normalizers = normalizer["normalizers"];
+    expect(normalizer.is_null() || (normalizers.is_array() && normalizers.size() == 0), "normalizer", normalizer,
            "null, because bpe encodes text as it is");
-    const auto& decoder = member(root, "decoder");
-    expect(decoder.is_null() || member(decoder, "type") == "ByteLevel", "decoder", decoder, "the type \"ByteLevel\"");
+    const auto& decoder = root["decoder"];
+    expect(decoder.is_null() || decoder["type"] == "ByteLevel", "decoder", decoder, "the type \"ByteLevel\"");
 
     // GPT-2's pieces, which ByteLevel makes itself, or a Split before it.
-    const auto& whole = member(root, "pre_tokenizer");
-    const auto& steps = member(whole, "pretokenizers");
-    const bool sequence = member(whole, "type") == "Sequence" && steps.is_array() && !steps.empty();
-    const auto& bytes = sequence ? steps.back() : whole;
-    const auto& own = member(bytes, "use_regex");
+    const auto& whole = root["pre_tokenizer"];
+    const auto& steps = whole["pretokenizers"];
+    const bool sequence = whole["type"] == "Sequence" && steps.is_array() && steps.size() > 0;
+    const auto& bytes = sequence ? steps.elements().back() : whole;
+    const auto& own = bytes["use_regex"];
     const bool splits = sequence && steps.size() == 2;
-    const auto& split = splits ? steps.front() : nlohmann::json();
-    const auto& invert = member(split, "invert");
-    const bool fits = splits ? own == false && member(split, "type") == "Split" &&
-                                   is_gpt2_pieces(member(member(split, "pattern"), "Regex")) &&
-                                   member(split, "behavior") == "Isolated" && (invert.is_null() || invert == false)
+    const json& split = splits ? steps[0] : json();
+    const auto& invert = split["invert"];
+    const bool fits = splits ? own == false && split["type"] == "Split" &&
+                                   is_gpt2_pieces(split["pattern"]["Regex"]) &&
+                                   split["behavior"] == "Isolated" && (invert.is_null() || invert == false)
                              : (!sequence || steps.size() == 1) && (own.is_null() || own == true);
-    if (member(bytes, "type") != "ByteLevel" || !fits)
-      fail(file, ": pre_tokenizer is ", said(whole), member(bytes, "type") == "ByteLevel" ? ", with other pieces" : "",
+    if (bytes["type"] != "ByteLevel" || !fits)
+      fail(file, ": pre_tokenizer is ", said(whole), bytes["type"] == "ByteLevel" ? ", with other pieces" : "",
            "; expected \"ByteLevel\" with \"use_regex\": true, which makes GPT-2's pieces");
-    const auto& space = member(bytes, "add_prefix_space");
+    const auto& space = bytes["add_prefix_space"];
     expect(space == false, "pre_tokenizer.add_prefix_space", space, "false, because bpe encodes text as it is");
   }
   /// Whether a regular expression is that of GPT-2, as its authors or as tiktoken writes it.
-  [[nodiscard]] static bool is_gpt2_pieces(const nlohmann::json& expression) {
+  [[nodiscard]] static bool is_gpt2_pieces(const json& expression) {
     const std::string rest = R"(| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
     return expression == "'s|'t|'re|'ve|'m|'ll|'d" + rest || expression == "'(?:[sdmt]|ll|ve|re)" + rest;
   }
@@ -428,16 +389,17 @@ struct bpe_parts {
 }
 
 /// Fails when a tokenizer_config.json, or else the config.json beside it, says that a folder is not for GPT-2's rules.
-inline void check_config(const std::filesystem::path& folder, const std::string& name, const nlohmann::json& config,
+inline void check_config(const std::filesystem::path& folder, const std::string& name, const json& config,
                          bool has_tokenizer) {
   if (!config.is_object() && !config.is_null())
     fail(name, ": is ", said(config), "; expected a JSON object, {\"tokenizer_class\": \"GPT2Tokenizer\", ...}");
   std::string found_in = name;
-  nlohmann::json found = member(config, "tokenizer_class");
+  json found = config["tokenizer_class"];
   std::error_code error;
   if (const auto path = folder / "config.json"; found.is_null() && std::filesystem::is_regular_file(path, error)) {
+    const std::optional<json> read = json::parse(io::whole_file(path).text());
     found_in = path.string();
-    found = member(io::detail::parse_json(io::whole_file(path).text()), "tokenizer_class");
+    if (read) found = (*read)["tokenizer_class"];
   }
   // Whisper's rules are the same. RobertaTokenizer's are, but for its <mask>, which takes the space before it along.
   const auto is = [&](const char* of) { return found == of || found == of + std::string("Fast"); };
@@ -446,7 +408,7 @@ inline void check_config(const std::filesystem::path& folder, const std::string&
     fail(found_in, ": tokenizer_class is ", said(found), by_file ? " and there is no tokenizer.json" : "",
          "; expected \"GPT2Tokenizer\", whose rules bpe has, or \"WhisperTokenizer\", whose rules are the same");
   for (const char* option : {"add_prefix_space", "do_lower_case", "normalize"})
-    if (const auto& value = member(config, option); !value.is_null() && value != false)
+    if (const auto& value = config[option]; !value.is_null() && value != false)
       fail(name, ": ", option, " is ", said(value), "; expected false, because bpe encodes text as it is");
 }
 
@@ -455,7 +417,7 @@ inline void check_config(const std::filesystem::path& folder, const std::string&
   std::error_code error;
   const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, error); };
   const auto config_path = folder / "tokenizer_config.json";
-  const auto config = has("tokenizer_config.json") ? io::detail::read_json(config_path) : nlohmann::json();
+  const json config = has("tokenizer_config.json") ? io::detail::read_json(config_path) : json();
   check_config(folder, config_path.string(), config, has("tokenizer.json"));
 
   bpe_parts parts;

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <list>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,6 +34,14 @@ struct model_numbers {
   const std::byte* begin;  // of which the table's offsets count
 };
 
+/// Those of a model, and its table, which must outlive what is returned.
+template <class Model>
+[[nodiscard]] model_numbers numbers_of(const tensor_table& table, const typename Model::template layout<plain<typename Model::scalar>>& numbers) {
+  using T = typename Model::scalar;
+  static_assert(!type_name<T>.empty(), "weights of this scalar type have no form in a file");
+  return {table, type_name<T>, fathom::detail::address_of(numbers)};
+}
+
 /// How tensors of two dimensions are written: as they are, or as float, bf16, int8.
 enum class written_as { they_are, f32, bf16, int8 };
 
@@ -44,6 +54,11 @@ struct tensors_to_write {
   /// converted before it is written; `from` must outlive this. Fails on a number that is not finite and would be int8.
   void add(const model_numbers& from, const std::string& prefix = "", written_as as = written_as::they_are);
 };
+
+/// Writes tensors to a file of their own, with the description of their model (description.hpp) if it has one, and further
+/// metadata.
+void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, std::string_view description,
+                   std::map<std::string, std::string> metadata = {});
 
 /// What is wrong with the scales of an int8 tensor, as a line of an error; empty if nothing is. `scales` may be null.
 [[nodiscard]] std::string scale_problem(std::string_view name, const stored_tensor& tensor, role as, const stored_tensor* scales);

@@ -15,6 +15,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/int8.hpp"
 #include "fathom/io/conversion.hpp"
+#include "fathom/io/description.hpp"
 #include "fathom/io/safetensors.inl.hpp"
 
 namespace fathom::io {
@@ -81,6 +82,13 @@ FATHOM_INLINE void tensors_to_write::add(const model_numbers& from, const std::s
       tensors.back().scales = *next_scales++;
       tensors.back().scaled_by_row = by_row;
     }
+}
+
+FATHOM_INLINE void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, std::string_view description,
+                                 std::map<std::string, std::string> metadata) {
+  metadata["format"] = "pt";  // without it transformers does not take the file
+  if (!description.empty()) metadata[config_entry] = description;
+  write_safetensors(path, tensors.tensors, metadata);
 }
 
 FATHOM_INLINE std::string scale_problem(std::string_view name, const stored_tensor& tensor, role as, const stored_tensor* scales) {

@@ -17,7 +17,7 @@
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/int8.hpp"
-#include "fathom/io/json.inl.hpp"
+#include "fathom/core/json.inl.hpp"
 #include "fathom/io/safetensors.hpp"
 
 namespace fathom::io {
@@ -116,7 +116,7 @@ FATHOM_INLINE const stored_tensor& stored_tensors::at(std::string_view name) con
 namespace detail {
 
 /// A header, as it is written.
-class header_events final : public json_events {
+class header_text {
  public:
   struct entry {
     std::string type;
@@ -130,44 +130,57 @@ class header_events final : public json_events {
   std::optional<std::string> bad_metadata;  // a key of the metadata whose value is no string
   std::optional<std::string> twice;         // a key that an object has twice
 
-  bool null() override {
-    if (depth_ == 1 && in_metadata_) return true;
-    return other();
+  /// Says whether it is JSON.
+  [[nodiscard]] bool read(std::string_view text) {
+    std::string nesting;
+    json_reader at(text, &nesting);
+    while (at.next() < json_event::end) take(at);
+    return at.last() == json_event::end;
   }
-  bool boolean(bool) override { return other(); }
-  bool number_integer(std::int64_t) override { return other(); }
-  bool number_float(double, const std::string&) override { return other(); }
-  bool number_unsigned(std::uint64_t value) override {
-    if (depth_ != 3 || !numbers_) return other();
-    numbers_->push_back(value);
-    return true;
-  }
-  bool string(std::string& value) override {
-    if (depth_ == 2 && in_metadata_) {
-      metadata[key_] = std::move(value);
-    } else if (depth_ == 2 && key_ == "dtype") {
-      entry_->type = std::move(value);
-      entry_->has_type = true;
-    } else {
-      return other();
+
+ private:
+  static constexpr int deepest = 64;  // keys of deeper objects may be there twice: nothing asks for them
+
+  void take(const json_reader& at) {
+    switch (at.last()) {
+      case json_event::null:
+        if (depth_ != 1 || !in_metadata_) other();
+        break;
+      case json_event::integer:
+        if (depth_ == 3 && numbers_ && !at.is_negative())
+          numbers_->push_back(at.magnitude());
+        else
+          other();
+        break;
+      case json_event::string:
+        if (depth_ == 2 && in_metadata_) {
+          metadata[key_] = at.string();
+        } else if (depth_ == 2 && key_ == "dtype") {
+          entry_->type = at.string();
+          entry_->has_type = true;
+        } else {
+          other();
+        }
+        break;
+      case json_event::key: begin_member(at.string()); break;
+      case json_event::begin_object:
+        if (depth_ == 0) is_object = true;
+        if (depth_ > 1) other();
+        if (++depth_ <= deepest && depth_ > 1) keys_.emplace_back();
+        break;
+      case json_event::end_object:
+        if (depth_ <= deepest && depth_ > 1) keys_.pop_back();
+        --depth_;
+        break;
+      case json_event::begin_array: begin_array(); break;
+      case json_event::end_array:
+        --depth_;
+        numbers_ = nullptr;
+        break;
+      default: other();  // numbers that are no integers, and booleans
     }
-    return true;
   }
-  bool binary(nlohmann::json::binary_t&) override { return false; }
-  bool start_object(std::size_t) override {
-    if (depth_ == 0)
-      is_object = true;
-    else if (depth_ > 1)
-      static_cast<void>(other());
-    if (++depth_ <= deepest && depth_ > 1) keys_.emplace_back();
-    return true;
-  }
-  bool end_object() override {
-    if (depth_ <= deepest && depth_ > 1) keys_.pop_back();
-    --depth_;
-    return true;
-  }
-  bool start_array(std::size_t) override {
+  void begin_array() {
     if (depth_ == 0) depth_ = deepest;  // no header: nothing in it is looked at
     if (depth_ == 2 && !in_metadata_ && key_ == "shape") {
       numbers_ = &entry_->shape;
@@ -176,18 +189,12 @@ class header_events final : public json_events {
       numbers_ = &entry_->place;
       entry_->has_place = true;
     } else {
-      static_cast<void>(other());
+      other();
       numbers_ = nullptr;
     }
     ++depth_;
-    return true;
   }
-  bool end_array() override {
-    --depth_;
-    numbers_ = nullptr;
-    return true;
-  }
-  bool key(std::string& name) override {
+  void begin_member(std::string name) {
     if (depth_ > 1 && depth_ <= deepest && !keys_.back().insert(name).second) twice = name;
     if (depth_ == 1) {
       in_metadata_ = name == "__metadata__";
@@ -197,21 +204,14 @@ class header_events final : public json_events {
     } else if (depth_ == 2) {
       key_ = std::move(name);
     }
-    return true;
   }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
-
- private:
-  static constexpr int deepest = 64;  // keys of deeper objects may be there twice: nothing asks for them
-
   /// A value that is not what its place is for; that is no harm where nobody looks.
-  bool other() {
+  void other() {
     if (depth_ == 1 && in_metadata_) metadata_is_object = false;
     if (depth_ == 1 || (depth_ == 2 && !in_metadata_ && (key_ == "dtype" || key_ == "shape" || key_ == "data_offsets")) ||
         (depth_ == 3 && numbers_))
       entry_->is_good = false;
     if (depth_ == 2 && in_metadata_ && !bad_metadata) bad_metadata = key_;
-    return true;
   }
 
   int depth_ = 0;  // of what is open: 1, the header; 2, an entry; 3, its arrays
@@ -240,8 +240,8 @@ class header_reader {
   }
 
   void read(std::map<std::string, stored_tensor, std::less<>>& tensors, std::map<std::string, std::string, std::less<>>& metadata) {
-    header_events header;
-    if (!read_json_text(text_, header)) {
+    header_text header;
+    if (!header.read(text_)) {
       expect_header();
       invalid("its header is not JSON");
     }
@@ -269,7 +269,7 @@ class header_reader {
     if (const std::string what = what_begins_with(beginning); !what.empty()) invalid("it is ", what);
   }
 
-  [[nodiscard]] stored_tensor tensor_of(const std::string& name, const header_events::entry& entry) const {
+  [[nodiscard]] stored_tensor tensor_of(const std::string& name, const header_text::entry& entry) const {
     if (!entry.is_good || !entry.has_type || !entry.has_shape || entry.place.size() != 2)
       invalid("the entry of ", name, " is not of the form {\"dtype\": ..., \"shape\": [...], \"data_offsets\": [begin, end]}");
     const std::uint64_t begin = entry.place[0], end = entry.place[1], data = file_.size() - data_;
@@ -371,7 +371,9 @@ FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const st
                                      const std::map<std::string, std::string>& metadata) {
   // The keys in their order, as they always were; so files of the same weights are the same, byte for byte.
   const auto quoted = [](const std::string& text) {
-    return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    std::string all;
+    fathom::detail::write_json_string(all, text);
+    return all;
   };
   std::map<std::string, std::string> header;
   if (!metadata.empty()) {

@@ -2,81 +2,86 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "fathom/core/error.hpp"
+#include "fathom/io/config.inl.hpp"
+#include "fathom/io/conversion.inl.hpp"
+#include "fathom/io/file.hpp"
 #include "fathom/io/json.inl.hpp"
 #include "fathom/io/transformers.hpp"
 
 namespace fathom::io {
 
-namespace detail {
-/// A key of GPT2Config that decides what is computed. What only training, generation or the memory of their model asks for
-/// is not listed, nor is reorder_and_upcast_attn: it orders the same products in another way.
-struct transformers_key {
-  const char* name;
-  const char* standard;  // what it means where a file does not have it, as JSON
-  std::string accepted;  // by the config: an array of JSON, whose first value is the one to write
-  const char* member;    // of fathom::config; null when a config cannot express anything else
-};
+// ---- How GPT-2's weights differ --------------------------------------------------------------------------------------
 
-/// Calls f for the keys of a config, which is normalized. Its shortcut plays no part: there is none in GPT-2.
-template <class F>
-void for_transformers_keys(const config& c, const F& f) {
-  const bool usual = c.hidden == 4 * c.width;  // then null means the same
-  const auto one = [](int number) { return join('[', number, ']'); };
-  const transformers_key keys[] = {
-      {"model_type", "null", "[\"gpt2\"]", nullptr},
-      {"vocab_size", "50257", one(c.vocab), "vocab"},
-      {"n_positions", "1024", one(c.context), "context"},
-      {"n_embd", "768", one(c.width), "width"},
-      {"n_layer", "12", one(c.depth), "depth"},
-      {"n_head", "12", one(c.heads), "heads"},
-      {"n_inner", "null", join(usual ? "[null," : "[", c.hidden, ']'), "hidden"},
-      {"tie_word_embeddings", "true", c.tied ? "[true]" : "[false]", "tied"},
-      {"layer_norm_epsilon", "1e-5", "[1e-5]", nullptr},
-      {"activation_function", "\"gelu_new\"", "[\"gelu_new\",\"gelu_pytorch_tanh\",\"gelu_fast\"]", nullptr},  // all the tanh form
-      {"scale_attn_weights", "true", "[true]", nullptr},
-      {"scale_attn_by_inverse_layer_idx", "false", "[false]", nullptr},
-      {"add_cross_attention", "false", "[false]", nullptr},
-      {"quantization_config", "null", "[null]", nullptr}};
-  for (const transformers_key& key : keys) f(key, parse_json(key.standard), parse_json(key.accepted));
+FATHOM_INLINE bool is_transformers_buffer(std::string_view name) {
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
 }
 
-[[nodiscard]] inline std::string transformers_differences(const config& given, const nlohmann::json& found) {
+FATHOM_INLINE std::string tied_head_problem(std::string_view prefix, const stored_tensor& table, const stored_tensor& head) {
+  bool is_same = table.type == head.type && table.shape == head.shape && table.byte_count() == head.byte_count();
+  constexpr std::uint64_t most = 1u << 16;
+  std::vector<std::byte> of_table(most), of_head(most);
+  for (std::uint64_t at = 0; is_same && at < table.byte_count(); at += most) {
+    const auto count = static_cast<std::size_t>(std::min(most, table.byte_count() - at));
+    table.read(std::span(of_table).first(count), at);
+    head.read(std::span(of_head).first(count), at);
+    is_same = std::memcmp(of_table.data(), of_head.data(), count) == 0;
+  }
+  return is_same ? std::string() : join("\n  ", prefix, transformers_head, ": differs from ", transformers_table, ", and the model's head is tied");
+}
+
+// ---- config.json -----------------------------------------------------------------------------------------------------
+
+namespace detail {
+/// The values of a key that say what a config, which is normalized, says; the first is the one to write.
+[[nodiscard]] inline json accepted_values(const transformers_key& key, const config& c) {
+  if (key.flag) return json::array({c.*key.flag});
+  if (!key.size) return *json::parse(key.accepted);
+  const bool may_be_null = key.size == &config::hidden && c.hidden == 4 * c.width;
+  return may_be_null ? json::array({nullptr, c.hidden}) : json::array({c.*key.size});
+}
+
+[[nodiscard]] inline std::string transformers_differences(const config& given, const json& found) {
   if (!found.is_object()) return "\n  is not a JSON object";
   std::string text, members;
   bool expressible = true;
-  for_transformers_keys(normalized(given), [&](const auto& key, const nlohmann::json& standard, const nlohmann::json& accepted) {
-    const bool present = found.contains(key.name);
-    const nlohmann::json& value = present ? found[key.name] : standard;
-    const bool agrees = std::find(accepted.begin(), accepted.end(), value) != accepted.end();
-    const std::int64_t count = value.is_number_integer() ? value.get<std::int64_t>() : 0;
-    const bool number = count > 0 && count <= INT32_MAX;
-    if (key.member && (number || value.is_boolean()))
+  for (const transformers_key& key : transformers_keys) {
+    const json accepted = accepted_values(key, normalized(given)), standard = *json::parse(key.standard);
+    const json* const there = found.find(key.name);
+    const json& value = there ? *there : standard;
+    const auto& all = accepted.elements();
+    const bool agrees = std::find(all.begin(), all.end(), value) != all.end(), is_member = !key.member.empty();
+    const bool is_size = value.is_unsigned() && value.as<std::uint64_t>() > 0 && value.as<std::uint64_t>() <= INT32_MAX;
+    if (is_member && (is_size || value.is_boolean()))
       members += join(members.empty() ? "." : ", .", key.member, " = ", value.dump());
-    else if (key.member ? !value.is_null() : !agrees)
+    else if (is_member ? !value.is_null() : !agrees)
       expressible = false;
-    if (agrees) return;
-    text += join("\n  ", key.name, ": expected ", accepted[0].dump());
-    if (key.member) text += join(", the model's ", key.member);
-    text += join("; found ", present ? shown(value) : "nothing");
-    if (!present && !value.is_null()) text += join(", which means ", value.dump());
-    if (!key.member) text += ", which a fathom::config cannot express";
-  });
+    if (agrees) continue;
+    text += join("\n  ", key.name, ": expected ", all[0].dump());
+    if (is_member) text += join(", the model's ", key.member);
+    text += join("; found ", there ? shown(value) : "nothing");
+    if (!there && !value.is_null()) text += join(", which means ", value.dump());
+    if (!is_member) text += ", which a fathom::config cannot express";
+  }
   if (!text.empty() && expressible) text += join("\n  the config that fits it: fathom::config{", members, "}");
   return text;
 }
 }  // namespace detail
 
 FATHOM_INLINE std::string transformers_differences(const config& given, std::string_view found) {
-  return detail::transformers_differences(given, detail::parse_json(found));
+  return detail::transformers_differences(given, json::parse(found).value_or(json()));
 }
 
 FATHOM_INLINE void check_transformers_config(const config& given, const std::filesystem::path& folder) {
@@ -86,18 +91,34 @@ FATHOM_INLINE void check_transformers_config(const config& given, const std::fil
 }
 
 FATHOM_INLINE std::string to_transformers_json(const config& given, std::string_view type) {
-  auto json = nlohmann::json::object();
-  json["architectures"].push_back("GPT2LMHeadModel");
-  detail::for_transformers_keys(normalized(given), [&](const auto& key, const nlohmann::json&, const nlohmann::json& accepted) {
-    if (!accepted[0].is_null()) json[key.name] = accepted[0];
-  });
+  json all = json::object();
+  all["architectures"].push_back("GPT2LMHeadModel");
+  for (const detail::transformers_key& key : detail::transformers_keys)
+    if (const json accepted = detail::accepted_values(key, normalized(given)); key.is_written && !accepted[0].is_null())
+      all[key.name] = accepted[0];
   // GPT-2's 50256 begins and ends texts; another vocabulary has no such token, and generation must not stop at one.
-  for (const char* special : {"bos_token_id", "eos_token_id"})
-    json[special] = given.vocab == 50257 ? nlohmann::json(50256) : nlohmann::json();
-  for (const char* dropout : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) json[dropout] = 0.0;
-  json["dtype"] = type;
-  return json.dump(2);
+  for (const char* special : {"bos_token_id", "eos_token_id"}) all[special] = given.vocab == 50257 ? json(50256) : json();
+  for (const char* dropout : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) all[dropout] = 0.0;
+  all["dtype"] = type;
+  return all.dump(2);
 }
+
+FATHOM_INLINE void write_transformers(const std::filesystem::path& folder, const model_numbers& weights, const config& of) {
+  std::error_code problem;
+  std::filesystem::create_directories(folder, problem);
+  if (problem) fail(folder.string(), ": cannot be made: ", problem.message());
+  tensors_to_write tensors;
+  tensors.add(weights, transformers_prefix);
+  for (tensor_to_write& tensor : tensors.tensors)
+    if (tensor.name == join(transformers_prefix, transformers_head)) tensor.name = transformers_head;
+  // Both are there in full before either takes its name.
+  atomic_file file(folder / "config.json");
+  file.write(to_transformers_json(of, weights.type == "F64" ? "float64" : "float32") + "\n");
+  write_weights(folder / "model.safetensors", tensors, to_json(of));
+  file.commit();
+}
+
+// ---- Folders ---------------------------------------------------------------------------------------------------------
 
 FATHOM_INLINE safetensors_folder::safetensors_folder(const std::filesystem::path& folder) : stored_tensors(folder.string()) {
   const auto single = folder / "model.safetensors", index_file = folder / "model.safetensors.index.json";
@@ -115,14 +136,13 @@ FATHOM_INLINE safetensors_folder::safetensors_folder(const std::filesystem::path
     add(single);
     return;
   }
-  const auto json = detail::read_json(index_file);
-  const nlohmann::json none;
-  const nlohmann::json& map = json.is_object() && json.contains("weight_map") ? json["weight_map"] : none;
+  const json read = detail::read_json(index_file);
+  const json& map = std::as_const(read)["weight_map"];
   std::map<std::string, std::vector<std::string>> listed;  // tensors of each shard
   bool is_good = map.is_object();
   if (is_good)
-    for (const auto& [name, shard] : map.items()) {
-      const std::string file = shard.is_string() ? shard.get_ref<const std::string&>() : "/";
+    for (const auto& [name, shard] : map.members()) {
+      const std::string file = shard.is_string() ? shard.text() : "/";
       is_good &= std::filesystem::path(file).filename() == file;  // in this very folder
       listed[file].push_back(name);
     }

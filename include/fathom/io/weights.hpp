@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <new>
 #include <span>
 #include <string>
@@ -20,8 +19,8 @@
 #include "fathom/core/memory.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/tensor.hpp"
-#include "fathom/io/config.hpp"
 #include "fathom/io/conversion.hpp"
+#include "fathom/io/description.hpp"
 #include "fathom/io/safetensors.hpp"
 #include "fathom/io/transformers.hpp"
 #include "fathom/model/tensor_table.hpp"
@@ -40,39 +39,14 @@ struct load_options {
 
 namespace io {
 
-/// The entry of the metadata that holds the config.
-inline constexpr const char* config_entry = "fathom.config";
 /// Where a trainer's checkpoint keeps the moments of AdamW.
 inline constexpr const char* moments_prefix = "adamw.";
-
-/// The config of a model; null when its architecture was not made from one.
-template <class Model>
-[[nodiscard]] const config* config_of() {
-  if constexpr (requires { Model::architecture::configuration; })
-    return &Model::architecture::configuration;
-  else
-    return nullptr;
-}
-
-/// The numbers of a model in the host's memory, and its table, which must outlive what is returned.
-template <class Model>
-[[nodiscard]] model_numbers numbers_of(const tensor_table& table, const typename Model::template layout<plain<typename Model::scalar>>& numbers) {
-  using T = typename Model::scalar;
-  static_assert(!type_name<T>.empty(), "weights of this scalar type have no form in a file");
-  return {table, type_name<T>, fathom::detail::address_of(numbers)};
-}
-
-/// Writes the numbers to a file of their own, with the config if there is one, and further metadata.
-void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, const config* of,
-                   std::map<std::string, std::string> metadata = {});
-/// Writes config.json and model.safetensors into a folder.
-void write_transformers(const std::filesystem::path& folder, const model_numbers& weights, const config& of);
 
 /// What is wanted of some tensors of a file.
 struct wanted_tensors {
   const tensor_table& table;
-  const config* of;                 // their model's, to be checked against the file's; null: none
-  bool is_tied;                     // the head is wte.weight
+  std::string description;          // their model's, to be checked against the file's; empty: none
+  bool is_tied;                     // the head is wte.weight, in GPT-2's names
   std::string prefix = "";          // before their names
   load_options options{};
   const char* accepted_prefix = nullptr;  // other tensors of the file may begin with this, "": any may be there; null: none
@@ -89,7 +63,7 @@ void read_tensors(const stored_tensors& file, const wanted_tensors& wanted, std:
 
 template <class Model>
 [[nodiscard]] wanted_tensors wanted_of(const tensor_table& table, const load_options& options = {}) {
-  return {.table = table, .of = config_of<Model>(), .is_tied = Model::tied, .options = options};
+  return {.table = table, .description = description_of<Model>(), .is_tied = Model::tied, .options = options};
 }
 
 /// Whether weights are packed to decode with, and not numbers to train.
@@ -154,7 +128,7 @@ void read_weights(const stored_tensors& file, Weights& weights, const load_optio
 
 }  // namespace io
 
-/// Writes weights to a safetensors file, under the names of ../README.md, with the config in the metadata. The file appears
+/// Writes weights to a safetensors file, under the names of ../README.md, with the model's description in the metadata. The file appears
 /// under its name when it is complete (io/file.hpp). Fails when it cannot be written. `weights` are a model's parameters, or
 /// what owns them.
 /// save<P>, with P = float, bf16 or int8, writes them as P (../README.md, "Types in files").
@@ -178,32 +152,14 @@ void save(const std::filesystem::path& path, const Weights& weights) {
     const tensor_table table = table_of<model>(*here);
     io::tensors_to_write tensors;
     tensors.add(io::numbers_of<model>(table, *here), "", as);
-    io::write_weights(path, tensors, io::config_of<model>());
-  }
-}
-
-/// Writes weights as a GPT-2 checkpoint of `transformers`: config.json and model.safetensors in a folder, which is made if
-/// it is not there; GPT2LMHeadModel.from_pretrained reads it. For models without a shortcut. Fails when it cannot be written.
-template <class Weights>
-void save_transformers(const std::filesystem::path& folder, const Weights& weights) {
-  if constexpr (!detail::stands_for_weights<Weights>) {
-    static_assert(detail::never<Weights>, "fathom::save_transformers: expected a folder and weights: *weights, weights or trainer.weights()");
-  } else {
-    const auto& parameters = detail::weights_in(weights, "save_transformers");
-    using model = typename detail::weights_of<const Weights>::model;
-    using architecture = typename model::architecture;
-    static_assert(requires { architecture::configuration; }, "fathom::save_transformers: the model was not made from a config");
-    static_assert(!architecture::has_shortcut, "fathom::save_transformers: transformers has no GPT-2 with shortcuts");
-    const auto here = on_host(parameters);
-    const tensor_table table = table_of<model>(*here);
-    io::write_transformers(folder, io::numbers_of<model>(table, *here), architecture::configuration);
+    io::write_weights(path, tensors, io::description_of<model>());
   }
 }
 
 /// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2; or from a folder
 /// that save_pretrained of `transformers` wrote for a GPT-2, shards included, whose config.json is then checked first.
 /// Types F32, F64, BF16 and F16, and I8 with scales, are converted. When it does not fit the model, the error lists every
-/// key of the config that disagrees, or every tensor that is missing, unknown or of another shape or type, and the weights
+/// key of the description that disagrees, or every tensor that is missing, unknown or of another shape or type, and the weights
 /// stay as they were. When the file becomes shorter, or its disk fails, while the numbers are read, it is an error that leaves
 /// some of them read. `weights` are parameters, or packed<P>, or what owns them: there is never a second copy of all weights.
 template <class Weights>
@@ -227,7 +183,8 @@ void load(const std::filesystem::path& path, Weights&& weights, const load_optio
     using model = typename detail::weights_of<std::remove_reference_t<Weights>>::model;
     std::error_code ignored;
     if (!std::filesystem::is_directory(path, ignored)) return load(io::safetensors_file(path), to, options);
-    if (const config* const of = io::config_of<model>()) io::check_transformers_config(*of, path);
+    if constexpr (requires { model::architecture::configuration; })
+      io::check_transformers_config(model::architecture::configuration, path);
     io::read_weights(io::safetensors_folder(path), to, options, nullptr);
   }
 }

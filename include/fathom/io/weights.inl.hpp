@@ -2,87 +2,49 @@
 #pragma once
 
 #include <algorithm>
-#include <filesystem>
+#include <cstddef>
 #include <functional>
 #include <set>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "fathom/core/error.hpp"
-#include "fathom/io/config.inl.hpp"
+#include "fathom/io/description.inl.hpp"
 #include "fathom/io/json.inl.hpp"
+#include "fathom/io/transformers.inl.hpp"
 #include "fathom/io/weights.hpp"
 
 namespace fathom::io {
 
-FATHOM_INLINE void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, const config* of,
-                                 std::map<std::string, std::string> metadata) {
-  metadata["format"] = "pt";  // without it transformers does not take the file
-  if (of) metadata[config_entry] = to_json(*of);
-  write_safetensors(path, tensors.tensors, metadata);
-}
-
-FATHOM_INLINE void write_transformers(const std::filesystem::path& folder, const model_numbers& weights, const config& of) {
-  std::error_code problem;
-  std::filesystem::create_directories(folder, problem);
-  if (problem) fail(folder.string(), ": cannot be made: ", problem.message());
-  tensors_to_write tensors;
-  tensors.add(weights, "transformer.");
-  for (tensor_to_write& tensor : tensors.tensors)
-    if (tensor.name == "transformer.lm_head.weight") tensor.name = "lm_head.weight";
-  // Both are there in full before either takes its name.
-  atomic_file file(folder / "config.json");
-  file.write(to_transformers_json(of, weights.type == "F64" ? "float64" : "float32") + "\n");
-  write_weights(folder / "model.safetensors", tensors, &of);
-  file.commit();
-}
-
 namespace detail {
 
-/// Buffers of old GPT-2 checkpoints that are not weights.
-[[nodiscard]] inline bool is_ignored(std::string_view name) {
-  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-}
-
-[[nodiscard]] inline bool have_same_bytes(const stored_tensor& a, const stored_tensor& b) {
-  if (a.byte_count() != b.byte_count()) return false;
-  constexpr std::uint64_t most = 1u << 16;
-  std::vector<std::byte> of_a(most), of_b(most);
-  for (std::uint64_t at = 0; at < a.byte_count(); at += most) {
-    const auto count = static_cast<std::size_t>(std::min(most, a.byte_count() - at));
-    a.read(std::span(of_a).first(count), at);
-    b.read(std::span(of_b).first(count), at);
-    if (!std::equal(of_a.begin(), of_a.begin() + static_cast<std::ptrdiff_t>(count), of_b.begin())) return false;
-  }
-  return true;
-}
-
-/// What a file's config says otherwise than a model's.
-[[nodiscard]] inline std::string config_problems(const std::string& text, const config& of, missing may_lack) {
-  const auto found = parse_json(text);
+/// What a file's description says otherwise than a model's.
+[[nodiscard]] inline std::string description_problems(const std::string& text, const std::string& expected, missing may_lack) {
+  const json found = json::parse(text).value_or(json());
   if (!found.is_object()) return join("\n  metadata ", config_entry, ": is not a JSON object");
-  auto expected = json_of(of);
-  if (may_lack == missing::keep && found.contains("shortcut") && found["shortcut"].is_null()) expected.erase("shortcut");
-  return differences(expected, found);
+  const json* const shortcut = found.find("shortcut");
+  if (may_lack == missing::fails || !shortcut || !shortcut->is_null()) return description_differences(expected, text);
+  json without = value_of_description(expected);
+  without.erase("shortcut");
+  return differences(without, found, false);
 }
 
 }  // namespace detail
 
 FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file, const wanted_tensors& wanted) {
   std::string problems;
-  if (const auto entry = file.metadata().find(config_entry); wanted.of && entry != file.metadata().end())
-    problems += detail::config_problems(entry->second, *wanted.of, wanted.options.missing);
+  if (const auto entry = file.metadata().find(config_entry); !wanted.description.empty() && entry != file.metadata().end())
+    problems += detail::description_problems(entry->second, wanted.description, wanted.options.missing);
 
   std::set<std::string, std::less<>> used;
   const auto find = [&](std::string_view name) -> const stored_tensor* {
     const stored_tensor* result = nullptr;
-    for (const char* optional : {"", "transformer."}) {
+    for (const char* optional : {"", transformers_prefix}) {
       const auto entry = file.tensors().find(join(wanted.prefix, optional, name));
       if (entry == file.tensors().end()) continue;
-      if (result) problems += join("\n  ", name, ": is there twice, with and without the prefix \"transformer.\"");
+      if (result) problems += join("\n  ", name, ": is there twice, with and without the prefix \"", transformers_prefix, "\"");
       result = &entry->second;
       used.insert(entry->first);
     }
@@ -106,15 +68,13 @@ FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file,
     else if (is_int8)
       problems += scale_problem(join(wanted.prefix, row.name), *found.numbers, row.role, found.scales);
   }
-  if (wanted.is_tied) {  // a tied checkpoint may hold the output projection a second time
-    const stored_tensor* const table = find("wte.weight");
-    const stored_tensor* const projection = find("lm_head.weight");
-    if (table && projection &&
-        (table->type != projection->type || table->shape != projection->shape || !detail::have_same_bytes(*table, *projection)))
-      problems += join("\n  ", wanted.prefix, "lm_head.weight: differs from wte.weight, and the model's head is tied");
+  if (wanted.is_tied) {
+    const stored_tensor* const table = find(transformers_table);
+    const stored_tensor* const head = find(transformers_head);
+    if (table && head) problems += tied_head_problem(wanted.prefix, *table, *head);
   }
   for (const auto& [name, tensor] : file.tensors())
-    if (!used.contains(name) && !detail::is_ignored(name) &&
+    if (!used.contains(name) && !is_transformers_buffer(name) &&
         !(wanted.accepted_prefix && name.starts_with(wanted.accepted_prefix)))
       problems += join("\n  ", name, ": not part of the model; found ", tensor.describe());
   if (!problems.empty()) fail(file.path(), ": does not fit the model:", problems);

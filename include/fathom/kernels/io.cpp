@@ -1,11 +1,13 @@
-// Files, and what trains without being a template: the definitions of io, train and of what model has of the kind, for the
+// JSON, files, and what trains without being a template: the definitions of io, train and of what model has of the kind, for the
 // target fathom::kernels (core/compiled.hpp).
 #if !defined(FATHOM_KERNELS)
 #error "compile this with FATHOM_KERNELS defined, as all that is linked with it"
 #endif
 
+#include "fathom/core/json.inl.hpp"
 #include "fathom/io/config.inl.hpp"
 #include "fathom/io/conversion.inl.hpp"
+#include "fathom/io/description.inl.hpp"
 #include "fathom/io/file.inl.hpp"
 #include "fathom/io/load_any.inl.hpp"
 #include "fathom/io/safetensors.inl.hpp"

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fathom/core/compiled.hpp"
@@ -36,15 +37,15 @@ struct checkpoint_numbers {
   std::string_view type;  // "F32" or "F64"
   const std::byte *weights, *first_moment, *second_moment;
 };
-void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, const config* of,
+void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, std::string_view description,
                      const run_identity& identity, const run_state& state);
 
 /// A checkpoint to resume from.
 class checkpoint_file {
  public:
-  /// Fails when it is not one of this run, with all that is different; `of` is the model's config, if it has one. With
-  /// `extend`, one of a run of fewer steps will do, and, where the warm-up wanted is -1, of any warm-up.
-  checkpoint_file(const std::filesystem::path& path, const config* of, const run_identity& identity, bool extend);
+  /// Fails when it is not one of this run, with all that is different; `description` is the model's (io/description.hpp), if
+  /// it has one. With `extend`, one of a run of fewer steps will do, and, where the warm-up wanted is -1, of any warm-up.
+  checkpoint_file(const std::filesystem::path& path, std::string_view description, const run_identity& identity, bool extend);
   [[nodiscard]] const run_state& state() const { return state_; }
   /// Of the run that wrote it.
   [[nodiscard]] index warmup() const { return warmup_; }

@@ -1,7 +1,6 @@
 // What checkpoint.hpp declares.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <iterator>
 #include <string>
@@ -21,25 +20,25 @@ inline constexpr const char* state_entry = "fathom.training";  // of the metadat
 /// What comes before the names of the weights and of the moments.
 inline constexpr const char* checkpoint_prefixes[] = {"", "adamw.first.", "adamw.second."};
 
-[[nodiscard]] inline nlohmann::json json_of(const run_identity& identity) {
+[[nodiscard]] inline json json_of(const run_identity& identity) {
   const training& o = identity.options;
-  auto json = nlohmann::json::object();
-  json["batch"] = o.batch;
-  json["tokens"] = o.tokens;
-  json["accumulate"] = o.accumulate;
-  json["steps"] = o.steps;
-  json["rate"] = o.rate;
-  json["lowest_rate"] = o.lowest_rate;
-  json["warmup"] = o.warmup;
-  json["beta1"] = o.beta1;
-  json["beta2"] = o.beta2;
-  json["decay"] = o.decay;
-  json["clip"] = o.clip;
-  json["seed"] = o.seed;
-  json["data"]["tokens"] = identity.data_tokens;
-  json["data"]["hash"] = identity.data_hash;
-  json["compute"] = identity.compute;
-  return json;
+  json all = json::object();
+  all["batch"] = o.batch;
+  all["tokens"] = o.tokens;
+  all["accumulate"] = o.accumulate;
+  all["steps"] = o.steps;
+  all["rate"] = o.rate;
+  all["lowest_rate"] = o.lowest_rate;
+  all["warmup"] = o.warmup;
+  all["beta1"] = o.beta1;
+  all["beta2"] = o.beta2;
+  all["decay"] = o.decay;
+  all["clip"] = o.clip;
+  all["seed"] = o.seed;
+  all["data"]["tokens"] = identity.data_tokens;
+  all["data"]["hash"] = identity.data_hash;
+  all["compute"] = identity.compute;
+  return all;
 }
 }  // namespace detail
 
@@ -49,48 +48,46 @@ FATHOM_INLINE run_identity identify(const training& options, std::span<const tok
   return {options, std::ssize(data), hash, std::string(compute)};
 }
 
-FATHOM_INLINE void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, const config* of,
+FATHOM_INLINE void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, std::string_view description,
                                    const run_identity& identity, const run_state& state) {
   io::tensors_to_write tensors;
   const std::byte* const parts[] = {numbers.weights, numbers.first_moment, numbers.second_moment};
   for (std::size_t i = 0; i < std::size(parts); ++i)
     tensors.add({numbers.table, numbers.type, parts[i]}, detail::checkpoint_prefixes[i]);
-  auto json = detail::json_of(identity);
-  json["step"] = state.step;
-  for (auto& recent = json["recent"] = nlohmann::json::array(); const double loss : state.recent) recent.push_back(loss);
-  io::write_weights(path, tensors, of, {{detail::state_entry, json.dump()}});
+  json all = detail::json_of(identity);
+  all["step"] = state.step;
+  for (json& recent = all["recent"] = json::array(); const double loss : state.recent) recent.push_back(loss);
+  io::write_weights(path, tensors, description, {{detail::state_entry, all.dump()}});
 }
 
-FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path, const config* of, const run_identity& identity,
-                                               bool extend)
+FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path, std::string_view description,
+                                               const run_identity& identity, bool extend)
     : file_(path) {
   const auto entry = file_.metadata().find(detail::state_entry);
-  const auto found = entry == file_.metadata().end() ? nlohmann::json() : io::detail::parse_json(entry->second);
-  const auto has = [&](const char* key, bool (nlohmann::json::*is)() const) {
-    return found.is_object() && found.contains(key) && (found[key].*is)();
-  };
-  if (!has("step", &nlohmann::json::is_number_unsigned) || !has("recent", &nlohmann::json::is_array) ||
-      !std::all_of(found["recent"].begin(), found["recent"].end(), [](const auto& loss) { return loss.is_number(); }))
+  const json found = entry == file_.metadata().end() ? json() : json::parse(entry->second).value_or(json());
+  const json &step = found["step"], &recent = found["recent"], &steps = found["steps"], &warmup = found["warmup"];
+  bool is_checkpoint = step.is_unsigned() && recent.is_array();
+  if (is_checkpoint)
+    for (const json& loss : recent.elements()) is_checkpoint &= loss.is_number();
+  if (!is_checkpoint)
     fail(file_.path(), ": is not a trainer's checkpoint, so the run cannot be resumed from it");
 
-  auto expected = detail::json_of(identity);
+  json expected = detail::json_of(identity);
   if (!found.contains("compute")) expected.erase("compute");  // files did not always say it
-  if (has("warmup", &nlohmann::json::is_number_unsigned) && std::in_range<index>(found["warmup"].get<std::uint64_t>()))
-    warmup_ = found["warmup"].get<index>();
-  const bool had_fewer_steps = has("steps", &nlohmann::json::is_number_unsigned) &&
-                               std::cmp_less(found["steps"].get<std::uint64_t>(), identity.options.steps);
+  if (warmup.is_unsigned() && std::in_range<index>(warmup.as<std::uint64_t>())) warmup_ = warmup.as<index>();
+  const bool had_fewer_steps = steps.is_unsigned() && std::cmp_less(steps.as<std::uint64_t>(), identity.options.steps);
   if (extend && had_fewer_steps) expected.erase("steps");
   if (extend && identity.options.warmup == -1) expected.erase("warmup");
-  std::string text = io::detail::differences(expected, found);
-  if (const auto config = file_.metadata().find(io::config_entry); of && config != file_.metadata().end())
-    text += io::detail::config_problems(config->second, *of, missing::fails);
+  std::string text = io::detail::differences(expected, found, false);
+  if (const auto other = file_.metadata().find(io::config_entry); !description.empty() && other != file_.metadata().end())
+    text += io::detail::description_problems(other->second, std::string(description), missing::fails);
   if (!text.empty())
     fail(file_.path(), ": is the checkpoint of another run:", text,
          had_fewer_steps && !extend ? "\n  for more steps than it was planned for, set extend" : "");
-  const auto step = found["step"].get<std::uint64_t>();
-  if (std::cmp_greater(step, identity.options.steps)) fail(file_.path(), ": is of step ", step, " of ", identity.options.steps);
-  state_.step = static_cast<index>(step);
-  for (const auto& loss : found["recent"]) state_.recent.push_back(loss.get<double>());
+  const auto taken = step.as<std::uint64_t>();
+  if (std::cmp_greater(taken, identity.options.steps)) fail(file_.path(), ": is of step ", taken, " of ", identity.options.steps);
+  state_.step = static_cast<index>(taken);
+  for (const json& loss : recent.elements()) state_.recent.push_back(loss.as<double>());
 }
 
 FATHOM_INLINE void checkpoint_file::read(int moment, const io::wanted_tensors& model, std::string_view type, std::byte* to) const {

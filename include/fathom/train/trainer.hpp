@@ -241,7 +241,7 @@ class trainer {
     const auto begin_of = [&](const auto& part) { return io::numbers_of<Model>(table, *part).begin; };
     save_checkpoint(options_.checkpoint,
                     {table, io::type_name<typename Model::scalar>, begin_of(weights), begin_of(first), begin_of(second)},
-                    io::config_of<Model>(), identity, run);
+                    io::description_of<Model>(), identity, run);
     last_checkpoint_ = run.step;
   }
 
@@ -253,7 +253,7 @@ class trainer {
     if (!is_there) return {};
     run_identity wanted = identity;
     if (options_.extend && default_warmup_) wanted.options.warmup = -1;  // whatever it is there
-    const checkpoint_file file(options_.checkpoint, io::config_of<Model>(), wanted, options_.extend);
+    const checkpoint_file file(options_.checkpoint, io::description_of<Model>(), wanted, options_.extend);
     // All three are read into new memory first: a file that fits in one part but not in another changes nothing.
     owned<parameters> parts[] = {make<parameters>(), make<parameters>(), make<parameters>()};
     for (int n = 0; n < 3; ++n)

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,9 +18,8 @@
 #include <variant>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "fathom/core/error.hpp"
+#include "fathom/core/json.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/io/file.hpp"
 #include "fathom/model/attention_map.hpp"
@@ -197,11 +197,24 @@ inline void take_token(std::vector<bool>& taken, index token, const char* what) 
 
 inline constexpr double day = 86400;
 
-[[nodiscard]] inline nlohmann::ordered_json view(const text&, index) { return {{"kind", "text"}}; }
+/// An object of JSON whose members are in this order: their keys, and their values as JSON.
+[[nodiscard]] inline std::string object_text(std::initializer_list<std::pair<const char*, std::string>> members) {
+  std::string result;
+  for (const auto& [key, value] : members) result += join(result.empty() ? "{\"" : ",\"", key, "\":", value);
+  return result + "}";
+}
+/// An array of strings.
+[[nodiscard]] inline json strings(std::span<const std::string> texts) {
+  json result = json::array();
+  for (const std::string& text : texts) result.push_back(text);
+  return result;
+}
 
-[[nodiscard]] inline nlohmann::ordered_json view(const music& m, index tokens) {
+[[nodiscard]] inline std::string view(const text&, index) { return object_text({{"kind", "\"text\""}}); }
+
+[[nodiscard]] inline std::string view(const music& m, index tokens) {
   std::vector<bool> taken(static_cast<std::size_t>(tokens));
-  auto notes = nlohmann::ordered_json::array();  // [token, onset, duration, pitch]
+  json notes = json::array();  // [token, onset, duration, pitch]
   for (const note& n : m.notes) {
     take_token(taken, n.token, "note");
     const auto is_time = [](double seconds) { return seconds >= 0 && seconds <= day; };  // a NaN is none
@@ -210,12 +223,12 @@ inline constexpr double day = 86400;
            " s; expected 0 to ", day, " for both");
     if (n.pitch < 0 || n.pitch > 127)
       fail("save_page: the note of token ", n.token, " has pitch ", n.pitch, "; expected 0 to 127");
-    notes.push_back({n.token, n.onset, n.duration, n.pitch});
+    notes.push_back(json::array({n.token, n.onset, n.duration, n.pitch}));
   }
-  return {{"kind", "music"}, {"notes", std::move(notes)}};
+  return object_text({{"kind", "\"music\""}, {"notes", notes.dump()}});
 }
 
-[[nodiscard]] inline nlohmann::ordered_json view(const speech& s, index tokens) {
+[[nodiscard]] inline std::string view(const speech& s, index tokens) {
   constexpr index most_frames = 1'000'000;
   const auto rows = static_cast<index>(s.rows.size());
   if (rows == 0) fail("save_page: speech without rows; expected a name for each token of a frame");
@@ -238,19 +251,19 @@ inline constexpr double day = 86400;
   if (const auto twice = std::adjacent_find(used.begin(), used.end()); twice != used.end())
     fail("save_page: two tokens in frame ", twice->first, ", row ", twice->second, "; expected one at most");
 
-  auto shown = nlohmann::ordered_json::array();  // [token, frame, row]
-  for (const place& p : places) shown.push_back({p.token, p.frame, p.row});
-  auto names = nlohmann::ordered_json::array();
+  json shown = json::array();  // [token, frame, row]
+  for (const place& p : places) shown.push_back(json::array({p.token, p.frame, p.row}));
+  json names = json::array();
   for (const std::string& row : s.rows) names.push_back(characters(row));
-  return {{"kind", "speech"},
-          {"rows", std::move(names)},
-          {"frame_seconds", s.frame_seconds},
-          {"start", s.start},
-          {"places", std::move(shown)}};
+  return object_text({{"kind", "\"speech\""},
+                      {"rows", names.dump()},
+                      {"frame_seconds", json(s.frame_seconds).dump()},
+                      {"start", json(s.start).dump()},
+                      {"places", shown.dump()}});
 }
 
-/// All that the page's script knows.
-[[nodiscard]] inline nlohmann::ordered_json page_data(const attention_weights_map& map, const page_options& options) {
+/// All that the page's script knows, as JSON.
+[[nodiscard]] inline std::string page_data(const attention_weights_map& map, const page_options& options) {
   if (!options.nll.empty() && std::cmp_not_equal(options.nll.size(), map.queries))
     fail("save_page: ", options.nll.size(), " NLLs of ", map.queries, " tokens; expected one for each");
   std::vector<std::string> bytes;
@@ -258,32 +271,34 @@ inline constexpr double day = 86400;
 
   const bool runs = std::holds_alternative<text>(options.as);
   std::vector<std::string> texts = runs ? running_text(bytes) : std::vector<std::string>{};
-  auto names = nlohmann::ordered_json::object();  // of tokens by themselves, where they differ from the text
+  std::string names;  // of tokens by themselves, where they differ from the text
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     std::string name = characters(bytes[i]);
     if (!runs)
       texts.push_back(std::move(name));
     else if (name != texts[i])
-      names[std::to_string(i)] = std::move(name);
+      names += join(names.empty() ? "\"" : ",\"", i, "\":", json(std::move(name)).dump());
   }
-  auto nll = nlohmann::ordered_json::array();
+  json nll = json::array();
   for (const float nats : options.nll) {
     if (nats < 0 || std::isinf(nats)) fail("save_page: an NLL of ", nats, "; expected 0 or more, or a NaN for none");
-    nll.push_back(std::isnan(nats) ? nlohmann::ordered_json() : nlohmann::ordered_json(nats));
+    nll.push_back(std::isnan(nats) ? json() : json(nats));
   }
-  auto sources = nlohmann::ordered_json::array();
+  json ids = json::array();
+  for (const token t : map.tokens) ids.push_back(t);
+  json sources = json::array();
   for (const std::string& source : map.sources) sources.push_back(characters(source));
-  return {{"title", characters(options.title)},
-          {"view", std::visit([&](const auto& as) { return view(as, map.queries); }, options.as)},
-          {"measure", options.measure == measure::relative ? "relative" : "weight"},
-          {"heads", map.heads},
-          {"each_head", options.heads == heads::all},
-          {"sources", std::move(sources)},
-          {"ids", map.tokens},
-          {"texts", std::move(texts)},
-          {"names", std::move(names)},
-          {"nll", std::move(nll)},
-          {"weights", packed_weights(map, options.heads)}};
+  return object_text({{"title", json(characters(options.title)).dump()},
+                      {"view", std::visit([&](const auto& as) { return view(as, map.queries); }, options.as)},
+                      {"measure", options.measure == measure::relative ? "\"relative\"" : "\"weight\""},
+                      {"heads", json(map.heads).dump()},
+                      {"each_head", json(options.heads == heads::all).dump()},
+                      {"sources", sources.dump()},
+                      {"ids", ids.dump()},
+                      {"texts", strings(texts).dump()},
+                      {"names", "{" + names + "}"},
+                      {"nll", nll.dump()},
+                      {"weights", json(packed_weights(map, options.heads)).dump()}});
 }
 
 }  // namespace detail
@@ -301,9 +316,8 @@ inline constexpr double day = 86400;
 inline void save_page(const std::filesystem::path& path, const attention_weights_map& map,
                       const page_options& options = {}) {
   detail::check(map);
-  const nlohmann::ordered_json data = detail::page_data(map, options);
   const std::string title = options.title.empty() ? "Attention" : detail::characters(options.title);
-  std::string numbers = data.dump();
+  std::string numbers = detail::page_data(map, options);
   // Inside of a script element only a "<" can end it, or begin a comment. Here all are in strings.
   for (std::size_t at = 0; (at = numbers.find('<', at)) != std::string::npos;) numbers.replace(at, 1, "\\u003c");
   io::atomic_file file(path);

@@ -1,0 +1,47 @@
+// What description.hpp declares.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "fathom/core/error.hpp"
+#include "fathom/io/config.inl.hpp"
+#include "fathom/io/description.hpp"
+#include "fathom/io/json.inl.hpp"
+
+namespace fathom::io {
+
+namespace detail {
+/// A description that has been checked.
+[[nodiscard]] inline json value_of_description(std::string_view text) {
+  std::optional<json> value = json::parse(text);
+  if (!value || !value->is_object())
+    fail("the description of an architecture is not an object of JSON: ", text.substr(0, 200), text.size() > 200 ? "..." : "");
+  return *std::move(value);
+}
+/// Whether it is that of a model made from a config.
+[[nodiscard]] inline bool is_of_config(std::string_view text) {
+  const config_reading read = read_config(text);
+  return read.problem.empty() && json::parse(text) == json::parse(to_json(read.value));
+}
+}  // namespace detail
+
+FATHOM_INLINE std::string checked_description(std::string text) {
+  static_cast<void>(detail::value_of_description(text));
+  return text;
+}
+
+FATHOM_INLINE std::string description_differences(std::string_view expected, std::string_view found) {
+  const bool of_config = detail::is_of_config(expected), found_of_config = detail::is_of_config(found);
+  const json given = detail::value_of_description(expected), other = json::parse(found).value_or(json());
+  if (of_config || !found_of_config) return detail::differences(given, other, !of_config && !found_of_config);
+  // An architecture that was written out, and a file of one that a config stands for.
+  json shared = json::object();
+  for (const auto& [key, value] : given.members())
+    if (other.contains(key)) shared[key] = value;
+  return detail::differences(shared, other, false);
+}
+
+}  // namespace fathom::io

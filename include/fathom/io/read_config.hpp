@@ -1,0 +1,492 @@
+// A config.json, read by the compiler as well. Its keys, ours and those of GPT-2 in transformers, are listed here and nowhere
+// else: what may stand there, how it is read, and how it is written (config.hpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "fathom/core/json.hpp"
+#include "fathom/model/config.hpp"
+
+namespace fathom::io {
+
+/// One sentence for the compiler: what is wrong with a config.json. Empty when nothing is.
+struct config_problem {
+  char text[500]{};  // and zero bytes after it
+
+  [[nodiscard]] constexpr std::string_view view() const { return {text, size()}; }
+  [[nodiscard]] constexpr bool empty() const { return text[0] == '\0'; }
+  [[nodiscard]] constexpr std::size_t size() const {
+    std::size_t n = 0;
+    while (n < sizeof text && text[n] != '\0') ++n;
+    return n;
+  }
+  template <class... Pieces>
+  constexpr void add(const Pieces&... pieces) {
+    std::size_t n = size();
+    const auto add_one = [&](std::string_view piece) {
+      for (const char c : piece)
+        if (n + 1 < sizeof text) text[n++] = c;
+    };
+    (add_one(piece_of(pieces).view()), ...);
+  }
+
+ private:
+  struct digits {
+    char text[12]{};
+    std::size_t begin = sizeof text;
+    [[nodiscard]] constexpr std::string_view view() const { return {text + begin, sizeof text - begin}; }
+  };
+  struct words {
+    std::string_view text;
+    [[nodiscard]] constexpr std::string_view view() const { return text; }
+  };
+  static constexpr words piece_of(std::string_view piece) { return {piece}; }
+  static constexpr digits piece_of(int number) {  // 0 or more
+    digits d;
+    do d.text[--d.begin] = static_cast<char>('0' + number % 10);
+    while ((number /= 10) > 0);
+    return d;
+  }
+};
+
+namespace detail {
+
+/// A value where it stands in a text of JSON, and what it begins with: `end` when it is not there.
+struct json_place {
+  std::string_view text{};
+  json_event event = json_event::end;
+
+  [[nodiscard]] constexpr bool is_there() const { return event != json_event::end; }
+  [[nodiscard]] constexpr bool is_null() const { return event == json_event::null; }
+  /// A reader that has just read its beginning.
+  [[nodiscard]] constexpr json_reader reader() const {
+    json_reader r(text);
+    static_cast<void>(r.next());
+    return r;
+  }
+  [[nodiscard]] constexpr bool is(std::string_view string) const { return event == json_event::string && reader().is(string); }
+  [[nodiscard]] constexpr bool boolean() const { return reader().boolean(); }
+  /// A whole number from `least` to the largest int; -1: it is none.
+  [[nodiscard]] constexpr int count(int least) const {
+    if (event != json_event::integer) return -1;
+    const json_reader r = reader();
+    if (r.is_negative() || r.magnitude() > static_cast<std::uint64_t>(std::numeric_limits<int>::max())) return -1;
+    const int found = static_cast<int>(r.magnitude());
+    return found < least ? -1 : found;
+  }
+};
+/// The value that a reader has just come to, which it goes to the end of. Only of text that is JSON.
+[[nodiscard]] constexpr json_place place_of(json_reader& at, std::string_view text) {
+  const std::size_t begin = at.begin();
+  const json_event event = at.last();
+  static_cast<void>(at.skip());
+  return {text.substr(begin, at.position() - begin), event};
+}
+[[nodiscard]] constexpr json_place place_of(std::string_view text) {
+  json_reader at(text);
+  static_cast<void>(at.next());
+  return place_of(at, text);
+}
+/// Whether two values are the same: null, booleans, numbers and strings without escapes in `expected`.
+[[nodiscard]] constexpr bool is_same(const json_place& expected, const json_place& found) {
+  const json_reader a = expected.reader(), b = found.reader();
+  const auto is_number = [](json_event e) { return e == json_event::integer || e == json_event::real; };
+  if (is_number(a.last()) && is_number(b.last())) return !(a.number() < b.number()) && a.number() <= b.number();
+  if (a.last() != b.last()) return false;
+  if (a.last() == json_event::string) return b.is(a.raw());
+  return a.last() != json_event::boolean || a.boolean() == b.boolean();
+}
+/// Calls f with the elements of an array, until it says false.
+template <class F>
+constexpr void for_elements(std::string_view array, const F& f) {
+  json_reader at(array);
+  static_cast<void>(at.next());
+  while (at.next() < json_event::end && at.is_value())
+    if (!f(place_of(at, array))) return;
+}
+
+/// What a file says, for an error: its beginning, on one line.
+constexpr void add_found(config_problem& to, const json_place& found) {
+  constexpr std::size_t most = 60;
+  std::size_t length = found.text.size() > most ? most : found.text.size();
+  while (length < found.text.size() && length > 0 && (found.text[length] & 0xC0) == 0x80) --length;  // no half characters
+  for (const char& c : found.text.substr(0, length))
+    if (c == '\n' || c == '\r' || c == '\t')
+      to.add(" ");
+    else
+      to.add(std::string_view(&c, 1));
+  if (length < found.text.size()) to.add("...");
+}
+/// Says what is wrong with a value, but for what was expected, which comes next.
+constexpr void begin_problem(config_problem& to, std::string_view prefix, std::string_view key, const json_place& found) {
+  to.add("\"", prefix, key, "\" is ");
+  if (found.is_there())
+    add_found(to, found);
+  else
+    to.add("not there");
+  to.add("; expected ");
+}
+
+/// A key of ours.
+struct config_key {
+  std::string_view name;
+  const char* expected;        // what a value must be, for errors; null: anything, of which no config knows
+  std::string_view standard;   // what it is where it is not there, or null; empty: it must be there
+  bool (*read)(const json_place& found, config& to, config_problem& problem) = nullptr;  // false: it is not as expected
+  std::optional<json> (*write)(const config& from) = nullptr;                            // of one that is normalized
+};
+
+/// Reads the keys of an object of JSON that begins with its brace. Leaves a config that means nothing with a problem.
+template <std::size_t N>
+constexpr void read_keys(std::string_view object, const config_key (&keys)[N], std::string_view prefix, config& to,
+                         config_problem& problem) {
+  json_place places[N];
+  json_reader at(object);
+  static_cast<void>(at.next());
+  while (at.next() == json_event::key) {
+    std::size_t i = 0;
+    while (i < N && !at.is(keys[i].name)) ++i;
+    const std::string_view name = at.raw();
+    static_cast<void>(at.next());
+    const json_place found = place_of(at, object);
+    if (i < N) {
+      places[i] = found;
+    } else if (problem.empty()) {
+      begin_problem(problem, prefix, name.substr(0, 60), found);
+      problem.add("no such key, but only ");
+      for (std::size_t k = 0; k < N; ++k)
+        if (keys[k].expected) problem.add(k == 0 ? "" : ", ", keys[k].name);
+    }
+  }
+  for (std::size_t i = 0; i < N && problem.empty(); ++i) {
+    if (!keys[i].read) continue;
+    const bool is_standard = !keys[i].standard.empty() && (!places[i].is_there() || places[i].is_null());
+    if (keys[i].read(is_standard ? place_of(keys[i].standard) : places[i], to, problem) || !problem.empty()) continue;
+    begin_problem(problem, prefix, keys[i].name, places[i]);
+    problem.add(keys[i].expected);
+  }
+}
+
+inline constexpr const char* size_expected = "a whole number, at least 1";
+inline constexpr const char* flag_expected = "true or false";
+
+template <int config::*Member>
+constexpr bool read_size(const json_place& found, config& to, config_problem&) {
+  to.*Member = found.count(1);
+  return to.*Member > 0;
+}
+template <int config::*Member>
+[[nodiscard]] std::optional<json> write_size(const config& from) {
+  return from.*Member;
+}
+
+/// What the values of an enumeration are called.
+template <class Value>
+struct named_value {
+  Value value;
+  std::string_view name;
+};
+inline constexpr named_value<feature_map> feature_names[] = {
+    {feature_map::identity, "identity"}, {feature_map::linear, "linear"}, {feature_map::mlp, "mlp"}};
+inline constexpr named_value<placement> placement_names[] = {{placement::after_self_attention, "after_self_attention"},
+                                                             {placement::replace_self_attention, "replace_self_attention"},
+                                                             {placement::joint, "joint"}};
+template <class Value, std::size_t N>
+[[nodiscard]] constexpr bool read_name(const json_place& found, const named_value<Value> (&names)[N], Value& to) {
+  for (const auto& [value, name] : names) {
+    if (!found.is(name)) continue;
+    to = value;
+    return true;
+  }
+  return false;
+}
+template <class Value, std::size_t N>
+[[nodiscard]] std::optional<json> write_name(Value value, const named_value<Value> (&names)[N]) {
+  for (const auto& [known, name] : names)
+    if (known == value) return json(name);
+  fail("a value outside of its enumeration");
+}
+
+/// Of the object "shortcut".
+inline constexpr config_key shortcut_keys[] = {
+    {"depths", "an array of depths", {},
+     [](const json_place& found, config& to, config_problem& problem) {
+       if (found.event != json_event::begin_array) return false;
+       std::uint64_t bits = 0;
+       int place = 0;
+       for_elements(found.text, [&](const json_place& element) {
+         const int s = element.count(0);
+         if (s < 0) {
+           problem.add("\"shortcut.depths.", place, "\" is ");
+           add_found(problem, element);
+           problem.add("; expected a depth of at least 0");
+         } else if (s >= to.depth || s > 63 || (bits >> s & 1) != 0) {
+           begin_problem(problem, "shortcut.", "depths", found);
+           problem.add("every depth once, below 64 and below \"depth\", ", to.depth);
+         } else {
+           bits |= std::uint64_t{1} << s;
+           ++place;
+         }
+         return problem.empty();
+       });
+       to.shortcut.depths = depth_set::from_bits(bits);
+       return true;
+     },
+     [](const config& from) {
+       json depths = json::array();
+       for (int n = 0; n < from.shortcut.depths.count(); ++n) depths.push_back(from.shortcut.depths[n]);
+       return std::optional<json>(depths);
+     }},
+    {"features", "one of identity, linear, mlp", "\"mlp\"",
+     [](const json_place& found, config& to, config_problem&) { return read_name(found, feature_names, to.shortcut.features); },
+     [](const config& from) { return write_name(from.shortcut.features, feature_names); }},
+    {"hidden", size_expected, "null",
+     [](const json_place& found, config& to, config_problem&) {
+       to.shortcut.hidden = found.is_null() ? 0 : found.count(1);
+       return to.shortcut.hidden >= 0;
+     },
+     [](const config& from) {
+       return from.shortcut.features == feature_map::mlp ? std::optional<json>(from.shortcut.hidden) : std::nullopt;
+     }},
+    {"placement", "one of after_self_attention, replace_self_attention, joint", "\"after_self_attention\"",
+     [](const json_place& found, config& to, config_problem&) { return read_name(found, placement_names, to.shortcut.placement); },
+     [](const config& from) { return write_name(from.shortcut.placement, placement_names); }},
+    {"zero_init", flag_expected, "false",  // not written: it only says how training begins
+     [](const json_place& found, config& to, config_problem& problem) {
+       if (found.event != json_event::boolean) return false;
+       to.shortcut.zero_init = found.boolean();
+       if (to.shortcut.zero_init && to.shortcut.placement == placement::joint)
+         problem.add("\"shortcut.zero_init\" is true; expected false, for the placement joint");
+       return true;
+     }}};
+
+inline constexpr config_key config_keys[] = {
+    {"vocab", size_expected, {}, read_size<&config::vocab>, write_size<&config::vocab>},
+    {"context", size_expected, {}, read_size<&config::context>, write_size<&config::context>},
+    {"width", size_expected, {}, read_size<&config::width>, write_size<&config::width>},
+    {"depth", size_expected, {}, read_size<&config::depth>, write_size<&config::depth>},
+    {"heads", size_expected, {},
+     [](const json_place& found, config& to, config_problem& problem) {
+       to.heads = found.count(1);
+       if (to.heads > 0 && to.width % to.heads != 0) {
+         begin_problem(problem, "", "heads", found);
+         problem.add("a divisor of the width, ", to.width);
+       }
+       return to.heads > 0;
+     },
+     write_size<&config::heads>},
+    {"mlp_ratio", "a whole number, at least 1, and so that mlp_ratio * width is an int", "4",
+     [](const json_place& found, config& to, config_problem&) {
+       const std::int64_t ratio = found.count(1), hidden = ratio * to.width;
+       if (hidden > std::numeric_limits<int>::max()) return false;
+       to.hidden = static_cast<int>(hidden);
+       return ratio > 0;
+     },
+     [](const config& from) {
+       return from.hidden % from.width == 0 ? std::optional<json>(from.hidden / from.width) : std::nullopt;
+     }},
+    {"mlp_hidden", size_expected, "null",
+     [](const json_place& found, config& to, config_problem&) {
+       if (!found.is_null()) to.hidden = found.count(1);
+       return to.hidden > 0;
+     },
+     [](const config& from) { return from.hidden % from.width != 0 ? std::optional<json>(from.hidden) : std::nullopt; }},
+    {"tied", flag_expected, "true",
+     [](const json_place& found, config& to, config_problem&) {
+       to.tied = found.event == json_event::boolean && found.boolean();
+       return found.event == json_event::boolean;
+     },
+     [](const config& from) { return std::optional<json>(from.tied); }},
+    {"layer_norm_eps", "1e-05, the only one that there is", "1e-05",
+     [](const json_place& found, config&, config_problem&) { return is_same(place_of("1e-05"), found); },
+     [](const config&) { return std::optional<json>(1e-5); }},
+    {"shortcut", "null, or an object with depths, features, hidden, placement", "null",
+     [](const json_place& found, config& to, config_problem& problem) {
+       if (found.event == json_event::begin_object) read_keys(found.text, shortcut_keys, "shortcut.", to, problem);
+       if (to.shortcut.depths.empty()) to.shortcut = {};
+       return found.is_null() || found.event == json_event::begin_object;
+     },
+     [](const config& from) {
+       if (from.shortcut.depths.empty()) return std::optional<json>(nullptr);
+       json object = json::object();
+       for (const config_key& key : shortcut_keys)
+         if (key.write)
+           if (auto value = key.write(from)) object[key.name] = *std::move(value);
+       return std::optional<json>(object);
+     }},
+    // What training is told beside it; it is no part of a config.
+    {"batch", nullptr, {}},
+    {"tokens", nullptr, {}},
+    {"adamw", nullptr, {}}};
+
+/// A key of GPT2Config that decides what is computed. What only training, generation or the memory of their model asks for
+/// is not listed, nor is reorder_and_upcast_attn: it orders the same products in another way.
+struct transformers_key {
+  std::string_view name;
+  std::string_view standard;  // what it means where a file does not have it, as JSON
+  std::string_view member{};  // of fathom::config; empty: a config cannot express anything else than
+  std::string_view accepted{};  // these: an array of JSON, whose first value is the one to write
+  int config::*size = nullptr;
+  bool config::*flag = nullptr;
+  bool is_written = true;
+};
+inline constexpr transformers_key transformers_keys[] = {
+    {"model_type", "null", {}, R"(["gpt2"])"},
+    {"vocab_size", "50257", "vocab", {}, &config::vocab},
+    {"n_positions", "1024", "context", {}, &config::context},
+    {"n_embd", "768", "width", {}, &config::width},
+    {"n_layer", "12", "depth", {}, &config::depth},
+    {"n_head", "12", "heads", {}, &config::heads},
+    {"n_inner", "null", "hidden", {}, &config::hidden},  // null: 4 * width
+    {"tie_word_embeddings", "true", "tied", {}, nullptr, &config::tied},
+    {"layer_norm_epsilon", "1e-05", {}, "[1e-05]"},
+    {"activation_function", R"("gelu_new")", {}, R"(["gelu_new","gelu_pytorch_tanh","gelu_fast"])"},  // all the tanh form
+    {"scale_attn_weights", "true", {}, "[true]"},
+    {"scale_attn_by_inverse_layer_idx", "false", {}, "[false]"},
+    {"add_cross_attention", "false", {}, "[false]"},
+    {"is_encoder_decoder", "false", {}, "[false]", nullptr, nullptr, false},
+    {"quantization_config", "null", {}, "[null]", nullptr, nullptr, false}};
+
+/// Says what is accepted of a key that a config has no member for.
+constexpr void add_accepted(config_problem& to, std::string_view accepted) {
+  const json_place first = place_of(accepted.substr(1));
+  if (first.event == json_event::string) {
+    to.add("one of ");
+    bool is_first = true;
+    for_elements(accepted, [&](const json_place& word) {
+      to.add(is_first ? "" : ", ", word.reader().raw());
+      is_first = false;
+      return true;
+    });
+  } else {
+    to.add(first.text, first.event == json_event::real ? ", the only one that there is" : "; there is no model for the other");
+  }
+}
+
+/// The places of these keys in an object of JSON.
+struct transformers_places {
+  json_place of[std::size(transformers_keys)];
+
+  constexpr explicit transformers_places(std::string_view object) {
+    json_reader at(object);
+    static_cast<void>(at.next());
+    while (at.next() == json_event::key) {
+      std::size_t i = 0;
+      while (i < std::size(of) && !at.is(transformers_keys[i].name)) ++i;
+      static_cast<void>(at.next());
+      const json_place found = place_of(at, object);
+      if (i < std::size(of)) of[i] = found;
+    }
+  }
+  [[nodiscard]] constexpr const json_place& at(std::string_view name) const {
+    std::size_t i = 0;
+    while (transformers_keys[i].name != name) ++i;
+    return of[i];
+  }
+  /// Whether the file is one of transformers.
+  [[nodiscard]] constexpr bool are_there() const { return at("n_embd").is_there() || at("model_type").is_there(); }
+};
+
+constexpr void read_transformers(const transformers_places& places, config& to, config_problem& problem) {
+  for (std::size_t i = 0; i < std::size(transformers_keys) && problem.empty(); ++i) {
+    const transformers_key& key = transformers_keys[i];
+    const bool is_standard = !places.of[i].is_there() || places.of[i].is_null();
+    const json_place found = is_standard ? place_of(key.standard) : places.of[i];
+    if (key.size) {
+      to.*key.size = found.is_null() ? 0 : found.count(1);
+      if (to.*key.size < 0) {
+        begin_problem(problem, "", key.name, found);
+        problem.add(size_expected);
+      } else if (key.size == &config::heads && to.width % to.heads != 0) {
+        begin_problem(problem, "", key.name, found);
+        problem.add("a divisor of the width, ", to.width);
+      }
+    } else if (key.flag) {
+      to.*key.flag = found.event == json_event::boolean && found.boolean();
+      if (found.event != json_event::boolean) {
+        begin_problem(problem, "", key.name, found);
+        problem.add(flag_expected);
+      }
+    } else if (!is_standard) {
+      bool is_accepted = false;
+      for_elements(key.accepted, [&](const json_place& one) { return !(is_accepted = is_same(one, found)); });
+      if (is_accepted) continue;
+      begin_problem(problem, "", key.name, found);
+      add_accepted(problem, key.accepted);
+    }
+  }
+}
+
+}  // namespace detail
+
+/// What a config.json says.
+struct config_reading {
+  config value{};            // where there is a problem, the smallest that there is: no further errors follow from it
+  config_problem problem{};  // "\"width\" is 4.5; expected a whole number, at least 1"; empty: there is none
+};
+
+/// Reads the text of a config.json, with our keys or those of GPT2Config in transformers, whose defaults hold for keys that
+/// are not there. In a program, and in the compiler:
+///
+///   constexpr auto read = fathom::io::read_config(R"({"vocab": 256, "context": 64, "width": 64, "depth": 2, "heads": 4})");
+///   static_assert(read.problem.empty());
+///   using net = fathom::model<read.value>;
+[[nodiscard]] constexpr config_reading read_config(std::string_view text) {
+  config_reading result;
+  json_reader at(text);
+  bool is_object = at.next() == json_event::begin_object;
+  const std::string_view object = text.substr(at.begin());
+  is_object = is_object && at.skip() && at.next() == json_event::end;
+  if (!is_object) {
+    result.problem.add("is not a JSON object");
+  } else if (const detail::transformers_places places(object); places.are_there()) {
+    detail::read_transformers(places, result.value, result.problem);
+  } else {
+    detail::read_keys(object, detail::config_keys, "", result.value, result.problem);
+  }
+  if (!result.problem.empty())
+    result.value = {.vocab = 1, .context = 1, .width = 1, .depth = 1, .heads = 1, .hidden = 1, .tied = true, .shortcut = {}};
+  return result;
+}
+
+/// A sentence as a type, for the compiler to print: config_sentence<problem> is what is wrong with a config.json.
+template <config_problem Problem>
+struct sentence;
+template <char... Letters>
+struct letters;
+
+namespace detail {
+#if defined(__clang__) && __clang_major__ < 16  // these print an array of letters as numbers, and no more than ten
+template <config_problem Problem, std::size_t N = Problem.size()>
+struct sentence_of {
+  template <std::size_t... I>
+  static letters<Problem.text[I]...>* spell(std::index_sequence<I...>);
+  using type = std::remove_pointer_t<decltype(spell(std::make_index_sequence<N>()))>;
+};
+#else
+template <config_problem Problem>
+struct sentence_of {
+  using type = sentence<Problem>;
+};
+#endif
+}  // namespace detail
+
+template <config_problem Problem>
+using config_sentence = typename detail::sentence_of<Problem>::type;
+
+/// Whether a sentence says nothing.
+template <class Sentence>
+inline constexpr bool is_config = false;
+template <config_problem Problem>
+inline constexpr bool is_config<sentence<Problem>> = Problem.empty();
+template <>
+inline constexpr bool is_config<letters<>> = true;
+
+}  // namespace fathom::io

@@ -1,0 +1,174 @@
+// Configs read from JSON, in a program and by the compiler: what they stand for, and what is said about those that are none.
+#include <string>
+#include <string_view>
+
+#include <fathom/io/config.hpp>
+
+#include "catch.hpp"
+#include "fails_with.hpp"
+#include "json.hpp"
+#include "temporary_folder.hpp"
+
+using fathom::config;
+using fathom::io::read_config;
+
+namespace {
+
+constexpr std::string_view ours =
+    R"({"vocab": 61, "context": 16, "width": 32, "depth": 4, "heads": 4, "mlp_ratio": 4, "tied": true, "layer_norm_eps": 1e-05,
+  "shortcut": {"depths": [1, 2], "features": "mlp", "hidden": 16, "placement": "joint"}})";
+/// What save_pretrained wrote for GPT-2.
+constexpr std::string_view gpt2 = R"({
+  "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1, "bos_token_id": 50256,
+  "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05, "model_type": "gpt2",
+  "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_inner": null, "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1,
+  "task_specific_params": {"text-generation": {"do_sample": true, "max_length": 50}}, "vocab_size": 50257
+})";
+constexpr config gpt2_config{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12};
+
+/// What the compiler makes of a text, or says about it.
+constexpr bool gives(std::string_view text, const config& expected) {
+  const auto read = read_config(text);
+  return read.problem.empty() && read.value == expected;
+}
+constexpr bool says(std::string_view text, std::string_view problem) { return read_config(text).problem.view() == problem; }
+
+static_assert(gives(ours, {.vocab = 61,
+                           .context = 16,
+                           .width = 32,
+                           .depth = 4,
+                           .heads = 4,
+                           .hidden = 128,
+                           .shortcut = {.depths = {1, 2}, .hidden = 16, .placement = fathom::placement::joint}}));
+static_assert(gives(R"({"vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "mlp_hidden": 7, "tied": false, "shortcut": null})",
+                    {.vocab = 9, .context = 8, .width = 6, .depth = 1, .heads = 3, .hidden = 7, .tied = false}));
+static_assert(gives(gpt2, gpt2_config));
+static_assert(says(R"({"vocab": 9, "context": 8, "width": 4.5})", "\"width\" is 4.5; expected a whole number, at least 1"));
+static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "layer_norm_eps": 1e-6})",
+                   "\"layer_norm_eps\" is 1e-6; expected 1e-05, the only one that there is"));
+static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "layer_norm_eps": 0.000009999999999999999999999})",
+                   "\"layer_norm_eps\" is 0.000009999999999999999999999; expected 1e-05, the only one that there is"));
+static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 2, "heads": 3, "shortcut": {"depths": [0, 2]}})",
+                   "\"shortcut.depths\" is [0, 2]; expected every depth once, below 64 and below \"depth\", 2"));
+static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 2, "heads": 3, "shortcut": {"depths": [0, -1]}})",
+                   "\"shortcut.depths.1\" is -1; expected a depth of at least 0"));
+static_assert(says(R"({"vocab": 9, "rotary": true})",
+                   "\"rotary\" is true; expected no such key, but only vocab, context, width, depth, heads, mlp_ratio, mlp_hidden, tied, "
+                   "layer_norm_eps, shortcut"));
+static_assert(says(R"({"model_type": "gpt2", "activation_function": "gelu"})",
+                   "\"activation_function\" is \"gelu\"; expected one of gelu_new, gelu_pytorch_tanh, gelu_fast"));
+static_assert(says(R"({"vocab": )", "is not a JSON object") && says("[]", "is not a JSON object") && says("{}}", "is not a JSON object"));
+
+/// A text with another value at a place, or, where it is empty, without the key.
+std::string with(std::string_view text, const std::string& place, std::string_view value) {
+  fathom::json json = parsed(text);
+  if (value.empty()) {
+    const std::size_t slash = place.rfind('/');
+    at(json, place.substr(0, slash)).erase(place.substr(slash + 1));
+  } else {
+    at(json, place) = parsed(value);
+  }
+  return json.dump();
+}
+std::string problem(const std::string& text) { return std::string(read_config(text).problem.view()); }
+
+}  // namespace
+
+TEST_CASE("a config.json that is none is told by the key, what is there and what was expected", "[io]") {
+  struct mistake {
+    const char *place, *value, *says;
+  };
+  const char* const size = "; expected a whole number, at least 1";
+  for (const char* key : {"vocab", "context", "width", "depth", "heads"}) {
+    const std::string place = std::string("/") + key, name = std::string("\"") + key + "\" is ";
+    CHECK(problem(with(ours, place, "")) == name + "not there" + size);
+    for (const char* value : {"0", "-4", "\"4\"", "null", "4.5", "12345678901", "true", "[4]", "1e1"})
+      CHECK(problem(with(ours, place, value)) == name + parsed(value).dump() + size);
+  }
+  const mistake of_ours[] = {
+      {"/heads", "5", "\"heads\" is 5; expected a divisor of the width, 32"},
+      {"/tied", "1", "\"tied\" is 1; expected true or false"},
+      {"/mlp_ratio", "0", "\"mlp_ratio\" is 0; expected a whole number, at least 1, and so that mlp_ratio * width is an int"},
+      {"/mlp_ratio", "99999999", "\"mlp_ratio\" is 99999999; expected a whole number, at least 1, and so that mlp_ratio * width is an int"},
+      {"/mlp_hidden", "-1", "\"mlp_hidden\" is -1; expected a whole number, at least 1"},
+      {"/layer_norm_eps", "1e-06", "\"layer_norm_eps\" is 1e-06; expected 1e-05, the only one that there is"},
+      {"/shortcut", "\"mlp\"", "\"shortcut\" is \"mlp\"; expected null, or an object with depths, features, hidden, placement"},
+      {"/shortcut/gate", "3", "\"shortcut.gate\" is 3; expected no such key, but only depths, features, hidden, placement, zero_init"},
+      {"/shortcut/depths", "", "\"shortcut.depths\" is not there; expected an array of depths"},
+      {"/shortcut/depths", "2", "\"shortcut.depths\" is 2; expected an array of depths"},
+      {"/shortcut/depths", "[4]", "\"shortcut.depths\" is [4]; expected every depth once, below 64 and below \"depth\", 4"},
+      {"/shortcut/depths", "[1,1]", "\"shortcut.depths\" is [1,1]; expected every depth once, below 64 and below \"depth\", 4"},
+      {"/shortcut/depths", "[1,2.5]", "\"shortcut.depths.1\" is 2.5; expected a depth of at least 0"},
+      {"/shortcut/features", "\"rbf\"", "\"shortcut.features\" is \"rbf\"; expected one of identity, linear, mlp"},
+      {"/shortcut/hidden", "0", "\"shortcut.hidden\" is 0; expected a whole number, at least 1"},
+      {"/shortcut/placement", "1",
+       "\"shortcut.placement\" is 1; expected one of after_self_attention, replace_self_attention, joint"},
+      {"/shortcut/zero_init", "true", "\"shortcut.zero_init\" is true; expected false, for the placement joint"}};
+  for (const auto& [place, value, says_it] : of_ours) CHECK(problem(with(ours, place, value)) == says_it);
+  const mistake of_gpt2[] = {
+      {"/model_type", "\"llama\"", "\"model_type\" is \"llama\"; expected one of gpt2"},
+      {"/activation_function", "\"gelu\"",
+       "\"activation_function\" is \"gelu\"; expected one of gelu_new, gelu_pytorch_tanh, gelu_fast"},
+      {"/layer_norm_epsilon", "1e-06", "\"layer_norm_epsilon\" is 1e-06; expected 1e-05, the only one that there is"},
+      {"/scale_attn_weights", "false", "\"scale_attn_weights\" is false; expected true; there is no model for the other"},
+      {"/scale_attn_by_inverse_layer_idx", "true",
+       "\"scale_attn_by_inverse_layer_idx\" is true; expected false; there is no model for the other"},
+      {"/add_cross_attention", "true", "\"add_cross_attention\" is true; expected false; there is no model for the other"},
+      {"/is_encoder_decoder", "true", "\"is_encoder_decoder\" is true; expected false; there is no model for the other"},
+      {"/quantization_config", "{\"bits\":8}",
+       "\"quantization_config\" is {\"bits\":8}; expected null; there is no model for the other"},
+      {"/tie_word_embeddings", "0", "\"tie_word_embeddings\" is 0; expected true or false"},
+      {"/n_head", "7", "\"n_head\" is 7; expected a divisor of the width, 768"},
+      {"/n_inner", "-1", "\"n_inner\" is -1; expected a whole number, at least 1"},
+      {"/n_layer", "0", "\"n_layer\" is 0; expected a whole number, at least 1"}};
+  for (const auto& [place, value, says_it] : of_gpt2) CHECK(problem(with(gpt2, place, value)) == says_it);
+
+  for (const char* text : {"", "{", "[]", "1", "null", "{} {}", "{\"vocab\": \xFF}", "{\"vocab\": 1, }"})
+    CHECK(problem(text) == "is not a JSON object");
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  CHECK(problem("{\"vocab\": " + deep + "}") == "is not a JSON object");
+  // What is long is shown in part, on one line; and half a character is not.
+  std::string lines = "[\n\t";
+  while (lines.size() < 58) lines += ' ';
+  CHECK(problem("{\"vocab\": " + lines + "\"\u4e16\"]}") ==
+        "\"vocab\" is [  " + std::string(55, ' ') + "\"..." + std::string(size));
+}
+
+TEST_CASE("a config.json of either kind is a config", "[io]") {
+  const auto read = [](const std::string& text) {
+    const auto found = read_config(text);
+    INFO(text);
+    REQUIRE(found.problem.view() == "");
+    return found.value;
+  };
+  // What is written is read; the order of keys, and how they are spelled, play no part, and of a key that is twice the last counts.
+  for (const config& c : {config{.vocab = 9, .context = 8, .width = 6, .depth = 1, .heads = 3, .hidden = 7, .tied = false},
+                          config{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12, .shortcut = {.depths = {0, 11}}},
+                          config{.vocab = 3, .context = 2, .width = 4, .depth = 64, .heads = 1,
+                                 .shortcut = {.depths = fathom::all_depths, .features = fathom::feature_map::linear,
+                                              .placement = fathom::placement::replace_self_attention}}})
+    CHECK(normalized(read(fathom::io::to_json(c))) == normalized(c));
+  CHECK(read(R"({"heads": 3, "vocab": 1, "width": 6, "\u0063ontext": 8, "depth": 2, "vocab": 9, "batch": 3, "adamw": {"lr": [1]},
+                 "shortcut": {"placement": "after_\u0073elf_attention", "zero_init": true, "depths": [1]}})") ==
+        config{.vocab = 9, .context = 8, .width = 6, .depth = 2, .heads = 3, .hidden = 24, .shortcut = {.depths = {1}, .zero_init = true}});
+  CHECK(read(R"({"vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "mlp_ratio": null, "tied": null, "shortcut": {"depths": []}})") ==
+        config{.vocab = 9, .context = 8, .width = 6, .depth = 1, .heads = 3, .hidden = 24});
+
+  config other = gpt2_config;
+  other.hidden = 100;
+  other.tied = false;
+  CHECK(read(with(with(with(std::string(gpt2), "/n_inner", "100"), "/tie_word_embeddings", "false"), "/activation_function",
+                  "\"gelu_pytorch_tanh\"")) == other);
+  CHECK(read(R"({"model_type": "gpt2"})") == gpt2_config);
+  CHECK(read(R"({"n_embd": 768, "model_type": null, "n_head": null, "scale_attn_weights": null})") == gpt2_config);
+}
+
+TEST_CASE("load_config names the file", "[io]") {
+  const temporary_folder folder;
+  CHECK(fathom::load_config(folder.write("config.json", std::string(gpt2))) == gpt2_config);
+  CHECK(fails_with([&] { return fathom::load_config(folder.write("bad.json", with(ours, "/heads", "5"))); },
+                   "bad.json: \"heads\" is 5; expected a divisor of the width, 32"));
+  CHECK(fails_with([&] { return fathom::load_config(folder.write("page.json", "<html>")); },
+                   "page.json: is not a JSON object, but an HTML page"));
+  CHECK(fails_with([&] { return fathom::load_config(folder.path() / "none.json"); }, "none.json: cannot be opened"));
+}
