@@ -17,7 +17,7 @@
 //   embedding_backward(on, extent, tokens, dx, dtokens_table, dpositions_table)
 //   cross_entropy_forward(on, logits, targets, losses, lse)
 //   cross_entropy_backward(on, logits, targets, lse, scale)
-//   adamw_update(on, w, g, m, v, count, settings)
+//   update(on, f, count, x...)              f(x[i]...) for every i: an optimiser's step (update.hpp)
 //   sum_of_squares(on, g, count)
 //
 // Every rank of a team calls every operation, in the same order. The next operation finds what the last one wrote; code
@@ -60,15 +60,5 @@ consteval void check_head_width() {
     static_assert(HeadWidth <= On::largest_head_width,
                   "fathom: attention heads (width / heads) are wider than this backend has room for; use more heads");
 }
-
-/// One AdamW step (Loshchilov and Hutter, arXiv 1711.05101), with everything that does not depend on the element worked
-/// out: w -= rate * (decay * w + m / correction1 / (sqrt(v / correction2) + eps)).
-struct adamw_settings {
-  double rate;
-  double beta1, beta2, eps;
-  double decay;                     // 0 for tensors that are not decayed
-  double correction1, correction2;  // 1 - beta^step
-  double gradient_scale;            // the clipping factor
-};
 
 }  // namespace fathom

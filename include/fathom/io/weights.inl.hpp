@@ -47,6 +47,16 @@ namespace detail {
   return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
 }
 
+/// Whether a tensor is named like another one with something before it, "adamw.first.wte.weight", and has its shape.
+[[nodiscard]] inline bool is_copy(const stored_tensors& file, std::string_view name, const stored_tensor& tensor) {
+  for (std::size_t dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1)) {
+    if (name.substr(0, dot) == "transformer") continue;  // a model's own prefix
+    const auto other = file.tensors().find(name.substr(dot + 1));
+    if (other != file.tensors().end() && other->second.shape == tensor.shape) return true;
+  }
+  return false;
+}
+
 [[nodiscard]] inline bool have_same_bytes(const stored_tensor& a, const stored_tensor& b) {
   if (a.byte_count() != b.byte_count()) return false;
   constexpr std::uint64_t most = 1u << 16;
@@ -113,9 +123,13 @@ FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file,
         (table->type != projection->type || table->shape != projection->shape || !detail::have_same_bytes(*table, *projection)))
       problems += join("\n  ", wanted.prefix, "lm_head.weight: differs from wte.weight, and the model's head is tied");
   }
+  const auto is_accepted = [&](std::string_view name) {
+    return std::any_of(wanted.accepted_prefixes.begin(), wanted.accepted_prefixes.end(),
+                       [&](const std::string& prefix) { return name.starts_with(prefix); });
+  };
   for (const auto& [name, tensor] : file.tensors())
-    if (!used.contains(name) && !detail::is_ignored(name) &&
-        !(wanted.accepted_prefix && name.starts_with(wanted.accepted_prefix)))
+    if (!used.contains(name) && !detail::is_ignored(name) && !is_accepted(name) &&
+        !(wanted.accepts_copies && detail::is_copy(file, name, tensor)))
       problems += join("\n  ", name, ": not part of the model; found ", tensor.describe());
   if (!problems.empty()) fail(file.path(), ": does not fit the model:", problems);
   return all;

@@ -47,7 +47,7 @@ struct stack<> {
   template <class On, class P, class Hidden, class Cache>
   static void extend(const On&, const P&, const extent&, const Hidden&, int, const Cache&, arena) {}
   template <class On, class P, class Hidden, class D, class Tape, class G>
-  static void backward(const On&, const P&, const extent&, const Hidden&, int, const D&, const Tape&, G&, arena) {}
+  static void backward(const On&, const P&, const extent&, const Hidden&, int, const D&, const Tape&, G&, arena, int = 0) {}
   template <class F>
   static void describe(const F&, const path&, int, index) {}
   template <class F>
@@ -148,11 +148,12 @@ struct stack<Run, Rest...> {
     rest_type::extend(on, p.rest, e, hidden, number + Run::count, c.rest, free);
   }
   /// d [rows, E]: the gradient with respect to the last block's output comes in, that of the first's input goes out.
+  /// Blocks before the one numbered `first_trained - 1`, whose output is of that depth, are left out.
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, output<On> d,
-                       const tape<scalar<On>>& t, G& g, arena free) {
-    rest_type::backward(on, p.rest, e, hidden, number + Run::count, d, t.rest, g.rest, free);
-    for (int i = Run::count - 1; i >= 0; --i) {
+                       const tape<scalar<On>>& t, G& g, arena free, int first_trained = 0) {
+    rest_type::backward(on, p.rest, e, hidden, number + Run::count, d, t.rest, g.rest, free, first_trained);
+    for (int i = Run::count - 1; i >= 0 && number + i + 1 >= first_trained; --i) {
       block_type::backward(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, hidden.state(number + i), d, t.block(i),
                            g.blocks[static_cast<std::size_t>(i)], free);
       // What later stages sent back to this depth joins the stream's own gradient.

@@ -358,17 +358,21 @@ struct transformer {
 
   /// Both at once, for a batch with targets: tape.loss() is then the loss, and g has grown by scale * its gradient. The same,
   /// bit for bit, as forward and backward; faster for a batch of more than head_rows tokens, whose logits are made once.
-  static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1) {
+  /// Depths below `first_trained` (0: the embedding; l: the l-th block; depth + 1: the head) need no gradients of their
+  /// parameters: none are computed, and g has none, but for those of a tied head in wte.
+  static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1,
+                               int first_trained = 0) {
     if (b.targets.empty()) fail("forward_backward: a batch without targets has no loss");
     t.begin(b);
     t.state_ = tape::state::backward;
     const auto address = [](const parameters& x) { return reinterpret_cast<std::uintptr_t>(&x); };
     t.step_.run(t.where_,
                 {address(p), address(g), static_cast<std::uint64_t>(b.sequences), static_cast<std::uint64_t>(b.tokens),
-                 static_cast<std::uint64_t>(t.counted_), std::bit_cast<std::uint64_t>(scale)},
+                 static_cast<std::uint64_t>(t.counted_), std::bit_cast<std::uint64_t>(scale),
+                 static_cast<std::uint64_t>(first_trained)},
                 [&](const auto& on) {
                   forward_body(on, p, t);
-                  backward_all(on, p, t, g, scale, false);
+                  backward_all(on, p, t, g, scale, false, first_trained);
                   add_losses(on, t);
                 });
   }
@@ -411,7 +415,7 @@ struct transformer {
   /// From the hidden states on. The head's last rows come first: their logits may be there.
   template <class On>
   [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const tape& t, parameters& g,
-                                             double scale, bool has_last_logits) {
+                                             double scale, bool has_last_logits, int first_trained = 0) {
     const tape_views& v = t.views_;
     const auto factor = static_cast<scalar>(scale / static_cast<double>(std::max<index>(t.counted_, 1)));
     const index last = (t.extent_.rows() - 1) / head_rows * head_rows;
@@ -422,8 +426,10 @@ struct transformer {
       head::backward(on, p.out, p.embed.wte, c.x, c.logits, v.d.rows_from(first, c.x.rows), v.out, g.out, g.embed.wte,
                      v.out_scratch);
     }
+    if (first_trained > depth) return;
     zero(on, v.dhidden);
-    body::backward(on, p.blocks, t.extent_, v.states, 0, v.d, v.blocks, g.blocks, v.free);
+    body::backward(on, p.blocks, t.extent_, v.states, 0, v.d, v.blocks, g.blocks, v.free, first_trained);
+    if (first_trained > 0) return;
     embedding::backward(on, t.extent_, t.batch_.inputs, v.d, g.embed);
   }
 

@@ -37,14 +37,6 @@ void for_columns(const On& on, index columns, const F& f) {
   on.tasks((columns + piece - 1) / piece, [&](index task) { f(task * piece, std::min(piece, columns - task * piece)); });
 }
 
-/// Calls f(V(), j) for the numbers [j, j + size of V) of [0, n): V a vector, and T itself at the end.
-template <class T, class F>
-[[gnu::always_inline]] inline void for_lanes(index n, const F& f) {
-  index j = 0;
-  for (; j + lanes<T> <= n; j += lanes<T>) f(vec<T>(), j);
-  for (; j < n; ++j) f(T(), j);
-}
-
 /// y [n] += x [n]
 template <class T>
 inline void add_row(const T* x, T* y, index n) {
@@ -202,29 +194,6 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
                                   [=]<class V>(V, index i, index j) __attribute__((always_inline)) {
       const V d = epilogue::load<V>(drows.row(i) + j);
       return std::array{V(d * (epilogue::load<V>(rows.row(i) + j) - V(m[i])) * V(r[i])), d};
-    });
-  });
-}
-
-template <class C, class T>
-void adamw_update(const context<C, T>& on, std::type_identity_t<T>* w, std::type_identity_t<T>* g,
-                  std::type_identity_t<T>* m, std::type_identity_t<T>* v, index count, const adamw_settings& s) {
-  constexpr index piece = 1 << 12;
-  const T beta1 = static_cast<T>(s.beta1), beta2 = static_cast<T>(s.beta2), eps = static_cast<T>(s.eps);
-  const T keep = static_cast<T>(1 - s.rate * s.decay), scale = static_cast<T>(s.gradient_scale);
-  const T step = static_cast<T>(s.rate / s.correction1), root = static_cast<T>(1 / std::sqrt(s.correction2));
-  on.tasks((count + piece - 1) / piece, [=](index task) {
-    const index first = task * piece;
-    detail::for_lanes<T>(std::min(piece, count - first), [=]<class V>(V, index j) __attribute__((always_inline)) {
-      using std::sqrt;
-      const index i = first + j;
-      const V gradient = epilogue::load<V>(g + i) * V(scale);
-      const V m1 = V(beta1) * epilogue::load<V>(m + i) + V(1 - beta1) * gradient;
-      const V v1 = V(beta2) * epilogue::load<V>(v + i) + V(1 - beta2) * gradient * gradient;
-      epilogue::store(m + i, m1);
-      epilogue::store(v + i, v1);
-      epilogue::store(w + i, V(V(keep) * epilogue::load<V>(w + i) - V(step) * m1 / (sqrt(v1) * V(root) + V(eps))));
-      epilogue::store(g + i, V(T(0)));
     });
   });
 }
