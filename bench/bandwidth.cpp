@@ -12,6 +12,7 @@
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/cpu/simd.hpp>
 #include <fathom/core/memory.hpp>
+#include <fathom/train/adamw.hpp>
 
 namespace {
 
@@ -82,13 +83,13 @@ double median(std::vector<double> values) {
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 15;
   const numbers m;
-  const fathom::adamw_settings settings{1e-3, 0.9, 0.95, 1e-8, 0.1, 0.1, 0.05, 1};
+  const fathom::gradient_step<fathom::adamw_rule::formula<float>, float> step{fathom::adamw_rule::formula_of<float>({}, {1e-3, 0.1, 1}), 1};
   double sum = 0;
   const auto one_round = [&] {
     return std::array{
         seconds([&](const auto& on) { const double s = read(on, m); if (on.rank() == 0) sum += s; }),
         seconds([&](const auto& on) { update(on, m); }),
-        seconds([&](const auto& on) { adamw_update(on, m.at[0], m.at[1], m.at[2], m.at[3], count, settings); })};
+        seconds([&](const auto& on) { update(on, step, count, m.at[0], m.at[1], m.at[2], m.at[3]); })};
   };
   one_round();  // to warm up
   std::array<std::vector<double>, 3> times;
@@ -97,7 +98,7 @@ int main(int argc, char** argv) {
     for (std::size_t n = 0; n < 3; ++n) times[n].push_back(t[n]);
   }
   const double bytes[3] = {16.0 * count, 32.0 * count, 32.0 * count};
-  const char* const names[3] = {"read, 4 streams", "read and write in place, 4 streams", "adamw_update"};
+  const char* const names[3] = {"read, 4 streams", "read and write in place, 4 streams", "AdamW's update"};
   const double stream = bytes[1] / median(times[1]), best_stream = bytes[1] / *std::min_element(times[1].begin(), times[1].end());
   std::printf("| %d rounds in turns, %td numbers (sum %.3g) | GB/s | best | of the stream in place | of the bests |\n"
               "| --- | --- | --- | --- | --- |\n", rounds, count, sum);

@@ -10,6 +10,7 @@
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/memory.hpp>
 #include <fathom/core/random.hpp>
+#include <fathom/train/adamw.hpp>
 
 #include "burst.hpp"
 
@@ -235,16 +236,16 @@ void register_all() {
       cross_entropy_backward(on, x->view, *ids, l->view.data, 0.1f);
     };
   });
-  operation("adamw_update 8M", 0, 4.0 * 8 * parameters, [] {
+  operation("AdamW's update 8M", 0, 4.0 * 8 * parameters, [] {
     struct state {
       numbers w{1, parameters}, g{1, parameters}, m{1, parameters}, v{1, parameters};
       state() {
         for (index i = 0; i < parameters; ++i) v.view.data[i] *= v.view.data[i];
       }
     };
-    const fathom::adamw_settings settings{1e-3, 0.9, 0.95, 1e-8, 0.1, 0.1, 0.05, 1};
+    const fathom::gradient_step<fathom::adamw_rule::formula<float>, float> step{fathom::adamw_rule::formula_of<float>({}, {1e-3, 0.1, 1}), 1};
     return [=, s = std::make_shared<state>()](const auto& on) {
-      adamw_update(on, s->w.view.data, s->g.view.data, s->m.view.data, s->v.view.data, parameters, settings);
+      update(on, step, parameters, s->w.view.data, s->g.view.data, s->m.view.data, s->v.view.data);
     };
   });
   operation("sum_of_squares 8M", 0, 4.0 * parameters, [] {

@@ -13,6 +13,7 @@
 
 #include <fathom/backend/cpu/simd.hpp>
 #include <fathom/core/memory.hpp>
+#include <fathom/train/adamw.hpp>
 
 #include "backend_operands.hpp"
 
@@ -403,7 +404,7 @@ TEMPLATE_TEST_CASE("embedding from packed weights", "[backend]", float, bf16, st
 
 // ---- The optimiser ---------------------------------------------------------------------------------------------------
 
-TEMPLATE_TEST_CASE("adamw_update", "[backend]", float, double) {
+TEMPLATE_TEST_CASE("update, with the step of AdamW", "[backend]", float, double) {
   using T = TestType;
   using Backend = backend::cpu<T>;
   random numbers(17, 0);
@@ -411,14 +412,10 @@ TEMPLATE_TEST_CASE("adamw_update", "[backend]", float, double) {
     for (const int step : {1, 2, 1000})
       for (const bool decayed : {false, true}) {
         INFO(count << " numbers, step " << step << (decayed ? ", decayed" : ""));
-        const adamw_settings s{.rate = 0.01,
-                               .beta1 = 0.9,
-                               .beta2 = 0.95,
-                               .eps = 1e-8,
-                               .decay = decayed ? 0.1 : 0.0,
-                               .correction1 = 1 - std::pow(0.9, step),
-                               .correction2 = 1 - std::pow(0.95, step),
-                               .gradient_scale = decayed ? 0.3 : 1.0};
+        const fathom::adamw_options o{.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f};
+        const double decay = decayed ? 0.1 : 0.0, scale = decayed ? 0.3 : 1.0;
+        const fathom::gradient_step<fathom::adamw_rule::formula<T>, T> f{fathom::adamw_rule::formula_of<T>(o, {0.01, decay, step}),
+                                                                         static_cast<T>(scale)};
         using results = std::array<framed<T>, 4>;
         results before{framed<T>(1, count, layout::columns).fill(numbers), framed<T>(1, count, layout::columns).fill(numbers),
                        framed<T>(1, count, layout::columns).fill(numbers, 0.1),
@@ -427,11 +424,11 @@ TEMPLATE_TEST_CASE("adamw_update", "[backend]", float, double) {
         before[2].data()[0] = 0;
         before[3].data()[0] = 0;
         const results after = on_any_number_of_threads<Backend>(before, [&](const auto& on, results& r) {
-          adamw_update(on, r[0].data(), r[1].data(), r[2].data(), r[3].data(), count, s);
+          update(on, f, count, r[0].data(), r[1].data(), r[2].data(), r[3].data());
         });
         results by_reference = before;
-        adamw_update(fathom::reference::context<T>(), by_reference[0].data(), by_reference[1].data(), by_reference[2].data(),
-                     by_reference[3].data(), count, s);
+        update(fathom::reference::context<T>(), f, count, by_reference[0].data(), by_reference[1].data(), by_reference[2].data(),
+               by_reference[3].data());
         for (const results* found : std::initializer_list<const results*>{&after, &by_reference}) {
           INFO((found == &after ? "cpu" : "reference"));
           double worst = 0;
@@ -439,19 +436,21 @@ TEMPLATE_TEST_CASE("adamw_update", "[backend]", float, double) {
           for (index i = 0; i < count; ++i) {
             const auto at = [&](std::size_t n) { return static_cast<long double>(before[n].data()[i]); };
             using wide = long double;
-            const wide g = at(1) * static_cast<wide>(s.gradient_scale);
-            const wide m = 0.9L * at(2) + 0.1L * g, v = 0.95L * at(3) + 0.05L * g * g;
-            const wide mhat = m / static_cast<wide>(s.correction1), vhat = v / static_cast<wide>(s.correction2);
-            const wide update = 0.01L * (mhat / (std::sqrt(vhat) + 1e-8L) + static_cast<wide>(s.decay) * at(0));
+            const wide beta1 = static_cast<wide>(o.beta1), beta2 = static_cast<wide>(o.beta2), epsilon = static_cast<wide>(o.eps);
+            const wide correction1 = 1 - std::pow(beta1, step), correction2 = 1 - std::pow(beta2, step);
+            const wide g = at(1) * static_cast<wide>(scale);
+            const wide m = beta1 * at(2) + (1 - beta1) * g, v = beta2 * at(3) + (1 - beta2) * g * g;
+            const wide mhat = m / correction1, vhat = v / correction2;
+            const wide change = 0.01L * (mhat / (std::sqrt(vhat) + epsilon) + static_cast<wide>(decay) * at(0));
             // Some ten roundings; m and v are sums, relative to their parts. sqrt(v) is exact to as much as v.
             const wide size_m = 0.9L * std::abs(at(2)) + 0.1L * std::abs(g);
-            const wide size_update = 0.01L * (size_m / static_cast<wide>(s.correction1) / (std::sqrt(vhat) + 1e-8L) + at(0));
+            const wide size_change = 0.01L * (size_m / correction1 / (std::sqrt(vhat) + epsilon) + at(0));
             const auto compare = [&](std::size_t n, wide expected, wide size) {
               const wide difference = std::abs(static_cast<wide>((*found)[n].data()[i]) - expected);
               const double ratio = static_cast<double>(difference == 0 ? 0 : difference / (16 * eps<T> * std::abs(size)));
               if (!(ratio <= worst)) worst = ratio;
             };
-            compare(0, at(0) - update, std::abs(at(0)) + std::abs(size_update));
+            compare(0, at(0) - change, std::abs(at(0)) + std::abs(size_change));
             compare(2, m, size_m);
             compare(3, v, v);
             zeroed = zeroed && (*found)[1].data()[i] == 0;

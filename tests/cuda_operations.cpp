@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <fathom/generate/sampler.hpp>
+#include <fathom/train/adamw.hpp>
 
 #include "fails_with.hpp"
 
@@ -300,7 +301,7 @@ TEST_CASE("embedding on the GPU", "[cuda]") {
   }
 }
 
-TEST_CASE("adamw_update and sum_of_squares on the GPU", "[cuda]") {
+TEST_CASE("update, with the step of AdamW, and sum_of_squares on the GPU", "[cuda]") {
   random from(10, 0);
   for (const index count : {1, 63, 1025, 20000}) {
     operand w(1, count), g(1, count), m(1, count), v(1, count);
@@ -313,10 +314,12 @@ TEST_CASE("adamw_update and sum_of_squares on the GPU", "[cuda]") {
     executor<float>().run([&](const auto& on) { found = sum_of_squares(on, g.data(), count); });
     CHECK(std::abs(found / expected - 1) < 1e-5);
 
-    const adamw_settings s{1e-2, 0.9, 0.95, 1e-8, 0.1, 1 - std::pow(0.9, 3), 1 - std::pow(0.95, 3), 0.5};
+    const fathom::step_settings s{1e-2, 0.1, 3};
+    const fathom::gradient_step<fathom::adamw_rule::formula<float>, float> f{fathom::adamw_rule::formula_of<float>({}, s), 0.5f};
+    const fathom::gradient_step<fathom::adamw_rule::formula<double>, double> wide{fathom::adamw_rule::formula_of<double>({}, s), 0.5};
     std::vector<double> ww = w.widened(), wg = g.widened(), wm = m.widened(), wv = v.widened();
-    adamw_update(oracle, ww.data(), wg.data(), wm.data(), wv.data(), count, s);
-    run([&](const auto& on) { adamw_update(on, w.data(), g.data(), m.data(), v.data(), count, s); }, {&w, &g, &m, &v});
+    update(oracle, wide, count, ww.data(), wg.data(), wm.data(), wv.data());
+    run([&](const auto& on) { update(on, f, count, w.data(), g.data(), m.data(), v.data()); }, {&w, &g, &m, &v});
     check_close("w", w, ww, [&](index, index j) {
       const auto at = static_cast<std::size_t>(j);
       return 8 * eps * (std::abs(ww[at]) + 1e-2 * std::abs(wm[at]) / std::sqrt(wv[at]) * 8);

@@ -20,4 +20,7 @@
 #include "fathom/model/summary.hpp"
 #include "fathom/train/adamw.hpp"
 #include "fathom/train/evaluate.hpp"
+#include "fathom/train/lion.hpp"
+#include "fathom/train/muon.hpp"
+#include "fathom/train/sgd.hpp"
 #include "fathom/train/trainer.hpp"

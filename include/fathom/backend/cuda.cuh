@@ -7,7 +7,6 @@
 #include <memory>
 #include <type_traits>
 
-#include "fathom/backend/cuda/adamw.cuh"
 #include "fathom/backend/cuda/attention.cuh"
 #include "fathom/backend/cuda/cross_entropy.cuh"
 #include "fathom/backend/cuda/elementwise.cuh"
@@ -17,6 +16,7 @@
 #include "fathom/backend/cuda/runtime.cuh"
 #include "fathom/backend/cuda/sampling.cuh"
 #include "fathom/backend/cuda/token_program.cuh"
+#include "fathom/backend/cuda/update.cuh"
 #include "fathom/core/error.hpp"
 
 namespace fathom::backend {
@@ -31,7 +31,7 @@ struct cuda {
   using context = fathom::cuda::context<Compute>;
   using memory = fathom::cuda::memory;
   using recording = fathom::cuda::recording;
-  using optimizer = fathom::cuda::block_optimizer;
+  using steps = fathom::cuda::block_steps;
   using drawing = fathom::cuda::drawing;  // sampling
   static constexpr index head_logits = index{1} << 28;  // that exist at one time: 1 GiB
 

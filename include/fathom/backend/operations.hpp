@@ -19,7 +19,7 @@
 //   positions_backward(on, extent, dx, dtable)
 //   cross_entropy_forward(on, logits, targets, losses, lse)
 //   cross_entropy_backward(on, logits, targets, lse, scale)
-//   adamw_update(on, w, g, m, v, count, settings)
+//   update(on, f, count, x...)              f(x[i]...) for every i: an optimiser's step (update.hpp)
 //   sum_of_squares(on, g, count)
 //
 // Every rank of a team calls every operation, in the same order. The next operation finds what the last one wrote; code
@@ -79,16 +79,6 @@ struct attention_shape {
 
 /// What is added to the variance that a normalisation divides by, unless its layer says something else.
 inline constexpr double norm_epsilon = 1e-5;
-
-/// One AdamW step (Loshchilov and Hutter, arXiv 1711.05101), with everything that does not depend on the element worked
-/// out: w -= rate * (decay * w + m / correction1 / (sqrt(v / correction2) + eps)).
-struct adamw_settings {
-  double rate;
-  double beta1, beta2, eps;
-  double decay;                     // 0 for tensors that are not decayed
-  double correction1, correction2;  // 1 - beta^step
-  double gradient_scale;            // the clipping factor
-};
 
 // ---- Of the operations: activations and gates, by elementwise ------------------------------------------------------------
 

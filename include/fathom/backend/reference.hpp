@@ -334,22 +334,11 @@ void cross_entropy_backward(const context<T>&, out<T> logits, std::span<const to
   }
 }
 
-/// One AdamW step on `count` numbers; see adamw_settings. Zeroes the gradients.
-template <class T>
-void adamw_update(const context<T>&, std::type_identity_t<T>* w, std::type_identity_t<T>* g, std::type_identity_t<T>* m,
-                  std::type_identity_t<T>* v, index count, const adamw_settings& s) {
-  using std::sqrt;
-  const auto number = [](double x) { return static_cast<T>(x); };
-  const T rate = number(s.rate), beta1 = number(s.beta1), beta2 = number(s.beta2), eps = number(s.eps),
-          decay = number(s.decay), c1 = number(s.correction1), c2 = number(s.correction2),
-          scale = number(s.gradient_scale), one(1);
-  for (index i = 0; i < count; ++i) {
-    const T gradient = g[i] * scale;
-    m[i] = beta1 * m[i] + (one - beta1) * gradient;
-    v[i] = beta2 * v[i] + (one - beta2) * gradient * gradient;
-    w[i] -= rate * (decay * w[i] + (m[i] / c1) / (sqrt(v[i] / c2) + eps));
-    g[i] = T(0);
-  }
+/// f(x[i]...) for every i in [0, count); see backend/update.hpp.
+template <class T, class F, class... X>
+  requires(std::is_same_v<X, T> && ...)
+void update(const context<T>&, const F& f, index count, X*... x) {
+  for (index i = 0; i < count; ++i) f(x[i]...);
 }
 
 /// The sum of the squares of `count` numbers.

@@ -39,8 +39,6 @@ struct load_options {
 
 namespace io {
 
-/// Where a trainer's checkpoint keeps the moments of AdamW.
-inline constexpr const char* moments_prefix = "adamw.";
 
 /// What is wanted of some tensors of a file.
 struct wanted_tensors {
@@ -49,7 +47,9 @@ struct wanted_tensors {
   bool is_tied;                     // the head is wte.weight, in GPT-2's names
   std::string prefix = "";          // before their names
   load_options options{};
-  const char* accepted_prefix = nullptr;  // other tensors of the file may begin with this, "": any may be there; null: none
+  std::vector<std::string> accepted_prefixes{};  // other tensors of the file may begin with these; "": any may be there
+  bool accepts_copies = false;      // or be named like one of the file's tensors with something before it, and have its shape:
+                                    // so a trainer's checkpoint holds what its optimiser remembers for every weight
 };
 /// Where in a file a tensor is.
 struct found_tensor {
@@ -93,7 +93,7 @@ void pack_stored(const found_tensor& from, const As&, std::span<std::byte> room,
 
 /// Reads the tensors of a file into weights of any kind, in whatever memory.
 template <class Weights>
-void read_weights(const stored_tensors& file, Weights& weights, const load_options& options, const char* accepted_prefix) {
+void read_weights(const stored_tensors& file, Weights& weights, const load_options& options, bool accepts_copies) {
   using model = typename Weights::model;
   if constexpr (!is_packed<Weights>) {
     edit_on_host(weights, [&](auto& here) {
@@ -101,13 +101,13 @@ void read_weights(const stored_tensors& file, Weights& weights, const load_optio
       static_assert(!type_name<T>.empty(), "weights of this scalar type have no form in a file");
       const tensor_table table = table_of<model>(here);
       wanted_tensors wanted = wanted_of<model>(table, options);
-      wanted.accepted_prefix = accepted_prefix;
+      wanted.accepts_copies = accepts_copies;
       read_tensors(file, wanted, type_name<T>, fathom::detail::address_of(here));
     });
   } else if constexpr (is_on_host<Weights>) {
     const tensor_table table = table_of<model>();
     wanted_tensors wanted = wanted_of<model>(table, options);
-    wanted.accepted_prefix = accepted_prefix;
+    wanted.accepts_copies = accepts_copies;
     const std::vector<found_tensor> found = find_tensors(file, wanted);
     const buffer room(largest_tensor<model>);
     auto next = found.begin();
@@ -121,7 +121,7 @@ void read_weights(const stored_tensors& file, Weights& weights, const load_optio
     if (options.missing == missing::keep)
       fail(file.path(), ": load with missing::keep into packed weights of a GPU; expected parameters, to be packed afterwards");
     auto whole = make<typename model::parameters>();
-    read_weights(file, *whole, options, accepted_prefix);
+    read_weights(file, *whole, options, accepts_copies);
     pack_into(*whole, weights);
   }
 }
@@ -169,7 +169,7 @@ void load(const io::safetensors_file& file, Weights&& weights, const load_option
   } else if constexpr (std::is_const_v<detail::weights_of<std::remove_reference_t<Weights>>>) {
     static_assert(detail::never<Weights>, "fathom::load: the weights are const, expected weights to write to");
   } else {
-    io::read_weights(file, detail::weights_in(weights, "load"), options, io::moments_prefix);
+    io::read_weights(file, detail::weights_in(weights, "load"), options, true);
   }
 }
 template <class Weights>
@@ -185,7 +185,7 @@ void load(const std::filesystem::path& path, Weights&& weights, const load_optio
     if (!std::filesystem::is_directory(path, ignored)) return load(io::safetensors_file(path), to, options);
     if constexpr (requires { model::architecture::configuration; })
       io::check_transformers_config(model::architecture::configuration, path);
-    io::read_weights(io::safetensors_folder(path), to, options, nullptr);
+    io::read_weights(io::safetensors_folder(path), to, options, false);
   }
 }
 

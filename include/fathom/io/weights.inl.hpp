@@ -20,6 +20,16 @@ namespace fathom::io {
 
 namespace detail {
 
+/// Whether a tensor is named like another one with something before it, "adamw.first.wte.weight", and has its shape.
+[[nodiscard]] inline bool is_copy(const stored_tensors& file, std::string_view name, const stored_tensor& tensor) {
+  for (std::size_t dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1)) {
+    if (name.substr(0, dot) == "transformer") continue;  // a model's own prefix
+    const auto other = file.tensors().find(name.substr(dot + 1));
+    if (other != file.tensors().end() && other->second.shape == tensor.shape) return true;
+  }
+  return false;
+}
+
 /// What a file's description says otherwise than a model's.
 [[nodiscard]] inline std::string description_problems(const std::string& text, const std::string& expected, missing may_lack) {
   const json found = json::parse(text).value_or(json());
@@ -73,9 +83,13 @@ FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file,
     const stored_tensor* const head = find(transformers_head);
     if (table && head) problems += tied_head_problem(wanted.prefix, *table, *head);
   }
+  const auto is_accepted = [&](std::string_view name) {
+    return std::any_of(wanted.accepted_prefixes.begin(), wanted.accepted_prefixes.end(),
+                       [&](const std::string& prefix) { return name.starts_with(prefix); });
+  };
   for (const auto& [name, tensor] : file.tensors())
-    if (!used.contains(name) && !is_transformers_buffer(name) &&
-        !(wanted.accepted_prefix && name.starts_with(wanted.accepted_prefix)))
+    if (!used.contains(name) && !is_transformers_buffer(name) && !is_accepted(name) &&
+        !(wanted.accepts_copies && detail::is_copy(file, name, tensor)))
       problems += join("\n  ", name, ": not part of the model; found ", tensor.describe());
   if (!problems.empty()) fail(file.path(), ": does not fit the model:", problems);
   return all;

@@ -13,6 +13,11 @@
 #include "fathom/backend/cpu/matmul.inl.hpp"
 #include "fathom/backend/cpu/packed.inl.hpp"
 #include "fathom/backend/cpu/packed_matmul.inl.hpp"
+#include "fathom/backend/cpu/update.inl.hpp"
+#include "fathom/train/adamw.hpp"
+#include "fathom/train/lion.hpp"
+#include "fathom/train/muon.hpp"
+#include "fathom/train/sgd.hpp"
 
 /// For a scalar T, whatever the compute type.
 #define FATHOM_KERNELS_OF_SCALAR(T)                                                                                         \
@@ -56,7 +61,12 @@
   template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*, double);   \
   template void layer_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, const T*, matrix<const T>,   \
                                     matrix<T>, T*, T*);                                                                     \
-  template void adamw_update(const context<C, T>&, T*, T*, T*, T*, index, const adamw_settings&);                           \
+  template void update(const context<C, T>&, const gradient_step<adamw_rule::formula<T>, T>&, index, T*, T*, T*, T*);       \
+  template void update(const context<C, T>&, const gradient_step<sgd_rule::formula<T>, T>&, index, T*, T*, T*);             \
+  template void update(const context<C, T>&, const gradient_step<lion_rule::formula<T>, T>&, index, T*, T*, T*);            \
+  template void update(const context<C, T>&, const fathom::detail::muon_momentum<T>&, index, T*, T*);                       \
+  template void update(const context<C, T>&, const fathom::detail::combine_numbers<T>&, index, T*, T*);                     \
+  template void update(const context<C, T>&, const fathom::detail::scale_number<T>&, index, T*);                            \
   template double sum_of_squares(const context<C, T>&, const T*, index);                                                    \
   template void attention_forward(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>,           \
                                   matrix<const T>, matrix<T>, T*);                                                          \

@@ -18,6 +18,7 @@
 #include "fathom/model/summary.inl.hpp"
 #include "fathom/model/tensor_table.inl.hpp"
 #include "fathom/train/checkpoint.inl.hpp"
+#include "fathom/train/groups.inl.hpp"
 #include "fathom/train/log.inl.hpp"
 #include "fathom/train/progress.inl.hpp"
 #include "fathom/train/training.inl.hpp"

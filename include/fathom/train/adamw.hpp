@@ -1,18 +1,18 @@
-// The optimiser: AdamW with decoupled weight decay and clipping by global norm.
+// AdamW: moving averages of the gradient and of its square, and decoupled weight decay.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <initializer_list>
+#include <string_view>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
-#include "fathom/backend/operations.hpp"
+#include "fathom/backend/update.hpp"
 #include "fathom/core/copy.hpp"
-#include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
-#include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/train/optimizer.hpp"
 
 namespace fathom {
 
@@ -34,165 +34,77 @@ struct misnamed_adamw_options {
   double eps = 0, epsilon = 0, adam_epsilon = 0;
   double decay = 0, weight_decay = 0, wd = 0;
   double clip = 0, clip_norm = 0, grad_clip = 0, max_grad_norm = 0, max_norm = 0;
+
+  template <class Habit>
+  static void complain() {
+    static_assert(never<Habit>, "fathom::adamw_options has no such field: it has rate, beta1, beta2, eps, decay, clip");
+  }
 };
-/// Fails on options that make no sense.
-inline void check(const adamw_options& o) {
-  bool finite = true;
-  for (const float number : {o.rate, o.beta1, o.beta2, o.eps, o.decay, o.clip}) finite &= number >= 0 && std::isfinite(number);
-  if (!finite || o.beta1 >= 1 || o.beta2 >= 1 || o.eps == 0)
-    fail("adamw: rate ", o.rate, ", beta1 ", o.beta1, ", beta2 ", o.beta2, ", eps ", o.eps, ", decay ", o.decay, ", clip ", o.clip,
-         "; expected betas in [0, 1), eps above 0 and the others at least 0, all of them finite");
-}
 }  // namespace detail
 
-/// AdamW (Loshchilov and Hutter, arXiv 1711.05101).
-template <class Model>
-class adamw {
- public:
-  using parameters = typename Model::parameters;
-  using executor = typename Model::executor;
+/// AdamW (Loshchilov and Hutter, arXiv 1711.05101), of which the t-th step is
+///
+///   m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2
+///   w -= rate (decay w + m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps))
+struct adamw_rule {
+  using options = adamw_options;
+  using misnamed = detail::misnamed_adamw_options;
+  static constexpr std::string_view name = "adamw";
+  static constexpr std::array<std::string_view, 2> states{"adamw.first", "adamw.second"};  // m and v
+  template <class F>
+  static void visit(const F& f, const options& o) {
+    f("rate", o.rate);
+    f("beta1", o.beta1);
+    f("beta2", o.beta2);
+    f("eps", o.eps);
+    f("decay", o.decay);
+    f("clip", o.clip);
+  }
+  static bool is_valid(const options& o) { return o.beta1 < 1 && o.beta2 < 1 && o.eps > 0; }
+  static constexpr std::string_view expected = "betas in [0, 1), eps above 0 and the others at least 0, all of them finite";
 
-  /// Fails on options that make no sense.
-  explicit adamw(const adamw_options& options = {}, executor where = {})
-      : options_((detail::check(options), options)), where_(where), first_(make<parameters>()), second_(make<parameters>()),
-        whole_(*first_) {
-    if constexpr (!steps_by_itself)
-      Model::visit_tensors(
-          [&](initial, const auto& tensor) { tensors_.push_back({tensor.data() - numbers(*first_), tensor.size, tensor.rank == 2}); },
-          *first_);
-  }
-  explicit adamw(std::initializer_list<detail::nothing_at_all>, executor where = {}) : adamw(adamw_options{}, where) {}
-  template <class Habit = detail::misnamed_adamw_options>
-    requires std::is_same_v<Habit, detail::misnamed_adamw_options>
-  explicit adamw(Habit, executor = {}) : adamw(adamw_options{}) {
-    static_assert(detail::never<Habit>, "fathom::adamw_options has no such field: it has rate, beta1, beta2, eps, decay, clip");
-  }
+  template <class T>
+  struct formula {
+    T beta1, beta2, eps;
+    T keep;  // 1 - rate decay
+    T step;  // rate / (1 - beta1^t)
+    T root;  // 1 / sqrt(1 - beta2^t)
 
-  /// One step at the rate of the options, or at another. Zeroes the gradients. Returns their global norm before clipping.
-  /// Fails when that norm is not finite, as gradients of a broken batch are: weights and moments are then as they were, the
-  /// gradients zero, and the next step is as if this batch had not been.
-  double step(parameters& weights, parameters& gradients) { return step(weights, gradients, options_.rate); }
-  double step(parameters& weights, parameters& gradients, double rate) {
-    const double norm = try_step(weights, gradients, rate);
-    if (!std::isfinite(norm)) fail("adamw.step: the norm of the gradients is ", norm, " at step ", steps_ + 1);
-    return norm;
-  }
-  /// The same, but does not fail: a norm that is not finite is returned like any other. A loop may go on.
-  double try_step(parameters& weights, parameters& gradients, double rate) {
-    if constexpr (steps_by_itself) {
-      start_step(weights, gradients, rate);
-      return finish_step();
-    } else {
-      check_rate(rate);
-      double norm = 0;
-      where_.run([&](const auto& on) {
-        auto* const w = numbers(weights);
-        auto* const g = numbers(gradients);
-        double squares = 0;
-        for (const tensor_place& t : tensors_) squares += sum_of_squares(on, g + t.first, t.size);
-        const double n = std::sqrt(squares);
-        if (on.rank() == 0) norm = n;
-        if (!std::isfinite(n)) return;  // every rank sees the same sum
-        adamw_settings s = settings(rate);
-        s.gradient_scale = options_.clip > 0 && n > options_.clip ? options_.clip / n : 1;
-        for (const tensor_place& t : tensors_) {
-          s.decay = t.is_decayed ? options_.decay : 0;
-          adamw_update(on, w + t.first, g + t.first, numbers(*first_) + t.first, numbers(*second_) + t.first, t.size, s);
-        }
-      });
-      count_step(norm, gradients);
-      return norm;
+    template <class V>
+    FATHOM_ANYWHERE void operator()(V& w, const V& g, V& m, V& v) const {
+      using std::sqrt;
+      m = V(beta1) * m + V(1 - beta1) * g;
+      v = V(beta2) * v + V(1 - beta2) * g * g;
+      w = V(keep) * w - V(step) * m / (sqrt(v) * V(root) + V(eps));
     }
+  };
+  template <class T>
+  [[nodiscard]] static formula<T> formula_of(const options& o, const step_settings& s) {
+    const double count = static_cast<double>(s.step);
+    return {static_cast<T>(o.beta1),
+            static_cast<T>(o.beta2),
+            static_cast<T>(o.eps),
+            static_cast<T>(1 - s.rate * s.decay),
+            static_cast<T>(s.rate / (1 - std::pow(o.beta1, count))),
+            static_cast<T>(1 / std::sqrt(1 - std::pow(o.beta2, count)))};
   }
+};
 
-  /// Whether the backend takes a whole step by itself, the norm included. A step then has two halves: one that starts it
-  /// and does not wait, and one that waits and returns what try_step returns.
-  static constexpr bool steps_by_itself = requires { typename Model::backend::optimizer; };
-  void start_step(parameters& weights, parameters& gradients, double rate)
-    requires steps_by_itself
-  {
-    check_rate(rate);
-    adamw_settings s = settings(rate);
-    s.decay = options_.decay;
-    started_ = &gradients;
-    whole_.start(where_, weights, gradients, *first_, *second_, s, options_.clip);
-  }
-  double finish_step()
-    requires steps_by_itself
-  {
-    const double norm = whole_.finish(where_);
-    count_step(norm, *started_);
-    return norm;
-  }
+/// AdamW for a model, with its moments by name.
+template <class Model>
+class adamw : public optimizer_of<Model, adamw_rule> {
+  using base = optimizer_of<Model, adamw_rule>;
 
-  /// Steps taken so far, and the moments: what a checkpoint holds.
-  [[nodiscard]] index steps() const { return steps_; }
-  [[nodiscard]] const parameters& first_moment() const { return *first_; }
-  [[nodiscard]] const parameters& second_moment() const { return *second_; }
-  /// Forgets all steps.
-  void reset() {
-    memory_of<parameters>::zero(first_.get(), sizeof(parameters));
-    memory_of<parameters>::zero(second_.get(), sizeof(parameters));
-    steps_ = 0;
-  }
-  /// Goes on from there.
+ public:
+  using typename base::parameters;
+  using base::base;
+  using base::restore;
+
+  [[nodiscard]] const parameters& first_moment() const { return this->state(0); }
+  [[nodiscard]] const parameters& second_moment() const { return this->state(1); }
   void restore(owned<parameters> first, owned<parameters> second, index steps) {
-    first_ = std::move(first);
-    second_ = std::move(second);
-    steps_ = steps;
+    base::restore({std::move(first), std::move(second)}, steps);
   }
-
- private:
-  /// Where the numbers of a tensor lie among all of them. A table, so that the operations are compiled for none of their shapes.
-  struct tensor_place {
-    index first, size;
-    bool is_decayed;
-  };
-  [[nodiscard]] static auto* numbers(parameters& p) { return reinterpret_cast<typename Model::scalar*>(&p); }
-
-  static void check_rate(double rate) {
-    if (!(rate >= 0) || !std::isfinite(rate)) fail("adamw.step: a rate of ", rate, "; expected a finite one, 0 or more");
-  }
-  void count_step(double norm, parameters& gradients) {
-    if (std::isfinite(norm))
-      ++steps_;
-    else  // what is not finite would be added to, and stay so
-      memory_of<parameters>::zero(&gradients, sizeof gradients);
-  }
-
-  /// Of the next step, but for decay and clipping.
-  [[nodiscard]] adamw_settings settings(double rate) const {
-    const double count = static_cast<double>(steps_ + 1);
-    return {.rate = rate,
-            .beta1 = options_.beta1,
-            .beta2 = options_.beta2,
-            .eps = options_.eps,
-            .decay = 0,
-            .correction1 = 1 - std::pow(options_.beta1, count),
-            .correction2 = 1 - std::pow(options_.beta2, count),
-            .gradient_scale = 1};
-  }
-
-  struct by_tensor {
-    explicit by_tensor(const parameters&) {}
-  };
-  template <class Backend>
-  struct optimizer_of {
-    using type = by_tensor;
-  };
-  template <class Backend>
-    requires requires { typename Backend::optimizer; }
-  struct optimizer_of<Backend> {
-    using type = typename Backend::optimizer::template of<Model>;
-  };
-
-  adamw_options options_;
-  executor where_;
-  owned<parameters> first_, second_;
-  [[no_unique_address]] typename optimizer_of<typename Model::backend>::type whole_;
-  std::vector<tensor_place> tensors_;
-  parameters* started_ = nullptr;  // the gradients of a step that has been started
-  index steps_ = 0;
 };
 
 }  // namespace fathom

@@ -1,4 +1,4 @@
-// Checkpoints of a run: a safetensors file with the weights, both moments of AdamW, and what the run is and how far it is.
+// Checkpoints of a run: a safetensors file with the weights, the states of the optimiser, and what the run is and how far it is.
 #pragma once
 
 #include <cstddef>
@@ -12,16 +12,21 @@
 #include "fathom/core/compiled.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/io/weights.hpp"
+#include "fathom/train/optimizer.hpp"
 #include "fathom/train/training.hpp"
 
 namespace fathom {
 
 /// What a resumed run must agree in, beside the model.
 struct run_identity {
-  training options;         // those that decide what is computed
+  training options;         // those that decide what is computed; those of AdamW only where it is the optimiser
   index data_tokens = 0;    // of the training data, and
   std::uint64_t data_hash = 0;  // FNV-1a of them
   std::string compute;      // what products are computed in: "float", "double", "bf16"
+  std::string_view optimizer{};            // another optimiser's name, and
+  std::vector<option_value> own{};         // its options
+  std::vector<std::string> tensors{};      // the names of all tensors, and
+  std::vector<tensor_setting> settings{};  // what the groups make of them
 };
 [[nodiscard]] run_identity identify(const training& options, std::span<const token> data, std::string_view compute);
 
@@ -31,11 +36,15 @@ struct run_state {
   std::vector<double> recent;  // losses of the last steps
 };
 
-/// Weights and moments in the host's memory, of one table.
+/// Weights and states in the host's memory, of one table.
 struct checkpoint_numbers {
   const tensor_table& table;
   std::string_view type;  // "F32" or "F64"
-  const std::byte *weights, *first_moment, *second_moment;
+  struct part {
+    std::string_view name;  // of a state: tensors are named with it, and a dot, before the weight's name; of the weights: none
+    const std::byte* begin;
+  };
+  std::vector<part> parts;
 };
 void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, std::string_view description,
                      const run_identity& identity, const run_state& state);
@@ -49,8 +58,10 @@ class checkpoint_file {
   [[nodiscard]] const run_state& state() const { return state_; }
   /// Of the run that wrote it.
   [[nodiscard]] index warmup() const { return warmup_; }
-  /// One of its three parts, into numbers of a type. Fails when it does not fit. `moment`: 0: the weights; 1, 2.
-  void read(int moment, const io::wanted_tensors& model, std::string_view type, std::byte* to) const;
+  /// One of its parts, the weights ("") or a state, into numbers of a type. Fails when it does not fit, and when the file has
+  /// other tensors than these states.
+  void read(std::string_view part, std::span<const std::string_view> states, const io::wanted_tensors& model, std::string_view type,
+            std::byte* to) const;
 
  private:
   io::safetensors_file file_;

@@ -17,9 +17,22 @@ namespace fathom {
 
 namespace detail {
 inline constexpr const char* state_entry = "fathom.training";  // of the metadata
-/// What comes before the names of the weights and of the moments.
-inline constexpr const char* checkpoint_prefixes[] = {"", "adamw.first.", "adamw.second."};
+/// What comes before the names of the tensors of a part.
+[[nodiscard]] inline std::string prefix_of(std::string_view part) { return part.empty() ? std::string() : join(part, "."); }
 
+[[nodiscard]] inline const char* name_of(schedule s) {
+  return s == schedule::cosine ? "cosine" : s == schedule::linear ? "linear" : "warmup_stable_decay";
+}
+[[nodiscard]] inline json json_of(const tensor_setting& s) {
+  json all = json::object();
+  all["rate"] = s.rate;
+  all["decay"] = s.decay ? json(*s.decay) : json();  // null: by the tensor's shape
+  all["frozen"] = s.frozen;
+  return all;
+}
+
+/// Files hold AdamW's options among the trainer's, and no schedule where it is a cosine, no group where there is none: what they
+/// have always held.
 [[nodiscard]] inline json json_of(const run_identity& identity) {
   const training& o = identity.options;
   json all = json::object();
@@ -27,33 +40,61 @@ inline constexpr const char* checkpoint_prefixes[] = {"", "adamw.first.", "adamw
   all["tokens"] = o.tokens;
   all["accumulate"] = o.accumulate;
   all["steps"] = o.steps;
-  all["rate"] = o.rate;
   all["lowest_rate"] = o.lowest_rate;
   all["warmup"] = o.warmup;
-  all["beta1"] = o.beta1;
-  all["beta2"] = o.beta2;
-  all["decay"] = o.decay;
-  all["clip"] = o.clip;
+  if (o.schedule != schedule::cosine) all["schedule"] = name_of(o.schedule);
+  if (o.schedule == schedule::warmup_stable_decay) all["cooldown"] = o.cooldown;
+  if (identity.optimizer.empty()) {
+    all["rate"] = o.rate;
+    all["beta1"] = o.beta1;
+    all["beta2"] = o.beta2;
+    all["decay"] = o.decay;
+    all["clip"] = o.clip;
+  } else {
+    auto& own = all["optimizer"];
+    own["name"] = identity.optimizer;
+    for (const option_value& option : identity.own)
+      own[option.name] = option.is_flag ? json(option.number != 0) : json(option.number);
+  }
+  for (std::size_t i = 0; i < identity.settings.size(); ++i)
+    if (identity.settings[i] != tensor_setting{}) all["groups"][identity.tensors[i]] = json_of(identity.settings[i]);
   all["seed"] = o.seed;
   all["data"]["tokens"] = identity.data_tokens;
   all["data"]["hash"] = identity.data_hash;
   all["compute"] = identity.compute;
   return all;
 }
+
+/// Gives both what one of them leaves to be understood, so that they can be compared.
+inline void say_defaults(json& a, json& b) {
+  for (json* const one : {&a, &b})
+    if (!one->contains("schedule")) (*one)["schedule"] = name_of(schedule::cosine);
+  const auto name_optimizer = [](json& one) {
+    if (!one.contains("optimizer")) one["optimizer"]["name"] = "adamw";
+  };
+  if (a.contains("optimizer") || b.contains("optimizer")) name_optimizer(a), name_optimizer(b);
+  const auto add_groups = [](const json& from, json& to) {
+    const json* const groups = from.find("groups");
+    if (!groups || !groups->is_object()) return;
+    for (const auto& [name, setting] : groups->members())
+      if (json& others = to["groups"]; others.is_null() || (others.is_object() && !others.contains(name)))
+        others[name] = json_of(tensor_setting{});
+  };
+  add_groups(a, b);
+  add_groups(b, a);
+}
 }  // namespace detail
 
 FATHOM_INLINE run_identity identify(const training& options, std::span<const token> data, std::string_view compute) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (const token t : data) hash = (hash ^ static_cast<std::uint32_t>(t)) * 0x100000001b3u;
-  return {options, std::ssize(data), hash, std::string(compute)};
+  return {.options = options, .data_tokens = std::ssize(data), .data_hash = hash, .compute = std::string(compute)};
 }
 
 FATHOM_INLINE void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, std::string_view description,
                                    const run_identity& identity, const run_state& state) {
   io::tensors_to_write tensors;
-  const std::byte* const parts[] = {numbers.weights, numbers.first_moment, numbers.second_moment};
-  for (std::size_t i = 0; i < std::size(parts); ++i)
-    tensors.add({numbers.table, numbers.type, parts[i]}, detail::checkpoint_prefixes[i]);
+  for (const auto& part : numbers.parts) tensors.add({numbers.table, numbers.type, part.begin}, detail::prefix_of(part.name));
   json all = detail::json_of(identity);
   all["step"] = state.step;
   for (json& recent = all["recent"] = json::array(); const double loss : state.recent) recent.push_back(loss);
@@ -64,8 +105,9 @@ FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path
                                                const run_identity& identity, bool extend)
     : file_(path) {
   const auto entry = file_.metadata().find(detail::state_entry);
-  const json found = entry == file_.metadata().end() ? json() : json::parse(entry->second).value_or(json());
-  const json &step = found["step"], &recent = found["recent"], &steps = found["steps"], &warmup = found["warmup"];
+  json found = entry == file_.metadata().end() ? json() : json::parse(entry->second).value_or(json());
+  const json& stored = found;
+  const json &step = stored["step"], &recent = stored["recent"], &steps = stored["steps"], &warmup = stored["warmup"];
   bool is_checkpoint = step.is_unsigned() && recent.is_array();
   if (is_checkpoint)
     for (const json& loss : recent.elements()) is_checkpoint &= loss.is_number();
@@ -77,7 +119,9 @@ FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path
   if (warmup.is_unsigned() && std::in_range<index>(warmup.as<std::uint64_t>())) warmup_ = warmup.as<index>();
   const bool had_fewer_steps = steps.is_unsigned() && std::cmp_less(steps.as<std::uint64_t>(), identity.options.steps);
   if (extend && had_fewer_steps) expected.erase("steps");
+  if (extend && had_fewer_steps) expected.erase("cooldown");  // which is then that of the longer run
   if (extend && identity.options.warmup == -1) expected.erase("warmup");
+  detail::say_defaults(expected, found);
   std::string text = io::detail::differences(expected, found, false);
   if (const auto other = file_.metadata().find(io::config_entry); !description.empty() && other != file_.metadata().end())
     text += io::detail::description_problems(other->second, std::string(description), missing::fails);
@@ -90,10 +134,14 @@ FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path
   for (const json& loss : recent.elements()) state_.recent.push_back(loss.as<double>());
 }
 
-FATHOM_INLINE void checkpoint_file::read(int moment, const io::wanted_tensors& model, std::string_view type, std::byte* to) const {
+FATHOM_INLINE void checkpoint_file::read(std::string_view part, std::span<const std::string_view> states,
+                                         const io::wanted_tensors& model, std::string_view type, std::byte* to) const {
   io::wanted_tensors wanted = model;
-  wanted.prefix = detail::checkpoint_prefixes[moment];
-  wanted.accepted_prefix = moment == 0 ? io::moments_prefix : "";
+  wanted.prefix = detail::prefix_of(part);
+  if (part.empty())
+    for (const std::string_view state : states) wanted.accepted_prefixes.push_back(detail::prefix_of(state));
+  else
+    wanted.accepted_prefixes.push_back("");
   const std::vector<io::found_tensor> found = io::find_tensors(file_, wanted);
   std::string problems;  // other types would be converted, and the run not be what it was
   for (std::size_t i = 0; i < found.size(); ++i)

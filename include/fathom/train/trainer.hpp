@@ -1,9 +1,11 @@
-// The training loop: random windows, gradient accumulation, warm-up and cosine, evaluation, log, checkpoints, resume.
+// The training loop: random windows, gradient accumulation, schedule, evaluation, log, checkpoints, resume; with any optimiser.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
@@ -23,7 +25,9 @@
 #include "fathom/train/adamw.hpp"
 #include "fathom/train/checkpoint.hpp"
 #include "fathom/train/evaluate.hpp"
+#include "fathom/train/groups.hpp"
 #include "fathom/train/log.hpp"
+#include "fathom/train/optimizer.hpp"
 #include "fathom/train/progress.hpp"
 #include "fathom/train/schedule.hpp"
 #include "fathom/train/training.hpp"
@@ -31,8 +35,10 @@
 namespace fathom {
 
 namespace detail {
-/// `training` with the names that other libraries have for its fields beside them: what {.learning_rate = 1} is taken for, so
-/// that the error can say what to write.
+/// `training`, or with Own training_of, with the names that other libraries have for its fields beside them: what
+/// {.learning_rate = 1} is taken for, so that the error can say what to write.
+struct no_options {};
+template <class Own = no_options>
 struct misnamed_training {
   index batch = 0, batch_size = 0, micro_batch_size = 0, train_batch_size = 0;
   index tokens = 0, context = 0, block_size = 0, seq_len = 0, sequence_length = 0, max_length = 0;
@@ -41,10 +47,14 @@ struct misnamed_training {
   double rate = 0, lr = 0, max_lr = 0, learning_rate = 0;
   double lowest_rate = 0, min_lr = 0, min_learning_rate = 0, lr_min = 0;
   index warmup = 0, warmup_iters = 0, warmup_steps = 0;
+  fathom::schedule schedule{}, lr_scheduler{}, lr_scheduler_type{};
+  index cooldown = 0, cooldown_steps = 0, decay_steps = 0, num_decay_steps = 0;
+  Own optimizer{}, optim{};
   double beta1 = 0, adam_beta1 = 0, beta2 = 0, adam_beta2 = 0;
   std::initializer_list<double> betas{};
   double decay = 0, weight_decay = 0, wd = 0;
   double clip = 0, clip_norm = 0, grad_clip = 0, gradient_clip = 0, max_grad_norm = 0, max_norm = 0;
+  std::vector<parameter_group> groups{}, param_groups{}, parameter_groups{};
   std::uint64_t seed = 0, random_seed = 0;
   index evaluate_every = 0, eval_every = 0, eval_interval = 0, eval_steps = 0;
   index evaluate_batches = 0, eval_batches = 0, eval_iters = 0;
@@ -57,6 +67,73 @@ struct misnamed_training {
   int threads = 0, num_threads = 0, num_workers = 0;
   step_observer observer{}, callback{}, on_step{};
 };
+
+/// The options of a trainer whose optimiser has these: its own, or, for AdamW, the trainer's that name its fields.
+template <class Options>
+struct training_for {
+  using type = training_of<Options>;
+  static const Options& own(const type& o) { return o.optimizer; }
+};
+template <>
+struct training_for<adamw_options> {
+  using type = training;
+  static adamw_options own(const type& o) {
+    return {.rate = o.rate, .beta1 = o.beta1, .beta2 = o.beta2, .decay = o.decay, .clip = o.clip};
+  }
+};
+/// All but the observer and the groups, in one type; of the optimiser's own, those that every one has.
+template <class Training>
+[[nodiscard]] training common_of(const Training& o) {
+  training c{.batch = o.batch,
+             .tokens = o.tokens,
+             .accumulate = o.accumulate,
+             .steps = o.steps,
+             .lowest_rate = o.lowest_rate,
+             .warmup = o.warmup,
+             .schedule = o.schedule,
+             .cooldown = o.cooldown,
+             .seed = o.seed,
+             .evaluate_every = o.evaluate_every,
+             .evaluate_batches = o.evaluate_batches,
+             .checkpoint = o.checkpoint,
+             .checkpoint_every = o.checkpoint_every,
+             .resume = o.resume,
+             .extend = o.extend,
+             .log = o.log,
+             .progress = o.progress,
+             .threads = o.threads};
+  if constexpr (std::is_same_v<Training, training>) {
+    c.rate = o.rate;
+    c.beta1 = o.beta1;
+    c.beta2 = o.beta2;
+    c.decay = o.decay;
+    c.clip = o.clip;
+  } else {
+    c.rate = static_cast<float>(o.optimizer.rate);
+    c.clip = static_cast<float>(o.optimizer.clip);
+    c.decay = static_cast<float>(decay_in(o.optimizer));
+  }
+  return c;
+}
+/// The options with defaults filled in, for a model of this context. Fails on what makes no sense.
+template <class Training>
+[[nodiscard]] Training with_defaults(Training o, index context) {
+  const training c = checked_training(common_of(o), context);
+  o.tokens = c.tokens;
+  o.lowest_rate = c.lowest_rate;
+  o.warmup = c.warmup;
+  o.cooldown = c.cooldown;
+  return o;
+}
+/// The rate of step `step` of a run, from 0.
+[[nodiscard]] inline double rate_of(const training& o, index step) {
+  const double rate = o.rate, lowest = o.lowest_rate;
+  switch (o.schedule) {
+    case schedule::linear: return warmup_linear{rate, lowest, o.warmup, o.steps}(step);
+    case schedule::warmup_stable_decay: return warmup_stable_decay{rate, lowest, o.warmup, o.steps, o.cooldown}(step);
+    default: return warmup_cosine{rate, lowest, o.warmup, o.steps}(step);
+  }
+}
 
 /// What a model's products are computed in: "float", "double", "bf16".
 template <class Model>
@@ -74,42 +151,53 @@ template <class Model>
 }
 }  // namespace detail
 
-/// Owns weights, gradients, moments and tape, and trains. The same seed gives the same weights, bit for bit, whatever the
-/// number of threads, and whether a run was interrupted or not.
-template <class Model>
+/// Owns weights, gradients, the optimiser's states and tape, and trains. The same seed gives the same weights, bit for bit,
+/// whatever the number of threads, and whether a run was interrupted or not. Optimizer: adamw, sgd, lion, muon, or one of your own
+/// (optimizer.hpp). With adamw, the options are `training`; with others, training_of their options.
+template <class Model, template <class> class Optimizer = adamw>
 class trainer {
+  using optimizer_type = Optimizer<Model>;
+  using own_options = typename optimizer_type::options;
+  using options_for = detail::training_for<own_options>;
+  using rule = typename optimizer_type::rule;
+  static constexpr bool is_adamw = std::is_same_v<own_options, adamw_options>;
+  using misnamed = detail::misnamed_training<std::conditional_t<is_adamw, detail::no_options, own_options>>;
+
  public:
   using parameters = typename Model::parameters;
+  using options_type = typename options_for::type;
 
   /// Initial weights from the seed. Fails on settings that make no sense.
-  explicit trainer(training options = {})
+  explicit trainer(options_type options = {})
       : default_warmup_(options.warmup == -1),
-        options_(detail::checked_training(std::move(options), Model::context)),
+        options_(detail::with_defaults(std::move(options), Model::context)),
+        common_(detail::common_of(options_)),
         weights_(make<parameters>()),
         gradients_(make<parameters>()),
         tape_(options_.batch, options_.tokens, {options_.threads}),
-        optimizer_({.rate = options_.rate,
-                    .beta1 = options_.beta1,
-                    .beta2 = options_.beta2,
-                    .decay = options_.decay,
-                    .clip = options_.clip},
-                   {options_.threads}) {
+        optimizer_(options_for::own(options_), {options_.threads}) {
+    optimizer_.set_groups(options_.groups);
     initialize<Model>(*weights_, options_.seed);
   }
-  explicit trainer(std::initializer_list<detail::nothing_at_all>) : trainer(training{}) {}
-  template <class Habit = detail::misnamed_training>
-    requires std::is_same_v<Habit, detail::misnamed_training>
-  explicit trainer(Habit) : trainer(training{}) {
-    static_assert(detail::never<Habit>,
+  explicit trainer(std::initializer_list<detail::nothing_at_all>) : trainer(options_type{}) {}
+  template <class Habit = misnamed>
+    requires std::is_same_v<Habit, misnamed>
+  explicit trainer(Habit) : trainer(options_type{}) {
+    static_assert(detail::never<Habit> || !is_adamw,
                   "fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, steps (there are no "
-                  "epochs), rate, lowest_rate, warmup, beta1, beta2, decay, clip, seed, evaluate_every, evaluate_batches, checkpoint "
-                  "(a file), checkpoint_every, resume, extend, log, progress, threads, observer");
+                  "epochs), rate, lowest_rate, warmup, schedule, cooldown, beta1, beta2, decay, clip, groups, seed, evaluate_every, "
+                  "evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, progress, threads, observer");
+    static_assert(detail::never<Habit> || is_adamw,
+                  "fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, steps (there are no "
+                  "epochs), lowest_rate, warmup, schedule, cooldown, optimizer (with the rate and all that is the optimiser's own), "
+                  "groups, seed, evaluate_every, evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, "
+                  "progress, threads, observer");
   }
 
   [[nodiscard]] const parameters& weights() const { return *weights_; }
   /// For other initial weights than the seed's.
   [[nodiscard]] parameters& weights() { return *weights_; }
-  [[nodiscard]] const training& options() const { return options_; }
+  [[nodiscard]] const options_type& options() const { return options_; }
 
   /// Trains on one run of tokens, and evaluates on another, which may be empty. Fails before the first step when the data, the
   /// checkpoint to resume, or the files to write are not as they should be; and, naming the step and the last good checkpoint,
@@ -122,11 +210,11 @@ class trainer {
                                   .tokens = options_.tokens,
                                   .steps = options_.steps * options_.accumulate,
                                   .seed = options_.seed});
-    detail::check_files(options_, 3 * sizeof(parameters));  // the weights and both moments
+    detail::check_files(common_, (1 + optimizer_type::state_count) * sizeof(parameters));  // the weights and the states
     // Nothing of an earlier run counts here but its weights.
     memory_of<parameters>::zero(gradients_.get(), sizeof(parameters));
     optimizer_.reset();
-    run_identity identity = identify(options_, train, detail::compute_name<Model>());
+    run_identity identity = identity_with(train);
     run_state run = options_.resume ? restore(identity) : run_state{};
     const index first = run.step;
     training_log log;
@@ -140,12 +228,11 @@ class trainer {
     double busy = 0;  // seconds in training steps
     progress_bar bar(options_.progress);
     bar.start_at(run.step);
-    const warmup_cosine schedule{options_.rate, options_.lowest_rate, identity.options.warmup, options_.steps};
     training_result result;
     bool stopped = false;
     while (run.step < options_.steps && !stopped) {
       const auto start = clock::now();
-      const double rate = schedule(run.step);
+      const double rate = detail::rate_of(identity.options, run.step);
       const auto [loss, norm] = take_step(windows, run.step, rate);
       busy += seconds_since(start);
       ++run.step;
@@ -213,17 +300,14 @@ class trainer {
     step_result result{};
     for (index n = 0; n < options_.accumulate; ++n) {
       const batch& b = windows.at(step * options_.accumulate + n);
-      Model::forward_backward(*weights_, b, tape_, *gradients_, 1.0 / static_cast<double>(options_.accumulate));
+      Model::forward_backward(*weights_, b, tape_, *gradients_, 1.0 / static_cast<double>(options_.accumulate),
+                              optimizer_.lowest_trained());
       // A GPU can begin with the update before anybody waits for the loss: where that is not finite, neither is the norm.
-      if constexpr (adamw<Model>::steps_by_itself)
-        if (n + 1 == options_.accumulate) optimizer_.start_step(*weights_, *gradients_, rate);
+      if (n + 1 == options_.accumulate) optimizer_.start_step(*weights_, *gradients_, rate);
       result.loss += static_cast<double>(tape_.loss()) / static_cast<double>(options_.accumulate);
     }
     if (!std::isfinite(result.loss)) diverged("the loss is ", result.loss, " at step ", step + 1);
-    if constexpr (adamw<Model>::steps_by_itself)
-      result.norm = optimizer_.finish_step();
-    else
-      result.norm = optimizer_.try_step(*weights_, *gradients_, rate);
+    result.norm = optimizer_.finish_step();
     if (!std::isfinite(result.norm)) diverged("the norm of the gradients is ", result.norm, " at step ", step + 1);
     return result;
   }
@@ -234,18 +318,32 @@ class trainer {
          last_checkpoint_ > 0 ? join(options_.checkpoint.string(), ", of step ", last_checkpoint_) : std::string("none"));
   }
 
+  /// What this run is, on this data.
+  [[nodiscard]] run_identity identity_with(std::span<const token> data) const {
+    run_identity identity = identify(common_, data, detail::compute_name<Model>());
+    if constexpr (!is_adamw) {
+      identity.optimizer = rule::name;
+      identity.own = optimizer_type::values_of(options_.optimizer);
+    }
+    for (tensor_row& row : table_of<Model>()) identity.tensors.push_back(std::move(row.name));
+    identity.settings.assign(optimizer_.settings().begin(), optimizer_.settings().end());
+    return identity;
+  }
+
   void save(const run_identity& identity, const run_state& run) {
-    const auto weights = on_host(*weights_), first = on_host(optimizer_.first_moment()),
-               second = on_host(optimizer_.second_moment());
+    const auto weights = on_host(*weights_);
     const tensor_table table = table_of<Model>(*weights);
-    const auto begin_of = [&](const auto& part) { return io::numbers_of<Model>(table, *part).begin; };
-    save_checkpoint(options_.checkpoint,
-                    {table, io::type_name<typename Model::scalar>, begin_of(weights), begin_of(first), begin_of(second)},
-                    io::description_of<Model>(), identity, run);
+    checkpoint_numbers numbers{table, io::type_name<typename Model::scalar>, {{"", io::numbers_of<Model>(table, *weights).begin}}};
+    std::array<decltype(on_host(*weights_)), optimizer_type::state_count> states{};
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      states[i] = on_host(optimizer_.state(i));
+      numbers.parts.push_back({std::data(rule::states)[i], io::numbers_of<Model>(table, *states[i]).begin});
+    }
+    save_checkpoint(options_.checkpoint, numbers, io::description_of<Model>(), identity, run);
     last_checkpoint_ = run.step;
   }
 
-  /// Weights and moments as the checkpoint has them, if there is one; returns how far its run was.
+  /// Weights and states as the checkpoint has them, if there is one; returns how far its run was.
   run_state restore(run_identity& identity) {
     std::error_code problem;
     const bool is_there = !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint, problem);
@@ -254,25 +352,31 @@ class trainer {
     run_identity wanted = identity;
     if (options_.extend && default_warmup_) wanted.options.warmup = -1;  // whatever it is there
     const checkpoint_file file(options_.checkpoint, io::description_of<Model>(), wanted, options_.extend);
-    // All three are read into new memory first: a file that fits in one part but not in another changes nothing.
-    owned<parameters> parts[] = {make<parameters>(), make<parameters>(), make<parameters>()};
-    for (int n = 0; n < 3; ++n)
-      edit_on_host(*parts[n], [&](auto& here) {
+    // All are read into new memory first: a file that fits in one part but not in another changes nothing.
+    const auto read = [&](std::string_view part) {
+      auto numbers = make<parameters>();
+      edit_on_host(*numbers, [&](auto& here) {
         const tensor_table table = table_of<Model>(here);
-        file.read(n, io::wanted_of<Model>(table), io::type_name<typename Model::scalar>, detail::address_of(here));
+        file.read(part, rule::states, io::wanted_of<Model>(table), io::type_name<typename Model::scalar>, detail::address_of(here));
       });
-    weights_ = std::move(parts[0]);
-    optimizer_.restore(std::move(parts[1]), std::move(parts[2]), file.state().step);
+      return numbers;
+    };
+    auto weights = read("");
+    std::array<owned<parameters>, optimizer_type::state_count> states;
+    for (std::size_t i = 0; i < states.size(); ++i) states[i] = read(std::data(rule::states)[i]);
+    weights_ = std::move(weights);
+    optimizer_.restore(std::move(states), file.state().step);
     last_checkpoint_ = file.state().step;
     if (wanted.options.warmup == -1) identity.options.warmup = file.warmup();
     return file.state();
   }
 
   bool default_warmup_;
-  training options_;
+  options_type options_;
+  training common_;  // those of them that every trainer has
   owned<parameters> weights_, gradients_;
   typename Model::tape tape_;
-  adamw<Model> optimizer_;
+  optimizer_type optimizer_;
   index last_checkpoint_ = 0;
 };
 

@@ -4,26 +4,32 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <vector>
 
 #include "fathom/core/compiled.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/train/groups.hpp"
 #include "fathom/train/progress.hpp"
+#include "fathom/train/schedule.hpp"
 
 namespace fathom {
 
-/// What a run is. All but the last group decides what is computed; a run that is resumed must agree in it.
+/// What a run with AdamW is. All but the last group decides what is computed; a run that is resumed must agree in it.
 struct training {
   index batch = 16;     // sequences in a forward pass
   index tokens = 0;     // of each sequence; 0: the model's context
   index accumulate = 1;  // forward passes in a step
   index steps = 1000;
   float rate = 1e-3f;       // highest learning rate
-  float lowest_rate = -1;   // at the end of the cosine; -1: a tenth of rate
+  float lowest_rate = -1;   // at the end of the schedule; -1: a tenth of rate
   index warmup = -1;        // steps of linear warm-up; -1: a twentieth of all, at most 200
+  fathom::schedule schedule = fathom::schedule::cosine;  // what comes then; schedule.hpp
+  index cooldown = -1;      // last steps of schedule::warmup_stable_decay, in which the rate sinks; -1: a tenth of all
   float beta1 = 0.9f;
   float beta2 = 0.95f;
   float decay = 0.1f;
   float clip = 1.0f;        // largest global norm of the gradients; 0: none
+  std::vector<parameter_group> groups{};  // of tensors that are trained otherwise, or not at all; groups.hpp
   std::uint64_t seed = 1;   // of the initial weights and of the windows
 
   index evaluate_every = 0;  // steps; 0: only at the end
@@ -36,6 +42,34 @@ struct training {
   bool progress = true;        // a progress bar, where standard error is a terminal
   int threads = 0;             // 0: as many as OpenMP would use
   step_observer observer{};    // called after every step with a const progress&; if it returns false, the run ends there
+};
+
+/// What a run with another optimiser is: the same, with the optimiser's own options, its rate, decay and clip among them, in
+/// `optimizer`.
+template <class Options>
+struct training_of {
+  index batch = 16;
+  index tokens = 0;
+  index accumulate = 1;
+  index steps = 1000;
+  float lowest_rate = -1;
+  index warmup = -1;
+  fathom::schedule schedule = fathom::schedule::cosine;
+  index cooldown = -1;
+  Options optimizer{};
+  std::vector<parameter_group> groups{};
+  std::uint64_t seed = 1;
+
+  index evaluate_every = 0;
+  index evaluate_batches = 20;
+  std::filesystem::path checkpoint{};
+  index checkpoint_every = 0;
+  bool resume = false;
+  bool extend = false;
+  std::filesystem::path log{};
+  bool progress = true;
+  int threads = 0;
+  step_observer observer{};
 };
 
 /// What a run came to.

@@ -18,6 +18,8 @@ FATHOM_INLINE training checked_training(training o, index context) {
   if (o.tokens == 0) o.tokens = context;
   if (default_lowest) o.lowest_rate = o.rate / 10;
   if (default_warmup) o.warmup = std::min<index>(200, o.steps / 20);
+  const bool has_cooldown = o.schedule == schedule::warmup_stable_decay;
+  if (has_cooldown && o.cooldown == -1) o.cooldown = o.steps / 10;
   bool finite = true;
   for (const float number : {o.rate, o.lowest_rate, o.decay, o.clip}) finite &= number >= 0 && std::isfinite(number);
   if (o.batch < 1 || o.tokens < 1 || o.tokens > context || o.accumulate < 1 || o.steps < 0 || !finite || o.warmup < 0 ||
@@ -27,6 +29,9 @@ FATHOM_INLINE training checked_training(training o, index context) {
          ", evaluate_every ", o.evaluate_every, ", evaluate_batches ", o.evaluate_batches, ", checkpoint_every ",
          o.checkpoint_every, ", threads ", o.threads, "; expected batch and accumulate of at least 1, 1 to ", context,
          " tokens (the model's context), and nothing below 0, infinite or NaN (but lowest_rate and warmup may be -1)");
+  if (has_cooldown ? o.cooldown < 0 : o.cooldown != -1)
+    fail("trainer: cooldown ", o.cooldown, "; expected ",
+         has_cooldown ? "0 or more steps, or -1" : "none (-1), as only schedule::warmup_stable_decay has one");
   // All tokens of a run are counted in an index.
   index most = std::numeric_limits<index>::max();
   for (const index factor : {o.batch, o.tokens, o.accumulate, std::max<index>(o.steps, 1)}) {

@@ -40,10 +40,11 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
                          matrix<std::type_identity_t<T>> dx, std::type_identity_t<T>* dgain,
                          std::type_identity_t<T>* dbias);
 
-/// One AdamW step on `count` numbers; see adamw_settings. Zeroes the gradients.
-template <class C, class T>
-void adamw_update(const context<C, T>& on, std::type_identity_t<T>* w, std::type_identity_t<T>* g,
-                  std::type_identity_t<T>* m, std::type_identity_t<T>* v, index count, const adamw_settings& s);
+/// f(x[i]...) for every i in [0, count); see backend/update.hpp. The definition is in update.inl.hpp, which a program that
+/// links fathom::kernels includes for functors of its own.
+template <class C, class T, class F, class... X>
+  requires(std::is_same_v<X, T> && ...)
+void update(const context<C, T>& on, const F& f, index count, X*... x);
 
 /// The sum of the squares of `count` numbers: 64 pieces, each summed up by itself.
 template <class C, class T>
@@ -54,4 +55,5 @@ template <class C, class T>
 
 #if !defined(FATHOM_KERNELS)
 #include "fathom/backend/cpu/elementwise.inl.hpp"
+#include "fathom/backend/cpu/update.inl.hpp"
 #endif

@@ -169,29 +169,6 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
 }
 
 template <class C, class T>
-void adamw_update(const context<C, T>& on, std::type_identity_t<T>* w, std::type_identity_t<T>* g,
-                  std::type_identity_t<T>* m, std::type_identity_t<T>* v, index count, const adamw_settings& s) {
-  constexpr index piece = 1 << 12;
-  const T beta1 = static_cast<T>(s.beta1), beta2 = static_cast<T>(s.beta2), eps = static_cast<T>(s.eps);
-  const T keep = static_cast<T>(1 - s.rate * s.decay), scale = static_cast<T>(s.gradient_scale);
-  const T step = static_cast<T>(s.rate / s.correction1), root = static_cast<T>(1 / std::sqrt(s.correction2));
-  on.tasks((count + piece - 1) / piece, [=](index task) {
-    const index first = task * piece;
-    detail::for_lanes<T>(std::min(piece, count - first), [=]<class V>(V, index j) __attribute__((always_inline)) {
-      using std::sqrt;
-      const index i = first + j;
-      const V gradient = epilogue::load<V>(g + i) * V(scale);
-      const V m1 = V(beta1) * epilogue::load<V>(m + i) + V(1 - beta1) * gradient;
-      const V v1 = V(beta2) * epilogue::load<V>(v + i) + V(1 - beta2) * gradient * gradient;
-      epilogue::store(m + i, m1);
-      epilogue::store(v + i, v1);
-      epilogue::store(w + i, V(V(keep) * epilogue::load<V>(w + i) - V(step) * m1 / (sqrt(v1) * V(root) + V(eps))));
-      epilogue::store(g + i, V(T(0)));
-    });
-  });
-}
-
-template <class C, class T>
 double sum_of_squares(const context<C, T>& on, const std::type_identity_t<T>* g, index count) {
   constexpr index pieces = 64;
   return on.sum(pieces, [&](index i) {

@@ -27,14 +27,6 @@ void for_rows(const On& on, index rows, const F& f) {
     for (index i = task * rows_per_task; i < last; ++i) f(i);
   });
 }
-
-/// Calls f(V(), j) for the numbers [j, j + size of V) of [0, n): V a vector, and T itself at the end.
-template <class T, class F>
-[[gnu::always_inline]] inline void for_lanes(index n, const F& f) {
-  index j = 0;
-  for (; j + lanes<T> <= n; j += lanes<T>) f(vec<T>(), j);
-  for (; j < n; ++j) f(T(), j);
-}
 }  // namespace detail
 
 /// (y...) = f(x...), element by element: f takes numbers<V, I> and returns numbers<V, O>, V a vector or a scalar. All matrices are of

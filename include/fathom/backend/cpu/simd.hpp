@@ -53,6 +53,16 @@ template <class V>
     return hadd(v);  // its name in xsimd 8
 }
 
+namespace detail {
+/// Calls f(V(), j) for the numbers [j, j + size of V) of [0, n): V a vector, and T itself at the end.
+template <class T, class F>
+[[gnu::always_inline]] inline void for_lanes(index n, const F& f) {
+  index j = 0;
+  for (; j + lanes<T> <= n; j += lanes<T>) f(vec<T>(), j);
+  for (; j < n; ++j) f(T(), j);
+}
+}  // namespace detail
+
 /// W numbers as the compiler's own vector, for what is said best in plain operators: shifts, conversions, shuffles.
 template <class T, index W>
 using native [[gnu::vector_size(W * sizeof(T))]] = T;

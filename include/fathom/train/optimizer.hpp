@@ -1,0 +1,440 @@
+// What an optimiser is, and how to write one.
+//
+// An optimiser is a rule and a class made of it. The rule is a type with static members only; sgd.hpp is a short one. In a
+// program of one's own it is one small file:
+//
+//   struct mine_options {
+//     float rate = 1e-3f;   // there must be a rate,
+//     float clip = 1.0f;    // and a clip: the largest global norm of the gradients; 0: none.
+//     float decay = 0.1f;   // Where there is a decay, it is of tensors with two dimensions, and groups can change it.
+//     float beta = 0.9f;    // And whatever else the rule knows.
+//   };
+//   struct mine_rule {
+//     using options = mine_options;
+//     static constexpr std::string_view name = "mine";                         // for errors and checkpoints
+//     static constexpr std::array<std::string_view, 1> states{"mine.moment"};  // what it remembers for every weight: zero when
+//                                                                              // training begins; in checkpoints, the numbers of
+//                                                                              // weight W are the tensor "mine.moment.W"
+//     // f(name, option) for every option that decides what is computed: checkpoints hold them, and a run is resumed with the
+//     // same ones only. An option is a bool or a number.
+//     template <class F> static void visit(const F& f, const options& o) {
+//       f("rate", o.rate), f("clip", o.clip), f("decay", o.decay), f("beta", o.beta);
+//     }
+//     // Whether they make sense, and if not, what an error says that they should be. All are finite and 0 or more already.
+//     static bool is_valid(const options& o) { return o.beta < 1; }
+//     static constexpr std::string_view expected = "beta below 1";
+//
+//     // A step, with everything worked out that is the same for all numbers, in the numbers' type T (float or double).
+//     template <class T> struct formula {
+//       T rate, keep, beta;
+//       // The weight, its gradient (clipped), and one reference for each of the states. V is T, or a SIMD batch of it; on a GPU,
+//       // this runs in a kernel. backend/update.hpp says more.
+//       template <class V> FATHOM_ANYWHERE void operator()(V& w, const V& g, V& moment) const {
+//         moment = V(beta) * moment + g;
+//         w = V(keep) * w - V(rate) * sign_of(moment);
+//       }
+//     };
+//     template <class T> static formula<T> formula_of(const options& o, const step_settings& s) {
+//       return {static_cast<T>(s.rate), static_cast<T>(1 - s.rate * s.decay), static_cast<T>(o.beta)};
+//     }
+//   };
+//   template <class Model> using mine = fathom::optimizer_of<Model, mine_rule>;
+//
+//   mine<net> by_hand({.rate = 1e-2f});                                        // as fathom::adamw<net>
+//   fathom::trainer<net, mine> trainer({.steps = 1000, .optimizer = {.rate = 1e-2f}});
+//
+// Everything else follows: clipping, groups, schedules, checkpoints and resuming, any number of threads, all backends. A program
+// that links fathom::kernels, where only the library's own updates are compiled, also includes
+// <fathom/backend/cpu/update.inl.hpp>.
+//
+// A rule may treat whole matrices, the weights of linear maps [in, out], otherwise than all other tensors (muon.hpp does). Then it
+// also has
+//
+//   static index workspace(index rows, index columns);   // numbers to work in, for a matrix of this size
+//   template <class On, class T, std::size_t N>          // on: a context of any backend, for operations of backend/operations.hpp
+//   static void update_matrix(const On& on, const options& o, const step_settings& s, T gradient_scale, matrix<T> w, matrix<T> g,
+//                             const std::array<T*, N>& state, T* workspace);
+//
+// which changes w and every state [rows * columns], and may do with g what it likes; it is zeroed afterwards.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "fathom/backend/operations.hpp"
+#include "fathom/backend/update.hpp"
+#include "fathom/core/copy.hpp"
+#include "fathom/core/error.hpp"
+#include "fathom/core/matrix.hpp"
+#include "fathom/core/memory.hpp"
+#include "fathom/core/storage.hpp"
+#include "fathom/core/types.hpp"
+#include "fathom/model/layout.hpp"
+#include "fathom/model/tensor_table.hpp"
+#include "fathom/train/groups.hpp"
+
+namespace fathom {
+
+/// What a step is for a tensor.
+struct step_settings {
+  double rate;   // of the schedule and the tensor's group
+  double decay;  // 0 for tensors that are not decayed
+  index step;    // from 1
+};
+
+namespace detail {
+struct option_visitor {
+  template <class T>
+  void operator()(std::string_view, const T&) const {}
+};
+template <class Formula, class T, class States>
+inline constexpr bool is_formula_of = false;
+template <class Formula, class T, std::size_t... N>
+inline constexpr bool is_formula_of<Formula, T, std::index_sequence<N...>> =
+    std::is_invocable_v<const Formula&, T&, const T&, std::enable_if_t<N + 1 != 0, T&>...>;
+/// Whether it takes a weight, a gradient and so many states.
+template <class Formula, class T, std::size_t States>
+concept takes_weight_gradient_and_each_state = is_formula_of<Formula, T, std::make_index_sequence<States>>;
+}  // namespace detail
+
+/// What a rule has; the header's first lines explain it.
+template <class Rule, class T = float>
+concept optimizer_rule = requires(const typename Rule::options& o, const step_settings& s) {
+  requires std::default_initializable<typename Rule::options>;
+  { o.rate } -> std::convertible_to<double>;
+  { o.clip } -> std::convertible_to<double>;
+  { Rule::name } -> std::convertible_to<std::string_view>;
+  { std::size(Rule::states) } -> std::convertible_to<std::size_t>;
+  Rule::visit(detail::option_visitor{}, o);
+  { Rule::is_valid(o) } -> std::convertible_to<bool>;
+  { Rule::expected } -> std::convertible_to<std::string_view>;
+  { Rule::template formula_of<T>(o, s) } -> std::same_as<typename Rule::template formula<T>>;
+  requires std::is_trivially_copyable_v<typename Rule::template formula<T>>;
+  requires detail::takes_weight_gradient_and_each_state<typename Rule::template formula<T>, T, std::size(Rule::states)>;
+};
+/// Whether a rule treats matrices by themselves.
+template <class Rule>
+concept matrix_rule = requires(index n) {
+  { Rule::workspace(n, n) } -> std::convertible_to<index>;
+};
+
+/// An option of a rule, as a checkpoint has it.
+struct option_value {
+  std::string name;
+  double number;
+  bool is_flag;
+};
+
+/// What a trainer asks of an optimiser: optimizer_of has it for every rule.
+template <class O>
+concept optimizer = requires(O& o, const O& c, typename O::parameters& p, double rate, std::span<const parameter_group> groups,
+                             std::array<owned<typename O::parameters>, O::state_count> states) {
+  typename O::options;
+  typename O::rule;
+  requires std::constructible_from<O, const typename O::options&, typename O::executor>;
+  o.set_groups(groups);
+  { c.settings() } -> std::convertible_to<std::span<const tensor_setting>>;
+  { c.lowest_trained() } -> std::convertible_to<lowest_stage>;
+  o.start_step(p, p, rate);
+  { o.finish_step() } -> std::convertible_to<double>;
+  { c.steps() } -> std::convertible_to<index>;
+  { c.state(std::size_t{}) } -> std::same_as<const typename O::parameters&>;
+  o.reset();
+  o.restore(std::move(states), index{});
+};
+
+namespace detail {
+/// Options with the names that other libraries have for their fields beside them, for an error; nothing can be one where a rule
+/// has none.
+template <class Rule>
+struct misnamed_options {
+  class type {
+    explicit type(const type*) {}
+  };
+};
+template <class Rule>
+  requires requires { typename Rule::misnamed; }
+struct misnamed_options<Rule> {
+  using type = typename Rule::misnamed;
+};
+
+/// Weight decay, where options have one.
+template <class Options>
+[[nodiscard]] constexpr double decay_in(const Options& o) {
+  if constexpr (requires { o.decay; })
+    return o.decay;
+  else
+    return 0;
+}
+
+/// The steps of whole parameter blocks, for backends that need no better way: one tensor after the other, all that it takes when
+/// the step is asked for. A backend's own way is a type `steps` like this one.
+struct tensor_steps {
+  template <class Model, class Formula, std::size_t States>
+  class of {
+    using parameters = typename Model::parameters;
+    using executor = typename Model::executor;
+    using scalar = typename Model::scalar;
+
+   public:
+    /// What there is to do, with formulas of `kinds` kinds. `ranges` and the formulas must outlive this.
+    void plan(std::span<const step_range> ranges, std::size_t) { ranges_ = ranges; }
+    void start(const executor&, parameters& w, parameters& g, const std::array<parameters*, States>& states,
+               std::span<const Formula> formulas, float clip) {
+      w_ = numbers(w);
+      g_ = numbers(g);
+      for (std::size_t i = 0; i < States; ++i) states_[i] = numbers(*states[i]);
+      formulas_ = formulas;
+      clip_ = clip;
+    }
+    /// The norm of the gradients. When it is not finite, nothing has changed.
+    [[nodiscard]] double finish(const executor& where) const {
+      double norm = 0;
+      where.run([&](const auto& on) {
+        double squares = 0;
+        for (const step_range& r : ranges_)
+          if (r.kind != step_range::frozen) squares += sum_of_squares(on, g_ + r.first, r.size);
+        const double n = std::sqrt(squares);
+        if (on.rank() == 0) norm = n;
+        if (!std::isfinite(n)) return;  // every rank sees the same sum
+        const auto scale = static_cast<scalar>(clip_ > 0 && n > static_cast<double>(clip_) ? static_cast<double>(clip_) / n : 1.0);
+        for (const step_range& r : ranges_)
+          if (r.kind == step_range::frozen)
+            zero(on, matrix<scalar>(g_ + r.first, 1, r.size));
+          else if (r.kind != step_range::left)
+            step(on, r, scale, std::make_index_sequence<States>());
+      });
+      return norm;
+    }
+
+   private:
+    static scalar* numbers(parameters& p) { return reinterpret_cast<scalar*>(&p); }
+    template <class On, std::size_t... N>
+    void step(const On& on, const step_range& r, scalar scale, std::index_sequence<N...>) const {
+      const gradient_step<Formula, scalar> f{formulas_[static_cast<std::size_t>(r.kind)], scale};
+      update(on, f, r.size, w_ + r.first, g_ + r.first, states_[N] + r.first...);
+    }
+
+    std::span<const step_range> ranges_;
+    std::span<const Formula> formulas_;
+    scalar *w_ = nullptr, *g_ = nullptr;
+    std::array<scalar*, States> states_{};
+    float clip_ = 0;
+  };
+};
+template <class Backend>
+struct steps_of {
+  using type = tensor_steps;
+};
+template <class Backend>
+  requires requires { typename Backend::steps; }
+struct steps_of<Backend> {
+  using type = typename Backend::steps;
+};
+}  // namespace detail
+
+/// The optimiser of a rule for a model: its states, and steps.
+template <class Model, class Rule>
+class optimizer_of {
+  static_assert(optimizer_rule<Rule, typename Model::scalar>,
+                "fathom::optimizer_of: this is not the rule of an optimiser; train/optimizer.hpp says what one has");
+  using scalar = typename Model::scalar;
+  using formula = typename Rule::template formula<scalar>;
+
+ public:
+  using model = Model;
+  using rule = Rule;
+  using options = typename Rule::options;
+  using parameters = typename Model::parameters;
+  using executor = typename Model::executor;
+  static constexpr std::size_t state_count = std::size(Rule::states);
+
+  /// Fails on options that make no sense.
+  explicit optimizer_of(const options& o = {}, executor where = {}) : options_((check(o), o)), where_(where) {
+    for (auto& state : states_) state = make<parameters>();
+    set_groups({});
+  }
+  explicit optimizer_of(std::initializer_list<detail::nothing_at_all>, executor where = {}) : optimizer_of(options{}, where) {}
+  template <class Habit = typename detail::misnamed_options<Rule>::type>
+    requires std::is_same_v<Habit, typename detail::misnamed_options<Rule>::type>
+  explicit optimizer_of(Habit, executor = {}) : optimizer_of(options{}) {
+    Habit::template complain<Habit>();
+  }
+
+  /// Treats tensors by groups from now on. Fails on groups that make no sense (groups.hpp).
+  void set_groups(std::span<const parameter_group> groups) {
+    const auto like = state_count > 0 ? nullptr : make<parameters>();
+    const tensor_table table = table_of<Model>(state_count > 0 ? *states_[0] : *like);
+    settings_ = detail::resolve(groups, table);
+    ranges_.clear();
+    kinds_.clear();
+    matrices_.clear();
+    index workspace = 0;
+    for (std::size_t t = 0; t < table.size(); ++t) {
+      const tensor_row& row = table[t];
+      const tensor_setting& setting = settings_[t];
+      const kind wanted{setting.rate, setting.decay.value_or(row.shape.size() == 2 ? detail::decay_in(options_) : 0.0)};
+      step_range range{static_cast<index>(row.offset / sizeof(scalar)), row.size, step_range::frozen};
+      if (!setting.frozen) {
+        bool is_left = false;
+        if constexpr (matrix_rule<Rule>)
+          if (row.role == role::matrix) {
+            is_left = true;
+            matrices_.push_back({range.first, row.shape[0], row.shape[1], wanted});
+            workspace = std::max<index>(workspace, Rule::workspace(row.shape[0], row.shape[1]));
+          }
+        range.kind = is_left ? step_range::left : number_of(wanted);
+      }
+      ranges_.push_back(range);
+    }
+    formulas_.resize(kinds_.size());
+    workspace_ = buffer_in<memory_of<typename Model::backend>>(static_cast<std::size_t>(workspace) * sizeof(scalar));
+    steps_of_block_.plan(ranges_, kinds_.size());
+    std::set<std::string, std::less<>> trained;
+    for (std::size_t t = 0; t < table.size(); ++t)
+      if (!settings_[t].frozen) trained.insert(table[t].name);
+    lowest_trained_ = lowest_stage_with<typename Model::architecture>([&](std::string_view name) { return trained.contains(name); });
+  }
+  /// What the groups come to, for each tensor in the order of memory.
+  [[nodiscard]] std::span<const tensor_setting> settings() const { return settings_; }
+  /// The lowest stage that has a tensor to train. What lies below needs no gradients: Model::forward_backward leaves it out.
+  [[nodiscard]] lowest_stage lowest_trained() const { return lowest_trained_; }
+
+  /// One step at the rate of the options, or at another. Zeroes the gradients. Returns their global norm before clipping.
+  /// Fails when that norm is not finite, as gradients of a broken batch are: weights and states are then as they were, the
+  /// gradients zero, and the next step is as if this batch had not been.
+  double step(parameters& weights, parameters& gradients) { return step(weights, gradients, static_cast<double>(options_.rate)); }
+  double step(parameters& weights, parameters& gradients, double rate) {
+    const double norm = try_step(weights, gradients, rate);
+    if (!std::isfinite(norm)) fail(Rule::name, ".step: the norm of the gradients is ", norm, " at step ", steps_ + 1);
+    return norm;
+  }
+  /// The same, but does not fail: a norm that is not finite is returned like any other. A loop may go on.
+  double try_step(parameters& weights, parameters& gradients, double rate) {
+    start_step(weights, gradients, rate);
+    return finish_step();
+  }
+  /// Its two halves: one that starts a step, for which a GPU need not wait, and one that waits and returns the norm. Weights and
+  /// gradients must be there, and stay as they are, until then.
+  void start_step(parameters& weights, parameters& gradients, double rate) {
+    if (!(rate >= 0) || !std::isfinite(rate)) fail(Rule::name, ".step: a rate of ", rate, "; expected a finite one, 0 or more");
+    for (std::size_t k = 0; k < kinds_.size(); ++k) formulas_[k] = Rule::template formula_of<scalar>(options_, settings_of(kinds_[k], rate));
+    started_ = {&weights, &gradients, rate};
+    std::array<parameters*, state_count> states{};
+    for (std::size_t i = 0; i < state_count; ++i) states[i] = states_[i].get();
+    steps_of_block_.start(where_, weights, gradients, states, formulas_, options_.clip);
+  }
+  double finish_step() {
+    const double norm = steps_of_block_.finish(where_);
+    if (std::isfinite(norm)) {
+      if constexpr (matrix_rule<Rule>) step_matrices(norm);
+      ++steps_;
+    } else {  // what is not finite would be added to, and stay so
+      memory_of<parameters>::zero(started_.gradients, sizeof(parameters));
+    }
+    return norm;
+  }
+
+  /// Steps taken so far, and the states: what a checkpoint holds.
+  [[nodiscard]] index steps() const { return steps_; }
+  [[nodiscard]] const parameters& state(std::size_t n) const { return *states_[n]; }
+  /// Forgets all steps.
+  void reset() {
+    for (auto& state : states_) memory_of<parameters>::zero(state.get(), sizeof(parameters));
+    steps_ = 0;
+  }
+  /// Goes on from there.
+  void restore(std::array<owned<parameters>, state_count> states, index steps) {
+    states_ = std::move(states);
+    steps_ = steps;
+  }
+
+  /// Options by name.
+  [[nodiscard]] static std::vector<option_value> values_of(const options& o) {
+    std::vector<option_value> values;
+    Rule::visit(
+        [&](std::string_view name, const auto& value) {
+          values.push_back({std::string(name), static_cast<double>(value), std::is_same_v<std::remove_cvref_t<decltype(value)>, bool>});
+        },
+        o);
+    return values;
+  }
+
+ private:
+  /// What tensors of one kind have in common.
+  struct kind {
+    double rate;  // a factor
+    double decay;
+    bool operator==(const kind&) const = default;
+  };
+  struct matrix_place {
+    index first, rows, columns;
+    kind how;
+  };
+
+  static void check(const options& o) {
+    bool is_valid = true;
+    std::string text;
+    for (const option_value& value : values_of(o)) {
+      is_valid = is_valid && value.number >= 0 && std::isfinite(value.number);
+      text += join(text.empty() ? " " : ", ", value.name, " ", value.number);
+    }
+    if (!is_valid || !Rule::is_valid(o)) fail(Rule::name, ":", text, "; expected ", Rule::expected);
+  }
+  [[nodiscard]] int number_of(const kind& wanted) {
+    for (std::size_t k = 0; k < kinds_.size(); ++k)
+      if (kinds_[k] == wanted) return static_cast<int>(k);
+    kinds_.push_back(wanted);
+    return static_cast<int>(kinds_.size()) - 1;
+  }
+  [[nodiscard]] step_settings settings_of(const kind& k, double rate) const { return {rate * k.rate, k.decay, steps_ + 1}; }
+
+  void step_matrices(double norm) {
+    const auto clip = static_cast<double>(options_.clip);
+    const auto scale = static_cast<scalar>(clip > 0 && norm > clip ? clip / norm : 1.0);
+    auto* const w = reinterpret_cast<scalar*>(started_.weights);
+    auto* const g = reinterpret_cast<scalar*>(started_.gradients);
+    auto* const workspace = reinterpret_cast<scalar*>(workspace_.bytes().data());
+    where_.run([&](const auto& on) {
+      for (const matrix_place& m : matrices_) {
+        std::array<scalar*, state_count> states{};
+        for (std::size_t i = 0; i < state_count; ++i) states[i] = reinterpret_cast<scalar*>(states_[i].get()) + m.first;
+        const matrix<scalar> gradient(g + m.first, m.rows, m.columns);
+        Rule::update_matrix(on, options_, settings_of(m.how, started_.rate), scale, matrix<scalar>(w + m.first, m.rows, m.columns),
+                            gradient, states, workspace);
+        zero(on, gradient);
+      }
+    });
+  }
+
+  options options_;
+  executor where_;
+  std::array<owned<parameters>, state_count> states_;
+  std::vector<tensor_setting> settings_;
+  std::vector<step_range> ranges_;
+  std::vector<kind> kinds_;
+  std::vector<formula> formulas_;  // one for each kind
+  std::vector<matrix_place> matrices_;
+  buffer_in<memory_of<typename Model::backend>> workspace_;
+  typename detail::steps_of<typename Model::backend>::type::template of<Model, formula, state_count> steps_of_block_;
+  lowest_stage lowest_trained_{};
+  struct {
+    parameters *weights = nullptr, *gradients = nullptr;
+    double rate = 0;
+  } started_;
+  index steps_ = 0;
+};
+
+}  // namespace fathom
