@@ -58,7 +58,7 @@ struct attention_options {
   static constexpr index window = 0;      // positions that a query sees, its own the last of them; 0: all up to its own
   static constexpr bool causal = true;    // false: a query sees all positions, later ones too; then nothing can be decoded
   static constexpr bool bias = true;      // whether the projections have one
-  static constexpr initial output = initial::residual;  // what the output projection begins as
+  static constexpr initial output_initial = initial::residual;  // what the output projection begins as
   using rotation = no_rotation;           // what is done to queries and keys before they meet
 };
 
@@ -93,7 +93,7 @@ struct attention {
  public:
   using query = linear<E, has_context ? Q + 2 * K : Q, initial::normal, Options::bias>;
   using key_value = linear<E, 2 * K, initial::normal, Options::bias>;
-  using projection = linear<Q, E, Options::output, Options::bias>;
+  using projection = linear<Q, E, Options::output_initial, Options::bias>;
 
   template <class S>
   struct parameters {  // of its own context alone
