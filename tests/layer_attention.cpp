@@ -58,12 +58,15 @@ struct bench {
     return y;
   }
   /// The same, piece by piece, over a cache that has room for more.
-  [[nodiscard]] std::vector<T> extend(const std::vector<T>& x, const std::vector<T>& memory, const std::vector<index>& pieces) const {
+  [[nodiscard]] std::vector<T> extend(const std::vector<T>& x, const std::vector<T>& memory,
+                                      const std::vector<index>& pieces) const {
+    using cache_type = typename Layer::template cache<T>;
     const index tokens = std::ssize(x) / E, capacity = tokens + 3;
-    buffer block(bytes_of<typename Layer::template tape<T>>(extent{1, tokens}) + bytes_of<typename Layer::template cache<T>>(index{2}, capacity));
+    buffer block(bytes_of<typename Layer::template tape<T>>(extent{1, tokens}) + bytes_of<cache_type>(index{2}, capacity));
     arena a(block.bytes().data());
-    const typename Layer::template cache<T> cache(a, 2, capacity);
-    std::fill_n(cache.kv.data, cache.kv.rows * cache.kv.stride - (cache.kv.stride - cache.kv.columns), std::numeric_limits<T>::quiet_NaN());
+    const cache_type cache(a, 2, capacity);
+    for (index i = 0; i < cache.kv.rows; ++i)
+      std::fill_n(cache.kv.row(i), cache.kv.columns, std::numeric_limits<T>::quiet_NaN());
     std::vector<T> y(x.size());
     index done = 0;
     for (const index count : pieces) {
@@ -133,11 +136,14 @@ TEMPLATE_LIST_TEST_CASE("a window is a shorter sequence", "[layer]", backends) {
   const bench<joint_attention<E, 3, D>, TestType> whole(6);
   const auto x = some<T>(tokens * E, 7), memory = some<T>(tokens * D * E, 8);
   const auto y = in_window.forward(x, memory);
+  /// Of `each` numbers for every position, those of positions [first, last).
+  const auto part = [](const std::vector<T>& v, index first, index last, index each) {
+    return std::vector<T>(v.begin() + first * each, v.begin() + last * each);
+  };
   for (index t = 0; t < tokens; ++t) {
-    const index first = std::max<index>(0, t + 1 - window);
-    const auto part = [&](const std::vector<T>& v, index from, index to) { return std::vector<T>(v.begin() + from, v.begin() + to); };
-    const auto alone = whole.forward(part(x, first * E, (t + 1) * E), part(memory, first * D * E, (t + 1) * D * E));
-    CHECK(difference(part(alone, (t - first) * E, (t - first + 1) * E), part(y, t * E, (t + 1) * E)) <= (sizeof(T) == 4 ? 1e-4 : 1e-12));
+    const index first = std::max<index>(0, t + 1 - window), count = t + 1 - first;
+    const auto alone = whole.forward(part(x, first, t + 1, E), part(memory, first, t + 1, D * E));
+    CHECK(difference(part(alone, count - 1, count, E), part(y, t, t + 1, E)) <= (sizeof(T) == 4 ? 1e-4 : 1e-12));
   }
 }
 
@@ -152,10 +158,12 @@ TEMPLATE_LIST_TEST_CASE("grouped queries are heads with equal keys and values", 
     for (index kv = 0; kv < 2; ++kv)
       for (index h = 0; h < H; ++h) std::copy_n(from + (H + kv * G + h / (H / G)) * d, d, to + (H + kv * H + h) * d);
   };
-  for (index i = 0; i < E; ++i) widen(grouped.weights->c_attn.weight.data() + i * (H + 2 * G) * d, each.weights->c_attn.weight.data() + i * 3 * E);
-  widen(grouped.weights->c_attn.bias.data(), each.weights->c_attn.bias.data());
-  std::copy_n(grouped.weights->c_proj.weight.data(), E * E, each.weights->c_proj.weight.data());
-  std::copy_n(grouped.weights->c_proj.bias.data(), E, each.weights->c_proj.bias.data());
+  const auto& from = *grouped.weights;
+  auto& to = *each.weights;
+  for (index i = 0; i < E; ++i) widen(from.c_attn.weight.data() + i * (H + 2 * G) * d, to.c_attn.weight.data() + i * 3 * E);
+  widen(from.c_attn.bias.data(), to.c_attn.bias.data());
+  std::copy_n(from.c_proj.weight.data(), E * E, to.c_proj.weight.data());
+  std::copy_n(from.c_proj.bias.data(), E, to.c_proj.bias.data());
   const auto x = some<T>(11 * E, 11);
   CHECK(difference(grouped.forward(x, {}), each.forward(x, {})) <= (sizeof(T) == 4 ? 1e-5 : 1e-13));
 }

@@ -167,8 +167,9 @@ struct turned : attention_options {
         for (index i = 0; i < x.rows; ++i)
           for (index j = 0; j < x.columns; j += 2) {
             const index row = i / rows_per_position;
-            const double angle = static_cast<double>(e.start(row / e.tokens) + row % e.tokens) / static_cast<double>(j % head_width + 1);
-            const auto c = static_cast<scalar<On>>(std::cos(angle)), s = static_cast<scalar<On>>(sign * std::sin(angle));
+            const double position = static_cast<double>(e.start(row / e.tokens) + row % e.tokens);
+            const double angle = sign * position / static_cast<double>(j % head_width + 1);
+            const auto c = static_cast<scalar<On>>(std::cos(angle)), s = static_cast<scalar<On>>(std::sin(angle));
             const scalar<On> a = x(i, j), b = x(i, j + 1);
             x(i, j) = c * a - s * b;
             x(i, j + 1) = s * a + c * b;
