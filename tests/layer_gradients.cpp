@@ -19,6 +19,7 @@
 #include <fathom/core/arena.hpp>
 #include <fathom/core/memory.hpp>
 #include <fathom/core/random.hpp>
+#include <fathom/layer/attention.hpp>
 #include <fathom/layer/cross_entropy.hpp>
 #include <fathom/layer/embedding.hpp>
 #include <fathom/layer/feature_map.hpp>
@@ -147,6 +148,45 @@ struct attending_layer : Layer, tape_and_scratch<Layer> {
     Layer::backward(on, p, shape, in[0], in[2], dy, din[0], din[2], v.tape, g, v.scratch);
     copy(on, dy, din[1]);
   }
+};
+
+struct grouped_in_a_window : layers::attention_options {
+  static constexpr index kv_heads = 2, head_width = 3, window = 2;
+};
+struct of_one_key_head : layers::attention_options {
+  static constexpr index kv_heads = 1;
+  static constexpr bool bias = false;
+};
+/// Turns the pairs of numbers of each head by their position: any linear map of a position's own shows what backward misses.
+struct turned : layers::attention_options {
+  struct rotation {
+    template <class On>
+    static void turn(const On& on, const extent& e, output<On> x, index head_width, index rows_per_position, double sign) {
+      on.tasks(1, [&](index) {
+        for (index i = 0; i < x.rows; ++i)
+          for (index j = 0; j < x.columns; j += 2) {
+            const index row = i / rows_per_position;
+            const double position = static_cast<double>(e.start(row / e.tokens) + row % e.tokens);
+            const double angle = sign * position / static_cast<double>(j % head_width + 1);
+            const auto c = static_cast<scalar<On>>(std::cos(angle)), s = static_cast<scalar<On>>(std::sin(angle));
+            const scalar<On> a = x(i, j), b = x(i, j + 1);
+            x(i, j) = c * a - s * b;
+            x(i, j + 1) = s * a + c * b;
+          }
+      });
+    }
+    template <class On>
+    static void forward(const On& on, const extent& e, output<On> x, index head_width, index rows_per_position) {
+      turn(on, e, x, head_width, rows_per_position, 1);
+    }
+    template <class On>
+    static void backward(const On& on, const extent& e, output<On> dx, index head_width, index rows_per_position) {
+      turn(on, e, dx, head_width, rows_per_position, -1);
+    }
+  };
+};
+struct of_all_positions : layers::attention_options {
+  static constexpr bool causal = false;
 };
 
 template <class Feature>
@@ -365,7 +405,15 @@ TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation<l
                    (residual_layer<layers::mlp<6, 10, silu, false>>), (residual_layer<layers::gated_mlp<6, 9>>),
                    (residual_layer<layers::gated_mlp<6, 9, gelu_erf, true>>), (residual_layer<self_attention<12, 3>>),
                    (attending_layer<shortcut_attention<8, 2, 3>, 3>), (attending_layer<shortcut_attention<6, 1, 1>, 1>),
-                   (attending_layer<joint_attention<8, 2, 2>, 2>), features<layers::identity_features<6>>,
+                   (attending_layer<joint_attention<8, 2, 2>, 2>),
+                   (residual_layer<layers::attention<10, 4, grouped_in_a_window, layers::own_context>>),
+                   (attending_layer<layers::attention<10, 4, grouped_in_a_window, layers::own_context, layers::rows_of_source<2>>, 2>),
+                   (attending_layer<layers::attention<8, 4, of_one_key_head, layers::rows_of_source<3>>, 3>),
+                   (residual_layer<layers::attention<8, 4, of_one_key_head, layers::own_context>>),
+                   (attending_layer<layers::attention<8, 2, turned, layers::own_context, layers::rows_of_source<1>>, 1>),
+                   (residual_layer<layers::attention<8, 2, turned, layers::own_context>>),
+                   (residual_layer<layers::attention<6, 2, of_all_positions, layers::own_context>>),
+                   features<layers::identity_features<6>>,
                    features<layers::linear_features<6>>, (features<layers::mlp_features<6, 9>>), memory_of_depths,
                    embedded_tokens<true>, embedded_tokens<false>, logits_of<true>, logits_of<false>, loss) {
   laboratory<TestType, backend::reference<double>> oracle;

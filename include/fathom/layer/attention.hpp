@@ -59,7 +59,7 @@ struct attention_options {
   static constexpr index window = 0;      // positions that a query sees, its own the last of them; 0: all up to its own
   static constexpr bool causal = true;    // false: a query sees all positions, later ones too; then nothing can be decoded
   static constexpr bool bias = true;      // whether the projections have one
-  static constexpr initial output = initial::residual;  // what the output projection begins as
+  static constexpr initial output_initial = initial::residual;  // what the output projection begins as
   using rotation = no_rotation;           // what is done to queries and keys before they meet
 };
 
@@ -82,7 +82,8 @@ struct attention {
 
   static_assert(sizeof...(Memories) == (has_context ? 1 : 0) + (source_rows > 0 ? 1 : 0) && sizeof...(Memories) > 0,
                 "fathom::attention: expected own_context, rows_of_source<D>, or both, each once");
-  static_assert(Options::head_width > 0 || E % H == 0, "fathom::attention: width must be a multiple of heads, or options say a head_width");
+  static_assert(Options::head_width > 0 || E % H == 0,
+                "fathom::attention: width must be a multiple of heads, where options give no head_width");
   static_assert(H % key_heads == 0, "fathom::attention: kv_heads must divide heads");
   static_assert(Options::window >= 0 && (Options::causal || Options::window == 0),
                 "fathom::attention: a window is a number of positions, of a causal attention");
@@ -94,7 +95,7 @@ struct attention {
  public:
   using query = linear<E, has_context ? Q + 2 * K : Q, initial::normal, Options::bias>;
   using key_value = linear<E, 2 * K, initial::normal, Options::bias>;
-  using projection = linear<Q, E, Options::output, Options::bias>;
+  using projection = linear<Q, E, Options::output_initial, Options::bias>;
 
   template <class S>
   struct parameters {  // of its own context alone
@@ -239,7 +240,7 @@ struct attention {
   template <class On, class P>
   static void attend_on(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
                         output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
-    static_assert(Options::causal, "fathom::attention: an attention that is not causal cannot decode: a token changes what was there");
+    static_assert(Options::causal, "fathom::attention: what is not causal cannot decode: a token changes those before it");
     const auto kv = project(on, p, e, x, memory, t);
     for (index n = 0; n < key_rows; ++n) attention_append(on, e, kv.every(key_rows, n), c.kv, key_rows, n);
     attention_forward(on, shape(e, e.capacity), queries(t.q), keys(c.kv), values(c.kv), t.out, nullptr);

@@ -10,7 +10,7 @@ namespace fathom::layers {
 /// The options of a shortcut whose output projection begins as `Output`.
 template <initial Output>
 struct shortcut_options : attention_options {
-  static constexpr initial output = Output;
+  static constexpr initial output_initial = Output;
 };
 
 /// y = residual + Cross(x, memory):  q = x W_q + b_q;  k, v = memory W_kv + b_kv;  softmax(q k^T / sqrt(d)) v over the

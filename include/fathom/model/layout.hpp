@@ -100,7 +100,7 @@ template <class Architecture>
   }();
   const auto hash = [](std::string_view name) {  // FNV-1a
     std::uint64_t h = 14695981039346656037u;
-    for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211u;
+    for (const char letter : name) h = (h ^ static_cast<unsigned char>(letter)) * 1099511628211u;
     return h;
   };
   std::array<std::uint64_t, count> seen{};

@@ -182,8 +182,9 @@ struct forward_scratch {
 };
 
 /// One more block of keys for the softmax of a tile of queries. scores [query_rows, columns], from column `begin` on, become
-/// weights relative to the largest score so far; largest [query_rows] and totals [query_rows, lanes] are brought up to date, and factors [query_rows]
-/// is what sums so far have to be multiplied with. Row i sees the keys [unseen + i * more, seen + i * more) of the block.
+/// weights relative to the largest score so far; largest [query_rows] and totals [query_rows, lanes] are brought up to date,
+/// and factors [query_rows] is what sums so far have to be multiplied with. Row i sees the keys
+/// [unseen + i * more, seen + i * more) of the block.
 template <class T>
 [[gnu::always_inline]] inline void softmax(T* scores, index stride, index begin, index columns, index unseen, index seen,
                                            index more, T* largest, T* totals, T* factors) {
@@ -357,7 +358,8 @@ template <class T>
           const index unseen = h.unseen(first + i) - from, seen = h.visible(first + i) - from;
           const auto differentiate = [&](index j, auto whole) __attribute__((always_inline)) {
             unroll<2>([&](auto n) __attribute__((always_inline)) {
-              const index row_of = i + static_cast<index>(n), at = row_of * h.scores + j, further = static_cast<index>(n) * more - j;
+              const index row_of = i + static_cast<index>(n), at = row_of * h.scores + j;
+              const index further = static_cast<index>(n) * more - j;
               vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(w.weights + at) - vec<T>(w.lse[row_of]));
               vec<T> dscore = vec<T>::load_aligned(w.dscores + at) - vec<T>(w.delta[row_of]);
               if constexpr (!whole()) {  // both: what nobody sees may be no number
@@ -465,8 +467,9 @@ void attention_weights(const context<C, T>& on, const attention_shape& s, matrix
     const T* const query_row = q.row(row) + head * s.head_width;
     for (index r = 0; r < s.memory_rows; ++r) {
       const T* const key = k.row(s.memory_row(sequence) + r) + head / s.group_size() * s.head_width;
-      const bool is_seen = r >= first && r < visible;
-      weights(task, r) = is_seen ? std::exp(detail::score_of_key(query_row, key, s.head_width) * scale - lse[row * s.heads + head]) : T(0);
+      weights(task, r) = T(0);
+      if (r >= first && r < visible)
+        weights(task, r) = std::exp(detail::score_of_key(query_row, key, s.head_width) * scale - lse[row * s.heads + head]);
     }
   });
 }

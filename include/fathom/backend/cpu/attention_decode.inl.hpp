@@ -1,7 +1,8 @@
 // Attention of few queries over what they see on the CPU, as decoding has it: definitions for attention.hpp.
 //
 // The memory of keys and values is gone through once, a block of keys at a time, by all heads that a rank has, so that it
-// is read in long runs, and once by all heads that share it. The lanes of a vector are keys while scores are made into weights, and columns of a head otherwise.
+// is read in long runs, and once by all heads that share it. The lanes of a vector are keys while scores are made into
+// weights, and columns of a head otherwise.
 #pragma once
 
 #include <algorithm>

@@ -19,7 +19,7 @@
 #include "fathom/core/memory.hpp"
 #include "fathom/core/random.hpp"
 #include "fathom/core/types.hpp"
-#include "fathom/generate/sampler.hpp"
+#include "fathom/backend/sampling.hpp"
 
 namespace fathom::cuda {
 

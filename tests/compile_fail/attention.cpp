@@ -1,0 +1,39 @@
+// Attentions and norms that cannot be, and what is said of them.
+// says: fathom::attention: width must be a multiple of heads, where options give no head_width
+// says: fathom::attention: kv_heads must divide heads
+// says: fathom::attention: a window is a number of positions, of a causal attention
+// says: fathom::attention: expected own_context, rows_of_source<D>, or both, each once
+// says: fathom::rows_of_source: a source has at least one row for every position
+// says: fathom::layer_norm: epsilon must be positive
+// MISTAKES
+#include <ratio>
+
+#include <fathom/layer/attention.hpp>
+#include <fathom/layer/layer_norm.hpp>
+
+using namespace fathom::layers;
+
+struct three_key_heads : attention_options {
+  static constexpr fathom::index kv_heads = 3;
+};
+struct all_in_a_window : attention_options {
+  static constexpr bool causal = false;
+  static constexpr fathom::index window = 8;
+};
+struct of_width_eight : attention_options {
+  static constexpr fathom::index head_width = 8;
+};
+
+#ifdef MISTAKES
+static_assert(attention<30, 4, attention_options, own_context>::heads == 4);
+static_assert(attention<32, 4, three_key_heads, own_context>::heads == 4);
+static_assert(attention<32, 4, all_in_a_window, own_context>::heads == 4);
+static_assert(attention<32, 4, attention_options, own_context, own_context>::heads == 4);
+static_assert(attention<32, 4, attention_options>::heads == 4);
+static_assert(rows_of_source<0>::source_rows == 0);
+static_assert(layer_norm<8, std::ratio<0>>::width == 8);
+#endif
+
+static_assert(attention<30, 4, of_width_eight, own_context>::head_width == 8);
+static_assert(attention<30, 6, three_key_heads, own_context, rows_of_source<2>>::key_rows == 3);
+static_assert(layer_norm<8, std::ratio<1, 1'000'000>>::epsilon == 1e-6);
