@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "fathom/backend/cuda/runtime.cuh"
+#include "fathom/backend/operations.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/matrix.hpp"
 
