@@ -10,6 +10,7 @@
 
 #include "fathom/backend/activation.hpp"
 #include "fathom/backend/cuda/runtime.cuh"
+#include "fathom/backend/operations.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/matrix.hpp"
 
