@@ -1,7 +1,8 @@
 // Attention over a visible prefix on the GPU (operations.hpp, attention_shape): flash attention of our own.
 //
 // Which kernels: for operands in bf16, those on tensor cores (attention_tensor.cuh), with heads up to 128 wide; otherwise those
-// in float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float.
+// in float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float. The last
+// are also for shared heads of keys and values, windows, and memories without order, whose gradients attention_general.cuh has.
 //
 // The execution context `on` has
 //   scalar, compute          the type that numbers lie in memory in, float or bf16; the type of the operands of products
@@ -18,6 +19,7 @@
 #include <type_traits>
 
 #include "fathom/backend/cuda/attention_decode.cuh"
+#include "fathom/backend/cuda/attention_general.cuh"
 #include "fathom/backend/cuda/attention_parts.cuh"
 #include "fathom/backend/cuda/attention_plain.cuh"
 #include "fathom/backend/cuda/attention_tensor.cuh"
@@ -74,12 +76,6 @@ __global__ void __launch_bounds__(256) round_operands(attention_size s, int widt
                                                        pack_bf16(numbers[4], numbers[5]), pack_bf16(numbers[6], numbers[7]));
 }
 
-/// x as an operand of a product with this type of operands.
-template <class Compute>
-__device__ __forceinline__ float operand(float x) {
-  return to_float(from_float<Compute>(x));
-}
-
 /// delta [rows, heads] = the sum over a head's columns of dout out; Width / 8 lanes for each, 256 threads a block
 template <int Width, class Compute, class T>
 __global__ void __launch_bounds__(256)
@@ -110,20 +106,21 @@ __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<c
                                                const float* lse, T* weights, index stride) {
   const int query = static_cast<int>(blockIdx.x % static_cast<unsigned>(s.queries));
   const int of_all = static_cast<int>(blockIdx.x / static_cast<unsigned>(s.queries)), head = of_all % s.heads;
-  const int sequence = of_all / s.heads, seen = (s.start(sequence) + query + 1) * s.rows_per_position;
+  const int sequence = of_all / s.heads, from = s.sees_from(sequence, query), seen = s.sees_to(sequence, query);
   const index row = static_cast<index>(sequence) * s.queries + query;
   const T* const q_row = q.at(row, head);
   for (int r = thread() / 32; r < s.memory_rows; r += 8) {
     float score = 0;
-    if (r < seen) {
-      const T* const k_row = k.at(s.memory_row(sequence) + r, head);
+    const bool is_seen = r >= from && r < seen;
+    if (is_seen) {
+      const T* const k_row = k.at(s.memory_row(sequence) + r, head / s.group);
       for (int e = thread() % 32; e < s.head_width; e += 32)
         score = __fmaf_rn(operand<Compute>(to_float(q_row[e])), operand<Compute>(to_float(k_row[e])), score);
     }
     for (int lanes = 16; lanes > 0; lanes /= 2) score += __shfl_xor_sync(0xffffffffu, score, lanes);
     if (thread() % 32 == 0)
       weights[blockIdx.x * stride + r] =
-          from_float<T>(r < seen ? exp2_fast((score * s.scale - lse[row * s.heads + head]) * log2_e) : 0.0f);
+          from_float<T>(is_seen ? exp2_fast((score * s.scale - lse[row * s.heads + head]) * log2_e) : 0.0f);
   }
 }
 
@@ -166,7 +163,14 @@ inline attention_size size_of(const char* operation, const attention_shape& s) {
           .first = n(s.first),
           .starts = s.starts,
           .heads_at_once = n(std::min(at_once, s.sequences * s.heads)),
-          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width)))};
+          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width))),
+          .group = n(s.group_size()),
+          .window = n(s.window),
+          .sees_all = s.sees_all};
+}
+/// Whether every query sees all of its prefix, in heads of keys and values of its own: what the fast kernels are for.
+[[nodiscard]] inline bool is_plain(const attention_shape& s) {
+  return s.group_size() == 1 && s.window == 0 && !s.sees_all;
 }
 
 [[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
@@ -266,7 +270,7 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
   const index rows = shape.sequences * shape.queries;
   if (rows * shape.heads == 0) return;
 
-  if (s.queries <= most_queries_to_decode) {
+  if (s.queries <= most_queries_to_decode || !is_plain(shape)) {
     // 128 rows a block at the least, and no more blocks than keep the machine busy; the same for every position, since work is
     // recorded once and played back for all of them.
     const index busy = 4 * static_cast<index>(on.processors()) / (rows * shape.heads);
@@ -329,6 +333,20 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
     launch(operation, {blocks, 256}, on.stream(), &sum_of_products<W, decltype(compute), T>, s, heads_of(out, s),
            heads_of(dout, s), delta);
   };
+  if (!is_plain(shape)) {
+    with_decode_width(s.head_width, [&](auto width) {
+      constexpr int W = width();
+      using compute = typename On::compute;
+      make_delta(width, compute());
+      launch(operation, {blocks_of(operation, rows * shape.heads), general_threads}, on.stream(),
+             &backward_queries_general<W, compute, T>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse,
+             delta, heads_of(dq, s));
+      launch(operation, {blocks_of(operation, shape.sequences * shape.memory_rows * shape.key_heads()), general_threads}, on.stream(),
+             &backward_keys_general<W, compute, T>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse, delta,
+             heads_of(dk, s), heads_of(dv, s));
+    });
+    return;
+  }
   if constexpr (std::is_same_v<typename On::compute, bf16>)
     if (s.head_width <= widest_on_tensor_cores) {
       with_tensor_width(s.head_width, [&](auto width) {

@@ -64,14 +64,14 @@ __device__ __forceinline__ void decode_split(const attention_size& s, const rows
   const int head = static_cast<int>(row_and_head % s.heads);
   const index row = row_and_head / s.heads;
   const int sequence = static_cast<int>(row / s.queries), query = static_cast<int>(row % s.queries);
-  const int seen = (s.start(sequence) + query + 1) * s.rows_per_position;
-  const int share = (seen + splits - 1) / splits, begin = split * share, end = smaller(seen, begin + share);
+  const int from = s.sees_from(sequence, query), seen = s.sees_to(sequence, query), key_head = head / s.group;
+  const int share = (seen - from + splits - 1) / splits, begin = from + split * share, end = smaller(seen, begin + share);
   const index memory = s.memory_row(sequence);
   const int warp = thread() / 32, lane = thread() % 32, first = lane % lanes * count, there = s.head_width - first;
 
   const T* const q_row = q.at(row, head) + first;
-  const T* const k_rows = k.at(memory, head) + first;
-  const T* const v_rows = v.at(memory, head) + first;
+  const T* const k_rows = k.at(memory, key_head) + first;
+  const T* const v_rows = v.at(memory, key_head) + first;
   const auto whole_rows = [&](const auto& x, const T* at) {
     return s.head_width == Width && x.stride % together == 0 && reinterpret_cast<std::uintptr_t>(at) % 16 == 0;
   };

@@ -12,9 +12,20 @@ struct attention_size {
   const index* starts;  // on the device
   int heads_at_once;    // of all sequences' heads, in blocks that follow each other
   float scale;          // 1 / sqrt(head_width)
+  int group = 1;        // heads of queries that share a head of keys and values
+  int window = 0;       // positions that a query sees; 0: all up to its own
+  bool sees_all = false;
 
   [[nodiscard]] __device__ __forceinline__ int start(int sequence) const {
     return starts ? static_cast<int>(starts[sequence]) : 0;
+  }
+  /// The rows of a sequence's memory that a query sees, [sees_from, sees_to).
+  [[nodiscard]] __device__ __forceinline__ int sees_from(int sequence, int query) const {
+    const int hidden = start(sequence) + query + 1 - window;
+    return window > 0 && hidden > 0 ? hidden * rows_per_position : 0;
+  }
+  [[nodiscard]] __device__ __forceinline__ int sees_to(int sequence, int query) const {
+    return sees_all ? memory_rows : (start(sequence) + query + 1) * rows_per_position;
   }
   /// The first row of a sequence's memory.
   [[nodiscard]] __device__ __forceinline__ index memory_row(int sequence) const {
