@@ -20,7 +20,7 @@ inline constexpr const char* state_entry = "fathom.training";  // of the metadat
 /// What comes before the names of the weights and of the moments.
 inline constexpr const char* checkpoint_prefixes[] = {"", "adamw.first.", "adamw.second."};
 
-[[nodiscard]] inline json json_of(const run_identity& identity) {
+[[nodiscard, gnu::cold]] inline json json_of(const run_identity& identity) {
   const training& o = identity.options;
   json all = json::object();
   all["batch"] = o.batch;
