@@ -38,7 +38,7 @@ FATHOM_INLINE std::optional<double> real_of(std::string_view number) {
 }
 
 /// Appends a string in quotation marks.
-inline void write_json_string(std::string& to, std::string_view text) {
+[[gnu::cold]] inline void write_json_string(std::string& to, std::string_view text) {
   to += '"';
   while (!text.empty()) {
     // What needs nothing done to it, as a whole.
@@ -68,7 +68,7 @@ inline void write_json_string(std::string& to, std::string_view text) {
 }
 
 /// Appends a real: 0.001, 100.0, 1e-05, 2.5e+20.
-inline void write_json_real(std::string& to, double value) {
+[[gnu::cold]] inline void write_json_real(std::string& to, double value) {
   if (!std::isfinite(value)) {
     to += "null";
     return;

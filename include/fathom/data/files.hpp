@@ -63,7 +63,7 @@ struct folder_files {
 /// Walks through a folder, as file_options says.
 class folder_walk {
  public:
-  folder_walk(const std::filesystem::path& folder, std::span<const std::string_view> endings,
+  [[gnu::cold]] folder_walk(const std::filesystem::path& folder, std::span<const std::string_view> endings,
               const file_options& options)
       : endings_(endings), options_(options) {
     std::error_code error;  // what is wrong with the folder itself is no matter of skipping
@@ -77,30 +77,31 @@ class folder_walk {
         folders_.pop_back();
         list(next.first, next.second);
       } else {
-        std::sort(links_.begin(), links_.end());
         for (const auto& link : std::exchange(links_, {})) look_at(link, true);
       }
     }
   }
 
-  [[nodiscard]] folder_files result() && {
+  [[nodiscard, gnu::cold]] folder_files result() && {
     std::map<identity, std::filesystem::path> names;
+    std::set<std::filesystem::path> files;
     for (const bool linked : {false, true})
       for (const auto& [path, id] : linked ? linked_ : found_) {
         if (const auto [first, is_new] = names.emplace(id, path); is_new)
-          result_.files.push_back(path);
+          files.insert(path);
         else
           leave_out(path, join("is the same file as ", first->second.string()));
       }
-    std::sort(result_.files.begin(), result_.files.end());
-    std::sort(result_.skipped.begin(), result_.skipped.end(), [](auto& a, auto& b) { return a.path < b.path; });
-    return std::move(result_);
+    folder_files all;
+    all.files.assign(files.begin(), files.end());
+    for (auto& [path, reason] : skipped_) all.skipped.push_back({path, std::move(reason)});
+    return all;
   }
 
  private:
   using identity = std::pair<dev_t, ino_t>;
 
-  void list(const std::filesystem::path& folder, bool linked) {
+  [[gnu::cold]] void list(const std::filesystem::path& folder, bool linked) {
     std::error_code error;
     for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
          entry.increment(error)) {
@@ -108,14 +109,14 @@ class folder_walk {
       if (entry->path().filename().native().starts_with('.'))
         leave_out(entry->path(), "is hidden");
       else if (entry->is_symlink(ignored))
-        links_.push_back(entry->path());
+        links_.insert(entry->path());
       else
         look_at(entry->path(), linked);
     }
     if (error) damaged(folder, join("cannot be listed: ", error.message()));
   }
 
-  void look_at(const std::filesystem::path& path, bool linked) {
+  [[gnu::cold]] void look_at(const std::filesystem::path& path, bool linked) {
     struct stat status{};
     if (::stat(path.c_str(), &status) != 0) {
       const int reason = errno;
@@ -145,7 +146,7 @@ class folder_walk {
   }
   [[nodiscard]] static std::string other_kind() { return "is of another kind, by its name"; }
   void leave_out(const std::filesystem::path& path, std::string reason) {
-    result_.skipped.push_back({path, std::move(reason)});
+    skipped_.emplace(path, std::move(reason));
   }
   void damaged(const std::filesystem::path& path, const std::string& reason) {
     if (!options_.skip_damaged) fail(path.string(), ": ", reason);
@@ -155,15 +156,15 @@ class folder_walk {
   std::span<const std::string_view> endings_;
   file_options options_;
   std::vector<std::pair<std::filesystem::path, bool>> folders_;  // to list, and whether a link led there
-  std::vector<std::filesystem::path> links_;                     // to follow
+  std::set<std::filesystem::path> links_;                        // to follow
   std::set<identity> visited_;                                   // folders
   std::map<std::filesystem::path, identity> found_, linked_;
-  folder_files result_;
+  std::multimap<std::filesystem::path, std::string> skipped_;    // and why
 };
 
 /// The files below a folder whose names end in one of these (".wav"; small letters stand for capitals, too), or all of
 /// them if there are none. Fails when there is no such file.
-[[nodiscard]] inline folder_files files_below(const std::filesystem::path& folder,
+[[nodiscard, gnu::cold]] inline folder_files files_below(const std::filesystem::path& folder,
                                               std::span<const std::string_view> endings = {},
                                               const file_options& options = {}) {
   folder_files found = folder_walk(folder, endings, options).result();

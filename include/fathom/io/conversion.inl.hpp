@@ -39,7 +39,7 @@ template <class T>
 }
 
 /// The type that a tensor is written in.
-[[nodiscard]] inline std::string_view type_as(written_as as, role of, std::string_view type) {
+[[nodiscard, gnu::cold]] inline std::string_view type_as(written_as as, role of, std::string_view type) {
   if (as == written_as::they_are) return type;
   if (as == written_as::f32 || of == role::vector) return "F32";
   return as == written_as::int8 && may_be_int8(of) ? "I8" : "BF16";
@@ -52,9 +52,9 @@ void copy_scaled(const stored_tensor& from, role as, const stored_tensor& scales
   scales.read(std::as_writable_bytes(std::span(scale)));
   const bool by_row = scaled_dimension(as) == 0;
   std::size_t row = 0, column = 0;
-  for_pieces<std::int8_t>(from, [&](index first, std::span<const std::int8_t> numbers) {
-    for (const std::int8_t number : numbers) {
-      to[first++] = static_cast<T>(scale[by_row ? row : column] * static_cast<float>(number));
+  for_floats(from, [&](index first, std::span<const float> numbers) {
+    for (const float number : numbers) {
+      to[first++] = static_cast<T>(scale[by_row ? row : column] * number);
       if (std::cmp_equal(++column, from.shape[1])) column = 0, ++row;
     }
   });

@@ -32,7 +32,7 @@ namespace fathom::io {
 
 namespace detail {
 /// Whether a text that begins as a pickle of protocols 2 to 5 goes on as one, too.
-[[nodiscard]] inline bool is_surely_pickle(std::string_view text) {
+[[nodiscard, gnu::cold]] inline bool is_surely_pickle(std::string_view text) {
   const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; };
   if (text.size() < 12) return false;
   const std::string_view rest = text.substr(2);
@@ -115,13 +115,13 @@ FATHOM_INLINE bool descriptor::close() {
 }
 
 /// The path as the system takes it. Fails on one that the system would take for another: that has a zero byte in it.
-[[nodiscard]] inline const char* system_path(const std::filesystem::path& path) {
+[[nodiscard, gnu::cold]] inline const char* system_path(const std::filesystem::path& path) {
   if (path.native().find('\0') != std::string::npos) fail("a path with a zero byte in it, which no file has: ", path.string());
   return path.c_str();
 }
 
 /// What a path leads to that is no file.
-[[nodiscard]] inline const char* kind_of(mode_t mode) {
+[[nodiscard, gnu::cold]] inline const char* kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a folder";
   if (S_ISFIFO(mode)) return "a pipe";
   if (S_ISSOCK(mode)) return "a socket";
@@ -170,13 +170,13 @@ FATHOM_INLINE whole_file::whole_file(const std::filesystem::path& path) {
 
 namespace detail {
 
-[[noreturn]] inline void cannot_write(const std::filesystem::path& path, const char* why) {
+[[noreturn, gnu::cold]] inline void cannot_write(const std::filesystem::path& path, const char* why) {
   fail(path.string(), ": cannot be written: ", why);
 }
-[[noreturn]] inline void cannot_write(const std::filesystem::path& path) { cannot_write(path, std::strerror(errno)); }
+[[noreturn, gnu::cold]] inline void cannot_write(const std::filesystem::path& path) { cannot_write(path, std::strerror(errno)); }
 
 /// Writes all of it. Fails; never with a signal, if it is a pipe that nobody reads any more.
-inline void write_all(int file, std::span<const std::byte> bytes, const std::filesystem::path& path) {
+[[gnu::cold]] inline void write_all(int file, std::span<const std::byte> bytes, const std::filesystem::path& path) {
   sigset_t broken_pipe, before;
   sigemptyset(&broken_pipe);
   sigaddset(&broken_pipe, SIGPIPE);
@@ -199,7 +199,7 @@ inline void write_all(int file, std::span<const std::byte> bytes, const std::fil
 }
 
 /// What is in a folder under a name, itself and not what a link leads to. False: nothing.
-[[nodiscard]] inline bool look_at(const descriptor& folder, const std::string& name, struct stat& status) {
+[[nodiscard, gnu::cold]] inline bool look_at(const descriptor& folder, const std::string& name, struct stat& status) {
   return ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
@@ -212,7 +212,7 @@ struct destination {
 };
 
 /// Whether a link is one of the system's (/dev/stdout leads to one), which lead to open files, and not to names.
-[[nodiscard]] inline bool is_of_proc([[maybe_unused]] const std::filesystem::path& link) {
+[[nodiscard, gnu::cold]] inline bool is_of_proc([[maybe_unused]] const std::filesystem::path& link) {
 #if defined(__linux__)
   struct statfs system{};
   return ::statfs(link.has_parent_path() ? link.parent_path().c_str() : ".", &system) == 0 && system.f_type == 0x9fa0;
@@ -222,7 +222,7 @@ struct destination {
 }
 
 /// Fails when no file can be written there.
-[[nodiscard]] inline destination destination_of(const std::filesystem::path& path) {
+[[nodiscard, gnu::cold]] inline destination destination_of(const std::filesystem::path& path) {
   destination to;
   to.exists = ::stat(system_path(path), &to.status) == 0;
   if (!to.exists && errno != ENOENT) cannot_write(path);
@@ -261,7 +261,7 @@ struct destination {
 
 /// Whether locks on files of a folder hold against everybody who can see them: whether they lie on a disk or in the memory of
 /// this machine, and not somewhere in a network.
-[[nodiscard]] inline bool is_local([[maybe_unused]] const descriptor& folder) {
+[[nodiscard, gnu::cold]] inline bool is_local([[maybe_unused]] const descriptor& folder) {
 #if defined(__linux__)
   struct statfs system{};
   if (::fstatfs(folder.get(), &system) != 0) return false;
@@ -275,7 +275,7 @@ struct destination {
 }
 
 /// "1f0c": 16 digits of a name, so that different ones stay different where there is no room for all of it.
-[[nodiscard]] inline std::string digest(std::string_view name, int digits) {
+[[nodiscard, gnu::cold]] inline std::string digest(std::string_view name, int digits) {
   std::string text;
   for (std::uint64_t hash = stream_of(name); digits > 0; --digits, hash >>= 4) text += "0123456789abcdef"[hash & 15u];
   return text;
@@ -283,7 +283,7 @@ struct destination {
 
 /// NAME.KIND-, to which a number comes, in a folder: cut to the length that a name can have there, and with the machine in it
 /// where locks need it.
-[[nodiscard]] inline std::string name_beside(const destination& to, const char* kind) {
+[[nodiscard, gnu::cold]] inline std::string name_beside(const destination& to, const char* kind) {
   std::string ending = join('.', kind, '-');
   if (!is_local(to.folder)) {
     char machine[256] = {};
@@ -305,7 +305,7 @@ struct destination {
 
 /// Removes a file beside another if nobody writes it any more: whoever does holds a lock on it, which ends with the process.
 /// Says whether it is gone.
-[[nodiscard]] inline bool remove_abandoned(const descriptor& folder, const std::string& name) {
+[[nodiscard, gnu::cold]] inline bool remove_abandoned(const descriptor& folder, const std::string& name) {
   const descriptor file(::openat(folder.get(), name.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!file.is_open()) return errno == ENOENT;
   struct stat opened{}, named{};
@@ -316,7 +316,7 @@ struct destination {
 
 /// The same for all of the names `start` + a number, from `first` on. Where many write at once some numbers are free again while
 /// those after them are not: so it ends only after 16 of them that nothing has.
-inline void remove_abandoned(const descriptor& folder, const std::string& start, int first) {
+[[gnu::cold]] inline void remove_abandoned(const descriptor& folder, const std::string& start, int first) {
   for (int number = first, free = 0; free < 16; ++number) {
     const std::string name = start + std::to_string(number);
     struct stat status{};
@@ -326,7 +326,7 @@ inline void remove_abandoned(const descriptor& folder, const std::string& start,
 }
 
 /// A new file beside another, locked, under a name that nobody has; what is left there of processes that are gone is removed.
-[[nodiscard]] inline descriptor open_beside(const destination& to, const std::filesystem::path& path, std::string& name) {
+[[nodiscard, gnu::cold]] inline descriptor open_beside(const destination& to, const std::filesystem::path& path, std::string& name) {
   const std::string start = name_beside(to, "partial");
   for (int number = 0, taken = 0;;) {
     name = start + std::to_string(number);
@@ -351,7 +351,7 @@ inline void remove_abandoned(const descriptor& folder, const std::string& start,
 
 /// Whether a disk has room for so many bytes of a file, which it keeps for it; true where it does not say. A file that may not
 /// grow is as long as before, even if there is room.
-[[nodiscard]] inline bool has_room([[maybe_unused]] const descriptor& file, [[maybe_unused]] std::uint64_t bytes,
+[[nodiscard, gnu::cold]] inline bool has_room([[maybe_unused]] const descriptor& file, [[maybe_unused]] std::uint64_t bytes,
                                    [[maybe_unused]] bool may_grow) {
 #if defined(__linux__)
   const auto most = static_cast<std::uint64_t>(std::numeric_limits<off_t>::max());
@@ -365,7 +365,7 @@ inline void remove_abandoned(const descriptor& folder, const std::string& start,
 }
 
 /// Opens what is not to be replaced.
-[[nodiscard]] inline descriptor open_stream(const destination& to, const std::filesystem::path& path) {
+[[nodiscard, gnu::cold]] inline descriptor open_stream(const destination& to, const std::filesystem::path& path) {
   const bool is_pipe = S_ISFIFO(to.status.st_mode);
   descriptor file(::open(path.c_str(), O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC | (is_pipe ? O_NONBLOCK : 0)));
   if (!file.is_open()) cannot_write(path, is_pipe && errno == ENXIO ? "it is a pipe that nobody reads" : std::strerror(errno));
@@ -376,7 +376,7 @@ inline void remove_abandoned(const descriptor& folder, const std::string& start,
 }
 
 /// Brings a file to the disk; what has none, has nothing to bring. Says whether that worked.
-[[nodiscard]] inline bool to_disk(int file) {
+[[nodiscard, gnu::cold]] inline bool to_disk(int file) {
   return ::fsync(file) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
 }
 

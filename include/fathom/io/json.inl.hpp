@@ -17,12 +17,12 @@
 namespace fathom::io::detail {
 
 /// Of a text that is not JSON, for an error: ", but an HTML page, ..."; empty when one cannot tell.
-[[nodiscard]] inline std::string but_what(std::string_view text) {
+[[nodiscard, gnu::cold]] inline std::string but_what(std::string_view text) {
   const std::string what = what_begins_with(std::as_bytes(std::span(text.data(), std::min<std::size_t>(text.size(), 512))));
   return what.empty() || what.starts_with("JSON") ? std::string() : ", but " + what;
 }
 /// A file of JSON. Fails when it cannot be read or is not JSON.
-[[nodiscard]] inline json read_json(const std::filesystem::path& path) {
+[[nodiscard, gnu::cold]] inline json read_json(const std::filesystem::path& path) {
   const whole_file file(path);
   std::optional<json> found = json::parse(file.text());
   if (!found) fail(path.string(), ": is not JSON", but_what(file.text()));
@@ -30,7 +30,7 @@ namespace fathom::io::detail {
 }
 
 /// Whether arrays and objects lie within one another more than `levels` deep.
-[[nodiscard]] inline bool is_deeper(const json& value, int levels) {
+[[nodiscard, gnu::cold]] inline bool is_deeper(const json& value, int levels) {
   if (value.is_structured() && levels == 0) return true;
   if (value.is_array())
     for (const json& inner : value.elements())
@@ -41,13 +41,14 @@ namespace fathom::io::detail {
   return false;
 }
 /// What a file says, for an error.
-[[nodiscard]] inline std::string shown(const json& value) {
+[[nodiscard, gnu::cold]] inline std::string shown(const json& value) {
   return is_deeper(value, 2) ? "something nested too deeply" : value.dump();
 }
 
 /// What the second says otherwise than the first, as "key: expected X, found Y" lines; empty when they agree. Keys that
 /// `expected` does not have count only where the match is exact.
-[[nodiscard]] inline std::string differences(const json& expected, const json& found, bool exact, const std::string& prefix = "") {
+[[nodiscard, gnu::cold]] inline std::string differences(const json& expected, const json& found, bool exact,
+                                                        const std::string& prefix = "") {
   std::string text;
   for (const auto& [key, value] : expected.members()) {
     const json* const other = found.find(key);

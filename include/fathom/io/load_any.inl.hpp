@@ -18,7 +18,8 @@ namespace fathom::io {
 
 namespace detail {
 /// The same for the text of a description; `where` is whose it is.
-[[nodiscard]] inline std::size_t which_description(std::string_view text, const std::string& where, std::span<const std::string> known) {
+[[nodiscard, gnu::cold]] inline std::size_t which_description(std::string_view text, const std::string& where,
+                                                              std::span<const std::string> known) {
   const std::optional<json> found = json::parse(text);
   if (!found || !found->is_object()) fail(where, ": is not a JSON object", found ? "" : but_what(text), "; expected a config");
   std::string problems;

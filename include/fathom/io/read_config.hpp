@@ -28,7 +28,7 @@ struct config_problem {
     return n;
   }
   template <class... Pieces>
-  constexpr void add(const Pieces&... pieces) {
+  [[gnu::cold]] constexpr void add(const Pieces&... pieces) {
     std::size_t n = size();
     const auto add_one = [&](std::string_view piece) {
       for (const char c : piece)
@@ -83,19 +83,19 @@ struct json_place {
   }
 };
 /// The value that a reader has just come to, which it goes to the end of. Only of text that is JSON.
-[[nodiscard]] constexpr json_place place_of(json_reader& at, std::string_view text) {
+[[nodiscard, gnu::cold]] constexpr json_place place_of(json_reader& at, std::string_view text) {
   const std::size_t begin = at.begin();
   const json_event event = at.last();
   static_cast<void>(at.skip());
   return {text.substr(begin, at.position() - begin), event};
 }
-[[nodiscard]] constexpr json_place place_of(std::string_view text) {
+[[nodiscard, gnu::cold]] constexpr json_place place_of(std::string_view text) {
   json_reader at(text);
   static_cast<void>(at.next());
   return place_of(at, text);
 }
 /// Whether two values are the same: null, booleans, numbers and strings without escapes in `expected`.
-[[nodiscard]] constexpr bool is_same(const json_place& expected, const json_place& found) {
+[[nodiscard, gnu::cold]] constexpr bool is_same(const json_place& expected, const json_place& found) {
   const json_reader a = expected.reader(), b = found.reader();
   const auto is_number = [](json_event e) { return e == json_event::integer || e == json_event::real; };
   if (is_number(a.last()) && is_number(b.last())) return !(a.number() < b.number()) && a.number() <= b.number();
@@ -105,7 +105,7 @@ struct json_place {
 }
 /// Calls f with the elements of an array, until it says false.
 template <class F>
-constexpr void for_elements(std::string_view array, const F& f) {
+[[gnu::cold]] constexpr void for_elements(std::string_view array, const F& f) {
   json_reader at(array);
   static_cast<void>(at.next());
   while (at.next() < json_event::end && at.is_value())
@@ -113,7 +113,7 @@ constexpr void for_elements(std::string_view array, const F& f) {
 }
 
 /// What a file says, for an error: its beginning, on one line.
-constexpr void add_found(config_problem& to, const json_place& found) {
+[[gnu::cold]] constexpr void add_found(config_problem& to, const json_place& found) {
   constexpr std::size_t most = 60;
   std::size_t length = found.text.size() > most ? most : found.text.size();
   while (length < found.text.size() && length > 0 && (found.text[length] & 0xC0) == 0x80) --length;  // no half characters
@@ -125,7 +125,8 @@ constexpr void add_found(config_problem& to, const json_place& found) {
   if (length < found.text.size()) to.add("...");
 }
 /// Says what is wrong with a value, but for what was expected, which comes next.
-constexpr void begin_problem(config_problem& to, std::string_view prefix, std::string_view key, const json_place& found) {
+[[gnu::cold]] constexpr void begin_problem(config_problem& to, std::string_view prefix, std::string_view key,
+                                           const json_place& found) {
   to.add("\"", prefix, key, "\" is ");
   if (found.is_there())
     add_found(to, found);
@@ -145,7 +146,7 @@ struct config_key {
 
 /// Reads the keys of an object of JSON that begins with its brace. Leaves a config that means nothing with a problem.
 template <std::size_t N>
-constexpr void read_keys(std::string_view object, const config_key (&keys)[N], std::string_view prefix, config& to,
+[[gnu::cold]] constexpr void read_keys(std::string_view object, const config_key (&keys)[N], std::string_view prefix, config& to,
                          config_problem& problem) {
   json_place places[N];
   json_reader at(object);
@@ -178,7 +179,7 @@ inline constexpr const char* size_expected = "a whole number, at least 1";
 inline constexpr const char* flag_expected = "true or false";
 
 template <int config::*Member>
-constexpr bool read_size(const json_place& found, config& to, config_problem&) {
+[[gnu::cold]] constexpr bool read_size(const json_place& found, config& to, config_problem&) {
   to.*Member = found.count(1);
   return to.*Member > 0;
 }
@@ -355,7 +356,7 @@ inline constexpr transformers_key transformers_keys[] = {
     {"quantization_config", "null", {}, "[null]", nullptr, nullptr, false}};
 
 /// Says what is accepted of a key that a config has no member for.
-constexpr void add_accepted(config_problem& to, std::string_view accepted) {
+[[gnu::cold]] constexpr void add_accepted(config_problem& to, std::string_view accepted) {
   const json_place first = place_of(accepted.substr(1));
   if (first.event == json_event::string) {
     to.add("one of ");
@@ -374,7 +375,7 @@ constexpr void add_accepted(config_problem& to, std::string_view accepted) {
 struct transformers_places {
   json_place of[std::size(transformers_keys)];
 
-  constexpr explicit transformers_places(std::string_view object) {
+  [[gnu::cold]] constexpr explicit transformers_places(std::string_view object) {
     json_reader at(object);
     static_cast<void>(at.next());
     while (at.next() == json_event::key) {
@@ -394,7 +395,7 @@ struct transformers_places {
   [[nodiscard]] constexpr bool are_there() const { return at("n_embd").is_there() || at("model_type").is_there(); }
 };
 
-constexpr void read_transformers(const transformers_places& places, config& to, config_problem& problem) {
+[[gnu::cold]] constexpr void read_transformers(const transformers_places& places, config& to, config_problem& problem) {
   for (std::size_t i = 0; i < std::size(transformers_keys) && problem.empty(); ++i) {
     const transformers_key& key = transformers_keys[i];
     const bool is_standard = !places.of[i].is_there() || places.of[i].is_null();
@@ -438,7 +439,7 @@ struct config_reading {
 ///   constexpr auto read = fathom::io::read_config(R"({"vocab": 256, "context": 64, "width": 64, "depth": 2, "heads": 4})");
 ///   static_assert(read.problem.empty());
 ///   using net = fathom::model<read.value>;
-[[nodiscard]] constexpr config_reading read_config(std::string_view text) {
+[[nodiscard, gnu::cold]] constexpr config_reading read_config(std::string_view text) {
   config_reading result;
   json_reader at(text);
   bool is_object = at.next() == json_event::begin_object;

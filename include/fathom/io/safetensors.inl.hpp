@@ -61,43 +61,49 @@ FATHOM_INLINE std::vector<std::byte> stored_tensor::bytes() const {
 
 namespace detail {
 
-/// Calls f(first, numbers) for the numbers of a tensor of type Source, some at a time.
-template <class Source, class F>
-void for_pieces(const stored_tensor& from, const F& f) {
-  constexpr index most = 16384;
-  std::vector<Source> piece(static_cast<std::size_t>(std::min(most, from.size())));
-  for (index first = 0; first < from.size(); first += most) {
-    const std::span<Source> numbers(piece.data(), static_cast<std::size_t>(std::min(most, from.size() - first)));
-    from.read(std::as_writable_bytes(numbers), static_cast<std::uint64_t>(first) * sizeof(Source));
-    f(first, std::span<const Source>(numbers));
+/// Numbers that are converted at a time.
+inline constexpr index most_at_once = 16384;
+
+/// Numbers of memory, which need not be aligned, as those of another type.
+template <class From, class To>
+void convert(const std::byte* from, std::size_t count, To* to) {
+  for (std::size_t i = 0; i < count; ++i) {
+    From number;
+    std::memcpy(&number, from + i * sizeof(From), sizeof(From));
+    to[i] = static_cast<To>(number);
   }
 }
+/// The same as float, of a type that has a name: F32, F64, BF16, F16 or I8.
+inline void convert_to_float(std::string_view type, const std::byte* from, std::size_t count, float* to) {
+  if (type == "F32") return static_cast<void>(std::memcpy(to, from, count * sizeof(float)));
+  if (type == "F64") return convert<double>(from, count, to);
+  if (type == "BF16") return convert<bf16>(from, count, to);
+  if (type == "F16") return convert<f16>(from, count, to);
+  return convert<std::int8_t>(from, count, to);
+}
 
-template <class Source, class T>
-void convert_numbers(const stored_tensor& from, T* to) {
-  for_pieces<Source>(from, [&](index first, std::span<const Source> numbers) {
-    for (std::size_t i = 0; i < numbers.size(); ++i)
-      if constexpr (std::is_floating_point_v<Source>)
-        to[static_cast<std::size_t>(first) + i] = static_cast<T>(numbers[i]);
-      else
-        to[static_cast<std::size_t>(first) + i] = static_cast<T>(static_cast<float>(numbers[i]));
-  });
+/// Calls f(first, numbers) for the numbers of a tensor as float, some at a time.
+template <class F>
+void for_floats(const stored_tensor& from, const F& f) {
+  const auto most = static_cast<std::size_t>(std::min(most_at_once, from.size())), bytes = bytes_of_type(from.type);
+  std::vector<std::byte> piece(most * bytes);
+  std::vector<float> floats(most);
+  for (index first = 0; first < from.size(); first += most_at_once) {
+    const auto count = static_cast<std::size_t>(std::min(most_at_once, from.size() - first));
+    from.read(std::span(piece).first(count * bytes), static_cast<std::uint64_t>(first) * bytes);
+    convert_to_float(from.type, piece.data(), count, floats.data());
+    f(first, std::span<const float>(floats).first(count));
+  }
 }
 
 template <class T>
 void copy_numbers_as(const stored_tensor& from, T* to) {
+  if (!is_floating_point(from.type))
+    fail(from.file->name(), ": ", from.name, " is a tensor of type ", from.type, "; expected F32, F64, BF16 or F16");
   if (from.type == type_name<T>)
     from.read(std::as_writable_bytes(std::span(to, static_cast<std::size_t>(from.size()))));
-  else if (from.type == "F32")
-    convert_numbers<float>(from, to);
-  else if (from.type == "F64")
-    convert_numbers<double>(from, to);
-  else if (from.type == "BF16")
-    convert_numbers<bf16>(from, to);
-  else if (from.type == "F16")
-    convert_numbers<f16>(from, to);
   else
-    fail(from.file->name(), ": ", from.name, " is a tensor of type ", from.type, "; expected F32, F64, BF16 or F16");
+    for_floats(from, [&](index first, std::span<const float> numbers) { std::copy(numbers.begin(), numbers.end(), to + first); });
 }
 
 }  // namespace detail
@@ -131,7 +137,7 @@ class header_text {
   std::optional<std::string> twice;         // a key that an object has twice
 
   /// Says whether it is JSON.
-  [[nodiscard]] bool read(std::string_view text) {
+  [[nodiscard, gnu::cold]] bool read(std::string_view text) {
     std::string nesting;
     json_reader at(text, &nesting);
     while (at.next() < json_event::end) take(at);
@@ -141,7 +147,7 @@ class header_text {
  private:
   static constexpr int deepest = 64;  // keys of deeper objects may be there twice: nothing asks for them
 
-  void take(const json_reader& at) {
+  [[gnu::cold]] void take(const json_reader& at) {
     switch (at.last()) {
       case json_event::null:
         if (depth_ != 1 || !in_metadata_) other();
@@ -219,13 +225,13 @@ class header_text {
   entry* entry_ = nullptr;                         // that is being read
   std::string key_;                                // of an entry
   std::vector<std::uint64_t>* numbers_ = nullptr;  // where those of the array go that is open
-  std::vector<std::set<std::string>> keys_;        // of the objects that are open, but for the header itself
+  std::vector<std::set<std::string, std::less<>>> keys_;  // of the objects that are open, but for the header itself
 };
 
 /// What a header says, checked against a file.
 class header_reader {
  public:
-  explicit header_reader(const input_file& file) : file_(file) {
+  [[gnu::cold]] explicit header_reader(const input_file& file) : file_(file) {
     if (file.size() < 8) invalid("it has ", file.size(), " bytes; expected at least 8, the length of the header");
     std::uint64_t length = 0;
     file.read(0, std::as_writable_bytes(std::span(&length, 1)));
@@ -239,7 +245,7 @@ class header_reader {
     file.read(8, std::as_writable_bytes(std::span(text_)));
   }
 
-  void read(std::map<std::string, stored_tensor, std::less<>>& tensors, std::map<std::string, std::string, std::less<>>& metadata) {
+  [[gnu::cold]] void read(std::map<std::string, stored_tensor, std::less<>>& tensors, std::map<std::string, std::string, std::less<>>& metadata) {
     header_text header;
     if (!header.read(text_)) {
       expect_header();
@@ -269,7 +275,7 @@ class header_reader {
     if (const std::string what = what_begins_with(beginning); !what.empty()) invalid("it is ", what);
   }
 
-  [[nodiscard]] stored_tensor tensor_of(const std::string& name, const header_text::entry& entry) const {
+  [[nodiscard, gnu::cold]] stored_tensor tensor_of(const std::string& name, const header_text::entry& entry) const {
     if (!entry.is_good || !entry.has_type || !entry.has_shape || entry.place.size() != 2)
       invalid("the entry of ", name, " is not of the form {\"dtype\": ..., \"shape\": [...], \"data_offsets\": [begin, end]}");
     const std::uint64_t begin = entry.place[0], end = entry.place[1], data = file_.size() - data_;
@@ -298,7 +304,7 @@ class header_reader {
   }
 
   /// The format has neither holes nor overlaps.
-  void check_coverage(const std::map<std::string, stored_tensor, std::less<>>& tensors) const {
+  [[gnu::cold]] void check_coverage(const std::map<std::string, stored_tensor, std::less<>>& tensors) const {
     std::vector<const std::pair<const std::string, stored_tensor>*> order;
     order.reserve(tensors.size());
     for (const auto& tensor : tensors) order.push_back(&tensor);
@@ -340,29 +346,30 @@ FATHOM_INLINE std::uint64_t tensor_to_write::byte_count() const {
 
 namespace detail {
 
-/// Writes numbers of type From as To, each as convert(number, row-major place) says, some at a time.
-template <class To, class From, class Convert>
-void write_converted(atomic_file& file, std::span<const std::byte> from, const Convert& convert) {
-  const auto* const numbers = reinterpret_cast<const From*>(from.data());
-  const std::size_t count = from.size() / sizeof(From), most = 16384;
-  std::vector<To> piece(std::min(count, most));
-  for (std::size_t done = 0; done < count;) {
-    const std::size_t n = std::min(count - done, most);
-    for (std::size_t i = 0; i < n; ++i) piece[i] = convert(static_cast<float>(numbers[done + i]));
-    file.write(std::as_bytes(std::span(piece.data(), n)));
-    done += n;
-  }
-}
-template <class From>
-void write_as(atomic_file& file, const tensor_to_write& tensor) {
-  if (tensor.type == "F32") return write_converted<float, From>(file, tensor.from, [](float x) { return x; });
-  if (tensor.type == "BF16") return write_converted<bf16, From>(file, tensor.from, [](float x) { return bf16(x); });
+/// Writes numbers as another type than they are of.
+inline void write_converted(atomic_file& file, const tensor_to_write& tensor) {
+  const std::size_t bytes = bytes_of_type(tensor.from_type), most = static_cast<std::size_t>(most_at_once);
+  std::vector<float> floats(std::min(most, tensor.from.size() / bytes));
+  std::vector<bf16> halves(tensor.type == "BF16" ? floats.size() : 0);
+  std::vector<std::int8_t> small(tensor.type == "I8" ? floats.size() : 0);
   std::size_t row = 0, column = 0;
-  write_converted<std::int8_t, From>(file, tensor.from, [&](float x) {
-    const float scale = tensor.scales[tensor.scaled_by_row ? row : column];
-    if (std::cmp_equal(++column, tensor.shape[1])) column = 0, ++row;
-    return to_int8(x, scale);
-  });
+  for (auto from = tensor.from; !from.empty();) {
+    const std::size_t count = std::min(most, from.size() / bytes);
+    convert_to_float(tensor.from_type, from.data(), count, floats.data());
+    from = from.subspan(count * bytes);
+    if (tensor.type == "F32") {
+      file.write(std::as_bytes(std::span(floats).first(count)));
+    } else if (tensor.type == "BF16") {
+      for (std::size_t i = 0; i < count; ++i) halves[i] = bf16(floats[i]);
+      file.write(std::as_bytes(std::span(halves).first(count)));
+    } else {
+      for (std::size_t i = 0; i < count; ++i) {
+        small[i] = to_int8(floats[i], tensor.scales[tensor.scaled_by_row ? row : column]);
+        if (std::cmp_equal(++column, tensor.shape[1])) column = 0, ++row;
+      }
+      file.write(std::as_bytes(std::span(small).first(count)));
+    }
+  }
 }
 
 }  // namespace detail
@@ -404,7 +411,7 @@ FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const st
     if (tensor.from_type == tensor.type)
       file.write(tensor.from);
     else
-      tensor.from_type == "F64" ? detail::write_as<double>(file, tensor) : detail::write_as<float>(file, tensor);
+      detail::write_converted(file, tensor);
   file.commit();
 }
 

@@ -39,21 +39,22 @@ FATHOM_INLINE std::string tied_head_problem(std::string_view prefix, const store
     head.read(std::span(of_head).first(count), at);
     is_same = std::memcmp(of_table.data(), of_head.data(), count) == 0;
   }
-  return is_same ? std::string() : join("\n  ", prefix, transformers_head, ": differs from ", transformers_table, ", and the model's head is tied");
+  if (is_same) return {};
+  return join("\n  ", prefix, transformers_head, ": differs from ", transformers_table, ", and the model's head is tied");
 }
 
 // ---- config.json -----------------------------------------------------------------------------------------------------
 
 namespace detail {
 /// The values of a key that say what a config, which is normalized, says; the first is the one to write.
-[[nodiscard]] inline json accepted_values(const transformers_key& key, const config& c) {
+[[nodiscard, gnu::cold]] inline json accepted_values(const transformers_key& key, const config& c) {
   if (key.flag) return json::array({c.*key.flag});
   if (!key.size) return *json::parse(key.accepted);
   const bool may_be_null = key.size == &config::hidden && c.hidden == 4 * c.width;
   return may_be_null ? json::array({nullptr, c.hidden}) : json::array({c.*key.size});
 }
 
-[[nodiscard]] inline std::string transformers_differences(const config& given, const json& found) {
+[[nodiscard, gnu::cold]] inline std::string transformers_differences(const config& given, const json& found) {
   if (!found.is_object()) return "\n  is not a JSON object";
   std::string text, members;
   bool expressible = true;

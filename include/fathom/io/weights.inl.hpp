@@ -31,7 +31,8 @@ namespace detail {
 }
 
 /// What a file's description says otherwise than a model's.
-[[nodiscard]] inline std::string description_problems(const std::string& text, const std::string& expected, missing may_lack) {
+[[nodiscard, gnu::cold]] inline std::string description_problems(const std::string& text, const std::string& expected,
+                                                                 missing may_lack) {
   const json found = json::parse(text).value_or(json());
   if (!found.is_object()) return join("\n  metadata ", config_entry, ": is not a JSON object");
   const json* const shortcut = found.find("shortcut");
