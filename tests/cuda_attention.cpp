@@ -464,6 +464,88 @@ TEMPLATE_TEST_CASE("attention_append of the cuda backend", "[cuda]", float, bf16
   }
 }
 
+/// Heads of keys and values that are shared, windows, and memories without order. (What shapes without them have, is tested above.)
+TEMPLATE_TEST_CASE("attention with shared heads, in windows, and over all of a memory", "[cuda]", float, bf16) {
+  using Compute = TestType;
+  struct general_case {
+    index queries, heads, kv_heads, head_width, rows_per_position, window;
+    bool sees_all = false;
+    std::vector<index> starts = {0, 0};
+  };
+  const general_case cases[] = {
+      {9, 4, 1, 8, 1, 0},   {9, 4, 2, 20, 1, 0},         {6, 3, 3, 16, 2, 3},         {17, 4, 2, 8, 1, 1},
+      {7, 4, 2, 64, 3, 4},  {5, 2, 1, 130, 1, 100},      {6, 4, 4, 8, 2, 0, true},    {5, 4, 1, 12, 1, 0, true},
+      {1, 4, 2, 8, 2, 3, false, {5, 2}}, {1, 4, 1, 32, 1, 0, false, {7, 0}}, {3, 6, 2, 8, 1, 2, false, {4, 1}}, {8, 2, 1, 8, 1, 5, false, {3, 9}}};
+  random numbers(12, 3);
+  std::uint64_t turn = 0;
+  for (const general_case& c : cases) {
+    INFO(c.queries << " queries, " << c.heads << " heads over " << c.kv_heads << " of " << c.head_width << ", " << c.rows_per_position
+                   << " rows a position, window " << c.window << (c.sees_all ? ", sees all" : ""));
+    const index last = std::max(c.starts[0], c.starts[1]), sequences = 2, first = 1;
+    framed<index> starts(1, 2, 0);
+    starts(0, 0) = c.starts[0];
+    starts(0, 1) = c.starts[1];
+    attention_shape s{.sequences = sequences, .queries = c.queries, .heads = c.heads, .head_width = c.head_width,
+                      .rows_per_position = c.rows_per_position, .memory_rows = (last + c.queries) * c.rows_per_position + (c.sees_all ? 0 : 2),
+                      .starts = c.starts.data(), .first = first, .kv_heads = c.kv_heads, .window = c.window, .sees_all = c.sees_all};
+    attention_shape there = s;
+    there.starts = starts.on_gpu().data;
+    const index rows = sequences * c.queries, memory = (first + sequences) * s.memory_rows;
+    framed<float> q(rows, c.heads * c.head_width, 3), k(memory, c.kv_heads * c.head_width, 5), v = k, dout = q;
+    const auto fill = [&](framed<float>& m) {
+      m.each([&](index, index, float& x) {
+        const float value = static_cast<float>(numbers.normal());
+        x = std::is_same_v<Compute, bf16> ? static_cast<float>(bf16(value)) : value;
+      });
+    };
+    fill(q), fill(k), fill(v), fill(dout);
+    for (index r = 0; r < memory; ++r) {  // what no query sees
+      bool is_seen = false;
+      if (const index b = r / s.memory_rows - first; b >= 0)
+        for (index t = 0; t < c.queries; ++t)
+          is_seen |= r % s.memory_rows >= s.first_visible(b, t) && r % s.memory_rows < s.visible(b, t);
+      if (!is_seen)
+        for (index j = 0; j < c.kv_heads * c.head_width; ++j) k(r, j) = v(r, j) = poison<float>();
+    }
+    framed<double> out = zeros(rows, c.heads * c.head_width), lse = zeros(rows, c.heads), delta = lse, dq = out,
+                   dk = zeros(memory, c.kv_heads * c.head_width), dv = dk, weights = zeros(sequences * c.heads * c.queries, s.memory_rows);
+    attention_forward(oracle, s, q.widened().view(), k.widened().view(), v.widened().view(), out.view(), lse.view().data);
+    attention_weights(oracle, s, q.widened().view(), k.widened().view(), lse.view().data, weights.view());
+    attention_backward(oracle, s, q.widened().view(), k.widened().view(), v.widened().view(), out.view(), lse.view().data,
+                       dout.widened().view(), delta.view().data, dq.view(), dk.view(), dv.view());
+
+    const test_context<Compute, float> on;
+    framed<float> lse_found(rows, c.heads, 0), delta_found(rows, c.heads, 0);
+    const auto forward = in_any_order(std::vector<framed<float>>{framed<float>(rows, c.heads * c.head_width, 2)}, ++turn, [&](auto& r) {
+      cuda::attention_forward(on, there, q.on_gpu(), k.on_gpu(), v.on_gpu(), r[0].on_gpu(), lse_found.on_gpu().data);
+      lse_found.fetch();
+    });
+    const auto allowed = [](const framed<double>& like) {
+      framed<double> same = like;
+      same.each([](index, index, double& x) { x = (std::is_same_v<Compute, bf16> ? 3e-2 : 1e-4) * (1 + std::abs(x)); });
+      return same;
+    };
+    check_close("out", forward[0], out, allowed(out));
+    check_close("lse", lse_found, lse, allowed(lse));
+    const auto of_weights = in_any_order(std::vector<framed<float>>{framed<float>(sequences * c.heads * c.queries, s.memory_rows, 0)}, turn,
+                                         [&](auto& r) {
+      cuda::attention_weights(on, there, q.on_gpu(), k.on_gpu(), lse_found.on_gpu().data, r[0].on_gpu());
+    });
+    check_close("weights", of_weights[0], weights, allowed(weights));
+    const framed<float> of_queries(rows, c.heads * c.head_width, 1), of_memory(memory, c.kv_heads * c.head_width, 4);
+    const auto found = in_any_order(std::vector<framed<float>>{of_queries, of_memory, of_memory}, turn, [&](auto& r) {
+      delta_found.each([](index, index, float& x) { x = poison<float>(); });
+      cuda::attention_backward(on, there, q.on_gpu(), k.on_gpu(), v.on_gpu(), forward[0].on_gpu(), lse_found.on_gpu().data, dout.on_gpu(),
+                               delta_found.on_gpu().data, r[0].on_gpu(), r[1].on_gpu(), r[2].on_gpu());
+    });
+    check_close("dq", found[0], dq, allowed(dq));
+    // Gradients of the sequences before these are not written.
+    const index before = first * s.memory_rows;
+    check_close("dk", found[1].from_row(before, memory - before), dk.from_row(before, memory - before), allowed(dk.from_row(before, memory - before)));
+    check_close("dv", found[2].from_row(before, memory - before), dv.from_row(before, memory - before), allowed(dv.from_row(before, memory - before)));
+  }
+}
+
 TEST_CASE("attention of the cuda backend says what it has no kernel for", "[cuda]") {
   const auto failure = [](auto context, index head_width) -> std::string {
     using T = typename decltype(context)::scalar;
