@@ -115,7 +115,10 @@ struct gelu_erf {
       constexpr double sqrt_half = 0.70710678118654752440, density_at_0 = 0.39894228040143267794;
       const V phi = constant<V>(0.5) * (V(1) + error_function(x * constant<V>(sqrt_half)));
       value = x * phi;
-      derivative = phi + x * constant<V>(density_at_0) * exp(constant<V>(-0.5) * x * x);
+      // Far out the density is 0, and vectors' exp has no infinite arguments.
+      const V u = constant<V>(-0.5) * x * x, inside = u + constant<V>(87);
+      const V density = constant<V>(density_at_0) * exp(where_positive(inside, u, constant<V>(-87)));
+      derivative = phi + where_positive(inside, x * density, V(0));
     }
   };
 };
@@ -146,16 +149,16 @@ struct silu {
   };
 };
 
-/// tanh(x) = 2 s(2x) - 1
+/// tanh(x)
 struct tanh_activation {
   static constexpr const char* name = "tanh";
   template <class V>
   struct at {
     V value, derivative;
     [[gnu::always_inline]] FATHOM_ANYWHERE explicit at(const V& x) {
-      const logistic<V> s(x + x);
-      value = s.value + s.value - V(1);
-      derivative = constant<V>(4) * s.slope;
+      using std::tanh;
+      value = tanh(x);
+      derivative = V(1) - value * value;
     }
   };
 };

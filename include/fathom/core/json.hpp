@@ -404,7 +404,7 @@ class json {
       boolean_ = value;
     } else if constexpr (std::is_integral_v<T>) {
       kind_ = kind::integer;
-      is_negative_ = value < T{};
+      if constexpr (std::is_signed_v<T>) is_negative_ = value < T{};
       integer_ = is_negative_ ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value);
     } else {
       kind_ = kind::real;

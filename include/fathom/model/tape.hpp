@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -11,11 +12,13 @@
 
 #include "fathom/backend/session.hpp"
 #include "fathom/core/arena.hpp"
+#include "fathom/core/depth_set.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/layer/cross_entropy.hpp"
 #include "fathom/layer/hidden_states.hpp"
+#include "fathom/layer/stack.hpp"
 #include "fathom/model/batch.hpp"
 
 namespace fathom {
