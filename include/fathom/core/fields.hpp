@@ -101,7 +101,10 @@ void write_value(std::string& to, const T& value) {
     to.append(digits, std::to_chars(digits, digits + sizeof digits, static_cast<double>(value)).ptr);
   } else if constexpr (std::is_same_v<T, depth_set>) {
     to += '[';
-    for (int n = 0; n < value.count(); ++n) to += (n > 0 ? "," : "") + std::to_string(value[n]);
+    for (int n = 0; n < value.count(); ++n) {
+      if (n > 0) to += ',';
+      to += std::to_string(value[n]);
+    }
     to += ']';
   } else {
     write_text(to, value);
