@@ -13,8 +13,8 @@ namespace fathom::io {
 /// The entry of the metadata that holds it.
 inline constexpr const char* config_entry = "fathom.config";
 
-/// Whether a model's architecture says what it is: by the config that it was made from, or by a static function description(), an
-/// object of JSON as text.
+/// Whether a model's architecture says what it is: by a static function description(), an object of JSON as text, or by the config
+/// that it was made from.
 template <class Model>
 inline constexpr bool has_description =
     requires { std::string(Model::architecture::description()); } || requires { Model::architecture::configuration; };
@@ -25,10 +25,10 @@ inline constexpr bool has_description =
 /// What a model is; empty when its architecture does not say it.
 template <class Model>
 [[nodiscard]] std::string description_of() {
-  if constexpr (requires { Model::architecture::configuration; })
-    return to_json(Model::architecture::configuration);
-  else if constexpr (requires { std::string(Model::architecture::description()); })
+  if constexpr (requires { std::string(Model::architecture::description()); })
     return checked_description(std::string(Model::architecture::description()));
+  else if constexpr (requires { Model::architecture::configuration; })
+    return to_json(Model::architecture::configuration);
   else
     return {};
 }

@@ -146,6 +146,7 @@ struct gpt : detail::gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied
                                                      .placement = Placement,
                                                      .zero_init = ZeroInit}};
   static constexpr bool has_shortcut = Depths != 0;
+  static void description() = delete;  // in files, it is its config (io/description.hpp)
 };
 
 }  // namespace fathom
