@@ -14,11 +14,9 @@ namespace detail {
 template <class...>
 inline constexpr bool never = false;
 
-/// A type that nobody can make. A constructor that takes a std::initializer_list of it wins for `({})`, which could otherwise mean
-/// either the options of a class or an object of that class.
-class nothing_at_all {
-  explicit nothing_at_all(const nothing_at_all*) {}
-};
+/// What nothing but empty braces become: a constructor that takes it is what ({}) calls, which may otherwise mean the options of a
+/// class or one of its kind.
+enum class nothing_at_all {};
 
 /// Whether T is a block of a model's numbers: parameters, or packed weights.
 template <class T>

@@ -34,8 +34,8 @@ template <class Model>
 }
 
 /// What a file's description says otherwise than a model's, a line for every key: "\n  config key: expected X, found Y"; empty
-/// when they agree. Keys that only the file's has are differences, too. Where one of the two is that of a config (to_json), keys that
-/// both have count, and for a model of a config all of its own: what the other says otherwise, names and shapes of tensors show.
+/// when they agree. Keys that only the file's has are differences, too, unless one of the two is that of a config (to_json):
+/// beside those, files may say more.
 [[nodiscard]] std::string description_differences(std::string_view expected, std::string_view found);
 
 }  // namespace fathom::io

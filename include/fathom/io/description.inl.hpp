@@ -34,14 +34,8 @@ FATHOM_INLINE std::string checked_description(std::string text) {
 }
 
 FATHOM_INLINE std::string description_differences(std::string_view expected, std::string_view found) {
-  const bool of_config = detail::is_of_config(expected), found_of_config = detail::is_of_config(found);
-  const json given = detail::value_of_description(expected), other = json::parse(found).value_or(json());
-  if (of_config || !found_of_config) return detail::differences(given, other, !of_config && !found_of_config);
-  // An architecture that was written out, and a file of one that a config stands for.
-  json shared = json::object();
-  for (const auto& [key, value] : given.members())
-    if (other.contains(key)) shared[key] = value;
-  return detail::differences(shared, other, false);
+  const bool exact = !detail::is_of_config(expected) && !detail::is_of_config(found);
+  return detail::differences(detail::value_of_description(expected), json::parse(found).value_or(json()), exact);
 }
 
 }  // namespace fathom::io

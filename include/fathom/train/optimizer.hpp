@@ -64,7 +64,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <set>
 #include <span>
 #include <string>
@@ -111,7 +110,7 @@ concept takes_weight_gradient_and_each_state = is_formula_of<Formula, T, std::ma
 
 /// What a rule has; the header's first lines explain it.
 template <class Rule, class T = float>
-concept optimizer_rule = requires(const typename Rule::options& o, const step_settings& s) {
+concept optimizer_rule = requires { typename Rule::options; } && requires(const typename Rule::options& o, const step_settings& s) {
   requires std::default_initializable<typename Rule::options>;
   { o.rate } -> std::convertible_to<double>;
   { o.clip } -> std::convertible_to<double>;
@@ -139,10 +138,14 @@ struct option_value {
 
 /// What a trainer asks of an optimiser: optimizer_of has it for every rule.
 template <class O>
-concept optimizer = requires(O& o, const O& c, typename O::parameters& p, double rate, std::span<const parameter_group> groups,
-                             std::array<owned<typename O::parameters>, O::state_count> states) {
+concept optimizer = requires {
   typename O::options;
   typename O::rule;
+  typename O::parameters;
+  typename O::executor;
+  { O::state_count } -> std::convertible_to<std::size_t>;
+} && requires(O& o, const O& c, typename O::parameters& p, double rate, std::span<const parameter_group> groups,
+              std::array<owned<typename O::parameters>, O::state_count> states) {
   requires std::constructible_from<O, const typename O::options&, typename O::executor>;
   o.set_groups(groups);
   { c.settings() } -> std::convertible_to<std::span<const tensor_setting>>;
@@ -161,7 +164,7 @@ namespace detail {
 template <class Rule>
 struct misnamed_options {
   class type {
-    explicit type(const type*) {}
+    type(type&, type&) {}
   };
 };
 template <class Rule>
@@ -266,7 +269,7 @@ class optimizer_of {
     for (auto& state : states_) state = make<parameters>();
     set_groups({});
   }
-  explicit optimizer_of(std::initializer_list<detail::nothing_at_all>, executor where = {}) : optimizer_of(options{}, where) {}
+  explicit optimizer_of(detail::nothing_at_all, executor where = {}) : optimizer_of(options{}, where) {}
   template <class Habit = typename detail::misnamed_options<Rule>::type>
     requires std::is_same_v<Habit, typename detail::misnamed_options<Rule>::type>
   explicit optimizer_of(Habit, executor = {}) : optimizer_of(options{}) {

@@ -35,10 +35,8 @@
 namespace fathom {
 
 namespace detail {
-/// `training`, or with Own training_of, with the names that other libraries have for its fields beside them: what
-/// {.learning_rate = 1} is taken for, so that the error can say what to write.
-struct no_options {};
-template <class Own = no_options>
+/// `training` with the names that other libraries have for its fields beside them: what {.learning_rate = 1} is taken for, so
+/// that the error can say what to write.
 struct misnamed_training {
   index batch = 0, batch_size = 0, micro_batch_size = 0, train_batch_size = 0;
   index tokens = 0, context = 0, block_size = 0, seq_len = 0, sequence_length = 0, max_length = 0;
@@ -49,11 +47,36 @@ struct misnamed_training {
   index warmup = 0, warmup_iters = 0, warmup_steps = 0;
   fathom::schedule schedule{}, lr_scheduler{}, lr_scheduler_type{};
   index cooldown = 0, cooldown_steps = 0, decay_steps = 0, num_decay_steps = 0;
-  Own optimizer{}, optim{};
   double beta1 = 0, adam_beta1 = 0, beta2 = 0, adam_beta2 = 0;
   std::initializer_list<double> betas{};
   double decay = 0, weight_decay = 0, wd = 0;
   double clip = 0, clip_norm = 0, grad_clip = 0, gradient_clip = 0, max_grad_norm = 0, max_norm = 0;
+  std::vector<parameter_group> groups{}, param_groups{}, parameter_groups{};
+  std::uint64_t seed = 0, random_seed = 0;
+  index evaluate_every = 0, eval_every = 0, eval_interval = 0, eval_steps = 0;
+  index evaluate_batches = 0, eval_batches = 0, eval_iters = 0;
+  std::filesystem::path checkpoint{}, checkpoint_path{}, output{}, output_dir{};
+  index checkpoint_every = 0, checkpoint_interval = 0, save_every = 0, save_steps = 0;
+  bool resume = false, resume_from_checkpoint = false;
+  bool extend = false;
+  std::filesystem::path log{}, log_file{}, log_path{};
+  bool progress = false, progress_bar = false, verbose = false;
+  int threads = 0, num_threads = 0, num_workers = 0;
+  step_observer observer{}, callback{}, on_step{};
+};
+/// The same for training_of. It has no name that an optimiser's option may have: g++ would take {.optimizer = {.rate = 1}} for a
+/// trainer made of {.rate = 1}, as well.
+template <class Options>
+struct misnamed_training_of {
+  index batch = 0, batch_size = 0, micro_batch_size = 0, train_batch_size = 0;
+  index tokens = 0, context = 0, block_size = 0, seq_len = 0, sequence_length = 0, max_length = 0;
+  index accumulate = 0, grad_accum = 0, accumulation_steps = 0, gradient_accumulation = 0, gradient_accumulation_steps = 0;
+  index steps = 0, epochs = 0, num_epochs = 0, max_iters = 0, max_steps = 0, num_steps = 0, total_steps = 0;
+  double lowest_rate = 0, min_lr = 0, min_learning_rate = 0, lr_min = 0;
+  index warmup = 0, warmup_iters = 0, warmup_steps = 0;
+  fathom::schedule schedule{}, lr_scheduler{}, lr_scheduler_type{};
+  index cooldown = 0, cooldown_steps = 0, decay_steps = 0, num_decay_steps = 0;
+  Options optimizer{}, optim{}, options{};
   std::vector<parameter_group> groups{}, param_groups{}, parameter_groups{};
   std::uint64_t seed = 0, random_seed = 0;
   index evaluate_every = 0, eval_every = 0, eval_interval = 0, eval_steps = 0;
@@ -155,13 +178,32 @@ template <class Model>
 /// whatever the number of threads, and whether a run was interrupted or not. Optimizer: adamw, sgd, lion, muon, or one of your own
 /// (optimizer.hpp). With adamw, the options are `training`; with others, training_of their options.
 template <class Model, template <class> class Optimizer = adamw>
-class trainer {
+class trainer;
+
+/// For what is no optimiser: one error, and nothing that would bring more.
+template <class Model, template <class> class Optimizer>
+  requires(!optimizer<Optimizer<Model>>)
+class trainer<Model, Optimizer> {
+ public:
+  explicit trainer(const training_of<detail::misnamed_adamw_options>& = {}) {
+    static_assert(optimizer<Optimizer<Model>>,
+                  "fathom::trainer: this is not an optimiser of the model; train/optimizer.hpp says what one is");
+  }
+  const typename Model::parameters& weights() const;
+  typename Model::parameters& weights();
+  template <class... Tokens>
+  training_result fit(const Tokens&...);
+};
+
+template <class Model, template <class> class Optimizer>
+  requires optimizer<Optimizer<Model>>
+class trainer<Model, Optimizer> {
   using optimizer_type = Optimizer<Model>;
   using own_options = typename optimizer_type::options;
   using options_for = detail::training_for<own_options>;
   using rule = typename optimizer_type::rule;
   static constexpr bool is_adamw = std::is_same_v<own_options, adamw_options>;
-  using misnamed = detail::misnamed_training<std::conditional_t<is_adamw, detail::no_options, own_options>>;
+  using misnamed = std::conditional_t<is_adamw, detail::misnamed_training, detail::misnamed_training_of<own_options>>;
 
  public:
   using parameters = typename Model::parameters;
@@ -179,7 +221,7 @@ class trainer {
     optimizer_.set_groups(options_.groups);
     initialize<Model>(*weights_, options_.seed);
   }
-  explicit trainer(std::initializer_list<detail::nothing_at_all>) : trainer(options_type{}) {}
+  explicit trainer(detail::nothing_at_all) : trainer(options_type{}) {}
   template <class Habit = misnamed>
     requires std::is_same_v<Habit, misnamed>
   explicit trainer(Habit) : trainer(options_type{}) {
