@@ -39,6 +39,7 @@ BLOCKS = {
                      "fathom::token next) {\n", "}\n"),
     "oracle": ("", "static_assert(oracle::parameter_count > 0);\n"),
     ".resume": ("void resume(const fathom::owned<net::parameters>& weights) {\n", "static_cast<void>(trainer);\n}\n"),
+    "fathom::muon": ("void another_optimizer() {\n", "static_cast<void>(tuned);\n}\n"),
     "load_any": ("void any_model() {\n", "}\n"),
     "save_transformers": ("void elsewhere() {\n", "}\n"),
     "tokenizer.encode": ("void subwords(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
