@@ -66,8 +66,8 @@ struct backend_traits {
   /// Work can be recorded and played back (`executor::recording`, backend/recording.hpp); tokens of decoding in a better way
   /// still (`executor::token_recording`).
   static constexpr bool has_recording = requires { typename executor::recording; };
-  /// An optimiser that takes whole blocks of parameters (`optimizer`).
-  static constexpr bool has_optimizer = requires { typename Backend::optimizer; };
+  /// Steps of an optimiser over whole blocks of parameters (`steps`, train/optimizer.hpp).
+  static constexpr bool has_steps = requires { typename Backend::steps; };
   /// Tokens are drawn where the logits lie (`drawing`).
   static constexpr bool has_drawing = requires { typename Backend::drawing; };
 

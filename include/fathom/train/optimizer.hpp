@@ -72,6 +72,7 @@
 #include <utility>
 #include <vector>
 
+#include "fathom/backend/backend.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/backend/update.hpp"
 #include "fathom/core/copy.hpp"
@@ -242,7 +243,7 @@ struct steps_of {
   using type = tensor_steps;
 };
 template <class Backend>
-  requires requires { typename Backend::steps; }
+  requires backend_traits<Backend>::has_steps
 struct steps_of<Backend> {
   using type = typename Backend::steps;
 };
