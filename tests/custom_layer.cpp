@@ -160,11 +160,11 @@ TEST_CASE("a model with a custom layer and source begins as the one without", "[
 }
 
 TEST_CASE("the tensors of a custom layer and source have names, in files too", "[custom]") {
-  // Counted by hand: the embedding, four GPT-2 blocks, six sublayers over depth, the mixing weights of blocks 0 and 1, of which
+  // Counted by hand: the embedding, four GPT-2 blocks, eight sublayers over depth, the mixing weights of blocks 0 and 1, of which
   // the latter uses one, and of blocks 2 and 3, of which the latter uses three.
   constexpr fathom::index E = 12, F = 20, block = 2 * 2 * E + (E + 1) * 3 * E + (E + 1) * E + (E + 1) * F + (F + 1) * E,
                           over_depth = 2 * E + (E + 1) * E + (E + 1) * 2 * E + (E + 1) * E;
-  STATIC_REQUIRE(oracle::parameter_count == (19 + 70) * E + 4 * block + 6 * over_depth + 2 * 1 + 2 * 3 + 2 * E);
+  STATIC_REQUIRE(oracle::parameter_count == (19 + 70) * E + 4 * block + 8 * over_depth + 2 * 1 + 2 * 3 + 2 * E);
 
   const temporary_folder folder;
   const auto path = folder.path() / "custom.safetensors";
@@ -174,7 +174,7 @@ TEST_CASE("the tensors of a custom layer and source have names, in files too", "
   using shape = std::vector<fathom::index>;
   std::map<std::string, shape> own = {
       {"h.0.mix.weight", {1}}, {"h.1.mix.weight", {1}}, {"h.2.mix.weight", {3}}, {"h.3.mix.weight", {3}}};
-  for (const std::string stage : {"h.0.depth", "h.1.depth", "h.2.depth", "h.3.depth", "h.2.middle", "h.3.middle"})
+  for (const std::string stage : {"h.0.depth", "h.1.depth", "h.2.depth", "h.3.depth", "h.2.middle", "h.3.middle", "h.2.of_values", "h.3.of_values"})
     own.insert({{stage + ".ln.weight", {E}},
                 {stage + ".ln.bias", {E}},
                 {stage + ".c_q.weight", {E, E}},

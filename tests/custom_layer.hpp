@@ -258,19 +258,21 @@ struct depth_attention {
 };
 
 /// A model of them: every block goes on from a weighted sum of all depths before it, and has a sublayer for attention over all
-/// depths below; the last two blocks also look at what earlier blocks were between their sublayers.
+/// depths below; the last two blocks also look at what earlier blocks were between their sublayers, and at the values of their
+/// attention.
 /// fathom::transformer<architecture, backend> is the model's type.
 using plain = fathom::architecture<
     fathom::sizes<19, 70, 12>, fathom::embed<fathom::tokens, fathom::learned_positions>,
-    fathom::body<fathom::repeat<4, fathom::block<fathom::pre<"attn", fathom::layer_norm<>, fathom::attention<2>>,
+    fathom::body<fathom::repeat<4, fathom::block<fathom::pre<"attn", fathom::layer_norm<>, fathom::attention<2, fathom::publish_values<"values">>>,
                                                  fathom::pre<"mlp", fathom::layer_norm<>, fathom::mlp<20>>>>>,
     fathom::head<fathom::layer_norm<>, fathom::tied>>;
 
 using over_depth = fathom::pre<"depth", fathom::layer_norm<>, depth_attention<3>, states_below>;
+using over_values = fathom::pre<"of_values", fathom::layer_norm<>, depth_attention<2>, published_below<"values">>;
 using over_middle = fathom::pre<"middle", fathom::layer_norm<>, depth_attention<2>, published_below<"middle">>;
 using architecture = fathom::edit<
     fathom::edit<plain, fathom::every_block, fathom::insert_first<fathom::read<"mix", weighted_sum>>,
                  fathom::insert_after<"attn", over_depth, fathom::publish<"middle">>>,
-    fathom::last_blocks<2>, fathom::insert_before<"mlp", over_middle>>;
+    fathom::last_blocks<2>, fathom::insert_before<"mlp", over_middle>, fathom::insert_last<over_values>>;
 
 }  // namespace custom

@@ -7,6 +7,7 @@
 
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/name.hpp"
+#include "fathom/layer/hidden_states.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/linear.hpp"
 #include "fathom/layer/part.hpp"
@@ -61,6 +62,7 @@ struct attention_options {
   static constexpr bool bias = true;      // whether the projections have one
   static constexpr initial output_initial = initial::residual;  // what the output projection begins as
   using rotation = no_rotation;           // what is done to queries and keys before they meet
+  static constexpr auto values_name = fixed_string("");  // the channel in which its own values are published; "": in none
 };
 
 /// y = residual + Attention(x[, memory]) (Vaswani et al., arXiv 1706.03762): softmax(q k^T / sqrt(d)) v per head, over the keys
@@ -93,6 +95,10 @@ struct attention {
   static constexpr index D = source_rows;
 
  public:
+  /// Whether the stage around it publishes its values, [rows, K], those of its own context (hidden_states.hpp).
+  static constexpr bool publishes = !Options::values_name.view().empty();
+  using published = channel<Options::values_name, K>;
+  static_assert(!publishes || has_context, "fathom::attention: only values of an attention's own context are published");
   using query = linear<E, has_context ? Q + 2 * K : Q, initial::normal, Options::bias>;
   using key_value = linear<E, 2 * K, initial::normal, Options::bias>;
   using projection = linear<Q, E, Options::output_initial, Options::bias>;
@@ -156,6 +162,12 @@ struct attention {
   template <class T>
   using cache = key_value_cache<T, K, key_rows>;
 
+  /// Where forward and extend leave what is published, [rows, K].
+  template <class T>
+  [[nodiscard]] static matrix<T> published_rows(const tape<T>& t) {
+    return values(keys_and_values(t.q, t.kv)).every(key_rows, 0);
+  }
+
   template <class On, class P>
     requires(source_rows == 0)
   static void forward(const On& on, const P& p, const extent& e, input<On> x, input<On> residual, output<On> y,
@@ -180,6 +192,20 @@ struct attention {
                        output<On> dx, output<On> dmemory, const tape<scalar<On>>& t, G& g,
                        const scratch<scalar<On>>& s) {
     differentiate(on, p, e, x, memory, dy, dx, dmemory, t, g, s);
+  }
+  /// backward, and what others have sent back to the values that were published, dpublished [rows, K].
+  template <class On, class P, class G>
+    requires(source_rows == 0)
+  static void backward_published(const On& on, const P& p, const extent& e, input<On> x, input<On> dy, output<On> dx,
+                                 input<On> dpublished, const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
+    differentiate(on, p, e, x, {}, dy, dx, {}, t, g, s, dpublished);
+  }
+  template <class On, class P, class G>
+    requires(source_rows > 0)
+  static void backward_published(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> dy, output<On> dx,
+                                 output<On> dmemory, input<On> dpublished, const tape<scalar<On>>& t, G& g,
+                                 const scratch<scalar<On>>& s) {
+    differentiate(on, p, e, x, memory, dy, dx, dmemory, t, g, s, dpublished);
   }
   template <class On, class P>
     requires(source_rows == 0)
@@ -249,12 +275,14 @@ struct attention {
   template <class On, class P, class G>
   static void differentiate(const On& on, const P& p, const extent& e, input<On> x, [[maybe_unused]] input<On> memory,
                             input<On> dy, output<On> dx, [[maybe_unused]] output<On> dmemory, const tape<scalar<On>>& t, G& g,
-                            const scratch<scalar<On>>& s) {
+                            const scratch<scalar<On>>& s, [[maybe_unused]] input<On> dpublished = {}) {
     projection::backward_parameters(on, t.out, dy, g.c_proj);
     projection::backward_input(on, p.c_proj, dy, s.dout);
     const auto kv = keys_and_values(t.q, t.kv), dkv = keys_and_values(s.dq, s.dkv);
     attention_backward(on, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse, s.dout, s.delta,
                        queries(s.dq), keys(dkv), values(dkv));
+    if constexpr (publishes)
+      if (dpublished.data) add(on, dpublished, values(dkv).every(key_rows, 0));
     Options::rotation::backward(on, e, queries(s.dq), head_width, index{1});
     Options::rotation::backward(on, e, keys(dkv), head_width, key_rows);
     if constexpr (has_context && D > 0) copy(on, dkv.every(key_rows, 0), s.dq.columns_from(Q, 2 * K));
@@ -360,6 +388,15 @@ struct head_width {
   template <class Options>
   struct of : Options {
     static constexpr index head_width = Width;
+  };
+};
+/// Publishes the attention's values under a name, for sources of later blocks to read: channel<NAME, heads of values * head width>.
+template <fixed_string Name>
+struct publish_values {
+  static constexpr auto option = field<"publish_values">(static_cast<const char*>(Name.text));
+  template <class Options>
+  struct of : Options {
+    static constexpr auto values_name = Name;
   };
 };
 /// Projections without biases.

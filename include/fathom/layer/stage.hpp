@@ -48,6 +48,18 @@ concept stage = requires {
 
 }  // namespace fathom::contract
 
+namespace fathom::detail {
+/// The channels of a layer that publishes something, as attention may its values.
+template <class Layer, bool Publishes>
+struct published_by {
+  using type = channels<>;
+};
+template <class Layer>
+struct published_by<Layer, true> {
+  using type = channels<typename Layer::published>;
+};
+}  // namespace fathom::detail
+
 namespace fathom::layers {
 
 /// y = x + Layer(Norm(x)), the pre-norm residual sublayer of GPT-2, with the names of its tensors. With a source, the
@@ -63,7 +75,9 @@ struct sublayer {
   static constexpr depth_set depths = Source::depths;
   static constexpr bool has_source = Source::rows_per_token > 0;
   static constexpr bool has_cache = requires { typename Layer::template cache<float>; };
+  static constexpr bool publishes = requires { requires Layer::publishes; };
   using layer = Layer;
+  using published = typename detail::published_by<Layer, publishes>::type;
 
   template <class S>
   struct parameters {
@@ -132,6 +146,7 @@ struct sublayer {
     } else {
       Layer::forward(on, p.layer, e, t.normed, x, y, t.layer);
     }
+    publish_rows(on, hidden, t);
   }
   template <class On, class P, class Hidden>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
@@ -147,6 +162,7 @@ struct sublayer {
       } else {
         Layer::extend(on, p.layer, e, t.normed, x, y, t.layer, c);
       }
+      publish_rows(on, hidden, t);
     }
   }
   template <class On, class P, class Hidden, class G>
@@ -155,8 +171,14 @@ struct sublayer {
     const scratch<scalar<On>> s(free, e);
     if constexpr (has_source) {
       const output<On> dmemory = rows_at(s.dmemory, e, hidden);
-      Layer::backward(on, p.layer, e, t.normed, rows_at(t.memory, e, hidden), d, s.dnormed, dmemory, t.layer, g.layer, s.layer);
+      if constexpr (publishes)
+        Layer::backward_published(on, p.layer, e, t.normed, rows_at(t.memory, e, hidden), d, s.dnormed, dmemory, sent_back(hidden),
+                                  t.layer, g.layer, s.layer);
+      else
+        Layer::backward(on, p.layer, e, t.normed, rows_at(t.memory, e, hidden), d, s.dnormed, dmemory, t.layer, g.layer, s.layer);
       Source::backward(on, p.source, e, hidden, dmemory, t.source, g.source, s.source);
+    } else if constexpr (publishes) {
+      Layer::backward_published(on, p.layer, e, t.normed, d, s.dnormed, sent_back(hidden), t.layer, g.layer, s.layer);
     } else {
       Layer::backward(on, p.layer, e, t.normed, d, s.dnormed, t.layer, g.layer, s.layer);
     }
@@ -175,6 +197,18 @@ struct sublayer {
   }
 
  private:
+  /// What the layer publishes, to where later stages read it.
+  template <class On, class Hidden>
+  static void publish_rows([[maybe_unused]] const On& on, [[maybe_unused]] const Hidden& hidden,
+                           [[maybe_unused]] const tape<scalar<On>>& t) {
+    if constexpr (publishes)
+      copy(on, Layer::published_rows(t.layer), hidden.template published<typename Layer::published>(hidden.block));
+  }
+  /// What they have sent back.
+  template <class Hidden>
+  static auto sent_back(const Hidden& hidden) {
+    return hidden.template published_gradient<typename Layer::published>(hidden.block);
+  }
   /// Of the rows of memory, those that the source has in the block: [rows * rows per token there, E].
   template <class T, class Hidden>
   static matrix<T> rows_at(const matrix<T>& memory, const extent& e, [[maybe_unused]] const Hidden& hidden) {
