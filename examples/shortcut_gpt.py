@@ -259,7 +259,9 @@ class ShortcutGPT(nn.Module):
         """A model from a file with a config: one that save wrote, or fathom."""
         with safetensors.safe_open(path, "pt") as file:
             model = cls(Config.from_json(file.metadata()["fathom.config"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys() if not name.startswith("adamw.")}
+            # Not what an optimiser remembers for a weight: "adamw.first.wte.weight".
+            states = tuple("." + name for name in model.state_dict())
+            tensors = {name: file.get_tensor(name) for name in file.keys() if not name.endswith(states)}
         model.load_state_dict(tensors)
         return model
 
