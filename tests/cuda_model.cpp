@@ -7,6 +7,7 @@
 
 #include <fathom/cuda.cuh>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -120,6 +121,86 @@ TEST_CASE("training on the GPU goes as in the reference backend, and every time 
   CHECK(mostly_same(here, there));
   CHECK(losses_of(net{}, &again) == found);
   CHECK(same_bits(here, again));
+}
+
+namespace {
+
+/// Steps of an optimiser from the same weights with the same gradients, with groups; the weights and the states after them.
+template <class Optimizer>
+std::vector<std::vector<float>> after_steps(double rate, int steps) {
+  using model = typename Optimizer::model;
+  Optimizer optimizer;
+  optimizer.set_groups(std::vector<fathom::parameter_group>{{.match = fathom::glob("h.0.*"), .rate = 0.5, .decay = 0.5},
+                                                            {.match = fathom::glob("h.1.mlp.*"), .frozen = true}});
+  auto weights = fathom::make<typename model::parameters>(), gradients = fathom::make<typename model::parameters>();
+  fathom::initialize<model>(*weights, 5);
+  for (int step = 0; step < steps; ++step) {
+    fathom::random from(9, static_cast<std::uint64_t>(step));
+    const auto fill = [&](auto& g) {
+      model::visit_tensors(
+          [&](fathom::initial, auto& t) {
+            for (float& x : t.span()) x = static_cast<float>(from.normal());
+          },
+          g);
+    };
+    fathom::edit_on_host(*gradients, fill);
+    CHECK(optimizer.step(*weights, *gradients, rate) > 1);  // and so is clipped
+    const auto left = values<model>(*gradients);
+    CHECK(std::count(left.begin(), left.end(), 0.f) == std::ssize(left));
+  }
+  std::vector<std::vector<float>> all{values<model>(*weights)};
+  for (std::size_t i = 0; i < Optimizer::state_count; ++i) all.push_back(values<model>(optimizer.state(i)));
+  return all;
+}
+template <template <class> class Optimizer>
+void check_optimizer(double rate, double tolerance) {
+  const auto here = after_steps<Optimizer<net>>(rate, 3), there = after_steps<Optimizer<twin>>(rate, 3);
+  REQUIRE(here.size() == there.size());
+  for (std::size_t i = 0; i < here.size(); ++i) {
+    INFO(i);
+    CHECK(difference(here[i], there[i]) < tolerance);
+  }
+  CHECK(same_bits(here[0], after_steps<Optimizer<net>>(rate, 3)[0]));
+}
+
+}  // namespace
+
+TEST_CASE("every optimiser steps on the GPU as in the reference backend", "[cuda]") {
+  check_optimizer<fathom::adamw>(1e-2, 1e-5);
+  check_optimizer<fathom::sgd>(1e-1, 1e-5);
+  check_optimizer<fathom::lion>(1e-2, 1e-5);
+  check_optimizer<fathom::muon>(1e-2, 1e-3);
+}
+
+TEST_CASE("a run with any optimiser is resumed on the GPU, and what is frozen stays", "[cuda]") {
+  const temporary_folder folder;
+  const auto tokens = some_tokens(300, small.vocab);
+  const auto run = [&](const char* file, fathom::index stop_after) {
+    fathom::trainer<net, fathom::muon> trainer(
+        {.batch = 2,
+         .steps = 5,
+         .groups = {{.match = [](std::string_view name) { return name.starts_with("w") || name.starts_with("h.0."); }, .frozen = true}},
+         .seed = 4,
+         .checkpoint = folder.path() / file,
+         .resume = true,
+         .progress = false,
+         .observer = [&](const fathom::progress& p) { return p.step != stop_after; }});
+    trainer.fit(tokens);
+    return values<net>(trainer.weights());
+  };
+  const auto whole = run("whole", 5);
+  run("parts", 3);
+  CHECK(same_bits(run("parts", 5), whole));
+  auto weights = fathom::make<net::parameters>(), now = fathom::make<net::parameters>();
+  fathom::initialize<net>(*weights, 4);
+  fathom::load(folder.path() / "whole", *now);
+  net::visit(
+      [&](const auto& name, fathom::initial, const auto& before, const auto& after) {
+        INFO(name.view());
+        const bool is_frozen = name.view().starts_with("w") || name.view().starts_with("h.0.");
+        CHECK(std::equal(before.span().begin(), before.span().end(), after.span().begin()) == is_frozen);
+      },
+      *fathom::on_host(*weights), *fathom::on_host(*now));
 }
 
 TEST_CASE("a run begun on the GPU goes on anywhere, and the other way round", "[cuda]") {
@@ -324,14 +405,14 @@ struct smoothed : summing {
 }  // namespace
 TEST_CASE("an epsilon of a norm's own", "[cuda]") {
   using model = fathom::transformer<smoothed, backend::cuda<float>>;
-  using twin = fathom::transformer<smoothed, backend::reference<double>>;
+  using smoothed_twin = fathom::transformer<smoothed, backend::reference<double>>;
   auto weights = fathom::make<model::parameters>();
-  auto elsewhere = fathom::make<twin::parameters>();
+  auto elsewhere = fathom::make<smoothed_twin::parameters>();
   fathom::initialize<model>(*weights, 6);
-  fathom::initialize<twin>(*elsewhere, 6);
+  fathom::initialize<smoothed_twin>(*elsewhere, 6);
   const auto tokens = some_tokens(12, smoothed::vocab);
-  twin::tape tape(1, 12);
-  twin::forward(*elsewhere, {tokens, {}, 1, 12}, tape);
+  smoothed_twin::tape tape(1, 12);
+  smoothed_twin::forward(*elsewhere, {tokens, {}, 1, 12}, tape);
   const auto ready = fathom::pack<float>(*weights);
   for (const bool one_kernel : {true, false}) {
     model::executor where;

@@ -327,6 +327,10 @@ inline constexpr config_key config_keys[] = {
     {"tokens", nullptr, {}},
     {"adamw", nullptr, {}}};
 
+// Names for these types: what nvcc makes of their declarations, g++ warns of.
+using size_member = int config::*;
+using flag_member = bool config::*;
+
 /// A key of GPT2Config that decides what is computed. What only training, generation or the memory of their model asks for
 /// is not listed, nor is reorder_and_upcast_attn: it orders the same products in another way.
 struct transformers_key {
@@ -334,8 +338,8 @@ struct transformers_key {
   std::string_view standard;  // what it means where a file does not have it, as JSON
   std::string_view member{};  // of fathom::config; empty: a config cannot express anything else than
   std::string_view accepted{};  // these: an array of JSON, whose first value is the one to write
-  int config::*size = nullptr;
-  bool config::*flag = nullptr;
+  size_member size = nullptr;
+  flag_member flag = nullptr;
   bool is_written = true;
 };
 inline constexpr transformers_key transformers_keys[] = {
