@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 #include <string_view>
 #include <type_traits>
 
@@ -101,12 +102,19 @@ using dense = fathom::edit<fathom::gpt2<C>, fathom::last_block, fathom::insert_f
 
 constexpr fathom::config without_shortcut(fathom::config c) { return c.shortcut = {}, c; }
 
-/// The shortcut, with its cross-attention before self-attention.
+/// The shortcut, with its cross-attention before self-attention. (Members of C have names of their own: g++ 12 fails on them inside
+/// of template arguments.)
 template <fathom::config C>
-using before = fathom::edit<
-    fathom::gpt2<without_shortcut(C)>, fathom::last_block,
-    fathom::insert_before<"attn", fathom::pre<"/shortcut", fathom::layer_norm<>, fathom::look_back<C.heads, fathom::initial::zero>,
-                                              fathom::features<fathom::depth_bits<C.shortcut.depths.bits>, fathom::mlp_features<>>>>>;
+struct before_self_attention {
+  static constexpr fathom::index heads = C.heads;
+  static constexpr std::uint64_t depths = C.shortcut.depths.bits;
+  static constexpr fathom::config plain = without_shortcut(C);
+  using cross = fathom::pre<"/shortcut", fathom::layer_norm<>, fathom::look_back<heads, fathom::initial::zero>,
+                            fathom::features<fathom::depth_bits<depths>, fathom::mlp_features<>>>;
+  using type = fathom::edit<fathom::gpt2<plain>, fathom::last_block, fathom::insert_before<"attn", cross>>;
+};
+template <fathom::config C>
+using before = typename before_self_attention<C>::type;
 
 // ---- The models ------------------------------------------------------------------------------------------------------
 
