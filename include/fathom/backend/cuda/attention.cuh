@@ -1,8 +1,7 @@
 // Attention over a visible prefix on the GPU (operations.hpp, attention_shape): flash attention of our own.
 //
 // Which kernels: for operands in bf16, those on tensor cores (attention_tensor.cuh), with heads up to 128 wide; otherwise those
-// in float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float. The last
-// are also for shared heads of keys and values, windows, and memories without order, whose gradients attention_general.cuh has.
+// in float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float.
 //
 // The execution context `on` has
 //   scalar, compute          the type that numbers lie in memory in, float or bf16; the type of the operands of products
@@ -19,7 +18,6 @@
 #include <type_traits>
 
 #include "fathom/backend/cuda/attention_decode.cuh"
-#include "fathom/backend/cuda/attention_general.cuh"
 #include "fathom/backend/cuda/attention_parts.cuh"
 #include "fathom/backend/cuda/attention_plain.cuh"
 #include "fathom/backend/cuda/attention_tensor.cuh"
@@ -49,6 +47,7 @@ struct rounding {
   index stride;
   bf16* to;
   index rows;
+  int heads;
   bool of_memory;  // x are keys or values: what no query sees is left out
 };
 template <class T>
@@ -60,12 +59,12 @@ template <class T>
 __global__ void __launch_bounds__(256) round_operands(attention_size s, int width, roundings<T> all) {
   const rounding<T> r = all.of[blockIdx.y];
   const index i = static_cast<index>(blockIdx.x) * 256 + threadIdx.x;
-  const int chunks = s.heads * width / 8, chunk = static_cast<int>(i % chunks);
+  const int chunks = r.heads * width / 8, chunk = static_cast<int>(i % chunks);
   const index row = i / chunks;
   if (row >= r.rows) return;
   if (r.of_memory) {
     const int sequence = static_cast<int>(row / s.memory_rows), at = static_cast<int>(row % s.memory_rows);
-    if (at >= (s.start(sequence) + s.queries) * s.rows_per_position) return;
+    if (at < s.sees_from(sequence, 0) || at >= s.sees_to(sequence, s.queries - 1)) return;
   }
   const int head = chunk * 8 / width, first = chunk * 8 % width, there = s.head_width - first;
   const T* const x = r.x + row * r.stride + head * s.head_width + first;
@@ -74,6 +73,12 @@ __global__ void __launch_bounds__(256) round_operands(attention_size s, int widt
   load_numbers(numbers, x, there, whole);
   *reinterpret_cast<uint4*>(r.to + i * 8) = make_uint4(pack_bf16(numbers[0], numbers[1]), pack_bf16(numbers[2], numbers[3]),
                                                        pack_bf16(numbers[4], numbers[5]), pack_bf16(numbers[6], numbers[7]));
+}
+
+/// x as an operand of a product with this type of operands.
+template <class Compute>
+__device__ __forceinline__ float operand(float x) {
+  return to_float(from_float<Compute>(x));
 }
 
 /// delta [rows, heads] = the sum over a head's columns of dout out; Width / 8 lanes for each, 256 threads a block
@@ -151,27 +156,39 @@ inline attention_size size_of(const char* operation, const attention_shape& s) {
   if (s.memory_rows > most || s.queries > most || s.sequences * s.heads > most)
     fail("cuda: ", operation, ": ", s.sequences, " sequences of ", s.heads, " heads, ", s.queries, " queries and ", s.memory_rows,
          " rows of memory; each may have up to ", most);
+  if (s.heads % s.key_heads() != 0)
+    fail("cuda: ", operation, ": ", s.heads, " heads over ", s.kv_heads, " of keys and values; expected a divisor");
+  if (s.window < 0 || (s.window > 0 && s.sees_all))
+    fail("cuda: ", operation, ": a window of ", s.window, " positions", s.sees_all ? " in a memory that is seen whole" : "",
+         "; expected 0, for none", s.sees_all ? "" : ", or more");
   const auto n = [](index i) { return static_cast<int>(i); };
+  const index no_window = s.memory_rows + s.queries;
   // Keys and values of these many heads, 4 bytes each at the most, fill a third of the second-level cache (50 MB on Hopper).
   const index at_once = std::max<index>((index{16} << 20) / std::max<index>(s.memory_rows * s.head_width * 8, 1), 64);
   return {.sequences = n(s.sequences),
           .queries = n(s.queries),
           .heads = n(s.heads),
           .head_width = n(s.head_width),
-          .rows_per_position = n(s.rows_per_position),
+          .rows_per_position = n(s.sees_all ? 1 : s.rows_per_position),
           .memory_rows = n(s.memory_rows),
           .first = n(s.first),
-          .starts = s.starts,
-          .heads_at_once = n(std::min(at_once, s.sequences * s.heads)),
-          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width))),
+          .starts = s.sees_all ? nullptr : s.starts,
+          .position = n(s.sees_all ? s.memory_rows - 1 : 0),
           .group = n(s.group_size()),
-          .window = n(s.window),
-          .sees_all = s.sees_all};
+          .window_rows = n(s.window > 0 && s.window < no_window ? std::min(s.window * s.rows_per_position, no_window) : no_window),
+          .heads_at_once = n(std::min(at_once, s.sequences * s.heads)),
+          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width)))};
 }
-/// Whether every query sees all of its prefix, in heads of keys and values of its own: what the fast kernels are for.
-[[nodiscard]] inline bool is_plain(const attention_shape& s) {
-  return s.group_size() == 1 && s.window == 0 && !s.sees_all;
+/// f(general), a constant: whether query heads share heads of keys and values, a window hides something, or memory has no order.
+template <class F>
+void with_generality(const attention_shape& s, const F& f) {
+  if (s.group_size() > 1 || s.window > 0 || s.sees_all)
+    f(std::true_type());
+  else
+    f(std::false_type());
 }
+/// Rows of memory that a query sees at the most.
+[[nodiscard]] inline index most_seen(const attention_size& s) { return std::min(s.memory_rows, s.window_rows); }
 
 [[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
   fail("cuda: ", operation, ": heads of ", s.head_width, " columns in bf16; at most ", widest_on_tensor_cores,
@@ -231,12 +248,13 @@ class rounded {
     s.first = 0;
     roundings<T> jobs{};
     index most = 0;
-    const index columns = static_cast<index>(s_.heads) * Width;
     for (std::size_t i = 0; i < N; ++i) {
       const bool memory = of_memory >> i & 1;
+      const int heads = memory ? s_.heads / s_.group : s_.heads;
       const index rows = s_.sequences * static_cast<index>(memory ? s_.memory_rows : s_.queries);
+      const index columns = static_cast<index>(heads) * Width;
       const index first = memory ? s_.first * static_cast<index>(s_.memory_rows) : 0;
-      jobs.of[i] = {all[i].row(first), all[i].stride, on_.template scratch<bf16>(rows * columns), rows, memory};
+      jobs.of[i] = {all[i].row(first), all[i].stride, on_.template scratch<bf16>(rows * columns), rows, heads, memory};
       found[i] = {jobs.of[i].to, columns, Width};
       most = std::max(most, rows * columns);
     }
@@ -270,11 +288,11 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
   const index rows = shape.sequences * shape.queries;
   if (rows * shape.heads == 0) return;
 
-  if (s.queries <= most_queries_to_decode || !is_plain(shape)) {
+  if (s.queries <= most_queries_to_decode) {
     // 128 rows a block at the least, and no more blocks than keep the machine busy; the same for every position, since work is
     // recorded once and played back for all of them.
     const index busy = 4 * static_cast<index>(on.processors()) / (rows * shape.heads);
-    const auto splits = static_cast<unsigned>(std::clamp<index>(std::min(busy, shape.memory_rows / 128), 1, 64));
+    const auto splits = static_cast<unsigned>(std::clamp<index>(std::min(busy, most_seen(s) / 128), 1, 64));
     with_decode_width(s.head_width, [&](auto width) {
       constexpr int W = width();
       float* const parts = splits > 1 ? on.template scratch<float>(rows * shape.heads * splits * (W + 2)) : nullptr;
@@ -296,16 +314,20 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
         constexpr int W = width();
         attention_size of_copies;
         const auto x = rounded<W, T, On>(on, operation, s)(std::array<matrix<const T>, 3>{q, k, v}, 6, of_copies);
-        launch(operation, {blocks(query_block<W>::queries), threads, forward_shared<W>}, on.stream(), &forward<W, T>, of_copies,
-               x[0], x[1], x[2], heads_of(out, s), lse);
+        with_generality(shape, [&](auto general) {
+          launch(operation, {blocks(query_block<W>::queries), threads, forward_shared<W>}, on.stream(), &forward<W, general(), T>,
+                 of_copies, x[0], x[1], x[2], heads_of(out, s), lse);
+        });
       });
       return;
     }
   if constexpr (std::is_same_v<T, float>)
     with_plain_width<typename On::compute>(s.head_width, [&](auto width) {
       constexpr int W = width();
-      launch(operation, {blocks(plain_block<W>::left), plain_threads, plain_block<W>::forward_shared}, on.stream(),
-             &forward_plain<W>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(out, s), lse);
+      with_generality(shape, [&](auto general) {
+        launch(operation, {blocks(plain_block<W>::left), plain_threads, plain_block<W>::forward_shared}, on.stream(),
+               &forward_plain<W, general()>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(out, s), lse);
+      });
     });
   else
     fail_in_bf16(operation, s);
@@ -323,9 +345,11 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
   const char* const operation = "attention_backward";
   on.begin();
   const attention_size s = size_of(operation, shape);
-  const index rows = shape.sequences * shape.queries, heads = shape.sequences * shape.heads;
+  const index rows = shape.sequences * shape.queries;
   if (rows * shape.heads == 0) return;
-  const auto tiles = [&](index count, index tile) { return blocks_of(operation, (count + tile - 1) / tile * heads); };
+  const auto tiles = [&](index count, index tile, index heads) {
+    return blocks_of(operation, (count + tile - 1) / tile * shape.sequences * heads);
+  };
 
   const auto make_delta = [&](auto width, auto compute) {
     constexpr int W = width();
@@ -333,20 +357,6 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
     launch(operation, {blocks, 256}, on.stream(), &sum_of_products<W, decltype(compute), T>, s, heads_of(out, s),
            heads_of(dout, s), delta);
   };
-  if (!is_plain(shape)) {
-    with_decode_width(s.head_width, [&](auto width) {
-      constexpr int W = width();
-      using compute = typename On::compute;
-      make_delta(width, compute());
-      launch(operation, {blocks_of(operation, rows * shape.heads), general_threads}, on.stream(),
-             &backward_queries_general<W, compute, T>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse,
-             delta, heads_of(dq, s));
-      launch(operation, {blocks_of(operation, shape.sequences * shape.memory_rows * shape.key_heads()), general_threads}, on.stream(),
-             &backward_keys_general<W, compute, T>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse, delta,
-             heads_of(dk, s), heads_of(dv, s));
-    });
-    return;
-  }
   if constexpr (std::is_same_v<typename On::compute, bf16>)
     if (s.head_width <= widest_on_tensor_cores) {
       with_tensor_width(s.head_width, [&](auto width) {
@@ -358,10 +368,14 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
         const auto of_memory = [&](const matrix<T>& m) {
           return heads_of(of_copies.first == s.first ? m : matrix<T>(m.row(shape.memory_row(0)), m.rows, m.columns, m.stride), s);
         };
-        launch(operation, {tiles(shape.queries, query_block<W>::queries), threads, backward_queries_shared<W>}, on.stream(),
-               &backward_queries<W, T>, of_copies, x[0], x[1], x[2], x[3], lse, delta, heads_of(dq, s));
-        launch(operation, {tiles(shape.memory_rows, key_block<W>::keys), threads, backward_keys_shared<W>}, on.stream(),
-               &backward_keys<W, T>, of_copies, x[0], x[1], x[2], x[3], lse, delta, of_memory(dk), of_memory(dv));
+        with_generality(shape, [&](auto general) {
+          constexpr bool General = general();
+          launch(operation, {tiles(shape.queries, query_block<W>::queries, shape.heads), threads, backward_queries_shared<W>},
+                 on.stream(), &backward_queries<W, General, T>, of_copies, x[0], x[1], x[2], x[3], lse, delta, heads_of(dq, s));
+          launch(operation, {tiles(shape.memory_rows, key_block<W>::keys, shape.key_heads()), threads, backward_keys_shared<W>},
+                 on.stream(), &backward_keys<W, General, T>, of_copies, x[0], x[1], x[2], x[3], lse, delta, of_memory(dk),
+                 of_memory(dv));
+        });
       });
       return;
     }
@@ -370,12 +384,15 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
       constexpr int W = width();
       using sizes = plain_block<W>;
       make_delta(width, float());
-      launch(operation, {tiles(shape.queries, sizes::left), plain_threads, sizes::backward_queries_shared}, on.stream(),
-             &backward_queries_plain<W>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse, delta,
-             heads_of(dq, s));
-      launch(operation, {tiles(shape.memory_rows, sizes::left), plain_threads, sizes::backward_keys_shared}, on.stream(),
-             &backward_keys_plain<W>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse, delta,
-             heads_of(dk, s), heads_of(dv, s));
+      with_generality(shape, [&](auto general) {
+        constexpr bool General = general();
+        launch(operation, {tiles(shape.queries, sizes::left, shape.heads), plain_threads, sizes::backward_queries_shared},
+               on.stream(), &backward_queries_plain<W, General>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
+               heads_of(dout, s), lse, delta, heads_of(dq, s));
+        launch(operation, {tiles(shape.memory_rows, sizes::left, shape.key_heads()), plain_threads, sizes::backward_keys_shared},
+               on.stream(), &backward_keys_plain<W, General>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
+               heads_of(dout, s), lse, delta, heads_of(dk, s), heads_of(dv, s));
+      });
     });
   } else {
     fail_in_bf16(operation, s);

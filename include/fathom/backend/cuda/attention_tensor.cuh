@@ -3,9 +3,10 @@
 // Flash attention (Dao, arXiv 2307.08691): a block of queries goes over the keys tile by tile; scores exist in registers only,
 // and a running largest score and sum make the softmax. In base 2: exp(scale x) = 2^(scale log2(e) x), one multiply-add.
 //
-// What a query sees is the prefix of (start + query + 1) D rows (operations.hpp, attention_shape). So a block's tiles are of
-// three kinds: seen by all of its queries, which have no mask; seen by some, where the products of 16 keys and 16 queries that
-// do not meet are left out; and the rest, which are not looked at. Nothing depends on D but where they end.
+// What a query sees is the prefix of (start + query + 1) D rows, or what a window leaves of it (operations.hpp, attention_shape).
+// So a block's tiles are of three kinds: seen by all of its queries, which have no mask; seen by some, where the products of 16 keys
+// and 16 queries that do not meet are left out; and the rest, which are not looked at. Nothing depends on D but where they begin
+// and end. Heads of queries that share a head of keys and values read it one by one; the kernel for dk and dv goes over them in turn.
 //
 // Who does what, for heads of 64 columns (how many registers a lane has for it):
 //   forward  a block: 128 queries, 4 warps of 32; tiles of 64 keys. A warp has scores [32, 64] (64), sums [32, 64] (64) and half
@@ -152,13 +153,20 @@ struct query_block {
 template <int Width>
 constexpr std::size_t forward_shared = sizeof(bf16) * Width * (query_block<Width>::queries + 4 * query_block<Width>::keys);
 
+/// Which of a tile's keys a warp's two times 16 queries see: rows group and group + 8 of them [hidden, limit). From `reach` on, none
+/// of the 16 sees any.
+struct seen_keys {
+  int limit[2][2], hidden[2][2], reach[2];
+  bool hides;  // whether any of the block's queries has hidden keys
+};
+
 /// One tile of keys: scores, softmax so far, and sums.
 ///   left [2, steps]: a warp's queries;  o [2, Width / 8]: sums [16, 8];  largest, total [2, 2]: of rows group and group + 8
-///   limit [2, 2]: how many of the tile's keys those rows see (Masked)
+///   seen: what the queries see (Masked)
 template <int Width, bool Masked, class Left>
 __device__ __forceinline__ void forward_tile(const Left& left, const bf16* k_tile, const bf16* v_tile, float scale2,
-                                             const int (&limit)[2][2], const int (&reach)[2], float (&o)[2][Width / 8][4],
-                                             float (&largest)[2][2], float (&total)[2][2]) {
+                                             const seen_keys& seen, float (&o)[2][Width / 8][4], float (&largest)[2][2],
+                                             float (&total)[2][2]) {
   constexpr int keys = query_block<Width>::keys, steps = Width / 16;
   const int member = thread() % 4;
   float x[2][keys / 8][4] = {};  // scores, then weights: [16, 8] each
@@ -169,12 +177,12 @@ __device__ __forceinline__ void forward_tile(const Left& left, const bf16* k_til
     left(a[1], 1, step);
     FATHOM_CUDA_UNROLL
     for (int group = 0; group < keys / 16; ++group) {
-      if (Masked && 16 * group >= reach[0] && 16 * group >= reach[1]) continue;
+      if (Masked && 16 * group >= seen.reach[0] && 16 * group >= seen.reach[1]) continue;
       std::uint32_t b[4];
       load_right_transposed<Width>(b, k_tile, 16 * group, step);
       FATHOM_CUDA_UNROLL
       for (int m = 0; m < 2; ++m) {
-        if (Masked && 16 * group >= reach[m]) continue;
+        if (Masked && 16 * group >= seen.reach[m]) continue;
         mma(x[m][2 * group], a[m], b[0], b[1]);
         mma(x[m][2 * group + 1], a[m], b[2], b[3]);
       }
@@ -184,18 +192,26 @@ __device__ __forceinline__ void forward_tile(const Left& left, const bf16* k_til
   for (int m = 0; m < 2; ++m)
     FATHOM_CUDA_UNROLL
     for (int h = 0; h < 2; ++h) {
+      if (Masked && seen.hides) {
+        FATHOM_CUDA_UNROLL
+        for (int c = 0; c < keys / 8; ++c)
+          FATHOM_CUDA_UNROLL
+          for (int e = 0; e < 2; ++e)
+            if (8 * c + 2 * member + e < seen.hidden[m][h]) x[m][c][2 * h + e] = -INFINITY;
+      }
       float most = largest[m][h];
       FATHOM_CUDA_UNROLL
       for (int c = 0; c < keys / 8; ++c)
         FATHOM_CUDA_UNROLL
         for (int e = 0; e < 2; ++e) {
           float& score = x[m][c][2 * h + e];
-          if (Masked && 8 * c + 2 * member + e >= limit[m][h]) score = -INFINITY;
+          if (Masked && 8 * c + 2 * member + e >= seen.limit[m][h]) score = -INFINITY;
           most = fmaxf(most, score);
         }
       most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
       most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-      const float factor = exp2_fast((largest[m][h] - most) * scale2), shift = most * scale2;
+      const float base = Masked && seen.hides && most == -INFINITY ? 0.0f : most;  // a row may have seen nothing yet
+      const float factor = exp2_fast((largest[m][h] - base) * scale2), shift = base * scale2;
       largest[m][h] = most;
       float sum = 0;
       FATHOM_CUDA_UNROLL
@@ -215,7 +231,7 @@ __device__ __forceinline__ void forward_tile(const Left& left, const bf16* k_til
     }
   FATHOM_CUDA_UNROLL
   for (int group = 0; group < keys / 16; ++group) {
-    if (Masked && 16 * group >= reach[0] && 16 * group >= reach[1]) continue;
+    if (Masked && 16 * group >= seen.reach[0] && 16 * group >= seen.reach[1]) continue;
     std::uint32_t p[2][4];
     as_left(p[0], x[0][2 * group], x[0][2 * group + 1]);
     as_left(p[1], x[1][2 * group], x[1][2 * group + 1]);
@@ -225,7 +241,7 @@ __device__ __forceinline__ void forward_tile(const Left& left, const bf16* k_til
       load_right<Width>(b, v_tile, 16 * group, c);
       FATHOM_CUDA_UNROLL
       for (int m = 0; m < 2; ++m) {
-        if (Masked && 16 * group >= reach[m]) continue;
+        if (Masked && 16 * group >= seen.reach[m]) continue;
         mma(o[m][2 * c], p[m], b[0], b[1]);
         mma(o[m][2 * c + 1], p[m], b[2], b[3]);
       }
@@ -234,39 +250,50 @@ __device__ __forceinline__ void forward_tile(const Left& left, const bf16* k_til
 }
 
 /// The rows of a block of queries that a thread's warp works on.
-template <int Width>
-struct rows_of_warp : block_of_queries<query_block<Width>::queries, query_block<Width>::keys> {
-  using block_of_queries<query_block<Width>::queries, query_block<Width>::keys>::block_of_queries;
+template <int Width, bool General>
+struct rows_of_warp : block_of_queries<query_block<Width>::queries, query_block<Width>::keys, General> {
+  using block_of_queries<query_block<Width>::queries, query_block<Width>::keys, General>::block_of_queries;
 
   /// Where the first (0) or second (1) 16 of them begin.
   [[nodiscard]] static __device__ __forceinline__ int rows(int m) {
     const int warp = thread() / 32;
     return 16 * (m == 0 ? warp : query_block<Width>::queries / 16 - 1 - warp);
   }
-  /// How many rows of memory from `key` on they see: rows group and group + 8 of each 16, and the last.
-  __device__ __forceinline__ void limits(int key, int (&limit)[2][2], int (&reach)[2]) const {
-    const int group = thread() % 32 / 4;
+  /// Whether all of the block's queries see all of a tile.
+  [[nodiscard]] __device__ __forceinline__ bool is_full(int tile) const {
+    return tile < this->full && !this->hides_any(tile * query_block<Width>::keys);
+  }
+  /// What they see of a tile.
+  [[nodiscard]] __device__ __forceinline__ seen_keys seen_of(int tile) const {
+    constexpr int keys = query_block<Width>::keys;
+    const int group = thread() % 32 / 4, key = tile * keys;
+    seen_keys found;
+    found.hides = this->hides_any(key);
     FATHOM_CUDA_UNROLL
     for (int m = 0; m < 2; ++m) {
-      limit[m][0] = this->sees(rows(m) + group, key);
-      limit[m][1] = this->sees(rows(m) + group + 8, key);
-      reach[m] = this->sees(rows(m) + 15, key);
+      FATHOM_CUDA_UNROLL
+      for (int h = 0; h < 2; ++h) {
+        found.limit[m][h] = this->sees(rows(m) + group + 8 * h, key);
+        found.hidden[m][h] = General ? this->hides(rows(m) + group + 8 * h, key) : 0;
+      }
+      found.reach[m] = found.hides && this->hides(rows(m), key) >= keys ? 0 : this->sees(rows(m) + 15, key);
     }
+    return found;
   }
 };
 
 /// out = softmax(q k^T / sqrt(head_width)) v;  lse [rows, heads], unless it is null.  q, k, v: heads of Width columns
-template <int Width, class T>
+template <int Width, bool General, class T>
 __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_heads<const bf16> q, rows_of_heads<const bf16> k,
                                                    rows_of_heads<const bf16> v, rows_of_heads<T> out, float* lse) {
   using sizes = query_block<Width>;
   constexpr int keys = sizes::keys, steps = sizes::steps;
   auto* const q_tile = reinterpret_cast<bf16*>(dynamic_shared());  // [queries, Width]
   bf16* const kv_tiles = q_tile + sizes::queries * Width;          // 2 times: keys, values [keys, Width]
-  const rows_of_warp<Width> b(s, blockIdx.x);
+  const rows_of_warp<Width, General> b(s, blockIdx.x);
   const int lane = thread() % 32, group = lane / 4;
 
-  const bf16 *k_rows = k.at(b.memory, b.at.head), *v_rows = v.at(b.memory, b.at.head);  // of the tile that is loaded next
+  const bf16 *k_rows = k.at(b.memory, b.key_head), *v_rows = v.at(b.memory, b.key_head);  // of the tile that is loaded next
   const auto load = [&](int tile) {
     bf16* const to = kv_tiles + tile % 2 * 2 * keys * Width;
     load_tile<Width, keys, threads>(to, k_rows, k.stride, b.seen - tile * keys);
@@ -305,17 +332,16 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
         for (int step = 0; step < steps; ++step) load_left<Width>(held[m][step], q_tile, b.rows(m), step);
     }
     const bf16* const k_tile = kv_tiles + tile % 2 * 2 * keys * Width;
-    int limit[2][2] = {}, reach[2] = {};
-    if (tile < b.full) {
-      forward_tile<Width, false>(left, k_tile, k_tile + keys * Width, scale2, limit, reach, o, largest, total);
+    if (b.is_full(tile)) {
+      forward_tile<Width, false>(left, k_tile, k_tile + keys * Width, scale2, {}, o, largest, total);
     } else {
-      b.limits(tile * keys, limit, reach);
-      if (reach[0] > 0 || reach[1] > 0)
-        forward_tile<Width, true>(left, k_tile, k_tile + keys * Width, scale2, limit, reach, o, largest, total);
+      const seen_keys seen = b.seen_of(tile);
+      if (seen.reach[0] > 0 || seen.reach[1] > 0)
+        forward_tile<Width, true>(left, k_tile, k_tile + keys * Width, scale2, seen, o, largest, total);
     }
   }
 
-  const rows_of_warp<Width> to(s, opaque(blockIdx.x));  // as b, anew: less is held in registers until here
+  const rows_of_warp<Width, General> to(s, opaque(blockIdx.x));  // as b, anew: less is held in registers until here
   FATHOM_CUDA_UNROLL
   for (int m = 0; m < 2; ++m) {
     FATHOM_CUDA_UNROLL
@@ -342,8 +368,8 @@ constexpr std::size_t backward_queries_shared =
 template <int Width, bool Masked, class Left, class LeftGradient>
 __device__ __forceinline__ void backward_queries_step(const Left& left, const LeftGradient& left_gradient, const bf16* k_tile,
                                                       const bf16* v_tile, int key, float scale2, const float (&lse2)[2][2],
-                                                      const float (&delta)[2][2], const int (&limit)[2][2],
-                                                      const int (&reach)[2], float (&dq)[2][Width / 8][4]) {
+                                                      const float (&delta)[2][2], const seen_keys& seen,
+                                                      float (&dq)[2][Width / 8][4]) {
   constexpr int keys = query_block<Width>::step_keys, steps = Width / 16;
   const int member = thread() % 4;
   float x[2][keys / 8][4] = {};   // scores, then their gradients [16, 8]
@@ -358,13 +384,13 @@ __device__ __forceinline__ void backward_queries_step(const Left& left, const Le
     }
     FATHOM_CUDA_UNROLL
     for (int group = 0; group < keys / 16; ++group) {
-      if (Masked && key + 16 * group >= reach[0] && key + 16 * group >= reach[1]) continue;
+      if (Masked && key + 16 * group >= seen.reach[0] && key + 16 * group >= seen.reach[1]) continue;
       std::uint32_t b[4], c[4];
       load_right_transposed<Width>(b, k_tile, key + 16 * group, step);
       load_right_transposed<Width>(c, v_tile, key + 16 * group, step);
       FATHOM_CUDA_UNROLL
       for (int m = 0; m < 2; ++m) {
-        if (Masked && key + 16 * group >= reach[m]) continue;
+        if (Masked && key + 16 * group >= seen.reach[m]) continue;
         mma(x[m][2 * group], a[m], b[0], b[1]);
         mma(dp[m][2 * group], da[m], c[0], c[1]);
         mma(x[m][2 * group + 1], a[m], b[2], b[3]);
@@ -380,12 +406,21 @@ __device__ __forceinline__ void backward_queries_step(const Left& left, const Le
       for (int i = 0; i < 4; ++i) {
         const int h = i / 2;
         float weight = exp2_fast(__fmaf_rn(x[m][c][i], scale2, -lse2[m][h]));
-        if (Masked && key + 8 * c + 2 * member + i % 2 >= limit[m][h]) weight = 0;
+        if (Masked && key + 8 * c + 2 * member + i % 2 >= seen.limit[m][h]) weight = 0;
         x[m][c][i] = weight * (dp[m][c][i] - delta[m][h]);
       }
+  if (Masked && seen.hides) {
+    FATHOM_CUDA_UNROLL
+    for (int m = 0; m < 2; ++m)
+      FATHOM_CUDA_UNROLL
+      for (int c = 0; c < keys / 8; ++c)
+        FATHOM_CUDA_UNROLL
+        for (int i = 0; i < 4; ++i)
+          if (key + 8 * c + 2 * member + i % 2 < seen.hidden[m][i / 2]) x[m][c][i] = 0;
+  }
   FATHOM_CUDA_UNROLL
   for (int group = 0; group < keys / 16; ++group) {
-    if (Masked && key + 16 * group >= reach[0] && key + 16 * group >= reach[1]) continue;
+    if (Masked && key + 16 * group >= seen.reach[0] && key + 16 * group >= seen.reach[1]) continue;
     std::uint32_t ds[2][4];
     as_left(ds[0], x[0][2 * group], x[0][2 * group + 1]);
     as_left(ds[1], x[1][2 * group], x[1][2 * group + 1]);
@@ -395,7 +430,7 @@ __device__ __forceinline__ void backward_queries_step(const Left& left, const Le
       load_right<Width>(b, k_tile, key + 16 * group, c);
       FATHOM_CUDA_UNROLL
       for (int m = 0; m < 2; ++m) {
-        if (Masked && key + 16 * group >= reach[m]) continue;
+        if (Masked && key + 16 * group >= seen.reach[m]) continue;
         mma(dq[m][2 * c], ds[m], b[0], b[1]);
         mma(dq[m][2 * c + 1], ds[m], b[2], b[3]);
       }
@@ -405,7 +440,7 @@ __device__ __forceinline__ void backward_queries_step(const Left& left, const Le
 
 /// dq = ds k / sqrt(head_width), where p = exp(q k^T / sqrt(head_width) - lse) and ds = p (dout v^T - delta)
 ///   lse, delta [rows, heads]
-template <int Width, class T>
+template <int Width, bool General, class T>
 __global__ void __launch_bounds__(threads)
     backward_queries(attention_size s, rows_of_heads<const bf16> q, rows_of_heads<const bf16> k, rows_of_heads<const bf16> v,
                      rows_of_heads<const bf16> dout, const float* lse, const float* delta, rows_of_heads<T> dq) {
@@ -414,10 +449,10 @@ __global__ void __launch_bounds__(threads)
   auto* const q_tile = reinterpret_cast<bf16*>(dynamic_shared());   // [queries, Width]
   bf16* const dout_tile = q_tile + sizes::queries * Width;          // [queries, Width]
   bf16* const kv_tiles = dout_tile + sizes::queries * Width;        // 2 times: keys, values [keys, Width]
-  const rows_of_warp<Width> b(s, blockIdx.x);
+  const rows_of_warp<Width, General> b(s, blockIdx.x);
   const int group = thread() % 32 / 4;
 
-  const bf16 *k_rows = k.at(b.memory, b.at.head), *v_rows = v.at(b.memory, b.at.head);  // of the tile that is loaded next
+  const bf16 *k_rows = k.at(b.memory, b.key_head), *v_rows = v.at(b.memory, b.key_head);  // of the tile that is loaded next
   const auto load = [&](int tile) {
     bf16* const to = kv_tiles + tile % 2 * 2 * keys * Width;
     load_tile<Width, keys, threads>(to, k_rows, k.stride, b.seen - tile * keys);
@@ -479,21 +514,18 @@ __global__ void __launch_bounds__(threads)
       }
     const bf16* const k_tile = kv_tiles + tile % 2 * 2 * keys * Width;
     const bf16* const v_tile = k_tile + keys * Width;
-    int limit[2][2] = {}, reach[2] = {};
-    if (tile < b.full) {
+    if (b.is_full(tile)) {
       FATHOM_CUDA_ROLL
       for (int key = 0; key < keys; key += sizes::step_keys)
-        backward_queries_step<Width, false>(left, left_gradient, k_tile, v_tile, key, scale2, row_lse2, row_delta, limit, reach,
-                                            sums);
+        backward_queries_step<Width, false>(left, left_gradient, k_tile, v_tile, key, scale2, row_lse2, row_delta, {}, sums);
     } else {
-      b.limits(tile * keys, limit, reach);
+      const seen_keys seen = b.seen_of(tile);
       FATHOM_CUDA_ROLL
-      for (int key = 0; key < larger(reach[0], reach[1]) && key < keys; key += sizes::step_keys)
-        backward_queries_step<Width, true>(left, left_gradient, k_tile, v_tile, key, scale2, row_lse2, row_delta, limit, reach,
-                                           sums);
+      for (int key = 0; key < larger(seen.reach[0], seen.reach[1]) && key < keys; key += sizes::step_keys)
+        backward_queries_step<Width, true>(left, left_gradient, k_tile, v_tile, key, scale2, row_lse2, row_delta, seen, sums);
     }
   }
-  const rows_of_warp<Width> to(s, opaque(blockIdx.x));
+  const rows_of_warp<Width, General> to(s, opaque(blockIdx.x));
   FATHOM_CUDA_UNROLL
   for (int m = 0; m < 2; ++m)
     store_rows<Width>(sums[m], s.scale, s.scale, q_tile + to.rows(m) * Width, dq.at(to.row + to.rows(m), to.at.head), dq.stride,
@@ -515,12 +547,19 @@ constexpr std::size_t backward_keys_shared =
     sizeof(bf16) * Width * (4 * key_block<Width>::queries + (Width <= 64 ? 0 : 2 * key_block<Width>::keys)) +
     sizeof(float) * 4 * key_block<Width>::queries;
 
+/// Which of a tile's queries see a warp's 16 keys: rows group and group + 8 of them are seen by [first, end). Before `reach`, no query
+/// sees any of the 16.
+struct seeing_queries {
+  int first[2], end[2], reach;
+  bool hides;  // whether any of the block's keys is hidden from a query behind it
+};
+
 /// Some of a tile's queries: scores [keys, queries], their gradients, and what they add to dk and dv.
-///   limit [2]: the first of the tile's queries that sees the rows group and group + 8 of a warp's keys; reach: that sees any
+///   seen_by: which of them see what (Masked)
 template <int Width, bool Masked, class Left, class LeftValues>
 __device__ __forceinline__ void backward_keys_step(const Left& left, const LeftValues& left_values, const bf16* q_tile,
                                                    const bf16* dout_tile, const float* tile_lse, const float* tile_delta,
-                                                   int query, float scale2, const int (&limit)[2], int reach,
+                                                   int query, float scale2, const seeing_queries& seen_by,
                                                    float (&dk)[Width / 8][4], float (&dv)[Width / 8][4]) {
   constexpr int queries = key_block<Width>::step_queries, steps = Width / 16;
   const int member = thread() % 4;
@@ -532,7 +571,7 @@ __device__ __forceinline__ void backward_keys_step(const Left& left, const LeftV
     left_values(da, step);
     FATHOM_CUDA_UNROLL
     for (int group = 0; group < queries / 16; ++group) {
-      if (Masked && query + 16 * group + 15 < reach) continue;
+      if (Masked && query + 16 * group + 15 < seen_by.reach) continue;
       std::uint32_t b[4], c[4];
       load_right_transposed<Width>(b, q_tile, query + 16 * group, step);
       load_right_transposed<Width>(c, dout_tile, query + 16 * group, step);
@@ -550,14 +589,21 @@ __device__ __forceinline__ void backward_keys_step(const Left& left, const LeftV
     FATHOM_CUDA_UNROLL
     for (int i = 0; i < 4; ++i) {
       float weight = exp2_fast(__fmaf_rn(x[c][i], scale2, -log2_e * (i % 2 ? lse.y : lse.x)));
-      if (Masked && column + i % 2 < limit[i / 2]) weight = 0;
+      if (Masked && column + i % 2 < seen_by.first[i / 2]) weight = 0;
       dp[c][i] = weight * (dp[c][i] - (i % 2 ? delta.y : delta.x));
       x[c][i] = weight;
     }
   }
+  if (Masked && seen_by.hides) {
+    FATHOM_CUDA_UNROLL
+    for (int c = 0; c < queries / 8; ++c)
+      FATHOM_CUDA_UNROLL
+      for (int i = 0; i < 4; ++i)
+        if (query + 8 * c + 2 * member + i % 2 >= seen_by.end[i / 2]) x[c][i] = dp[c][i] = 0;  // hidden rows may hold anything
+  }
   FATHOM_CUDA_UNROLL
   for (int group = 0; group < queries / 16; ++group) {
-    if (Masked && query + 16 * group + 15 < reach) continue;
+    if (Masked && query + 16 * group + 15 < seen_by.reach) continue;
     std::uint32_t p[4], ds[4];
     as_left(p, x[2 * group], x[2 * group + 1]);
     as_left(ds, dp[2 * group], dp[2 * group + 1]);
@@ -579,7 +625,7 @@ __device__ __forceinline__ void backward_keys_step(const Left& left, const LeftV
 }
 
 /// dv = p^T dout;  dk = ds^T q / sqrt(head_width); of rows of memory that no query sees, 0.
-template <int Width, class T>
+template <int Width, bool General, class T>
 __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
     backward_keys(attention_size s, rows_of_heads<const bf16> q, rows_of_heads<const bf16> k, rows_of_heads<const bf16> v,
                   rows_of_heads<const bf16> dout, const float* lse, const float* delta, rows_of_heads<T> dk,
@@ -589,22 +635,23 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
   auto* const tiles = reinterpret_cast<bf16*>(dynamic_shared());                   // 2 times: queries, dout [queries, Width]
   auto* const numbers = reinterpret_cast<float*>(tiles + 4 * queries * Width);     // 2 times: lse, delta [queries]
 
-  const part at = part_of(s, blockIdx.x, (s.memory_rows + keys - 1) / keys, false);
-  const int start = s.start(at.sequence), depths = s.rows_per_position;
-  const int first = at.tile * keys, there = smaller(keys, s.memory_rows - first);
-  const int seen = (start + s.queries) * depths - first;  // rows from the block's first on that any query sees
+  const block_of_keys<General> b(s, blockIdx.x, keys);
+  const part& at = b.at;
+  const int start = b.start, depths = s.rows_per_position, first = b.first;
   const index memory = s.memory_row(at.sequence) + first;
   const int warp_row = 16 * (thread() / 32), lane = thread() % 32, group = lane / 4;
-  /// The first query that sees the row `row` of the block.
+  /// The first query that sees the row `row` of the block, and the first that does not see it any more.
   const auto first_to_see = [&](int row) { return (first + row) / depths - start; };
+  const auto end_of_seeing = [&](int row) { return (first + row + s.window_rows) / depths - start; };
 
   float dk_sums[Width / 8][4] = {}, dv_sums[Width / 8][4] = {};
-  if (seen > 0) {
-    const int first_tile = larger(first_to_see(0), 0) / queries, tile_count = (s.queries + queries - 1) / queries;
-    const index row = static_cast<index>(at.sequence) * s.queries + first_tile * queries;  // of the tile that is loaded next
-    const bf16 *q_rows = q.at(row, at.head), *dout_rows = dout.at(row, at.head);
+  if (b.is_seen()) {
+    const int first_tile = b.first_query / queries, tile_count = (b.end_query + queries - 1) / queries;
+    const index row = static_cast<index>(at.sequence) * s.queries + first_tile * queries;  // of the first tile
+    int head = General ? at.head * s.group : at.head;                                      // of queries
+    const bf16 *q_rows = q.at(row, head), *dout_rows = dout.at(row, head);                 // of the tile that is loaded next
     static_assert(threads == 2 * queries);
-    const float* number = (thread() < queries ? lse : delta) + (row + thread() % queries) * s.heads + at.head;
+    const float* number = (thread() < queries ? lse : delta) + (row + thread() % queries) * s.heads + head;
     const auto load = [&](int tile) {
       const int place = tile % 2, there_too = s.queries - tile * queries;
       bf16* const to = tiles + place * 2 * queries * Width;
@@ -621,8 +668,8 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
                                                   : reinterpret_cast<bf16*>(numbers + 4 * queries);
     bf16* const v_tile = k_tile + keys * Width;
     static_assert(keys <= queries);
-    load_tile<Width, keys, threads>(k_tile, k.at(memory, at.head), k.stride, smaller(there, seen));
-    load_tile<Width, keys, threads>(v_tile, v.at(memory, at.head), v.stride, smaller(there, seen));
+    load_tile<Width, keys, threads>(k_tile, k.at(memory, at.head), k.stride, b.seen);
+    load_tile<Width, keys, threads>(v_tile, v.at(memory, at.head), v.stride, b.seen);
     load(first_tile);
 
     constexpr int held_steps = sizes::left_in_registers ? steps : 1;
@@ -654,38 +701,52 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
       }
     }
     FATHOM_CUDA_ROLL
-    for (int tile = first_tile; tile < tile_count; ++tile) {
-      wait_copies<0>();
-      __syncthreads();  // the tile is there, and none reads the one before, or keys and values in its place, any more
-      if (tile + 1 < tile_count) load(tile + 1);
-      const int place = tile % 2, query = tile * queries;
-      const bf16* const q_tile = tiles + place * 2 * queries * Width;
-      const bf16* const dout_tile = q_tile + queries * Width;
-      const float* const tile_lse = numbers + place * 2 * queries;
-      const float* const tile_delta = tile_lse + queries;
-      int limit[2] = {}, reach = 0;
-      if ((start + query + 1) * depths >= first + keys) {
-        FATHOM_CUDA_ROLL
-        for (int from = 0; from < queries; from += sizes::step_queries)
-          backward_keys_step<Width, false>(left, left_values, q_tile, dout_tile, tile_lse, tile_delta, from, scale2, limit, reach,
-                                           dk_sums, dv_sums);
-      } else {
-        limit[0] = first_to_see(warp_row + group) - query;
-        limit[1] = first_to_see(warp_row + group + 8) - query;
-        reach = first_to_see(warp_row) - query;
-        FATHOM_CUDA_ROLL
-        for (int from = 0; from < queries; from += sizes::step_queries)
-          if (from + sizes::step_queries > reach)
-            backward_keys_step<Width, true>(left, left_values, q_tile, dout_tile, tile_lse, tile_delta, from, scale2, limit,
-                                            reach, dk_sums, dv_sums);
+    for (;;) {
+      FATHOM_CUDA_ROLL
+      for (int tile = first_tile; tile < tile_count; ++tile) {
+        wait_copies<0>();
+        __syncthreads();  // the tile is there, and none reads the one before, or keys and values in its place, any more
+        if (tile + 1 < tile_count) load(tile + 1);
+        const int place = tile % 2, query = tile * queries;
+        const bf16* const q_tile = tiles + place * 2 * queries * Width;
+        const bf16* const dout_tile = q_tile + queries * Width;
+        const float* const tile_lse = numbers + place * 2 * queries;
+        const float* const tile_delta = tile_lse + queries;
+        const bool hides = General && (start + query + queries) * depths - s.window_rows > first;
+        if ((start + query + 1) * depths >= first + keys && !hides) {
+          FATHOM_CUDA_ROLL
+          for (int from = 0; from < queries; from += sizes::step_queries)
+            backward_keys_step<Width, false>(left, left_values, q_tile, dout_tile, tile_lse, tile_delta, from, scale2, {},
+                                             dk_sums, dv_sums);
+        } else {
+          seeing_queries seen_by;
+          seen_by.hides = hides;
+          FATHOM_CUDA_UNROLL
+          for (int h = 0; h < 2; ++h) {
+            seen_by.first[h] = first_to_see(warp_row + group + 8 * h) - query;
+            seen_by.end[h] = hides ? end_of_seeing(warp_row + group + 8 * h) - query : queries;
+          }
+          seen_by.reach = first_to_see(warp_row) - query;
+          const int end = hides ? smaller(queries, end_of_seeing(warp_row + 15) - query) : queries;
+          FATHOM_CUDA_ROLL
+          for (int from = 0; from < end; from += sizes::step_queries)
+            if (from + sizes::step_queries > seen_by.reach)
+              backward_keys_step<Width, true>(left, left_values, q_tile, dout_tile, tile_lse, tile_delta, from, scale2, seen_by,
+                                              dk_sums, dv_sums);
+        }
       }
+      __syncthreads();  // none reads tiles any more
+      if (!General || ++head == (at.head + 1) * s.group) break;
+      q_rows = q.at(row, head);
+      dout_rows = dout.at(row, head);
+      number = (thread() < queries ? lse : delta) + (row + thread() % queries) * s.heads + head;
+      load(first_tile);
     }
-    __syncthreads();  // none reads tiles any more
   }
   bf16* const stage = tiles + warp_row * Width;
   const index row = memory + warp_row;
-  store_rows<Width>(dk_sums, s.scale, s.scale, stage, dk.at(row, at.head), dk.stride, there - warp_row, s.head_width);
-  store_rows<Width>(dv_sums, 1.0f, 1.0f, stage, dv.at(row, at.head), dv.stride, there - warp_row, s.head_width);
+  store_rows<Width>(dk_sums, s.scale, s.scale, stage, dk.at(row, at.head), dk.stride, b.there - warp_row, s.head_width);
+  store_rows<Width>(dv_sums, 1.0f, 1.0f, stage, dv.at(row, at.head), dv.stride, b.there - warp_row, s.head_width);
 }
 
 }  // namespace attention

@@ -471,7 +471,7 @@ class token_program {
       int first = 0;
       for (note_of& n : phase) {
         if (n.s.does == step::what::attend) {
-          const int heads = n.s.size.heads, rows = n.s.size.memory_rows;
+          const int heads = n.s.size.heads, rows = static_cast<int>(attention::most_seen(n.s.size));
           n.s.splits = std::clamp(std::min(static_cast<int>(blocks_) / heads, rows / 256), 1, 64);  // what a block reads at one go
           n.s.units = heads * n.s.splits;
         }
