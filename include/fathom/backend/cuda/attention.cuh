@@ -7,19 +7,19 @@
 //   scalar, compute          the type that numbers lie in memory in, float or bf16; the type of the operands of products
 //   stream(), processors()   of the GPU
 //   begin(), scratch<T>(n)   says that an operation begins; memory for n numbers until the next one does
-// Numbers that do not lie as tensor cores read them (as bf16, in whole 16 bytes, heads of a width there is a kernel for) are
-// first copied into scratch memory, rounded to bf16, each head filled up with zeros. `starts` is read on the GPU.
+// `starts` is read on the GPU.
 #pragma once
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
 #include "fathom/backend/cuda/attention_decode.cuh"
 #include "fathom/backend/cuda/attention_parts.cuh"
 #include "fathom/backend/cuda/attention_plain.cuh"
+#include "fathom/backend/cuda/attention_rounded.cuh"
+#include "fathom/backend/cuda/attention_shape.cuh"
 #include "fathom/backend/cuda/attention_tensor.cuh"
 #include "fathom/backend/cuda/device.cuh"
 #include "fathom/backend/operations.hpp"
@@ -30,50 +30,12 @@
 
 namespace fathom::cuda {
 
-/// Heads that attention has kernels for.
-inline constexpr index largest_head_width = 256;
-
 namespace attention {
 
 inline constexpr int widest_on_tensor_cores = 128;
 inline constexpr int most_queries_to_decode = 4;
 
 // ---- Kernels that go over elements -----------------------------------------------------------------------------------
-
-/// x [rows, heads of head_width] rounded, to [rows, heads of Width], the columns from head_width on 0.
-template <class T>
-struct rounding {
-  const T* x;
-  index stride;
-  bf16* to;
-  index rows;
-  int heads;
-  bool of_memory;  // x are keys or values: what no query sees is left out
-};
-template <class T>
-struct roundings {
-  rounding<T> of[4];
-};
-/// blocks: of 256 times 8 numbers; which of the roundings
-template <class T>
-__global__ void __launch_bounds__(256) round_operands(attention_size s, int width, roundings<T> all) {
-  const rounding<T> r = all.of[blockIdx.y];
-  const index i = static_cast<index>(blockIdx.x) * 256 + threadIdx.x;
-  const int chunks = r.heads * width / 8, chunk = static_cast<int>(i % chunks);
-  const index row = i / chunks;
-  if (row >= r.rows) return;
-  if (r.of_memory) {
-    const int sequence = static_cast<int>(row / s.memory_rows), at = static_cast<int>(row % s.memory_rows);
-    if (at < s.sees_from(sequence, 0) || at >= s.sees_to(sequence, s.queries - 1)) return;
-  }
-  const int head = chunk * 8 / width, first = chunk * 8 % width, there = s.head_width - first;
-  const T* const x = r.x + row * r.stride + head * s.head_width + first;
-  float numbers[8];
-  const bool whole = there >= 8 && reinterpret_cast<std::uintptr_t>(x) % 16 == 0;
-  load_numbers(numbers, x, there, whole);
-  *reinterpret_cast<uint4*>(r.to + i * 8) = make_uint4(pack_bf16(numbers[0], numbers[1]), pack_bf16(numbers[2], numbers[3]),
-                                                       pack_bf16(numbers[4], numbers[5]), pack_bf16(numbers[6], numbers[7]));
-}
 
 /// x as an operand of a product with this type of operands.
 template <class Compute>
@@ -140,138 +102,14 @@ __global__ void __launch_bounds__(256) append(int tokens, const index* starts, i
   for (index j = threadIdx.x; j < columns; j += 256) to[j] = from[j];
 }
 
-// ---- Shapes ----------------------------------------------------------------------------------------------------------
-
-inline constexpr index most_blocks = 0x7fffffff;
-
-inline unsigned blocks_of(const char* operation, index blocks) {
-  if (blocks > most_blocks) fail("cuda: ", operation, ": work for ", blocks, " blocks; at most ", most_blocks, " fit a launch");
-  return static_cast<unsigned>(blocks);
-}
-
-inline attention_size size_of(const char* operation, const attention_shape& s) {
-  if (s.head_width > largest_head_width)
-    fail("cuda: ", operation, ": heads of ", s.head_width, " columns; at most ", largest_head_width, " are supported");
-  const index most = 1 << 30;  // so that sums of a few fit 32 bits
-  if (s.memory_rows > most || s.queries > most || s.sequences * s.heads > most)
-    fail("cuda: ", operation, ": ", s.sequences, " sequences of ", s.heads, " heads, ", s.queries, " queries and ", s.memory_rows,
-         " rows of memory; each may have up to ", most);
-  if (s.heads % s.key_heads() != 0)
-    fail("cuda: ", operation, ": ", s.heads, " heads over ", s.kv_heads, " of keys and values; expected a divisor");
-  if (s.window < 0 || (s.window > 0 && s.sees_all))
-    fail("cuda: ", operation, ": a window of ", s.window, " positions", s.sees_all ? " in a memory that is seen whole" : "",
-         "; expected 0, for none", s.sees_all ? "" : ", or more");
-  const auto n = [](index i) { return static_cast<int>(i); };
-  const index no_window = s.memory_rows + s.queries;
-  // Keys and values of these many heads, 4 bytes each at the most, fill a third of the second-level cache (50 MB on Hopper).
-  const index at_once = std::max<index>((index{16} << 20) / std::max<index>(s.memory_rows * s.head_width * 8, 1), 64);
-  return {.sequences = n(s.sequences),
-          .queries = n(s.queries),
-          .heads = n(s.heads),
-          .head_width = n(s.head_width),
-          .rows_per_position = n(s.sees_all ? 1 : s.rows_per_position),
-          .memory_rows = n(s.memory_rows),
-          .first = n(s.first),
-          .starts = s.sees_all ? nullptr : s.starts,
-          .position = n(s.sees_all ? s.memory_rows - 1 : 0),
-          .group = n(s.group_size()),
-          .window_rows = n(s.window > 0 && s.window < no_window ? std::min(s.window * s.rows_per_position, no_window) : no_window),
-          .heads_at_once = n(std::min(at_once, s.sequences * s.heads)),
-          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width)))};
-}
-/// f(general), a constant: whether query heads share heads of keys and values, a window hides something, or memory has no order.
-template <class F>
-void with_generality(const attention_shape& s, const F& f) {
-  if (s.group_size() > 1 || s.window > 0 || s.sees_all)
-    f(std::true_type());
-  else
-    f(std::false_type());
-}
-/// Rows of memory that a query sees at the most.
-[[nodiscard]] inline index most_seen(const attention_size& s) { return std::min(s.memory_rows, s.window_rows); }
-
 [[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
   fail("cuda: ", operation, ": heads of ", s.head_width, " columns in bf16; at most ", widest_on_tensor_cores,
        " are supported");
 }
 
-template <class T>
-rows_of_heads<T> heads_of(const matrix<T>& m, const attention_size& s) {
-  return {m.data, m.stride, s.head_width};
-}
-
-/// f(width) for the smallest of the widths, a constant, that is at least head_width.
-template <int Width, int... More, class F>
-void with_width(int head_width, const F& f) {
-  if (head_width <= Width)
-    f(std::integral_constant<int, Width>());
-  else if constexpr (sizeof...(More) > 0)
-    with_width<More...>(head_width, f);
-}
-template <class F>
-void with_tensor_width(int head_width, const F& f) {
-  with_width<16, 32, 64, 128>(head_width, f);
-}
-template <class Compute, class F>
-void with_plain_width(int head_width, const F& f) {
-  if constexpr (std::is_same_v<Compute, bf16>)
-    with_width<256>(head_width, f);  // what is too wide for tensor cores
-  else
-    with_width<32, 64, 128, 256>(head_width, f);
-}
-template <class F>
-void with_decode_width(int head_width, const F& f) {
-  with_width<16, 32, 64, 128, 256>(head_width, f);
-}
-
-/// The operands of a product as the kernels on tensor cores read them: rounded copies in scratch memory, or as they are.
-template <int Width, class T, class On>
-class rounded {
- public:
-  rounded(const On& on, const char* operation, const attention_size& s) : on_(on), operation_(operation), s_(s) {}
-
-  /// Keys and values then begin with the first sequence: kernels get size().
-  template <std::size_t N>
-  std::array<rows_of_heads<const bf16>, N> operator()(const std::array<matrix<const T>, N>& all, std::size_t of_memory,
-                                                      attention_size& s) {
-    const bool as_they_are = std::all_of(all.begin(), all.end(), [&](const auto& m) {
-      return std::is_same_v<T, bf16> && s_.head_width == Width && m.stride % 8 == 0 &&
-             reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0;
-    });
-    std::array<rows_of_heads<const bf16>, N> found{};
-    s = s_;
-    if (as_they_are) {
-      if constexpr (std::is_same_v<T, bf16>)
-        for (std::size_t i = 0; i < N; ++i) found[i] = heads_of(all[i], s_);
-      return found;
-    }
-    s.first = 0;
-    roundings<T> jobs{};
-    index most = 0;
-    for (std::size_t i = 0; i < N; ++i) {
-      const bool memory = of_memory >> i & 1;
-      const int heads = memory ? s_.heads / s_.group : s_.heads;
-      const index rows = s_.sequences * static_cast<index>(memory ? s_.memory_rows : s_.queries);
-      const index columns = static_cast<index>(heads) * Width;
-      const index first = memory ? s_.first * static_cast<index>(s_.memory_rows) : 0;
-      jobs.of[i] = {all[i].row(first), all[i].stride, on_.template scratch<bf16>(rows * columns), rows, heads, memory};
-      found[i] = {jobs.of[i].to, columns, Width};
-      most = std::max(most, rows * columns);
-    }
-    const unsigned blocks = blocks_of(operation_, (most / 8 + 255) / 256);
-    launch(operation_, {{blocks, static_cast<unsigned>(N)}, 256}, on_.stream(), &round_operands<T>, s, Width, jobs);
-    return found;
-  }
-
- private:
-  const On& on_;
-  const char* operation_;
-  attention_size s_;
-};
-
 }  // namespace attention
 
-/// Contexts with operations of their own (token_program.cuh).
+/// Contexts with operations of their own (token_notes.cuh).
 template <class On>
 concept notes_down = On::notes_down;
 
