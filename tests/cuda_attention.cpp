@@ -402,7 +402,7 @@ std::vector<attention_case> general_cases_of(std::vector<index> widths) {
                      first, kv_heads, window, sees_all});
   };
   for (const index kv_heads : {1, 2, 4}) add(2, 6 + 30 * kv_heads, 4, 1 + kv_heads % 3, kv_heads, 0);
-  for (const index window : {1, 3, 500})
+  for (const index window : {1, 2, 3, 500})  // in the second, query 64 is the last to see row 63
     for (const index depths : {1, 2, 3}) add(1, 70, 2, depths, depths == 2 ? 1 : 0, window);
   add(1, 200, 1, 1, 0, 5);    // most tiles are out of sight, for most queries
   add(1, 200, 2, 1, 1, 100);  // tiles with queries that see nothing of them, some of it, and all
