@@ -149,18 +149,21 @@ struct attention_case {
   std::vector<index> starts = {};  // none: all 0
   index more_rows = 0;             // of memory, than any query sees
   index first = 0;                 // sequences of memory before these
+  index kv_heads = 0;
+  index window = 0;
+  bool sees_all = false;
 
   [[nodiscard]] attention_shape shape() const {
     const index start = starts.empty() ? 0 : *std::max_element(starts.begin(), starts.end());
     return {sequences, queries, heads, head_width, rows_per_position, (start + queries) * rows_per_position + more_rows,
-            starts.empty() ? nullptr : starts.data(), first};
+            starts.empty() ? nullptr : starts.data(), first, kv_heads, window, sees_all};
   }
 };
 std::ostream& operator<<(std::ostream& out, const attention_case& c) {
   out << c.sequences << " sequences, " << c.queries << " queries, " << c.heads << " heads of " << c.head_width << ", "
       << c.rows_per_position << " rows a position, " << c.more_rows << " more, first " << c.first << ", starts";
   for (const index start : c.starts) out << " " << start;
-  return out;
+  return out << ", heads of keys " << c.kv_heads << ", window " << c.window << (c.sees_all ? ", sees all" : "");
 }
 
 constexpr fathom::reference::context<double> oracle{};
@@ -180,7 +183,7 @@ struct operands {
   attention_case c;
   attention_shape s;
   framed<index> starts;
-  index columns, rows, memory;
+  index columns, key_columns, rows, memory;
   framed<T> q, k, v, dout;
   framed<double> out, lse;
 
@@ -189,11 +192,12 @@ struct operands {
         s(c.shape()),
         starts(1, std::ssize(c.starts), 0),
         columns(s.heads * s.head_width),
+        key_columns(s.key_heads() * s.head_width),
         rows(s.sequences * s.queries),
         memory((s.first + s.sequences) * s.memory_rows),
         q(rows, columns, offset),
-        k(memory, columns, offset),
-        v(memory, columns, offset),
+        k(memory, key_columns, offset),
+        v(memory, key_columns, offset),
         dout(rows, columns, offset),
         out(rows, columns, 0),
         lse(rows, s.heads, 0) {
@@ -211,7 +215,7 @@ struct operands {
     fill(dout, 1);
     for (index r = 0; r < memory; ++r)
       if (!seen_by_any(r))
-        for (index j = 0; j < columns; ++j) k(r, j) = v(r, j) = poison<T>();
+        for (index j = 0; j < key_columns; ++j) k(r, j) = v(r, j) = poison<T>();
     attention_forward(oracle, s, q.widened().view(), k.widened().view(), v.widened().view(), out.view(), lse.view().data);
   }
   [[nodiscard]] attention_shape shape_on_gpu() const {
@@ -222,18 +226,22 @@ struct operands {
   /// Whether any query sees row r of memory.
   [[nodiscard]] bool seen_by_any(index r) const {
     const index sequence = r / s.memory_rows - s.first;
-    return sequence >= 0 && r % s.memory_rows < s.visible(sequence, s.queries - 1);
+    return sequence >= 0 && r % s.memory_rows >= s.first_visible(sequence, 0) &&
+           r % s.memory_rows < s.visible(sequence, s.queries - 1);
   }
+  /// The column of keys and values that belongs to column e of head h.
+  [[nodiscard]] index key_column(index h, index e) const { return e + (h / s.group_size() - h) * s.head_width; }
   /// f(query row, memory row, head, weight) for all that a query sees.
   template <class F>
   void pairs(const F& f) const {
     for (index b = 0; b < s.sequences; ++b)
       for (index h = 0; h < s.heads; ++h)
         for (index t = 0; t < s.queries; ++t)
-          for (index r = 0; r < s.visible(b, t); ++r) {
+          for (index r = s.first_visible(b, t); r < s.visible(b, t); ++r) {
             const index i = b * s.queries + t, at = s.memory_row(b) + r;
             double score = 0;
-            for (index e = h * s.head_width; e < (h + 1) * s.head_width; ++e) score += number(q(i, e)) * number(k(at, e));
+            for (index e = h * s.head_width; e < (h + 1) * s.head_width; ++e)
+              score += number(q(i, e)) * number(k(at, key_column(h, e)));
             f(i, at, h, std::exp(score / std::sqrt(static_cast<double>(s.head_width)) - lse(i, h)));
           }
   }
@@ -295,7 +303,7 @@ void check_forward(const attention_case& c, index offset, random& numbers, std::
   framed<double> allowed = zeros(a.rows, a.columns), lse_allowed = zeros(a.rows, a.s.heads);
   a.pairs([&](index i, index r, index h, double weight) {
     for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e)
-      allowed(i, e) += weight * std::abs(number(a.v(r, e))) * (operand_error<Compute> + float_error);
+      allowed(i, e) += weight * std::abs(number(a.v(r, a.key_column(h, e)))) * (operand_error<Compute> + float_error);
   });
   lse_allowed.each([&](index i, index h, double& x) { x = float_error * (1 + std::abs(a.lse(i, h))); });
   check_close("out", results[0], a.out, allowed);
@@ -313,7 +321,7 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
   out.each([&](index i, index j, T& x) { x = T(static_cast<float>(a.out(i, j))); });
   lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse(i, h)); });
 
-  const framed<T> of_queries(a.rows, a.columns, offset), of_memory(a.memory, a.columns, offset);
+  const framed<T> of_queries(a.rows, a.columns, offset), of_memory(a.memory, a.key_columns, offset);
   framed<float> delta(a.rows, a.s.heads, 0);
   const auto found = in_any_order(std::vector<framed<T>>{of_queries, of_memory, of_memory}, turn, [&](auto& r) {
     delta.each([](index, index, float& x) { x = poison<float>(); });
@@ -321,27 +329,28 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
                              a.dout.on_gpu(), delta.on_gpu().data, r[0].on_gpu(), r[1].on_gpu(), r[2].on_gpu());
   });
 
-  framed<double> dq = zeros(a.rows, a.columns), dk = zeros(a.memory, a.columns), dv = dk;
+  framed<double> dq = zeros(a.rows, a.columns), dk = zeros(a.memory, a.key_columns), dv = dk;
   framed<double> delta_expected = zeros(a.rows, a.s.heads);
   attention_backward(oracle, a.s, a.q.widened().view(), a.k.widened().view(), a.v.widened().view(), out.widened().view(),
                      lse.widened().view().data, a.dout.widened().view(), delta_expected.view().data, dq.view(), dk.view(),
                      dv.view());
-  framed<double> dq_allowed = zeros(a.rows, a.columns), dk_allowed = zeros(a.memory, a.columns), dv_allowed = dk_allowed;
+  framed<double> dq_allowed = zeros(a.rows, a.columns), dk_allowed = zeros(a.memory, a.key_columns), dv_allowed = dk_allowed;
   const double scale = 1 / std::sqrt(static_cast<double>(a.s.head_width));
   a.pairs([&](index i, index r, index h, double weight) {
     double dweight = 0, magnitude = 0, delta_magnitude = 0;
     for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e) {
       const double d = number(a.dout(i, e));
-      dweight += d * number(a.v(r, e));
-      magnitude += std::abs(d * number(a.v(r, e)));
+      dweight += d * number(a.v(r, a.key_column(h, e)));
+      magnitude += std::abs(d * number(a.v(r, a.key_column(h, e))));
       delta_magnitude += std::abs(d * number(out(i, e)));
     }
     const double dscore = scale * weight * (std::abs(dweight - delta_expected(i, h)) * operand_error<Compute> +
                                             (magnitude + delta_magnitude) * float_error);
     for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e) {
-      dq_allowed(i, e) += dscore * std::abs(number(a.k(r, e)));
-      dk_allowed(r, e) += dscore * std::abs(number(a.q(i, e)));
-      dv_allowed(r, e) += weight * std::abs(number(a.dout(i, e))) * (operand_error<Compute> + float_error);
+      const index ke = a.key_column(h, e);
+      dq_allowed(i, e) += dscore * std::abs(number(a.k(r, ke)));
+      dk_allowed(r, ke) += dscore * std::abs(number(a.q(i, e)));
+      dv_allowed(r, ke) += weight * std::abs(number(a.dout(i, e))) * (operand_error<Compute> + float_error);
     }
   });
   check_close("dq", found[0], dq, dq_allowed);
@@ -382,7 +391,45 @@ std::vector<attention_case> cases_of(std::vector<index> widths) {
   return cases;
 }
 
+/// Query heads that share heads of keys and values, windows (smaller and larger than tiles, one position, more than there are), and
+/// memories without order, with every number of rows a position.
+std::vector<attention_case> general_cases_of(std::vector<index> widths) {
+  std::vector<attention_case> cases;
+  std::size_t turn = 0;
+  const auto add = [&](index sequences, index queries, index heads, index rows_per_position, index kv_heads, index window,
+                       bool sees_all = false, std::vector<index> starts = {}, index more_rows = 0, index first = 0) {
+    cases.push_back({sequences, queries, heads, widths[turn++ % widths.size()], rows_per_position, std::move(starts), more_rows,
+                     first, kv_heads, window, sees_all});
+  };
+  for (const index kv_heads : {1, 2, 4}) add(2, 6 + 30 * kv_heads, 4, 1 + kv_heads % 3, kv_heads, 0);
+  for (const index window : {1, 2, 3, 500})  // in the second, query 64 is the last to see row 63
+    for (const index depths : {1, 2, 3}) add(1, 70, 2, depths, depths == 2 ? 1 : 0, window);
+  add(1, 200, 1, 1, 0, 5);    // most tiles are out of sight, for most queries
+  add(1, 200, 2, 1, 1, 100);  // tiles with queries that see nothing of them, some of it, and all
+  add(2, 37, 2, 3, 1, 30);
+  add(2, 20, 4, 1, 2, 3, false, {80, 3}, 5, 1);  // memory before the window of all
+  add(2, 20, 2, 2, 1, 70, false, {90, 0}, 67, 1);
+  add(2, 40, 2, 3, 1, 1, false, {7, 64});
+  add(1, 70, 2, 1, 0, 0, true);
+  add(2, 12, 4, 2, 2, 0, true, {}, 65, 1);
+  add(2, 65, 2, 1, 1, 0, true, {5, 40}, 3);
+  return cases;
+}
+
 }  // namespace
+
+TEST_CASE("attention of the cuda backend, general shapes in float", "[cuda]") {
+  check_all<float, float>(general_cases_of({16, 50, 64}), 11);
+  check_all<float, float>({{1, 40, 4, 128, 1, {}, 0, 0, 2, 7}, {1, 21, 2, 200, 2, {}, 0, 0, 1, 5}}, 12);
+}
+TEST_CASE("attention of the cuda backend, general shapes with bf16 operands", "[cuda]") {
+  check_all<bf16, float>(general_cases_of({64, 32, 24}), 13);
+  check_all<bf16, float>({{1, 70, 4, 128, 1, {}, 0, 0, 2, 33}, {1, 21, 2, 200, 2, {}, 0, 0, 1, 5}}, 14);
+}
+TEST_CASE("attention of the cuda backend, general shapes in bf16", "[cuda]") {
+  check_all<bf16, bf16>(general_cases_of({16, 64}), 15);
+  check_all<bf16, bf16>({{1, 130, 2, 128, 1, {}, 0, 0, 1, 40}}, 16);
+}
 
 TEST_CASE("attention of the cuda backend, float", "[cuda]") {
   check_all<float, float>(cases_of({64, 32, 8, 50, 64, 16}), 1);
@@ -417,6 +464,19 @@ TEMPLATE_TEST_CASE("attention of few queries over a long memory of the cuda back
       check_forward<float, TestType>({3, queries, 1, width, depths, {0, 430, 57}, 200, 1}, offset, numbers, turn);
     }
 }
+TEMPLATE_TEST_CASE("attention of few queries of the cuda backend, general shapes", "[cuda]", float, bf16) {
+  random numbers(7, 17);
+  std::uint64_t turn = 0;
+  for (const index kv_heads : {1, 2, 4})
+    for (const index window : {0, 1, 3, 1000}) {
+      const index offset = std::array<index, 3>{8, 0, 3}[++turn % 3], width = std::array<index, 4>{64, 16, 31, 128}[turn % 4];
+      const index queries = 1 + static_cast<index>(turn % 4), depths = 1 + static_cast<index>(turn % 3);
+      check_forward<float, TestType>({1, 1, 4, width, depths, {300}, 3, 0, kv_heads, window}, offset, numbers, turn);
+      check_forward<float, TestType>({3, queries, 4, width, depths, {0, 230, 57}, 200, 1, kv_heads, window}, offset, numbers, turn);
+    }
+  check_forward<float, TestType>({2, 2, 4, 32, 2, {0, 90}, 300, 1, 2, 0, true}, 0, numbers, 1);
+  check_forward<float, TestType>({1, 1, 2, 64, 1, {}, 400, 0, 1, 0, true}, 8, numbers, 2);
+}
 TEST_CASE("the other type of operands leaves decoding alone", "[cuda]") {
   random numbers(7, 8);
   check_forward<bf16, float>({2, 1, 2, 64, 3, {20, 300}, 0, 1}, 0, numbers, 1);
@@ -425,7 +485,9 @@ TEST_CASE("the other type of operands leaves decoding alone", "[cuda]") {
 TEMPLATE_TEST_CASE("attention_weights of the cuda backend", "[cuda]", float, bf16) {
   using T = TestType;
   random numbers(9, 9);
-  for (const attention_case& c : {attention_case{2, 9, 3, 16, 3, {0, 4}, 5}, attention_case{1, 20, 1, 50, 1}}) {
+  for (const attention_case& c :
+       {attention_case{2, 9, 3, 16, 3, {0, 4}, 5}, attention_case{1, 20, 1, 50, 1},
+        attention_case{2, 9, 4, 16, 2, {0, 4}, 5, 1, 2, 3}, attention_case{1, 9, 4, 8, 1, {}, 5, 0, 1, 0, true}}) {
     const operands<T, T> a(c, 3, numbers);
     framed<float> lse(a.rows, a.s.heads, 0);
     lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse(i, h)); });
@@ -561,6 +623,25 @@ TEST_CASE("attention of the cuda backend says what it has no kernel for", "[cuda
   CHECK(failure(test_context<float, float>(), 257) == "cuda: attention_forward: heads of 257 columns; at most 256 are supported");
   CHECK(failure(test_context<bf16, bf16>(), 129) ==
         "cuda: attention_forward: heads of 129 columns in bf16; at most 128 are supported");
+}
+
+TEST_CASE("attention of the cuda backend says which shapes cannot be", "[cuda]") {
+  const auto failure = [](attention_shape s) -> std::string {
+    const framed<float> x(8, 4 * 8, 0);
+    try {
+      cuda::attention_forward(test_context<float, float>(), s, x.on_gpu(), x.on_gpu(), x.on_gpu(), x.on_gpu(), nullptr);
+    } catch (const error& e) {
+      return e.what();
+    }
+    return {};
+  };
+  const auto shape = [](index kv_heads, index window, bool sees_all) {
+    return attention_shape{1, 8, 4, 8, 1, 8, nullptr, 0, kv_heads, window, sees_all};
+  };
+  CHECK(failure(shape(3, 0, false)) == "cuda: attention_forward: 4 heads over 3 of keys and values; expected a divisor");
+  CHECK(failure(shape(0, -1, false)) == "cuda: attention_forward: a window of -1 positions; expected 0, for none, or more");
+  CHECK(failure(shape(0, 2, true)) ==
+        "cuda: attention_forward: a window of 2 positions in a memory that is seen whole; expected 0, for none");
 }
 
 }  // namespace fathom::test

@@ -402,31 +402,45 @@ struct smoothed : summing {
   using feed_forward = fathom::layers::sublayer<"ln_2", norm, "mlp", fathom::layers::mlp<width, 32>>;
   using body = fathom::layers::stack<fathom::layers::repeat<fathom::layers::block<attention, feed_forward>, 2>>;
 };
-}  // namespace
-TEST_CASE("an epsilon of a norm's own", "[cuda]") {
-  using model = fathom::transformer<smoothed, backend::cuda<float>>;
-  using smoothed_twin = fathom::transformer<smoothed, backend::reference<double>>;
-  auto weights = fathom::make<model::parameters>();
-  auto elsewhere = fathom::make<smoothed_twin::parameters>();
+/// Two query heads share a head of keys and values, and see 5 positions.
+struct grouped_in_window : fathom::layers::attention_options {
+  static constexpr fathom::index kv_heads = 2, window = 5;
+};
+struct grouped : summing {
+  using attention = fathom::layers::sublayer<"ln_1", norm, "attn",
+                                             fathom::layers::attention<width, 4, grouped_in_window, fathom::layers::own_context>>;
+  using body = fathom::layers::stack<fathom::layers::repeat<fathom::layers::block<attention, feed_forward>, 2>>;
+};
+
+/// Decodes by one kernel and by many, and compares with what the reference backend makes of all tokens at once.
+template <class Architecture>
+void check_decoding_as_in_reference() {
+  using model = fathom::transformer<Architecture, backend::cuda<float>>;
+  using oracle = fathom::transformer<Architecture, backend::reference<double>>;
+  auto weights = fathom::make<typename model::parameters>();
+  auto elsewhere = fathom::make<typename oracle::parameters>();
   fathom::initialize<model>(*weights, 6);
-  fathom::initialize<smoothed_twin>(*elsewhere, 6);
-  const auto tokens = some_tokens(12, smoothed::vocab);
-  smoothed_twin::tape tape(1, 12);
-  smoothed_twin::forward(*elsewhere, {tokens, {}, 1, 12}, tape);
+  fathom::initialize<oracle>(*elsewhere, 6);
+  const auto tokens = some_tokens(12, Architecture::vocab);
+  typename oracle::tape tape(1, 12);
+  oracle::forward(*elsewhere, {tokens, {}, 1, 12}, tape);
   const auto ready = fathom::pack<float>(*weights);
   for (const bool one_kernel : {true, false}) {
-    model::executor where;
+    typename model::executor where;
     if (!one_kernel) where.one_kernel = 0;
-    model::cache cache(1, smoothed::context, where);
+    typename model::cache cache(1, Architecture::context, where);
     model::prefill(*ready, std::span(tokens).first(2), cache);
     for (std::size_t i = 2; i < 12; ++i) {
       const auto logits = model::decode(*ready, tokens[i], cache);
       std::vector<float> expected;
-      for (std::size_t v = 0; v < smoothed::vocab; ++v) expected.push_back(static_cast<float>(tape.logits()[i * smoothed::vocab + v]));
+      for (std::size_t v = 0; v < Architecture::vocab; ++v) expected.push_back(static_cast<float>(tape.logits()[i * Architecture::vocab + v]));
       CHECK(distance(std::vector<float>(logits.begin(), logits.end()), expected) < 1e-5);
     }
   }
 }
+}  // namespace
+TEST_CASE("an epsilon of a norm's own", "[cuda]") { check_decoding_as_in_reference<smoothed>(); }
+TEST_CASE("heads that share keys, and a window", "[cuda]") { check_decoding_as_in_reference<grouped>(); }
 
 TEST_CASE("decoding far on is what it is with many kernels", "[cuda]") {
 #if defined(FATHOM_CUDA_EMULATION)

@@ -15,7 +15,7 @@
 #include "fathom/backend/cuda/packed.cuh"
 #include "fathom/backend/cuda/runtime.cuh"
 #include "fathom/backend/cuda/sampling.cuh"
-#include "fathom/backend/cuda/token_program.cuh"
+#include "fathom/backend/cuda/token_recording.cuh"
 #include "fathom/backend/cuda/update.cuh"
 #include "fathom/core/error.hpp"
 

@@ -1,27 +1,25 @@
 // Attention over a visible prefix on the GPU (operations.hpp, attention_shape): flash attention of our own.
 //
 // Which kernels: for operands in bf16, those on tensor cores (attention_tensor.cuh), with heads up to 128 wide; otherwise those
-// in float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float. The last
-// are also for shared heads of keys and values, windows, and memories without order, whose gradients attention_general.cuh has.
+// in float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float.
 //
 // The execution context `on` has
 //   scalar, compute          the type that numbers lie in memory in, float or bf16; the type of the operands of products
 //   stream(), processors()   of the GPU
 //   begin(), scratch<T>(n)   says that an operation begins; memory for n numbers until the next one does
-// Numbers that do not lie as tensor cores read them (as bf16, in whole 16 bytes, heads of a width there is a kernel for) are
-// first copied into scratch memory, rounded to bf16, each head filled up with zeros. `starts` is read on the GPU.
+// `starts` is read on the GPU.
 #pragma once
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
 #include "fathom/backend/cuda/attention_decode.cuh"
-#include "fathom/backend/cuda/attention_general.cuh"
 #include "fathom/backend/cuda/attention_parts.cuh"
 #include "fathom/backend/cuda/attention_plain.cuh"
+#include "fathom/backend/cuda/attention_rounded.cuh"
+#include "fathom/backend/cuda/attention_shape.cuh"
 #include "fathom/backend/cuda/attention_tensor.cuh"
 #include "fathom/backend/cuda/device.cuh"
 #include "fathom/backend/operations.hpp"
@@ -32,9 +30,6 @@
 
 namespace fathom::cuda {
 
-/// Heads that attention has kernels for.
-inline constexpr index largest_head_width = 256;
-
 namespace attention {
 
 inline constexpr int widest_on_tensor_cores = 128;
@@ -42,38 +37,10 @@ inline constexpr int most_queries_to_decode = 4;
 
 // ---- Kernels that go over elements -----------------------------------------------------------------------------------
 
-/// x [rows, heads of head_width] rounded, to [rows, heads of Width], the columns from head_width on 0.
-template <class T>
-struct rounding {
-  const T* x;
-  index stride;
-  bf16* to;
-  index rows;
-  bool of_memory;  // x are keys or values: what no query sees is left out
-};
-template <class T>
-struct roundings {
-  rounding<T> of[4];
-};
-/// blocks: of 256 times 8 numbers; which of the roundings
-template <class T>
-__global__ void __launch_bounds__(256) round_operands(attention_size s, int width, roundings<T> all) {
-  const rounding<T> r = all.of[blockIdx.y];
-  const index i = static_cast<index>(blockIdx.x) * 256 + threadIdx.x;
-  const int chunks = s.heads * width / 8, chunk = static_cast<int>(i % chunks);
-  const index row = i / chunks;
-  if (row >= r.rows) return;
-  if (r.of_memory) {
-    const int sequence = static_cast<int>(row / s.memory_rows), at = static_cast<int>(row % s.memory_rows);
-    if (at >= (s.start(sequence) + s.queries) * s.rows_per_position) return;
-  }
-  const int head = chunk * 8 / width, first = chunk * 8 % width, there = s.head_width - first;
-  const T* const x = r.x + row * r.stride + head * s.head_width + first;
-  float numbers[8];
-  const bool whole = there >= 8 && reinterpret_cast<std::uintptr_t>(x) % 16 == 0;
-  load_numbers(numbers, x, there, whole);
-  *reinterpret_cast<uint4*>(r.to + i * 8) = make_uint4(pack_bf16(numbers[0], numbers[1]), pack_bf16(numbers[2], numbers[3]),
-                                                       pack_bf16(numbers[4], numbers[5]), pack_bf16(numbers[6], numbers[7]));
+/// x as an operand of a product with this type of operands.
+template <class Compute>
+__device__ __forceinline__ float operand(float x) {
+  return to_float(from_float<Compute>(x));
 }
 
 /// delta [rows, heads] = the sum over a head's columns of dout out; Width / 8 lanes for each, 256 threads a block
@@ -135,125 +102,14 @@ __global__ void __launch_bounds__(256) append(int tokens, const index* starts, i
   for (index j = threadIdx.x; j < columns; j += 256) to[j] = from[j];
 }
 
-// ---- Shapes ----------------------------------------------------------------------------------------------------------
-
-inline constexpr index most_blocks = 0x7fffffff;
-
-inline unsigned blocks_of(const char* operation, index blocks) {
-  if (blocks > most_blocks) fail("cuda: ", operation, ": work for ", blocks, " blocks; at most ", most_blocks, " fit a launch");
-  return static_cast<unsigned>(blocks);
-}
-
-inline attention_size size_of(const char* operation, const attention_shape& s) {
-  if (s.head_width > largest_head_width)
-    fail("cuda: ", operation, ": heads of ", s.head_width, " columns; at most ", largest_head_width, " are supported");
-  const index most = 1 << 30;  // so that sums of a few fit 32 bits
-  if (s.memory_rows > most || s.queries > most || s.sequences * s.heads > most)
-    fail("cuda: ", operation, ": ", s.sequences, " sequences of ", s.heads, " heads, ", s.queries, " queries and ", s.memory_rows,
-         " rows of memory; each may have up to ", most);
-  const auto n = [](index i) { return static_cast<int>(i); };
-  // Keys and values of these many heads, 4 bytes each at the most, fill a third of the second-level cache (50 MB on Hopper).
-  const index at_once = std::max<index>((index{16} << 20) / std::max<index>(s.memory_rows * s.head_width * 8, 1), 64);
-  return {.sequences = n(s.sequences),
-          .queries = n(s.queries),
-          .heads = n(s.heads),
-          .head_width = n(s.head_width),
-          .rows_per_position = n(s.rows_per_position),
-          .memory_rows = n(s.memory_rows),
-          .first = n(s.first),
-          .starts = s.starts,
-          .heads_at_once = n(std::min(at_once, s.sequences * s.heads)),
-          .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width))),
-          .group = n(s.group_size()),
-          .window = n(s.window),
-          .sees_all = s.sees_all};
-}
-/// Whether every query sees all of its prefix, in heads of keys and values of its own: what the fast kernels are for.
-[[nodiscard]] inline bool is_plain(const attention_shape& s) {
-  return s.group_size() == 1 && s.window == 0 && !s.sees_all;
-}
-
 [[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
   fail("cuda: ", operation, ": heads of ", s.head_width, " columns in bf16; at most ", widest_on_tensor_cores,
        " are supported");
 }
 
-template <class T>
-rows_of_heads<T> heads_of(const matrix<T>& m, const attention_size& s) {
-  return {m.data, m.stride, s.head_width};
-}
-
-/// f(width) for the smallest of the widths, a constant, that is at least head_width.
-template <int Width, int... More, class F>
-void with_width(int head_width, const F& f) {
-  if (head_width <= Width)
-    f(std::integral_constant<int, Width>());
-  else if constexpr (sizeof...(More) > 0)
-    with_width<More...>(head_width, f);
-}
-template <class F>
-void with_tensor_width(int head_width, const F& f) {
-  with_width<16, 32, 64, 128>(head_width, f);
-}
-template <class Compute, class F>
-void with_plain_width(int head_width, const F& f) {
-  if constexpr (std::is_same_v<Compute, bf16>)
-    with_width<256>(head_width, f);  // what is too wide for tensor cores
-  else
-    with_width<32, 64, 128, 256>(head_width, f);
-}
-template <class F>
-void with_decode_width(int head_width, const F& f) {
-  with_width<16, 32, 64, 128, 256>(head_width, f);
-}
-
-/// The operands of a product as the kernels on tensor cores read them: rounded copies in scratch memory, or as they are.
-template <int Width, class T, class On>
-class rounded {
- public:
-  rounded(const On& on, const char* operation, const attention_size& s) : on_(on), operation_(operation), s_(s) {}
-
-  /// Keys and values then begin with the first sequence: kernels get size().
-  template <std::size_t N>
-  std::array<rows_of_heads<const bf16>, N> operator()(const std::array<matrix<const T>, N>& all, std::size_t of_memory,
-                                                      attention_size& s) {
-    const bool as_they_are = std::all_of(all.begin(), all.end(), [&](const auto& m) {
-      return std::is_same_v<T, bf16> && s_.head_width == Width && m.stride % 8 == 0 &&
-             reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0;
-    });
-    std::array<rows_of_heads<const bf16>, N> found{};
-    s = s_;
-    if (as_they_are) {
-      if constexpr (std::is_same_v<T, bf16>)
-        for (std::size_t i = 0; i < N; ++i) found[i] = heads_of(all[i], s_);
-      return found;
-    }
-    s.first = 0;
-    roundings<T> jobs{};
-    index most = 0;
-    const index columns = static_cast<index>(s_.heads) * Width;
-    for (std::size_t i = 0; i < N; ++i) {
-      const bool memory = of_memory >> i & 1;
-      const index rows = s_.sequences * static_cast<index>(memory ? s_.memory_rows : s_.queries);
-      const index first = memory ? s_.first * static_cast<index>(s_.memory_rows) : 0;
-      jobs.of[i] = {all[i].row(first), all[i].stride, on_.template scratch<bf16>(rows * columns), rows, memory};
-      found[i] = {jobs.of[i].to, columns, Width};
-      most = std::max(most, rows * columns);
-    }
-    const unsigned blocks = blocks_of(operation_, (most / 8 + 255) / 256);
-    launch(operation_, {{blocks, static_cast<unsigned>(N)}, 256}, on_.stream(), &round_operands<T>, s, Width, jobs);
-    return found;
-  }
-
- private:
-  const On& on_;
-  const char* operation_;
-  attention_size s_;
-};
-
 }  // namespace attention
 
-/// Contexts with operations of their own (token_program.cuh).
+/// Contexts with operations of their own (token_notes.cuh).
 template <class On>
 concept notes_down = On::notes_down;
 
@@ -270,11 +126,11 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
   const index rows = shape.sequences * shape.queries;
   if (rows * shape.heads == 0) return;
 
-  if (s.queries <= most_queries_to_decode || !is_plain(shape)) {
+  if (s.queries <= most_queries_to_decode) {
     // 128 rows a block at the least, and no more blocks than keep the machine busy; the same for every position, since work is
     // recorded once and played back for all of them.
     const index busy = 4 * static_cast<index>(on.processors()) / (rows * shape.heads);
-    const auto splits = static_cast<unsigned>(std::clamp<index>(std::min(busy, shape.memory_rows / 128), 1, 64));
+    const auto splits = static_cast<unsigned>(std::clamp<index>(std::min(busy, most_seen(s) / 128), 1, 64));
     with_decode_width(s.head_width, [&](auto width) {
       constexpr int W = width();
       float* const parts = splits > 1 ? on.template scratch<float>(rows * shape.heads * splits * (W + 2)) : nullptr;
@@ -296,16 +152,20 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
         constexpr int W = width();
         attention_size of_copies;
         const auto x = rounded<W, T, On>(on, operation, s)(std::array<matrix<const T>, 3>{q, k, v}, 6, of_copies);
-        launch(operation, {blocks(query_block<W>::queries), threads, forward_shared<W>}, on.stream(), &forward<W, T>, of_copies,
-               x[0], x[1], x[2], heads_of(out, s), lse);
+        with_generality(shape, [&](auto general) {
+          launch(operation, {blocks(query_block<W>::queries), threads, forward_shared<W>}, on.stream(), &forward<W, general(), T>,
+                 of_copies, x[0], x[1], x[2], heads_of(out, s), lse);
+        });
       });
       return;
     }
   if constexpr (std::is_same_v<T, float>)
     with_plain_width<typename On::compute>(s.head_width, [&](auto width) {
       constexpr int W = width();
-      launch(operation, {blocks(plain_block<W>::left), plain_threads, plain_block<W>::forward_shared}, on.stream(),
-             &forward_plain<W>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(out, s), lse);
+      with_generality(shape, [&](auto general) {
+        launch(operation, {blocks(plain_block<W>::left), plain_threads, plain_block<W>::forward_shared}, on.stream(),
+               &forward_plain<W, general()>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(out, s), lse);
+      });
     });
   else
     fail_in_bf16(operation, s);
@@ -323,9 +183,11 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
   const char* const operation = "attention_backward";
   on.begin();
   const attention_size s = size_of(operation, shape);
-  const index rows = shape.sequences * shape.queries, heads = shape.sequences * shape.heads;
+  const index rows = shape.sequences * shape.queries;
   if (rows * shape.heads == 0) return;
-  const auto tiles = [&](index count, index tile) { return blocks_of(operation, (count + tile - 1) / tile * heads); };
+  const auto tiles = [&](index count, index tile, index heads) {
+    return blocks_of(operation, (count + tile - 1) / tile * shape.sequences * heads);
+  };
 
   const auto make_delta = [&](auto width, auto compute) {
     constexpr int W = width();
@@ -333,20 +195,6 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
     launch(operation, {blocks, 256}, on.stream(), &sum_of_products<W, decltype(compute), T>, s, heads_of(out, s),
            heads_of(dout, s), delta);
   };
-  if (!is_plain(shape)) {
-    with_decode_width(s.head_width, [&](auto width) {
-      constexpr int W = width();
-      using compute = typename On::compute;
-      make_delta(width, compute());
-      launch(operation, {blocks_of(operation, rows * shape.heads), general_threads}, on.stream(),
-             &backward_queries_general<W, compute, T>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse,
-             delta, heads_of(dq, s));
-      launch(operation, {blocks_of(operation, shape.sequences * shape.memory_rows * shape.key_heads()), general_threads}, on.stream(),
-             &backward_keys_general<W, compute, T>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse, delta,
-             heads_of(dk, s), heads_of(dv, s));
-    });
-    return;
-  }
   if constexpr (std::is_same_v<typename On::compute, bf16>)
     if (s.head_width <= widest_on_tensor_cores) {
       with_tensor_width(s.head_width, [&](auto width) {
@@ -358,10 +206,14 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
         const auto of_memory = [&](const matrix<T>& m) {
           return heads_of(of_copies.first == s.first ? m : matrix<T>(m.row(shape.memory_row(0)), m.rows, m.columns, m.stride), s);
         };
-        launch(operation, {tiles(shape.queries, query_block<W>::queries), threads, backward_queries_shared<W>}, on.stream(),
-               &backward_queries<W, T>, of_copies, x[0], x[1], x[2], x[3], lse, delta, heads_of(dq, s));
-        launch(operation, {tiles(shape.memory_rows, key_block<W>::keys), threads, backward_keys_shared<W>}, on.stream(),
-               &backward_keys<W, T>, of_copies, x[0], x[1], x[2], x[3], lse, delta, of_memory(dk), of_memory(dv));
+        with_generality(shape, [&](auto general) {
+          constexpr bool General = general();
+          launch(operation, {tiles(shape.queries, query_block<W>::queries, shape.heads), threads, backward_queries_shared<W>},
+                 on.stream(), &backward_queries<W, General, T>, of_copies, x[0], x[1], x[2], x[3], lse, delta, heads_of(dq, s));
+          launch(operation, {tiles(shape.memory_rows, key_block<W>::keys, shape.key_heads()), threads, backward_keys_shared<W>},
+                 on.stream(), &backward_keys<W, General, T>, of_copies, x[0], x[1], x[2], x[3], lse, delta, of_memory(dk),
+                 of_memory(dv));
+        });
       });
       return;
     }
@@ -370,12 +222,15 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
       constexpr int W = width();
       using sizes = plain_block<W>;
       make_delta(width, float());
-      launch(operation, {tiles(shape.queries, sizes::left), plain_threads, sizes::backward_queries_shared}, on.stream(),
-             &backward_queries_plain<W>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse, delta,
-             heads_of(dq, s));
-      launch(operation, {tiles(shape.memory_rows, sizes::left), plain_threads, sizes::backward_keys_shared}, on.stream(),
-             &backward_keys_plain<W>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(dout, s), lse, delta,
-             heads_of(dk, s), heads_of(dv, s));
+      with_generality(shape, [&](auto general) {
+        constexpr bool General = general();
+        launch(operation, {tiles(shape.queries, sizes::left, shape.heads), plain_threads, sizes::backward_queries_shared},
+               on.stream(), &backward_queries_plain<W, General>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
+               heads_of(dout, s), lse, delta, heads_of(dq, s));
+        launch(operation, {tiles(shape.memory_rows, sizes::left, shape.key_heads()), plain_threads, sizes::backward_keys_shared},
+               on.stream(), &backward_keys_plain<W, General>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
+               heads_of(dout, s), lse, delta, heads_of(dk, s), heads_of(dv, s));
+      });
     });
   } else {
     fail_in_bf16(operation, s);

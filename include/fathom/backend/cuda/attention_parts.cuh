@@ -6,26 +6,29 @@
 
 namespace fathom::cuda {
 
-/// What kernels know of an attention_shape.
+/// What kernels know of an attention_shape. The rows that a query sees end with those of its own position, and are as many as the
+/// window has. Without a window, it is so large that it hides nothing. A memory without order, which every query sees all of, is
+/// one of a row a position, with the queries at its end and behind it.
 struct attention_size {
   int sequences, queries, heads, head_width, rows_per_position, memory_rows, first;
-  const index* starts;  // on the device
+  const index* starts;  // on the device; or null
+  int position;         // of the first query, where starts is null
+  int group;            // heads of queries that read one head of keys and values
+  int window_rows;      // rows of memory that a query sees at the most
   int heads_at_once;    // of all sequences' heads, in blocks that follow each other
   float scale;          // 1 / sqrt(head_width)
-  int group = 1;        // heads of queries that share a head of keys and values
-  int window = 0;       // positions that a query sees; 0: all up to its own
-  bool sees_all = false;
 
   [[nodiscard]] __device__ __forceinline__ int start(int sequence) const {
-    return starts ? static_cast<int>(starts[sequence]) : 0;
+    return starts ? static_cast<int>(starts[sequence]) : position;
   }
-  /// The rows of a sequence's memory that a query sees, [sees_from, sees_to).
+  /// A query sees the rows [sees_from, sees_to) of its sequence's memory.
   [[nodiscard]] __device__ __forceinline__ int sees_from(int sequence, int query) const {
-    const int hidden = start(sequence) + query + 1 - window;
-    return window > 0 && hidden > 0 ? hidden * rows_per_position : 0;
+    const int hidden = (start(sequence) + query + 1) * rows_per_position - window_rows;
+    return hidden > 0 ? hidden : 0;
   }
   [[nodiscard]] __device__ __forceinline__ int sees_to(int sequence, int query) const {
-    return sees_all ? memory_rows : (start(sequence) + query + 1) * rows_per_position;
+    const int seen = (start(sequence) + query + 1) * rows_per_position;
+    return seen < memory_rows ? seen : memory_rows;
   }
   /// The first row of a sequence's memory.
   [[nodiscard]] __device__ __forceinline__ index memory_row(int sequence) const {
@@ -49,45 +52,88 @@ inline constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
 struct part {
   int tile, sequence, head;
 };
-/// Chunks of heads_at_once heads; in a chunk, all heads' first tile, then all heads' second, ...; or from the last tile on.
-__device__ __forceinline__ part part_of(const attention_size& s, unsigned block, int tiles, bool last_first) {
-  const unsigned all = static_cast<unsigned>(s.sequences) * static_cast<unsigned>(s.heads);
+/// Chunks of heads_at_once of all sequences' `heads`; in a chunk, all heads' first tile, then all heads' second, ...; or from the
+/// last tile on.
+__device__ __forceinline__ part part_of(const attention_size& s, int heads, unsigned block, int tiles, bool last_first) {
+  const unsigned all = static_cast<unsigned>(s.sequences) * static_cast<unsigned>(heads);
   const unsigned chunk = static_cast<unsigned>(s.heads_at_once), of_chunk = chunk * static_cast<unsigned>(tiles);
   const unsigned first = block / of_chunk * chunk, here = all - first < chunk ? all - first : chunk;
   const unsigned rest = block % of_chunk, turn = rest / here, head = first + rest % here;
   return {last_first ? tiles - 1 - static_cast<int>(turn) : static_cast<int>(turn),
-          static_cast<int>(head / static_cast<unsigned>(s.heads)), static_cast<int>(head % static_cast<unsigned>(s.heads))};
+          static_cast<int>(head / static_cast<unsigned>(heads)), static_cast<int>(head % static_cast<unsigned>(heads))};
 }
 
 __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
 __device__ __forceinline__ int larger(int a, int b) { return a > b ? a : b; }
 __device__ __forceinline__ int thread() { return static_cast<int>(threadIdx.x); }
 
-/// A block's queries, and what they see in tiles of Keys rows.
-template <int Queries, int Keys>
+// Kernels are compiled twice. With General, query heads may share heads of keys and values, windows may hide the beginning of
+// memory, and memories may have no order. Without it, all of that is left out, and the registers that it takes are.
+
+/// A block's queries, and what they see in tiles of Keys rows, the first of which begins with the first row that any of them sees.
+/// Rows of memory are counted from there.
+template <int Queries, int Keys, bool General>
 struct block_of_queries {
   part at;
+  int key_head;      // of keys and values
   int start, first, there;  // position of the sequence's first query; the block's first query, and how many it has
-  int depths, seen;         // rows_per_position; rows of memory that its last query sees
-  int tiles, full;          // of keys; the first `full` of them are seen by all
+  int depths;               // rows_per_position
+  int skipped, window;      // rows of the sequence's memory before the first tile; that a query sees
+  int seen;                 // rows of memory that its last query sees
+  int tiles, full;          // of keys; the first `full` of them end before what any query sees does
   index row, memory;        // the first row of q; of k and v
 
   __device__ __forceinline__ explicit block_of_queries(const attention_size& s, unsigned block)
-      : at(part_of(s, block, (s.queries + Queries - 1) / Queries, true)),
-        start(s.start(at.sequence)),
+      : at(part_of(s, s.heads, block, (s.queries + Queries - 1) / Queries, true)),
+        key_head(General ? at.head / s.group : at.head),
+        start(General || s.starts ? s.start(at.sequence) : 0),
         first(at.tile * Queries),
         there(smaller(Queries, s.queries - first)),
         depths(s.rows_per_position),
-        seen((start + first + there) * depths),
+        skipped(General ? s.sees_from(at.sequence, first) : 0),
+        window(s.window_rows),
+        seen(General ? s.sees_to(at.sequence, first + there - 1) - skipped : (start + first + there) * depths),
         tiles((seen + Keys - 1) / Keys),
-        full((start + first + 1) * depths / Keys),
+        full(General ? smaller((start + first + 1) * depths - skipped, seen) / Keys : (start + first + 1) * depths / Keys),
         row(static_cast<index>(at.sequence) * s.queries + first),
-        memory(s.memory_row(at.sequence)) {}
+        memory(s.memory_row(at.sequence) + skipped) {}
 
-  /// How many rows of memory from `key` on a row of the block sees. Rows that are not there see as much as the last.
+  /// How many rows of memory from `key` on end what a row of the block sees. Rows that are not there see as much as the last.
   [[nodiscard]] __device__ __forceinline__ int sees(int block_row, int key) const {
-    return smaller((start + first + block_row + 1) * depths, seen) - key;
+    return smaller((start + first + block_row + 1) * depths - (General ? skipped : 0), seen) - key;
   }
+  /// How many rows of memory from `key` on the window hides from a row of the block; or less than 1.
+  [[nodiscard]] __device__ __forceinline__ int hides(int block_row, int key) const {
+    return (start + first + block_row + 1) * depths - skipped - window - key;
+  }
+  /// Whether the window hides any row of memory from `key` on from any query.
+  [[nodiscard]] __device__ __forceinline__ bool hides_any(int key) const { return General && hides(there - 1, key) > 0; }
+};
+
+/// A block's rows of keys and values, and the queries that see them.
+template <bool General>
+struct block_of_keys {
+  part at;           // of the heads of keys and values
+  int start;         // position of the sequence's first query
+  int first, there;  // the block's first row of the sequence's memory, and how many it has
+  int seen;          // of them, those that any query has seen
+  int first_query, end_query;
+
+  __device__ __forceinline__ block_of_keys(const attention_size& s, unsigned block, int keys)
+      : at(part_of(s, General ? s.heads / s.group : s.heads, block, (s.memory_rows + keys - 1) / keys, false)),
+        start(General || s.starts ? s.start(at.sequence) : 0),
+        first(at.tile * keys),
+        there(smaller(keys, s.memory_rows - first)),
+        seen(smaller(there, (start + s.queries) * s.rows_per_position - first)),
+        first_query(larger(first / s.rows_per_position - start, 0)),
+        end_query(s.queries) {
+    if constexpr (General) {
+      const index end = (static_cast<index>(first) + there - 1 + s.window_rows) / s.rows_per_position - start;
+      if (end < end_query) end_query = static_cast<int>(end);
+    }
+  }
+
+  [[nodiscard]] __device__ __forceinline__ bool is_seen() const { return seen > 0 && (!General || end_query > 0); }
 };
 
 }  // namespace attention

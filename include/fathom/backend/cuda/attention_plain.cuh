@@ -126,7 +126,7 @@ __device__ __forceinline__ float sum_of_row(float x) {
 }
 
 /// out = softmax(q k^T / sqrt(head_width)) v;  lse [rows, heads], unless it is null
-template <int Width>
+template <int Width, bool General>
 __global__ void __launch_bounds__(plain_threads)
     forward_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k, rows_of_heads<const float> v,
                   rows_of_heads<float> out, float* lse) {
@@ -135,13 +135,13 @@ __global__ void __launch_bounds__(plain_threads)
   auto* const q_tile = reinterpret_cast<float*>(dynamic_shared());  // [left, Width]
   float* const kv_tiles = q_tile + sizes::left * row;               // 2 times: keys, values [right, Width]
   float* const weights = kv_tiles + 4 * right * row;                // [left, right]
-  const block_of_queries<sizes::left, right> b(s, blockIdx.x);
+  const block_of_queries<sizes::left, right, General> b(s, blockIdx.x);
 
   const auto load = [&](int tile) {
     float* const to = kv_tiles + tile % 2 * 2 * right * row;
     const index from = b.memory + tile * right;
-    load_plain<Width, right>(to, k.at(from, b.at.head), k.stride, b.seen - tile * right, s.head_width);
-    load_plain<Width, right>(to + right * row, v.at(from, b.at.head), v.stride, b.seen - tile * right, s.head_width);
+    load_plain<Width, right>(to, k.at(from, b.key_head), k.stride, b.seen - tile * right, s.head_width);
+    load_plain<Width, right>(to + right * row, v.at(from, b.key_head), v.stride, b.seen - tile * right, s.head_width);
     commit_copies();
   };
   load_plain<Width, sizes::left>(q_tile, q.at(b.row, b.at.head), q.stride, b.there, s.head_width);
@@ -159,9 +159,16 @@ __global__ void __launch_bounds__(plain_threads)
     const float* const k_tile = kv_tiles + tile % 2 * 2 * right * row;
     float x[sizes::i][sizes::j] = {};
     multiply_rows<Width>(q_tile, k_tile, x);
+    const bool hides = b.hides_any(tile * right);
     FATHOM_CUDA_UNROLL
     for (int i = 0; i < sizes::i; ++i) {
       const int y = thread_y() + 16 * i, limit = b.sees(y, tile * right);
+      if (hides) {
+        const int hidden = b.hides(y, tile * right);
+        FATHOM_CUDA_UNROLL
+        for (int j = 0; j < sizes::j; ++j)
+          if (thread_x() + 16 * j < hidden) x[i][j] = -INFINITY;
+      }
       float most = largest[i];
       FATHOM_CUDA_UNROLL
       for (int j = 0; j < sizes::j; ++j) {
@@ -169,12 +176,13 @@ __global__ void __launch_bounds__(plain_threads)
         most = fmaxf(most, x[i][j]);
       }
       most = largest_of_row(most);
-      const float factor = exp2_fast((largest[i] - most) * scale2);
+      const float base = hides && most == -INFINITY ? 0.0f : most;  // a row may have seen nothing yet
+      const float factor = exp2_fast((largest[i] - base) * scale2);
       largest[i] = most;
       total[i] *= factor;
       FATHOM_CUDA_UNROLL
       for (int j = 0; j < sizes::j; ++j) {
-        const float weight = exp2_fast((x[i][j] - most) * scale2);
+        const float weight = exp2_fast((x[i][j] - base) * scale2);
         weights[y * sizes::weight_row + thread_x() + 16 * j] = weight;
         total[i] += weight;
       }
@@ -197,7 +205,7 @@ __global__ void __launch_bounds__(plain_threads)
 
 /// dq = ds k / sqrt(head_width), where p = exp(q k^T / sqrt(head_width) - lse) and ds = p (dout v^T - delta)
 ///   lse, delta [rows, heads]
-template <int Width>
+template <int Width, bool General>
 __global__ void __launch_bounds__(plain_threads)
     backward_queries_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k,
                            rows_of_heads<const float> v, rows_of_heads<const float> dout, const float* lse, const float* delta,
@@ -208,13 +216,13 @@ __global__ void __launch_bounds__(plain_threads)
   float* const dout_tile = q_tile + sizes::left * row;              // [left, Width]
   float* const kv_tiles = dout_tile + sizes::left * row;            // 2 times: keys, values [right, Width]
   float* const gradients = kv_tiles + 4 * right * row;              // [left, right], of scores
-  const block_of_queries<sizes::left, right> b(s, blockIdx.x);
+  const block_of_queries<sizes::left, right, General> b(s, blockIdx.x);
 
   const auto load = [&](int tile) {
     float* const to = kv_tiles + tile % 2 * 2 * right * row;
     const index from = b.memory + tile * right;
-    load_plain<Width, right>(to, k.at(from, b.at.head), k.stride, b.seen - tile * right, s.head_width);
-    load_plain<Width, right>(to + right * row, v.at(from, b.at.head), v.stride, b.seen - tile * right, s.head_width);
+    load_plain<Width, right>(to, k.at(from, b.key_head), k.stride, b.seen - tile * right, s.head_width);
+    load_plain<Width, right>(to + right * row, v.at(from, b.key_head), v.stride, b.seen - tile * right, s.head_width);
     commit_copies();
   };
   load_plain<Width, sizes::left>(q_tile, q.at(b.row, b.at.head), q.stride, b.there, s.head_width);
@@ -239,10 +247,10 @@ __global__ void __launch_bounds__(plain_threads)
     multiply_rows<Width>(dout_tile, k_tile + right * row, dp);
     FATHOM_CUDA_UNROLL
     for (int i = 0; i < sizes::i; ++i) {
-      const int y = thread_y() + 16 * i, limit = b.sees(y, tile * right);
+      const int y = thread_y() + 16 * i, limit = b.sees(y, tile * right), hidden = General ? b.hides(y, tile * right) : 0;
       FATHOM_CUDA_UNROLL
       for (int j = 0; j < sizes::j; ++j) {
-        const bool seen = thread_x() + 16 * j < limit;
+        const bool seen = thread_x() + 16 * j < limit && (!General || thread_x() + 16 * j >= hidden);
         const float weight = exp2_fast((x[i][j] * s.scale - row_lse[i]) * log2_e);
         gradients[y * sizes::weight_row + thread_x() + 16 * j] = seen ? weight * (dp[i][j] - row_delta[i]) : 0.0f;
       }
@@ -257,7 +265,7 @@ __global__ void __launch_bounds__(plain_threads)
 }
 
 /// dv = p^T dout;  dk = ds^T q / sqrt(head_width); of rows of memory that no query sees, 0.
-template <int Width>
+template <int Width, bool General>
 __global__ void __launch_bounds__(plain_threads)
     backward_keys_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k,
                         rows_of_heads<const float> v, rows_of_heads<const float> dout, const float* lse, const float* delta,
@@ -273,53 +281,58 @@ __global__ void __launch_bounds__(plain_threads)
   float* const tile_lse = gradients + left * sizes::weight_row;     // [right]
   float* const tile_delta = tile_lse + right;                       // [right]
 
-  const part at = part_of(s, blockIdx.x, (s.memory_rows + left - 1) / left, false);
-  const int start = s.start(at.sequence), depths = s.rows_per_position;
-  const int first = at.tile * left, there = smaller(left, s.memory_rows - first);
-  const int seen = (start + s.queries) * depths - first;  // rows from the block's first on that any query sees
-  const index memory = s.memory_row(at.sequence) + first;
+  const block_of_keys<General> b(s, blockIdx.x, left);
+  const part& at = b.at;
+  const int depths = s.rows_per_position;
+  const index memory = s.memory_row(at.sequence) + b.first;
 
   float dk_sums[sizes::i][sizes::c] = {}, dv_sums[sizes::i][sizes::c] = {};
-  if (seen > 0) {
-    load_plain<Width, left>(k_tile, k.at(memory, at.head), k.stride, smaller(there, seen), s.head_width);
-    load_plain<Width, left>(v_tile, v.at(memory, at.head), v.stride, smaller(there, seen), s.head_width);
+  if (b.is_seen()) {
+    load_plain<Width, left>(k_tile, k.at(memory, at.head), k.stride, b.seen, s.head_width);
+    load_plain<Width, left>(v_tile, v.at(memory, at.head), v.stride, b.seen, s.head_width);
     FATHOM_CUDA_ROLL
-    for (int query = larger(first / depths - start, 0) / right * right; query < s.queries; query += right) {
-      const index from = static_cast<index>(at.sequence) * s.queries + query;
-      const int here = s.queries - query;
-      load_plain<Width, right>(q_tile, q.at(from, at.head), q.stride, here, s.head_width);
-      load_plain<Width, right>(dout_tile, dout.at(from, at.head), dout.stride, here, s.head_width);
-      if (thread() < 2 * right) {
-        const int i = thread() % right;
-        copy_async<4>(tile_lse + thread(), (thread() < right ? lse : delta) + (from + i) * s.heads + at.head, i < here);
-      }
-      commit_copies();
-      wait_copies<0>();
-      __syncthreads();
-      float x[sizes::i][sizes::j] = {}, dp[sizes::i][sizes::j] = {};
-      multiply_rows<Width>(k_tile, q_tile, x);
-      multiply_rows<Width>(v_tile, dout_tile, dp);
-      FATHOM_CUDA_UNROLL
-      for (int i = 0; i < sizes::i; ++i)
-        FATHOM_CUDA_UNROLL
-        for (int j = 0; j < sizes::j; ++j) {
-          const int key = thread_y() + 16 * i, n = thread_x() + 16 * j;
-          const bool sees = first + key < (start + query + n + 1) * depths;
-          const float weight = sees ? exp2_fast((x[i][j] * s.scale - tile_lse[n]) * log2_e) : 0.0f;
-          weights[key * sizes::weight_row + n] = weight;
-          gradients[key * sizes::weight_row + n] = weight * (dp[i][j] - tile_delta[n]);
+    for (int head = General ? at.head * s.group : at.head, left_heads = General ? s.group : 1; left_heads > 0;
+         ++head, --left_heads) {
+      FATHOM_CUDA_ROLL
+      for (int query = b.first_query / right * right; query < b.end_query; query += right) {
+        const index from = static_cast<index>(at.sequence) * s.queries + query;
+        const int here = s.queries - query;
+        load_plain<Width, right>(q_tile, q.at(from, head), q.stride, here, s.head_width);
+        load_plain<Width, right>(dout_tile, dout.at(from, head), dout.stride, here, s.head_width);
+        if (thread() < 2 * right) {
+          const int i = thread() % right;
+          copy_async<4>(tile_lse + thread(), (thread() < right ? lse : delta) + (from + i) * s.heads + head, i < here);
         }
-      __syncwarp();
-      add_weighted<Width>(weights, dout_tile, dv_sums);
-      add_weighted<Width>(gradients, q_tile, dk_sums);
-      __syncthreads();  // before the next tile comes to the same place
+        commit_copies();
+        wait_copies<0>();
+        __syncthreads();
+        float x[sizes::i][sizes::j] = {}, dp[sizes::i][sizes::j] = {};
+        multiply_rows<Width>(k_tile, q_tile, x);
+        multiply_rows<Width>(v_tile, dout_tile, dp);
+        FATHOM_CUDA_UNROLL
+        for (int i = 0; i < sizes::i; ++i)
+          FATHOM_CUDA_UNROLL
+          for (int j = 0; j < sizes::j; ++j) {
+            const int key = thread_y() + 16 * i, n = thread_x() + 16 * j;
+            const int seen = (b.start + query + n + 1) * depths - b.first;
+            const bool sees = key < seen && (!General || key >= seen - s.window_rows);
+            const float weight = sees ? exp2_fast((x[i][j] * s.scale - tile_lse[n]) * log2_e) : 0.0f;
+            weights[key * sizes::weight_row + n] = weight;
+            const float gradient = weight * (dp[i][j] - tile_delta[n]);
+            gradients[key * sizes::weight_row + n] = General && !sees ? 0.0f : gradient;  // hidden rows may hold anything
+          }
+        __syncwarp();
+        add_weighted<Width>(weights, dout_tile, dv_sums);
+        add_weighted<Width>(gradients, q_tile, dk_sums);
+        __syncthreads();  // before the next tile comes to the same place
+      }
     }
   }
   float one[sizes::i], scale[sizes::i];
   FATHOM_CUDA_UNROLL
   for (int i = 0; i < sizes::i; ++i) one[i] = 1, scale[i] = s.scale;
-  store_plain<Width>(dk_sums, scale, dk.at(memory, at.head), dk.stride, there, s.head_width);
-  store_plain<Width>(dv_sums, one, dv.at(memory, at.head), dv.stride, there, s.head_width);
+  store_plain<Width>(dk_sums, scale, dk.at(memory, at.head), dk.stride, b.there, s.head_width);
+  store_plain<Width>(dv_sums, one, dv.at(memory, at.head), dv.stride, b.there, s.head_width);
 }
 
 }  // namespace fathom::cuda::attention

@@ -15,11 +15,11 @@
 
 #include "fathom/backend/cuda/elementwise.cuh"
 #include "fathom/backend/cuda/runtime.cuh"
+#include "fathom/backend/sampling.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/random.hpp"
 #include "fathom/core/types.hpp"
-#include "fathom/backend/sampling.hpp"
 
 namespace fathom::cuda {
 

@@ -1,0 +1,82 @@
+// A step of a token program (token_program.cuh): what its kernel does, with which numbers.
+#pragma once
+
+#include <cstddef>
+
+#include "fathom/backend/cuda/attention_parts.cuh"
+#include "fathom/backend/cuda/device.cuh"
+#include "fathom/core/bf16.hpp"
+#include "fathom/core/types.hpp"
+
+namespace fathom::cuda::kernel {
+
+inline constexpr int token_warps = 8;
+inline constexpr int token_threads = 32 * token_warps;
+inline constexpr int token_rows = 4;  // that a product has at most; longer ones are several steps
+
+/// Numbers of float or of bf16.
+struct numbers {
+  const void* data;
+  bool is_bf16;
+  [[nodiscard]] __device__ __forceinline__ float at(index i) const {
+    return is_bf16 ? to_float(static_cast<const bf16*>(data)[i]) : static_cast<const float*>(data)[i];
+  }
+};
+
+struct token_step {
+  enum class what : int { embed, normalize, multiply, attend, copy };
+  what does;
+  int phase;
+  int first, units;  // a phase's units of work are numbered through; those of this step
+
+  // embed:      y = table[token] + positions[position], if there are positions
+  // normalize:  y = norm(x)
+  // multiply:   y [rows, columns] = gelu(norm(x [rows, depth]) weights [columns, depth]^T + bias) + residual, with those
+  //             of norm, gelu, bias and residual that there are
+  // copy:       y = x, if there is y
+  // and with memory, columns [memory_column, columns) of rows r < memory_rows of y also go to the cache, to row
+  // position * rows_per_position + slot + r.
+  int rows, columns, depth;
+  const float* x;
+  index x_stride;
+  const float *gain, *shift;  // of the norm; or null
+  float eps;                  // of the norm
+  numbers weights, table, positions;
+  int lanes;                         // of a warp that share a column
+  bool is_aligned;                   // rows of weights begin at multiples of 16 bytes
+  bool has_gelu;
+  const float *bias, *residual;      // or null
+  index residual_stride;
+  float* y;
+  index y_stride;
+  float* memory;  // or null
+  index memory_stride;
+  int memory_column, memory_rows, rows_per_position, slot;
+  const index* position;  // of the token
+  const token* token_at;
+
+  // attend: unit u is split u % splits of head u / splits
+  attention_size size;
+  rows_of_heads<const float> q, k, v;
+  rows_of_heads<float> out;
+  int splits;
+  float* parts;
+  unsigned* arrived;  // [heads]
+};
+
+/// Of shared memory, before the rows.
+__host__ __device__ constexpr std::size_t bytes_of_steps(int count) {
+  return (static_cast<std::size_t>(count) * sizeof(token_step) + 15) / 16 * 16;
+}
+
+static_assert(sizeof(token_step) % 8 == 0);  // copied so
+
+/// Blocks that have arrived at the barriers so far, and that have ended.
+struct token_counters {
+  unsigned arrived, elsewhere[31], ended;  // each in 128 bytes of its own
+};
+
+/// The columns of a product that a block makes at a time.
+__host__ __device__ constexpr int columns_of_unit(int lanes) { return token_warps * (32 / lanes); }
+
+}  // namespace fathom::cuda::kernel
