@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compile time and peak memory of one translation unit that trains, saves, loads and writes, for the models of the benches:
-# header-only, and with fathom::kernels; beside another commit's header-only, if one is named. In turns; medians.
+# header-only, and with fathom::kernels; beside another commit's, if one is named. In turns; medians.
 #
 #   bash bench/compile.sh [--runs 3] [--beside COMMIT] [--models tiny medium_shortcut]
 #
@@ -28,6 +28,7 @@ cp -r include bench "$folder/now"
 hows=("now, header-only" "now, with fathom::kernels")
 if [ -n "$beside" ]; then
   git archive "$beside" include bench | tar -x -C "$folder/before"
+  if [ -e "$folder/before/include/fathom/kernels" ]; then hows=("$beside, with fathom::kernels" "${hows[@]}"); fi
   hows=("$beside, header-only" "${hows[@]}")
 fi
 isa=$(printf '#include <fathom/backend/cpu/isa.hpp>\nFATHOM_ISA\n' | "$compiler" -std=c++20 "${flags[@]}" -Iinclude -E -P -x c++ - | tail -n 1)
@@ -35,8 +36,8 @@ isa=$(printf '#include <fathom/backend/cpu/isa.hpp>\nFATHOM_ISA\n' | "$compiler"
 # measure UNIT HOW SOURCE: one line "seconds kilobytes" more in UNIT's file for HOW
 measure() {
   local unit=$1 how=$2 source=$3 tree=$folder/now more=()
-  if [ "$how" = "$beside, header-only" ]; then tree=$folder/before; fi
-  if [ "$how" = "now, with fathom::kernels" ]; then more=("-DFATHOM_KERNELS=$isa"); fi
+  if [[ -n $beside && $how == "$beside, "* ]]; then tree=$folder/before; fi
+  if [[ $how == *", with fathom::kernels" ]]; then more=("-DFATHOM_KERNELS=$isa"); fi
   /usr/bin/time -f '%U %M' "$compiler" -std=c++20 "${flags[@]}" "${more[@]}" -fopenmp "-I$tree/include" -isystem /usr/include/eigen3 \
     "-I$tree/bench" -c "$source" -o "$folder/object.o" 2>>"$folder/$unit.$how" || { cat "$folder/$unit.$how" >&2; exit 1; }
 }

@@ -13,6 +13,7 @@
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/random.hpp>
+#include <fathom/functors.hpp>
 #include <fathom/layer/gated_mlp.hpp>
 #include <fathom/layer/mlp.hpp>
 #include <fathom/model/architecture.hpp>

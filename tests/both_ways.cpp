@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <fathom/fathom.hpp>
+#include <fathom/functors.hpp>
 
 namespace {
 

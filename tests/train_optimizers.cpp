@@ -16,9 +16,9 @@
 
 #include <fathom/core/json.hpp>
 #include <fathom/backend/cpu.hpp>
-#include <fathom/backend/cpu/update.inl.hpp>  // for an optimiser of one's own, where fathom::kernels is linked
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/random.hpp>
+#include <fathom/functors.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/model/initialize.hpp>
 #include <fathom/model/model.hpp>

@@ -11,8 +11,7 @@
 #include <vector>
 
 #include <fathom/fathom.hpp>
-
-#include <fathom/backend/cpu/update.inl.hpp>
+#include <fathom/functors.hpp>
 
 #include "catch.hpp"
 #include "fails_with.hpp"

@@ -27,6 +27,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "fathom/backend/functors.hpp"
 #include "fathom/core/anywhere.hpp"
 
 namespace fathom {
@@ -186,6 +187,23 @@ struct relu_squared {
   };
 };
 
+template <>
+inline constexpr bool is_in_kernels<identity> = true;
+template <>
+inline constexpr bool is_in_kernels<gelu_tanh> = true;
+template <>
+inline constexpr bool is_in_kernels<gelu_erf> = true;
+template <>
+inline constexpr bool is_in_kernels<sigmoid> = true;
+template <>
+inline constexpr bool is_in_kernels<silu> = true;
+template <>
+inline constexpr bool is_in_kernels<tanh_activation> = true;
+template <>
+inline constexpr bool is_in_kernels<relu> = true;
+template <>
+inline constexpr bool is_in_kernels<relu_squared> = true;
+
 namespace contract {
 /// An activation, as this file describes it.
 template <class A>
@@ -239,5 +257,14 @@ struct gate_slope {
     return {{x[2] * x[1] * a.derivative, x[2] * a.value}};
   }
 };
+
+template <class A>
+inline constexpr bool is_in_kernels<activation_value<A>> = is_in_kernels<A>;
+template <class A>
+inline constexpr bool is_in_kernels<activation_slope<A>> = is_in_kernels<A>;
+template <class A>
+inline constexpr bool is_in_kernels<gate_value<A>> = is_in_kernels<A>;
+template <class A>
+inline constexpr bool is_in_kernels<gate_slope<A>> = is_in_kernels<A>;
 
 }  // namespace fathom

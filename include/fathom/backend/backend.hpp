@@ -14,6 +14,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <type_traits>
 
@@ -53,6 +54,32 @@ concept backend = requires {
 
 }  // namespace contract
 
+namespace detail {
+/// The recording of a backend that has none: runs work as it comes.
+struct no_recording {
+  template <class Executor, class F>
+  void run(const Executor& where, std::initializer_list<std::uint64_t>, const F& f) {
+    where.run(f);
+  }
+};
+template <class Executor>
+struct recording_of {
+  using type = no_recording;
+};
+template <class Executor>
+  requires requires { typename Executor::recording; }
+struct recording_of<Executor> {
+  using type = typename Executor::recording;
+};
+template <class Executor>
+struct token_recording_of : recording_of<Executor> {};
+template <class Executor>
+  requires requires { typename Executor::token_recording; }
+struct token_recording_of<Executor> {
+  using type = typename Executor::token_recording;
+};
+}  // namespace detail
+
 /// What a backend can do, beside what all of them must. Nothing else in the library asks a backend what it has.
 template <class Backend>
 struct backend_traits {
@@ -63,9 +90,11 @@ struct backend_traits {
   using memory = memory_of<Backend>;
   static constexpr bool is_on_host = fathom::is_on_host<Backend>;
 
-  /// Work can be recorded and played back (`executor::recording`, backend/recording.hpp); tokens of decoding in a better way
-  /// still (`executor::token_recording`).
-  static constexpr bool has_recording = requires { typename executor::recording; };
+  /// Records work that is done again and again with the same arguments, and plays it back (`executor::recording`): a training
+  /// step. run(executor, key, f) runs f(context); `key` holds all that the work depends on but the numbers in memory, and work
+  /// with a new key is recorded anew. Tokens of decoding may have a recording of their own (`executor::token_recording`).
+  using recording = typename detail::recording_of<executor>::type;
+  using token_recording = typename detail::token_recording_of<executor>::type;
   /// Steps of an optimiser over whole blocks of parameters (`steps`, train/optimizer.hpp).
   static constexpr bool has_steps = requires { typename Backend::steps; };
   /// Tokens are drawn where the logits lie (`drawing`).

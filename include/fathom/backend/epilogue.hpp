@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "fathom/backend/activation.hpp"
+#include "fathom/backend/functors.hpp"
 #include "fathom/core/anywhere.hpp"
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/types.hpp"
@@ -84,7 +85,6 @@ bias_add(const T*, matrix<R>) -> bias_add<T>;
 /// z = v + b, y = A(z); z is kept for backward in `before`, where that is given. b may be null: z = v
 template <class A, class T>
 struct activated {
-  static constexpr bool is_long = true;  // a kernel has it once, in a loop
   static constexpr bool reads_nothing = true;
   [[no_unique_address]] A activation;
   const T* b;
@@ -103,7 +103,6 @@ activated(A, const T*, matrix<T>) -> activated<A, T>;
 /// y = v A'(z): the gradient that passes back through the activation
 template <class A, class T>
 struct activation_gradient {
-  static constexpr bool is_long = true;
   [[no_unique_address]] A activation;
   matrix<const T> before;
   [[nodiscard]] matrix<const T> beside() const { return before; }
@@ -115,5 +114,58 @@ struct activation_gradient {
 template <class A, class T>
 activation_gradient(A, matrix<T>) -> activation_gradient<A, std::remove_const_t<T>>;
 
+/// z = v + b, y = A(a) z: a gate. z is kept for backward in `kept`, where that is given. b may be null: z = v
+template <class A, class T>
+struct gated {
+  [[no_unique_address]] A activation;
+  const T* b;
+  matrix<const T> a;
+  matrix<T> kept;
+  [[nodiscard]] matrix<const T> beside() const { return a; }
+  template <class V>
+  [[nodiscard, gnu::always_inline]] FATHOM_ANYWHERE V operator()(const V& v, index i, index j) const {
+    const V z = b ? v + load<V>(b + j) : v;
+    if (kept.data) epilogue::store(&kept(i, j), z);
+    return typename A::template at<V>(load<V>(&a(i, j))).value * z;
+  }
+};
+template <class A, class T, class M>
+gated(A, const T*, matrix<M>, matrix<T>) -> gated<A, T>;
+
+/// da = v z A'(a), y = v A(a): the gradients that pass back through the gate, to a and to z
+template <class A, class T>
+struct gate_gradient {
+  [[no_unique_address]] A activation;
+  matrix<const T> a, z;
+  matrix<T> da;
+  [[nodiscard]] matrix<const T> beside() const { return a; }
+  template <class V>
+  [[nodiscard, gnu::always_inline]] FATHOM_ANYWHERE V operator()(const V& v, index i, index j) const {
+    const typename A::template at<V> at(load<V>(&a(i, j)));
+    epilogue::store(&da(i, j), V(v * load<V>(&z(i, j)) * at.derivative));
+    return v * at.value;
+  }
+};
+template <class A, class M, class T>
+gate_gradient(A, matrix<M>, matrix<M>, matrix<T>) -> gate_gradient<A, T>;
+
 }  // namespace epilogue
+
+template <>
+inline constexpr bool is_in_kernels<epilogue::none> = true;
+template <class T>
+inline constexpr bool is_in_kernels<epilogue::add<T>> = true;
+template <class T>
+inline constexpr bool is_in_kernels<epilogue::bias<T>> = true;
+template <class T>
+inline constexpr bool is_in_kernels<epilogue::bias_add<T>> = true;
+template <class A, class T>
+inline constexpr bool is_in_kernels<epilogue::activated<A, T>> = is_in_kernels<A>;
+template <class A, class T>
+inline constexpr bool is_in_kernels<epilogue::activation_gradient<A, T>> = is_in_kernels<A>;
+template <class A, class T>
+inline constexpr bool is_in_kernels<epilogue::gated<A, T>> = is_in_kernels<A>;
+template <class A, class T>
+inline constexpr bool is_in_kernels<epilogue::gate_gradient<A, T>> = is_in_kernels<A>;
+
 }  // namespace fathom

@@ -10,7 +10,6 @@
 #include <type_traits>
 
 #include "fathom/backend/backend.hpp"
-#include "fathom/backend/recording.hpp"
 #include "fathom/core/arena.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
@@ -157,8 +156,8 @@ class device_session : public session_base<Backend> {
   [[nodiscard]] static constexpr std::size_t bytes_on_host(std::size_t) { return 0; }
 
  private:
-  repeated<executor> work_;
-  repeated_token<executor> token_work_;
+  typename backend_traits<Backend>::recording work_;
+  typename backend_traits<Backend>::token_recording token_work_;
   mutable reader<memory, scalar> read_;
   buffer counts_;
   std::size_t tokens_at_ = 0;

@@ -18,6 +18,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "fathom/backend/functors.hpp"
 #include "fathom/core/anywhere.hpp"
 #include "fathom/core/types.hpp"
 
@@ -51,5 +52,7 @@ struct gradient_step {
     g = V(T(0));
   }
 };
+template <class F, class T>
+inline constexpr bool is_in_kernels<gradient_step<F, T>> = is_in_kernels<F>;
 
 }  // namespace fathom

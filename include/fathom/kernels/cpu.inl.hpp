@@ -2,22 +2,61 @@
 // compute type. A source file here per compute type, so that they compile side by side.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
+#include "fathom/backend/activation.hpp"
 #include "fathom/backend/cpu.hpp"
-#include "fathom/backend/cpu/any_epilogue.inl.hpp"
 #include "fathom/backend/cpu/attention.inl.hpp"
 #include "fathom/backend/cpu/cross_entropy.inl.hpp"
 #include "fathom/backend/cpu/elementwise.inl.hpp"
 #include "fathom/backend/cpu/embedding.inl.hpp"
+#include "fathom/backend/cpu/functors.inl.hpp"
 #include "fathom/backend/cpu/matmul.inl.hpp"
 #include "fathom/backend/cpu/packed.inl.hpp"
 #include "fathom/backend/cpu/packed_matmul.inl.hpp"
-#include "fathom/backend/cpu/update.inl.hpp"
 #include "fathom/train/adamw.hpp"
 #include "fathom/train/lion.hpp"
 #include "fathom/train/muon.hpp"
 #include "fathom/train/sgd.hpp"
+
+/// For an activation A and a scalar T.
+#define FATHOM_KERNELS_OF_ACTIVATION(T, A)                                                                                    \
+  template void apply_epilogue<T, epilogue::activated<A, T>>(const void*, const T*, index, const matrix<T>&, index, index, index,\
+                                                             index);                                                          \
+  template void apply_epilogue<T, epilogue::activation_gradient<A, T>>(const void*, const T*, index, const matrix<T>&, index, \
+                                                                       index, index, index);                                  \
+  template void apply_epilogue<T, epilogue::gated<A, T>>(const void*, const T*, index, const matrix<T>&, index, index, index, \
+                                                         index);                                                              \
+  template void apply_epilogue<T, epilogue::gate_gradient<A, T>>(const void*, const T*, index, const matrix<T>&, index, index,\
+                                                                 index, index);                                               \
+  template void map_row(const activation_value<A>&, const std::array<matrix<T>, 1>&, const std::array<matrix<const T>, 1>&, index);\
+  template void map_row(const activation_slope<A>&, const std::array<matrix<T>, 1>&, const std::array<matrix<const T>, 2>&, index);\
+  template void map_row(const gate_value<A>&, const std::array<matrix<T>, 1>&, const std::array<matrix<const T>, 2>&, index); \
+  template void map_row(const gate_slope<A>&, const std::array<matrix<T>, 2>&, const std::array<matrix<const T>, 3>&, index);
+
+/// The functors of the library, for a scalar T.
+#define FATHOM_KERNELS_OF_FUNCTORS(T)                                                                                         \
+  namespace fathom::cpu {                                                                                                     \
+  inline namespace FATHOM_ISA {                                                                                               \
+  namespace detail {                                                                                                          \
+  FATHOM_KERNELS_OF_ACTIVATION(T, identity)                                                                                   \
+  FATHOM_KERNELS_OF_ACTIVATION(T, gelu_tanh)                                                                                  \
+  FATHOM_KERNELS_OF_ACTIVATION(T, gelu_erf)                                                                                   \
+  FATHOM_KERNELS_OF_ACTIVATION(T, sigmoid)                                                                                    \
+  FATHOM_KERNELS_OF_ACTIVATION(T, silu)                                                                                       \
+  FATHOM_KERNELS_OF_ACTIVATION(T, tanh_activation)                                                                            \
+  FATHOM_KERNELS_OF_ACTIVATION(T, relu)                                                                                       \
+  FATHOM_KERNELS_OF_ACTIVATION(T, relu_squared)                                                                               \
+  template void update_range(const gradient_step<adamw_rule::formula<T>, T>&, index, index, T*, T*, T*, T*);                  \
+  template void update_range(const gradient_step<sgd_rule::formula<T>, T>&, index, index, T*, T*, T*);                        \
+  template void update_range(const gradient_step<lion_rule::formula<T>, T>&, index, index, T*, T*, T*);                       \
+  template void update_range(const fathom::detail::muon_momentum<T>&, index, index, T*, T*);                                  \
+  template void update_range(const fathom::detail::combine_numbers<T>&, index, index, T*, T*);                                \
+  template void update_range(const fathom::detail::scale_number<T>&, index, index, T*);                                       \
+  }                                                                                                                           \
+  }                                                                                                                           \
+  }
 
 /// For a scalar T, whatever the compute type.
 #define FATHOM_KERNELS_OF_SCALAR(T)                                                                                         \
@@ -28,10 +67,6 @@
   template void apply_epilogue<T, epilogue::add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index);      \
   template void apply_epilogue<T, epilogue::bias<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index);     \
   template void apply_epilogue<T, epilogue::bias_add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
-  template void apply_epilogue<T, epilogue::activated<gelu_tanh, T>>(const void*, const T*, index, const matrix<T>&, index, index,     \
-                                                                     index, index);                                         \
-  template void apply_epilogue<T, epilogue::activation_gradient<gelu_tanh, T>>(const void*, const T*, index, const matrix<T>&, index, \
-                                                                               index, index, index);                        \
   template void read_table_row<T, T>(const void*, index, index, T*, bool);                                                  \
   template void read_packed_row<T, T>(const void*, index, index, T*, bool);                                                 \
   template void pack_panels<T>(const T*, index, index, const packed_view<T, packing<T>::word>&);                            \
@@ -61,12 +96,6 @@
   template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*, double);   \
   template void layer_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, const T*, matrix<const T>,   \
                                     matrix<T>, T*, T*);                                                                     \
-  template void update(const context<C, T>&, const gradient_step<adamw_rule::formula<T>, T>&, index, T*, T*, T*, T*);       \
-  template void update(const context<C, T>&, const gradient_step<sgd_rule::formula<T>, T>&, index, T*, T*, T*);             \
-  template void update(const context<C, T>&, const gradient_step<lion_rule::formula<T>, T>&, index, T*, T*, T*);            \
-  template void update(const context<C, T>&, const fathom::detail::muon_momentum<T>&, index, T*, T*);                       \
-  template void update(const context<C, T>&, const fathom::detail::combine_numbers<T>&, index, T*, T*);                     \
-  template void update(const context<C, T>&, const fathom::detail::scale_number<T>&, index, T*);                            \
   template double sum_of_squares(const context<C, T>&, const T*, index);                                                    \
   template void attention_forward(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>,           \
                                   matrix<const T>, matrix<T>, T*);                                                          \

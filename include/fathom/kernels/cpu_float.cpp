@@ -2,6 +2,7 @@
 #include "fathom/kernels/cpu.inl.hpp"
 
 FATHOM_KERNELS_OF_SCALAR(float)
+FATHOM_KERNELS_OF_FUNCTORS(float)
 FATHOM_KERNELS_OF_PACKED(float, bf16)
 FATHOM_KERNELS_OF_PACKED(float, std::int8_t)
 FATHOM_KERNELS_OF(float, float)

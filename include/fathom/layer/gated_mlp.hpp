@@ -4,7 +4,7 @@
 #include <string>
 
 #include "fathom/backend/activation.hpp"
-#include "fathom/backend/operations.hpp"
+#include "fathom/backend/epilogue.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/linear.hpp"
 #include "fathom/layer/part.hpp"
@@ -43,26 +43,22 @@ struct gated_mlp {
   };
   template <class T>
   struct scratch {
-    matrix<T> dhidden;  // [rows, F]
-    matrix<T> da, db;   // [rows, F]
-    constexpr scratch(arena& m, const extent& e)
-        : dhidden(m.take_spread<T>(e.rows(), F)), da(m.take_spread<T>(e.rows(), F)), db(m.take_spread<T>(e.rows(), F)) {}
+    matrix<T> da, db;  // [rows, F]
+    constexpr scratch(arena& m, const extent& e) : da(m.take_spread<T>(e.rows(), F)), db(m.take_spread<T>(e.rows(), F)) {}
   };
 
   template <class On, class P>
   static void forward(const On& on, const P& p, const extent&, input<On> x, input<On> residual, output<On> y,
                       const tape<scalar<On>>& t) {
     gate::forward(on, p.gate_proj, x, t.a);
-    up::forward(on, p.up_proj, x, t.b);
-    gate_forward(on, A{}, t.a, t.b, t.hidden);
+    up::template forward_gated<A>(on, p.up_proj, x, t.a, t.b, t.hidden);
     down::forward_add(on, p.down_proj, t.hidden, residual, y);
   }
   template <class On, class P, class G>
   static void backward(const On& on, const P& p, const extent&, input<On> x, input<On> dy, output<On> dx, const tape<scalar<On>>& t,
                        G& g, const scratch<scalar<On>>& s) {
     down::backward_parameters(on, t.hidden, dy, g.down_proj);
-    down::backward_input(on, p.down_proj, dy, s.dhidden);
-    gate_backward(on, A{}, t.a, t.b, s.dhidden, s.da, s.db);
+    down::backward_input(on, p.down_proj, dy, s.db, epilogue::gate_gradient{A{}, t.a, t.b, s.da});
     gate::backward_parameters(on, x, s.da, g.gate_proj);
     gate::backward_input(on, p.gate_proj, s.da, dx);
     up::backward_parameters(on, x, s.db, g.up_proj);

@@ -53,6 +53,14 @@ struct linear {
     matmul(on, x, p.weight, y, epilogue::activated{A{}, bias, before});
   }
 
+  /// y = A(a) (x W + b); x W + b goes to `kept`
+  template <class A, class On, class P>
+  static void forward_gated(const On& on, const P& p, input<On> x, input<On> a, output<On> kept, output<On> y) {
+    const scalar<On>* bias = nullptr;
+    if constexpr (HasBias) bias = p.bias.data();
+    matmul(on, x, p.weight, y, epilogue::gated{A{}, bias, a, kept});
+  }
+
   /// g += the gradients of W and b
   template <class On, class G>
   static void backward_parameters(const On& on, input<On> x, input<On> dy, G& g) {

@@ -89,6 +89,8 @@ struct adamw_rule {
             static_cast<T>(1 / std::sqrt(1 - std::pow(o.beta2, count)))};
   }
 };
+template <class T>
+inline constexpr bool is_in_kernels<adamw_rule::formula<T>> = true;
 
 /// AdamW for a model, with its moments by name.
 template <class Model>

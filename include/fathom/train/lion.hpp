@@ -52,6 +52,9 @@ struct lion_rule {
     return {static_cast<T>(s.rate), static_cast<T>(o.beta1), static_cast<T>(o.beta2), static_cast<T>(1 - s.rate * s.decay)};
   }
 };
+template <class T>
+inline constexpr bool is_in_kernels<lion_rule::formula<T>> = true;
+
 template <class Model>
 using lion = optimizer_of<Model, lion_rule>;
 

@@ -61,6 +61,12 @@ struct muon_momentum {
   }
 };
 }  // namespace detail
+template <class T>
+inline constexpr bool is_in_kernels<detail::scale_number<T>> = true;
+template <class T>
+inline constexpr bool is_in_kernels<detail::combine_numbers<T>> = true;
+template <class T>
+inline constexpr bool is_in_kernels<detail::muon_momentum<T>> = true;
 
 /// Numbers that newton_schulz works in, for a matrix of this size.
 [[nodiscard]] constexpr index newton_schulz_workspace(index rows, index columns) {

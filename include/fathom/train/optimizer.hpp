@@ -44,8 +44,7 @@
 //   fathom::trainer<net, mine> trainer({.steps = 1000, .optimizer = {.rate = 1e-2f}});
 //
 // Everything else follows: clipping, groups, schedules, checkpoints and resuming, any number of threads, all backends. A program
-// that links fathom::kernels, where only the library's own updates are compiled, also includes
-// <fathom/backend/cpu/update.inl.hpp>.
+// that links fathom::kernels also includes <fathom/functors.hpp>.
 //
 // A rule may treat whole matrices, the weights of linear maps [in, out], otherwise than all other tensors (muon.hpp does). Then it
 // also has

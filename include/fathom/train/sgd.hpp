@@ -56,6 +56,9 @@ struct sgd_rule {
             o.nesterov ? momentum : static_cast<T>(1)};
   }
 };
+template <class T>
+inline constexpr bool is_in_kernels<sgd_rule::formula<T>> = true;
+
 template <class Model>
 using sgd = optimizer_of<Model, sgd_rule>;
 

@@ -7,6 +7,7 @@
 
 #include "fathom/backend/cpu/isa.hpp"
 #include "fathom/backend/epilogue.hpp"
+#include "fathom/backend/functors.hpp"
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/types.hpp"
 
@@ -15,7 +16,7 @@ inline namespace FATHOM_ISA {
 namespace detail {
 
 /// y(i + r, j + c) = epilogue(sums [rows, columns], i + r, j + c), the rows of sums `stride` apart, each at a multiple of a
-/// vector. Defined in any_epilogue.inl.hpp.
+/// vector. Defined in functors.inl.hpp.
 template <class T, class Epilogue>
 void apply_epilogue(const void* epilogue, const T* sums, index stride, const matrix<T>& y, index i, index j, index rows,
                     index columns);
@@ -36,6 +37,7 @@ struct any_epilogue {
   /// `e` must outlive this.
   template <class Epilogue>
   any_epilogue(const Epilogue& e, [[maybe_unused]] const matrix<T>& y) : epilogue(&e), apply(&apply_epilogue<T, Epilogue>) {
+    check_is_compiled<Epilogue>();
     if constexpr (requires { e.beside(); }) beside = e.beside();
     if constexpr (requires { Epilogue::reads_nothing; }) reads_result = !Epilogue::reads_nothing;
     if (beside.data) reads_result = beside.data == y.data;
@@ -54,5 +56,6 @@ struct any_epilogue {
 }  // namespace FATHOM_ISA
 }  // namespace fathom::cpu
 
-// An epilogue of a user's own is compiled where it is used, also beside fathom::kernels.
-#include "fathom/backend/cpu/any_epilogue.inl.hpp"
+#if !defined(FATHOM_KERNELS)
+#include "fathom/backend/cpu/functors.inl.hpp"
+#endif

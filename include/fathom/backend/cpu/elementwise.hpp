@@ -1,4 +1,4 @@
-// Operations on rows and columns: copies, sums, layer normalisation, and the optimiser's step. What each computes,
+// Operations on rows and columns: copies, sums, and layer normalisation; maps of functors are in map.hpp. What each computes,
 // backend/reference.hpp says in plain loops. The kernels: elementwise.inl.hpp.
 #pragma once
 
@@ -40,12 +40,6 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
                          matrix<std::type_identity_t<T>> dx, std::type_identity_t<T>* dgain,
                          std::type_identity_t<T>* dbias);
 
-/// f(x[i]...) for every i in [0, count); see backend/update.hpp. The definition is in update.inl.hpp, which a program that
-/// links fathom::kernels includes for functors of its own.
-template <class C, class T, class F, class... X>
-  requires(std::is_same_v<X, T> && ...)
-void update(const context<C, T>& on, const F& f, index count, X*... x);
-
 /// The sum of the squares of `count` numbers: 64 pieces, each summed up by itself.
 template <class C, class T>
 [[nodiscard]] double sum_of_squares(const context<C, T>& on, const std::type_identity_t<T>* g, index count);
@@ -55,5 +49,4 @@ template <class C, class T>
 
 #if !defined(FATHOM_KERNELS)
 #include "fathom/backend/cpu/elementwise.inl.hpp"
-#include "fathom/backend/cpu/update.inl.hpp"
 #endif

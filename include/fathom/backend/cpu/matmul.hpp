@@ -62,6 +62,5 @@ void matmul_nt(const context<C, T>& on, in<context<C, T>> x, const tensor<T, Ext
 }  // namespace fathom::cpu
 
 #if !defined(FATHOM_KERNELS)
-#include "fathom/backend/cpu/any_epilogue.inl.hpp"
 #include "fathom/backend/cpu/matmul.inl.hpp"
 #endif

@@ -14,7 +14,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "fathom/backend/cpu/any_epilogue.inl.hpp"
+#include "fathom/backend/cpu/any_epilogue.hpp"
 #include "fathom/backend/cpu/matmul.hpp"
 #include "fathom/backend/cpu/operand.hpp"
 #include "fathom/backend/cpu/tile.hpp"

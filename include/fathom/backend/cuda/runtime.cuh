@@ -255,7 +255,7 @@ class gpu {
 };
 
 /// Work that is repeated: done once as it is, then recorded as a CUDA graph, and played back from then on. `key` is all that
-/// the work depends on but the numbers in memory; with a new one, this begins anew (backend/recording.hpp).
+/// the work depends on but the numbers in memory; with a new one, this begins anew (backend/backend.hpp).
 class recording {
  public:
   template <class Executor, class F>

@@ -15,7 +15,7 @@
 
 namespace fathom::cuda {
 
-/// What is repeated for every token (backend/recording.hpp): as one kernel where that is possible and the weights are few, else
+/// What is repeated for every token (backend/backend.hpp): as one kernel where that is possible and the weights are few, else
 /// as a CUDA graph.
 class token_recording {
  public:
