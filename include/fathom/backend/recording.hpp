@@ -1,4 +1,4 @@
-// Work that is done again and again with the same arguments: a training step, a token.
+// Work repeated with the same arguments: a training step, or decoding a token.
 #pragma once
 
 #include "fathom/core/standard.hpp"  // first
@@ -8,8 +8,9 @@
 
 namespace fathom {
 
-/// Runs f(context) on an executor. A backend that can record work and play it back (a GPU) has an executor with a type
-/// `recording`; `key` is then all that the work depends on but the numbers in memory, and work with a new key is done anew.
+/// Runs f(context) on an executor. If a backend can record and replay work (a GPU), its executor has a type
+/// `recording`; `key` then identifies everything that the work depends on, except the contents of memory. New keys
+/// start over.
 template <class Executor>
 struct repeated {
   template <class F>
@@ -21,7 +22,7 @@ template <class Executor>
   requires requires { typename Executor::recording; }
 struct repeated<Executor> : Executor::recording {};
 
-/// The same for the tokens of decoding, of which a backend may know a better way: then its executor has a type token_recording.
+/// The same for decoding a token. If a backend has a faster way, its executor has a type `token_recording`.
 template <class Executor>
 struct repeated_token : repeated<Executor> {};
 template <class Executor>
