@@ -22,7 +22,7 @@ void apply_epilogue(const void* epilogue, const T* sums, index stride, const mat
 }
 
 #if defined(FATHOM_KERNELS)
-// Those of the library are in fathom::kernels.
+// The library's own epilogues are instantiated in fathom::kernels.
 #define FATHOM_EPILOGUES_ELSEWHERE(T)                                                                                              \
   extern template void apply_epilogue<T, epilogue::none>(const void*, const T*, index, const matrix<T>&, index, index, index, index);   \
   extern template void apply_epilogue<T, epilogue::add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \

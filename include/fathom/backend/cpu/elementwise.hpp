@@ -1,5 +1,5 @@
-// Operations on rows and columns: copies, sums, layer normalisation, and the optimiser's step. What each computes,
-// backend/reference.hpp says in plain loops. The kernels: elementwise.inl.hpp.
+// Operations on rows and columns: copies, sums, layer normalisation, and the optimiser's step. backend/reference.hpp
+// defines each in plain loops. The kernels: elementwise.inl.hpp.
 #pragma once
 
 #include <type_traits>
@@ -32,7 +32,7 @@ void layer_norm_forward(const context<C, T>& on, matrix<const std::type_identity
                         const std::type_identity_t<T>* gain, const std::type_identity_t<T>* bias,
                         matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd,
                         double eps = norm_epsilon);
-/// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well (backend/reference.hpp)
+/// dx += the gradient with respect to x; dgain and dbias [columns] += theirs (backend/reference.hpp)
 template <class C, class T>
 void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
                          const std::type_identity_t<T>* gain, const std::type_identity_t<T>* mean,
@@ -40,13 +40,13 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
                          matrix<std::type_identity_t<T>> dx, std::type_identity_t<T>* dgain,
                          std::type_identity_t<T>* dbias);
 
-/// f(x[i]...) for every i in [0, count); see backend/update.hpp. The definition is in update.inl.hpp, which a program that
-/// links fathom::kernels includes for functors of its own.
+/// f(x[i]...) for every i in [0, count); see backend/update.hpp. Defined in update.inl.hpp, which a program that links
+/// fathom::kernels includes for its own functors.
 template <class C, class T, class F, class... X>
   requires(std::is_same_v<X, T> && ...)
 void update(const context<C, T>& on, const F& f, index count, X*... x);
 
-/// The sum of the squares of `count` numbers: 64 pieces, each summed up by itself.
+/// The sum of squares of `count` numbers, in 64 pieces: the same for any number of threads.
 template <class C, class T>
 [[nodiscard]] double sum_of_squares(const context<C, T>& on, const std::type_identity_t<T>* g, index count);
 

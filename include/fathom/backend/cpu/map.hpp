@@ -1,4 +1,4 @@
-// The open operation of the cpu backend: a functor for every element. Compiled where it is used, also beside fathom::kernels.
+// The CPU backend's open operation: a functor for every element. Compiled where it is used, even with fathom::kernels.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +29,8 @@ void for_rows(const On& on, index rows, const F& f) {
 }
 }  // namespace detail
 
-/// (y...) = f(x...), element by element: f takes numbers<V, I> and returns numbers<V, O>, V a vector or a scalar. All matrices are of
-/// one shape; a result may be an operand.
+/// (y...) = f(x...), element by element: f takes numbers<V, I> and returns numbers<V, O>, V a vector or a scalar. All
+/// matrices have the same shape; a result may alias an operand.
 template <class C, class T, class F, std::size_t O, std::size_t I>
 void elementwise(const context<C, T>& on, const F& f, const std::array<matrix<T>, O>& y,
                  const std::array<matrix<const std::type_identity_t<T>>, I>& x) {
