@@ -1,12 +1,12 @@
-// Activations and gates: functors, written once, that run on every backend, fused into products where a backend can.
+// Activations and gates: functors, written once for every backend, and fused into matrix products where a backend can.
 //
 // An activation is an empty type with a template
 //
 //   template <class V> struct at { V value, derivative; FATHOM_ANYWHERE explicit at(const V& x); };
 //
-// V is the scalar of a backend (float, double, std::complex<double>), or a SIMD vector of consecutive elements. Use arithmetic, the
-// functions here, and `using std::exp; exp(x)`, which finds the vectors' own; choose by where_positive, and not by `if`. An activation
-// of your own is such a type in your program:
+// V is a backend's scalar (float, double, std::complex<double>) or a SIMD vector of consecutive elements. Use
+// arithmetic, the functions below, and `using std::exp; exp(x)`, which also finds the vector overloads; select with
+// where_positive, not `if`. To add an activation, define such a type in your program:
 //
 //   struct softsign {  // x / (1 + |x|)
 //     template <class V>
@@ -32,7 +32,7 @@
 
 namespace fathom {
 
-/// A number as a V.
+/// The constant c as a V.
 template <class V>
 [[nodiscard]] FATHOM_ANYWHERE constexpr V constant(double c) {
   if constexpr (requires { typename V::value_type; })
@@ -41,18 +41,18 @@ template <class V>
     return static_cast<V>(c);
 }
 
-/// `yes` where x > 0 or x is NaN, elsewhere `no`; of complex numbers, the real part decides.
+/// `yes` where x > 0 or x is NaN, otherwise `no`; a complex number is compared by its real part.
 template <class V>
 [[nodiscard, gnu::always_inline]] FATHOM_ANYWHERE inline V where_positive(const V& x, const V& yes, const V& no) {
   if constexpr (requires { typename V::batch_bool_type; })
-    return select(x <= V(0), no, yes);  // found by argument: the vectors' own
+    return select(x <= V(0), no, yes);  // found by ADL: the vector overload
   else if constexpr (requires { x.real(); })
     return x.real() <= 0 ? no : yes;
   else
     return x <= V(0) ? no : yes;
 }
 
-/// The error function. Of complex numbers to first order in the imaginary part, as a complex step needs it.
+/// The error function; for complex numbers, to first order in the imaginary part: enough for complex-step derivatives.
 template <class V>
 [[nodiscard]] FATHOM_ANYWHERE inline V error_function(const V& x) {
   using std::erf;
@@ -64,14 +64,13 @@ template <class T>
   return {std::erf(x.real()), static_cast<T>(two_over_sqrt_pi) * std::exp(-x.real() * x.real()) * x.imag()};
 }
 
-/// The logistic function s(u) = 1 / (1 + e^-u), and its slope s (1 - s). A backend has its own for its vectors, where
-/// that is faster.
+/// The logistic function s(u) = 1 / (1 + e^-u), and its slope s (1 - s). A backend may specialise it for its vectors.
 template <class V>
 struct logistic {
   V value, slope;
 
   [[gnu::always_inline]] FATHOM_ANYWHERE explicit logistic(const V& u) {
-    using std::exp;  // or the SIMD type's own
+    using std::exp;  // or the vector overload
     value = V(1) / (V(1) + exp(-u));
     slope = value * (V(1) - value);
   }
@@ -105,7 +104,7 @@ struct gelu_tanh {
   };
 };
 
-/// GELU as it is defined: x Phi(x), Phi the normal distribution (Hendrycks and Gimpel, arXiv 1606.08415).
+/// Exact GELU: x Phi(x), Phi the standard normal distribution function (Hendrycks and Gimpel, arXiv 1606.08415).
 struct gelu_erf {
   template <class V>
   struct at {
@@ -116,7 +115,7 @@ struct gelu_erf {
       constexpr double sqrt_half = 0.70710678118654752440, density_at_0 = 0.39894228040143267794;
       const V phi = constant<V>(0.5) * (V(1) + error_function(x * constant<V>(sqrt_half)));
       value = x * phi;
-      // Far out the density is 0, and vectors' exp has no infinite arguments.
+      // Far out the density is 0; the vectors' exp does not take infinite arguments.
       const V u = constant<V>(-0.5) * x * x, inside = u + constant<V>(87);
       const V density = constant<V>(density_at_0) * exp(where_positive(inside, u, constant<V>(-87)));
       derivative = phi + where_positive(inside, x * density, V(0));
@@ -205,7 +204,7 @@ template <>
 inline constexpr bool is_in_kernels<relu_squared> = true;
 
 namespace contract {
-/// An activation, as this file describes it.
+/// An activation, as described at the top of this file.
 template <class A>
 concept activation = std::is_empty_v<A> && std::is_default_constructible_v<A> && requires(float x) {
   typename A::template at<float>;
@@ -214,9 +213,9 @@ concept activation = std::is_empty_v<A> && std::is_default_constructible_v<A> &&
 };
 }  // namespace contract
 
-// ---- As functors of elementwise (backend/operations.hpp) ------------------------------------------------------------------
+// ---- As functors for elementwise (backend/operations.hpp) -----------------------------------------------------------
 
-/// N numbers, or vectors of numbers: what such a functor takes and returns.
+/// N numbers or vectors: the argument or result of such a functor.
 template <class V, std::size_t N>
 struct numbers {
   V v[N];

@@ -1,15 +1,15 @@
-// What a backend is, and what it can do.
+// The contract of a backend, and its optional capabilities.
 //
 // A backend is a type like backend::reference<T> or backend::cpu<T>, with
 //
 //   using scalar;            weights, activations and sums
-//   using context;           one rank of a team of threads, which operations take first; it has a type scalar
+//   using context;           one rank of a team of threads, the first argument of every operation; has a type scalar
 //   struct executor;         runs work on its threads: run(f) calls f(context) on each of them
-//   template <class P> using packed;               storage of weights to decode with (core/storage.hpp)
-//   static void pack_tensor<P>(from, to);          a tensor into that storage
+//   template <class P> using packed;               storage of weights for decoding (core/storage.hpp)
+//   static void pack_tensor<P>(from, to);          packs a tensor into that storage
 //
-// and the operations of backend/operations.hpp for its context. Everything else is optional, and backend_traits says here, once,
-// what a backend without it does.
+// and the operations of backend/operations.hpp for its context. Everything else is optional: backend_traits detects it
+// and supplies the defaults.
 #pragma once
 
 #include <concepts>
@@ -27,7 +27,7 @@ namespace fathom {
 
 namespace contract {
 
-/// Operations that every model needs, found through their context. The whole list is in backend/operations.hpp.
+/// Operations that every model needs, found by ADL through their context. backend/operations.hpp lists them all.
 template <class Context>
 concept operations = requires(const Context& on, matrix<const typename Context::scalar> x, matrix<typename Context::scalar> y,
                               typename Context::scalar* numbers, const typename Context::scalar* read) {
@@ -41,7 +41,7 @@ concept operations = requires(const Context& on, matrix<const typename Context::
   layer_norm_forward(on, x, read, read, y, numbers, numbers);
 };
 
-/// A backend, as this file describes it.
+/// A backend, as described at the top of this file.
 template <class B>
 concept backend = requires {
   typename B::scalar;
@@ -55,7 +55,7 @@ concept backend = requires {
 }  // namespace contract
 
 namespace detail {
-/// The recording of a backend that has none: runs work as it comes.
+/// For backends without recordings: runs the work directly.
 struct no_recording {
   template <class Executor, class F>
   void run(const Executor& where, std::initializer_list<std::uint64_t>, const F& f) {
@@ -80,27 +80,27 @@ struct token_recording_of<Executor> {
 };
 }  // namespace detail
 
-/// What a backend can do, beside what all of them must. Nothing else in the library asks a backend what it has.
+/// A backend's optional capabilities.
 template <class Backend>
 struct backend_traits {
   using executor = typename Backend::executor;
   using context = typename Backend::context;
 
-  /// Memory of its own (`memory`, core/memory.hpp): parameters, tapes and caches lie there, and the host only copies.
+  /// Device memory (`memory`, core/memory.hpp) for parameters, tapes and caches; the host only copies to and from it.
   using memory = memory_of<Backend>;
   static constexpr bool is_on_host = fathom::is_on_host<Backend>;
 
-  /// Records work that is done again and again with the same arguments, and plays it back (`executor::recording`): a training
-  /// step. run(executor, key, f) runs f(context); `key` holds all that the work depends on but the numbers in memory, and work
-  /// with a new key is recorded anew. Tokens of decoding may have a recording of their own (`executor::token_recording`).
+  /// Records repeated work, such as a training step, and replays it (`executor::recording`). run(executor, key, f) runs
+  /// f(context); `key` identifies everything that the work depends on, except the contents of memory, and work with a new
+  /// key is recorded anew. Decoding may have a faster form of its own (`executor::token_recording`).
   using recording = typename detail::recording_of<executor>::type;
   using token_recording = typename detail::token_recording_of<executor>::type;
-  /// Steps of an optimiser over whole blocks of parameters (`steps`, train/optimizer.hpp).
+  /// Optimiser steps over whole parameter blocks (`steps`, train/optimizer.hpp).
   static constexpr bool has_steps = requires { typename Backend::steps; };
-  /// Tokens are drawn where the logits lie (`drawing`).
+  /// Tokens are sampled where the logits are (`drawing`).
   static constexpr bool has_drawing = requires { typename Backend::drawing; };
 
-  /// Bytes that each thread works in while training, and while decoding (`workspace_bytes`, `decoding_workspace_bytes`, and
+  /// Workspace bytes per thread, for training and for decoding (`workspace_bytes`, `decoding_workspace_bytes`, with
   /// executor::working_in); 0: none.
   static constexpr std::size_t workspace_bytes = [] {
     if constexpr (requires { Backend::workspace_bytes; }) return std::size_t{Backend::workspace_bytes};
@@ -110,15 +110,15 @@ struct backend_traits {
     if constexpr (requires { Backend::decoding_workspace_bytes; }) return std::size_t{Backend::decoding_workspace_bytes};
     return std::size_t{0};
   }();
-  /// Logits that training has at one time (`head_logits`).
+  /// Logits that training holds at a time (`head_logits`).
   static constexpr index head_logits = [] {
     if constexpr (requires { Backend::head_logits; }) return index{Backend::head_logits};
     return index{1} << 22;
   }();
 };
 
-/// Stops compilation where heads are wider than a backend's attention has room for (`largest_head_width` of its context). Layers
-/// that attend call it.
+/// Fails to compile if heads are wider than the backend's attention supports (`largest_head_width` of its context).
+/// Attention layers call it.
 template <class On, index HeadWidth>
 consteval void check_head_width() {
   if constexpr (requires { On::largest_head_width; })

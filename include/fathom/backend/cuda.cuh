@@ -1,5 +1,5 @@
-// The CUDA backend: one NVIDIA GPU, Ampere or newer, with matrix products by cuBLASLt and kernels of our own for the rest.
-// Compiled by nvcc; needs nothing but the CUDA Toolkit.
+// The CUDA backend: one NVIDIA GPU, Ampere or newer, with matrix products by cuBLASLt and our own kernels for the rest.
+// Compiled by nvcc; needs only the CUDA Toolkit.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +21,9 @@
 
 namespace fathom::backend {
 
-/// Compute = float: everything in it, without TF32. Compute = bf16: the operands of matrix products and of attention are
-/// rounded to bf16; weights, activations and sums are float. Parameters, tapes and caches lie in the GPU's memory.
+/// Compute = float: all arithmetic in float, without TF32. Compute = bf16: the operands of matrix products and of
+/// attention are rounded to bf16; weights, activations and sums are float. Parameters, tapes and caches are in GPU
+/// memory.
 template <class Compute = float>
 struct cuda {
   static_assert(std::is_same_v<Compute, float> || std::is_same_v<Compute, bf16>,
@@ -33,20 +34,20 @@ struct cuda {
   using recording = fathom::cuda::recording;
   using steps = fathom::cuda::block_steps;
   using drawing = fathom::cuda::drawing;  // sampling
-  static constexpr index head_logits = index{1} << 28;  // that exist at one time: 1 GiB
+  static constexpr index head_logits = index{1} << 28;  // at a time: 1 GiB
 
-  /// Which GPU, and its stream: the one that is current in this thread, unless another is given. `threads` is there for the
-  /// other backends' sake.
+  /// The GPU and its stream: by default, the one that is current in this thread. `threads` is only there because other
+  /// backends have it.
   struct executor {
     int threads = 0;
     std::shared_ptr<fathom::cuda::gpu> on = fathom::cuda::gpu::of_this_thread();
 
-    /// Tokens are decoded by one kernel each where the weights are no more bytes than this; about the second-level cache.
+    /// A token is decoded by one kernel if the weights have at most this many bytes; about the size of the L2 cache.
     std::size_t one_kernel = std::size_t{48} << 20;
 
     using recording = fathom::cuda::recording;
     using token_recording = fathom::cuda::token_recording;
-    /// One rank, of the host's. Fails on a negative number of threads.
+    /// Always 1. Fails on a negative number of threads.
     [[nodiscard]] int size() const { return check_threads(threads), 1; }
     template <class F>
     void run(const F& f) const {

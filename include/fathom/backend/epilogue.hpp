@@ -1,10 +1,11 @@
-// What happens to an element of a matrix product where it is stored: bias, residual, activations, their gradients. Fused, so that
-// a layer costs no further pass over its activations.
+// Epilogues: what is applied to the elements of a matrix product as they are stored: bias, residual, activations, their
+// gradients. Fused, so that a layer needs no further pass over its activations.
 //
-// An epilogue is called with the accumulated value(s) and their place in the product, and returns what to store. V is the
-// scalar, or a SIMD vector of consecutive columns: each epilogue is written once, and runs on every backend. One of your own is such a
-// struct in your program. It may say, to be faster: `static constexpr bool reads_nothing = true`, if it depends on no matrix but its
-// own parameters, or `matrix<const T> beside() const`, the one matrix that it reads or writes beside the result.
+// An epilogue is called with the accumulated value(s) and their position in the product, and returns what to store. V
+// is the scalar or a SIMD vector of consecutive columns, so each epilogue is written once for every backend. To add
+// one, define such a struct in your program. For speed it may declare `static constexpr bool reads_nothing = true`, if
+// it depends on no matrix but its own parameters, or `matrix<const T> beside() const`, the one matrix besides the
+// result that it reads or writes.
 #pragma once
 
 #include <type_traits>
@@ -82,7 +83,7 @@ struct bias_add {
 template <class T, class R>
 bias_add(const T*, matrix<R>) -> bias_add<T>;
 
-/// z = v + b, y = A(z); z is kept for backward in `before`, where that is given. b may be null: z = v
+/// z = v + b, y = A(z); stores z in `before` for the backward pass, if that has data. b may be null: z = v
 template <class A, class T>
 struct activated {
   static constexpr bool reads_nothing = true;

@@ -1,12 +1,12 @@
-// The words that every backend's primitive operations share. The operations themselves are free functions, one set in
-// each backend's namespace, found through the execution context that is their first argument:
+// Types shared by all backends' primitive operations. The operations are free functions in each backend's namespace,
+// found by ADL through their first argument, the execution context:
 //
 //   matmul(on, x, w, y, epilogue)           y [M, N] = epilogue(x [M, K] w [K, N]);   w may be packed
 //   matmul_nt(on, x, w, y, epilogue)        y [M, N] = epilogue(x [M, K] w [N, K]^T); w may be packed
 //   matmul_tn(on, x, y, g)                  g [K, N] += x [M, K]^T y [M, N]
 //   column_sums(on, y, g)                   g [N] += sum over the rows of y [M, N]
 //   copy(on, x, y), add(on, x, y), zero(on, y)
-//   elementwise(on, f, {y...}, {x...})      (y...) = f(x...), element by element: any activation, gate, ... (activation.hpp)
+//   elementwise(on, f, {y...}, {x...})      (y...) = f(x...), element by element: activations, gates (activation.hpp)
 //   layer_norm_forward(on, x, gain, bias, y, mean, rstd, eps)
 //   layer_norm_backward(on, x, gain, mean, rstd, dy, dx, dgain, dbias)
 //   attention_forward(on, shape, q, k, v, out, lse)
@@ -22,9 +22,8 @@
 //   update(on, f, count, x...)              f(x[i]...) for every i: an optimiser's step (update.hpp)
 //   sum_of_squares(on, g, count)
 //
-// Every rank of a team calls every operation, in the same order. The next operation finds what the last one wrote; code
-// that looks at it without one calls on.barrier() first.
-// backend/reference.hpp says in plain loops what each of them computes.
+// Every rank of a team calls every operation, in the same order. An operation sees what earlier ones wrote; other code
+// must call on.barrier() before it reads results. backend/reference.hpp defines each operation in plain loops.
 #pragma once
 
 #include <array>
@@ -35,10 +34,10 @@
 
 namespace fathom {
 
-/// The shape of an attention over a visible prefix. Each position of a sequence owns `rows_per_position` consecutive rows
-/// of memory (keys and values), and the query at position p sees exactly the rows [0, (p + 1) * rows_per_position): so
-/// one softmax runs over all depths of all positions up to its own, and there is no mask (../README.md, "Shortcut").
-/// With a window, the prefix loses its beginning: the rows of all but the last `window` positions.
+/// The shape of an attention over a visible prefix. Each position of a sequence owns `rows_per_position` consecutive
+/// rows of memory (keys and values), and the query at position p sees the rows [0, (p + 1) * rows_per_position): one
+/// softmax runs over all depths of all positions up to its own, without a mask (../README.md, "Shortcut"). A window
+/// hides all but the rows of the last `window` positions.
 ///
 ///   q, out [sequences * queries, heads * head_width]
 ///   k, v   [sequences * memory_rows, key_heads() * head_width], row r of a sequence belongs to position
@@ -52,17 +51,17 @@ struct attention_shape {
   index heads;
   index head_width;
   index rows_per_position;
-  index memory_rows;        // rows of memory between one sequence's and the next's
+  index memory_rows;        // rows of memory of each sequence
   const index* starts = nullptr;  // position of each sequence's first query; null: 0
-  index first = 0;                // the sequence of memory that the first sequence here looks at
-  // Grouped queries (Ainslie et al., arXiv 2305.13245): heads of keys and values, a divisor of heads; 0: as many as heads.
-  // Query head h reads head h / (heads / kv_heads).
+  index first = 0;                // index in memory of the first sequence here
+  // Grouped-query attention (Ainslie et al., arXiv 2305.13245): the number of key/value heads, a divisor of heads; 0:
+  // as many as heads. Query head h reads head h / (heads / kv_heads).
   index kv_heads = 0;
-  index window = 0;       // positions that a query sees, its own the last of them; 0: all up to its own
-  bool sees_all = false;  // every row of memory, for memories without order. Then there is no window.
+  index window = 0;       // positions that a query sees, ending with its own; 0: all up to its own
+  bool sees_all = false;  // queries see every row: for unordered memories, which have no window
 
   [[nodiscard]] constexpr index key_heads() const { return kv_heads > 0 ? kv_heads : heads; }
-  /// How many query heads read one head of keys and values.
+  /// Query heads per key/value head.
   [[nodiscard]] constexpr index group_size() const { return heads / key_heads(); }
   [[nodiscard]] constexpr index start(index sequence) const { return starts ? starts[sequence] : 0; }
 
@@ -77,10 +76,10 @@ struct attention_shape {
   [[nodiscard]] constexpr index memory_row(index sequence) const { return (first + sequence) * memory_rows; }
 };
 
-/// What is added to the variance that a normalisation divides by, unless its layer says something else.
+/// The default epsilon that normalisations add to the variance.
 inline constexpr double norm_epsilon = 1e-5;
 
-// ---- Of the operations: activations and gates, by elementwise ------------------------------------------------------------
+// ---- Activations and gates, by elementwise --------------------------------------------------------------------------
 
 /// y = A(x)
 template <class On, class A>

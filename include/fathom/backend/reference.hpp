@@ -1,5 +1,5 @@
-// The reference backend: every operation in plain loops, one thread, for any scalar (float, double, std::complex<double>).
-// It is the oracle that the fast backends are tested against, and says what each operation means.
+// The reference backend: every operation in plain loops, one thread, for any scalar (float, double,
+// std::complex<double>). It defines each operation, and is the oracle that the fast backends are tested against.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@
 
 namespace fathom::reference {
 
-/// Where an operation runs: here, alone.
+/// The execution context: a single rank.
 template <class T>
 struct context {
   using scalar = T;
@@ -82,7 +82,7 @@ void matmul_tn(const context<T>&, in<T> x, in<T> y, out<T> g) {
     }
 }
 
-// Weights that are tensors are matrices; the other operations on them follow.
+// Overloads for weights given as tensors.
 template <class T, class Epilogue>
 void matmul(const context<T>& on, in<T> x, const auto& w, out<T> y, const Epilogue& epilogue)
   requires requires { w.view(); }
@@ -127,8 +127,8 @@ void zero(const context<T>&, out<T> y) {
     for (index j = 0; j < y.columns; ++j) y(i, j) = T(0);
 }
 
-/// (y...) = f(x...), element by element: f takes numbers<T, I> and returns numbers<T, O>. All matrices are of one shape; a result may
-/// be an operand.
+/// (y...) = f(x...), element by element: f takes numbers<T, I> and returns numbers<T, O>. All matrices have the same
+/// shape; a result may alias an operand.
 template <class T, class F, std::size_t O, std::size_t I>
 void elementwise(const context<T>&, const F& f, const std::array<matrix<T>, O>& y,
                  const std::array<matrix<const std::type_identity_t<T>>, I>& x) {
@@ -159,8 +159,8 @@ void layer_norm_forward(const context<T>&, in<T> x, const std::type_identity_t<T
   }
 }
 
-/// dx += the gradient with respect to x; dgain [columns] and dbias [columns] are added to as well. With n = (x - mean) rstd
-/// and g = dy gain:  dx = rstd (g - mean(g) - n mean(g n)).
+/// dx += the gradient with respect to x; dgain [columns] and dbias [columns] += theirs. With n = (x - mean) rstd and
+/// g = dy gain:  dx = rstd (g - mean(g) - n mean(g n)).
 template <class T>
 void layer_norm_backward(const context<T>&, in<T> x, const std::type_identity_t<T>* gain,
                          const std::type_identity_t<T>* mean, const std::type_identity_t<T>* rstd, in<T> dy, out<T> dx,
@@ -220,7 +220,7 @@ void attention_forward(const context<T>&, const attention_shape& s, in<T> q, in<
 }
 
 /// dq, dk, dv = the gradients, given dout. They are overwritten. `delta` [sequences * queries, heads] is scratch: it
-/// receives the sum over a head's columns of dout out.
+/// receives the sum of dout * out over a head's columns.
 template <class T>
 void attention_backward(const context<T>& on, const attention_shape& s, in<T> q, in<T> k, in<T> v, in<T> o,
                         const std::type_identity_t<T>* lse, in<T> dout, std::type_identity_t<T>* delta, out<T> dq,
@@ -252,7 +252,7 @@ void attention_backward(const context<T>& on, const attention_shape& s, in<T> q,
       }
 }
 
-/// weights [sequences * heads * queries, memory_rows]: the softmax itself, to look at; rows out of sight are 0.
+/// weights [sequences * heads * queries, memory_rows]: the softmax itself, for inspection; 0 for rows not visible.
 template <class T>
 void attention_weights(const context<T>&, const attention_shape& s, in<T> q, in<T> k, const std::type_identity_t<T>* lse,
                        out<T> weights) {
@@ -341,7 +341,7 @@ void update(const context<T>&, const F& f, index count, X*... x) {
   for (index i = 0; i < count; ++i) f(x[i]...);
 }
 
-/// The sum of the squares of `count` numbers.
+/// The sum of squares of `count` numbers.
 template <class T>
 [[nodiscard]] double sum_of_squares(const context<T>&, const std::type_identity_t<T>* g, index count) {
   double sum = 0;
@@ -353,17 +353,17 @@ template <class T>
 
 namespace fathom::backend {
 
-/// Plain loops over any scalar: complete, slow, and the measure of the other backends.
+/// Plain loops over any scalar: complete, slow, and the oracle for the other backends.
 template <class T>
 struct reference {
   using scalar = T;
   using context = fathom::reference::context<T>;
 
-  /// Runs f(context) as the one rank there is, however many threads are asked for.
+  /// Runs f(context) as a single rank, whatever `threads` says.
   struct executor {
     int threads = 1;
 
-    /// That one rank. Fails on a negative number of threads.
+    /// Always 1. Fails on a negative number of threads.
     [[nodiscard]] int size() const { return check_threads(threads), 1; }
     template <class F>
     void run(const F& f) const {
@@ -372,7 +372,7 @@ struct reference {
     }
   };
 
-  /// The oracle decodes with the weights as they are; for P = bf16, with matrices and tables rounded to it.
+  /// Weights are stored as they are; P = bf16 rounds matrices and tables to bf16.
   template <class P>
   struct packed : plain<T> {};
   template <class P, class From, class To>

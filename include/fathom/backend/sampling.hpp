@@ -1,4 +1,4 @@
-// How a token is drawn from logits: what generate/sampler.hpp does on the host, and a backend may do where the logits lie.
+// How to sample a token from logits: on the host (generate/sampler.hpp), or in a backend, where the logits are.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,14 @@
 namespace fathom {
 
 struct sampling {
-  float temperature = 1;   // 0: greedy, the most likely token (the first of several); finite
+  float temperature = 1;   // 0: greedy, the most likely token (the first, on ties); finite
   index top_k = 0;         // only the k most likely tokens; 0: all
-  float top_p = 1;         // of those, only as many of the most likely as reach this probability (Holtzman et al., arXiv 1904.09751)
+  float top_p = 1;         // of those, the fewest that reach this probability (Holtzman et al., arXiv 1904.09751)
   std::uint64_t seed = 0;
-  index ids = 0;           // only the tokens below this: the rest of a vocabulary that was padded means nothing; 0: all
+  index ids = 0;           // only tokens below this, if the rest of the vocabulary is padding; 0: all
 };
 
-/// Fails unless these can be sampled with, from so many tokens.
+/// Fails unless the options are valid for `vocab` tokens.
 inline void check_sampling(index vocab, const sampling& options) {
   if (vocab < 1) fail("sampler: a vocabulary of ", vocab, " tokens; expected at least 1");
   if (!(options.temperature >= 0 && options.temperature <= std::numeric_limits<float>::max()) || options.top_k < 0 ||

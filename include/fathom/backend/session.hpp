@@ -1,5 +1,6 @@
-// Where things live is one object. A tape or a cache has a session of its backend: it runs their work, brings in tokens, and reads
-// losses and logits. On the host all of that is the identity; a backend with memory of its own copies, records and plays back.
+// A tape or a cache has a session of its backend, which hides where memory is. The session runs their work, stages
+// tokens, and reads losses and logits. On the host, staging and reading are the identity; a device session copies,
+// records and replays.
 #pragma once
 
 #include <algorithm>
@@ -16,13 +17,13 @@
 
 namespace fathom {
 
-/// What the two kinds of session share: an executor, whose threads work in a block of memory.
+/// The common base of both kinds of session: an executor whose threads have workspaces in one block of memory.
 template <class Backend>
 class session_base {
  public:
   using executor = typename Backend::executor;
   using scalar = typename Backend::scalar;
-  /// Sums of losses: in double, or in the scalar, when that is no number of the processor's.
+  /// The type of sums of losses: double, or the scalar if that is not a floating-point type.
   using loss_type = std::conditional_t<std::is_floating_point_v<scalar>, double, scalar>;
 
   [[nodiscard]] const executor& where() const { return where_; }
@@ -32,7 +33,7 @@ class session_base {
     where_.run(f);
   }
 
-  /// Bytes of the workspaces of all threads, `each` bytes a thread. Fails where their number makes no sense.
+  /// Workspace bytes of all threads, `each` bytes a thread. Fails on an invalid number of threads.
   [[nodiscard]] static std::size_t bytes_of_workspaces(const executor& where, std::size_t each) {
     if constexpr (requires { where.size(); })
       return static_cast<std::size_t>(where.size()) * each;
@@ -54,17 +55,17 @@ class session_base {
   executor where_;
 };
 
-/// A session of a backend that computes in the host's memory.
+/// The session of a backend that computes in host memory.
 template <class Backend>
 class host_session : public session_base<Backend> {
  public:
   using base = session_base<Backend>;
   using typename base::executor, typename base::loss_type, typename base::scalar;
 
-  /// The workspaces are `each` bytes for a thread, as far as they go.
+  /// Each thread gets `each` bytes of the workspaces, until they run out.
   host_session(const executor& where, std::span<std::byte> workspaces, std::size_t each) : base(where, workspaces, each) {}
 
-  /// Runs f(context) with work that depends on `key` and on numbers in memory alone.
+  /// Runs f(context), whose work depends only on `key` and on the contents of memory.
   template <class F>
   void replay(std::initializer_list<std::uint64_t>, const F& f) {
     this->run(f);
@@ -74,11 +75,11 @@ class host_session : public session_base<Backend> {
     this->run(f);
   }
 
-  /// Tokens, and sums, for which the backend's memory needs room of its own: none.
+  /// How many tokens or sums need room in the backend's memory, to stage that many: none.
   [[nodiscard]] static constexpr index staged(index) { return 0; }
-  /// Tokens where the backend reads them; `room` has staged(tokens.size()) tokens.
+  /// The tokens where the backend reads them; the room given has staged(tokens.size()) tokens.
   [[nodiscard]] std::span<const token> stage(std::span<const token> tokens, token*) const { return tokens; }
-  /// Numbers of the backend's memory, for the host.
+  /// Numbers in the backend's memory, as the host reads them.
   template <class T>
   [[nodiscard]] std::span<const T> read(const T* from, index count) const {
     return {from, static_cast<std::size_t>(count)};
@@ -92,15 +93,15 @@ class host_session : public session_base<Backend> {
     return sum;
   }
 
-  /// The lengths of a cache's sequences, for the host to count in: those of the cache itself.
+  /// Where the host counts the lengths of a cache's sequences: in the cache itself.
   [[nodiscard]] index* count_in(index* lengths, token*, index, index) { return lengths; }
-  /// Tokens to be read, and the lengths before them, where the backend reads them. No tokens: those that it has drawn itself.
+  /// Puts the next tokens, and the lengths before them, where the backend reads them. No tokens: those it has sampled.
   [[nodiscard]] std::span<const token> stage_next(std::span<const token> tokens, index*, token*, index) { return tokens; }
-  /// What of `bytes` of a cache's memory may lie in the host's: all.
+  /// How much of a cache of `bytes` bytes may be in host memory: all.
   [[nodiscard]] static constexpr std::size_t bytes_on_host(std::size_t bytes) { return bytes; }
 };
 
-/// A session of a backend with memory of its own, which the host never looks into.
+/// The session of a backend with device memory, which the host never accesses directly.
 template <class Backend>
 class device_session : public session_base<Backend> {
  public:
@@ -135,7 +136,7 @@ class device_session : public session_base<Backend> {
     return sum;
   }
 
-  /// The host counts in its own memory, where `rows` tokens lie behind the lengths, as they do in the other.
+  /// The host counts in memory of its own, where `rows` tokens follow the lengths, as they do on the device.
   [[nodiscard]] index* count_in(index* lengths, token* tokens, index sequences, index rows) {
     arena a;
     static_cast<void>(a.take<index>(sequences));
@@ -144,7 +145,7 @@ class device_session : public session_base<Backend> {
     tokens_at_ = reinterpret_cast<std::uintptr_t>(tokens) - reinterpret_cast<std::uintptr_t>(lengths);
     return reinterpret_cast<index*>(counts_.bytes().data());
   }
-  /// Both in one go.
+  /// Uploads tokens and lengths in one copy.
   [[nodiscard]] std::span<const token> stage_next(std::span<const token> tokens, index* lengths, token* room, index rows) {
     if (!tokens.empty()) {
       std::byte* const both = counts_.bytes().data();

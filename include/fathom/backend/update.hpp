@@ -1,11 +1,11 @@
-// What becomes of numbers that lie side by side in several arrays: the step of an optimiser, above all. Every backend has one
-// operation for it,
+// In-place updates of several arrays, element by element: above all, the step of an optimiser. Every backend has one
+// operation for them,
 //
 //   update(on, f, count, x...)      f(x[i]...) for every i in [0, count)
 //
-// which reads every array once and writes every array once. f is called with V&..., where V is the scalar, or a SIMD batch of
-// consecutive numbers: a functor is written once for every backend. It is copied, into kernels of a GPU, too, so that it holds
-// numbers and no pointers; what it computes for a number must depend on nothing but the numbers at the same place.
+// which reads and writes every array once. f is called with V&..., where V is the scalar or a SIMD batch of consecutive
+// elements, so a functor is written once for every backend. It is copied, also into GPU kernels, so it holds values,
+// not pointers. Its results must depend only on the elements at the same index.
 //
 //   template <class T>
 //   struct scale_and_add {
@@ -24,7 +24,7 @@
 
 namespace fathom {
 
-/// -1, 0 or 1, for each number by itself; 0 for NaN. V: a scalar, or a SIMD batch.
+/// The sign of each element: -1, 0 or 1; 0 for NaN. V: a scalar or a SIMD batch.
 template <class V>
 FATHOM_ANYWHERE inline V sign_of(const V& v) {
   if constexpr (requires { select(v > v, v, v); })
@@ -33,15 +33,15 @@ FATHOM_ANYWHERE inline V sign_of(const V& v) {
     return static_cast<V>((v > V(0)) - (v < V(0)));
 }
 
-/// A tensor among the numbers of a parameter block, and what a step does with it.
+/// A tensor's range in a parameter block, and what a step does with it.
 struct step_range {
-  static constexpr int frozen = -1;  // zeroes its gradient, which does not count for the norm
-  static constexpr int left = -2;    // nothing but to count its gradient: the optimiser does the rest
+  static constexpr int frozen = -1;  // zeroes its gradient, which is excluded from the norm
+  static constexpr int left = -2;    // only counts its gradient in the norm; the optimiser does the rest
   index first, size;
-  int kind;  // the number of the formula that it gets, or one of the above
+  int kind;  // the index of its formula, or one of the above
 };
 
-/// f(w, gradient, state...), with the gradient scaled, which is then zeroed: a step in one pass.
+/// A step in one pass: f(w, scaled gradient, state...), then the gradient is zeroed.
 template <class F, class T>
 struct gradient_step {
   F f;

@@ -1,5 +1,5 @@
-// Marks functions that run on the host and in kernels of a GPU: functors, and what they call. On the host they are inlined into
-// loops over vectors.
+// Marks functions that run on the host and in GPU kernels: functors, and what they call. On the host they are inlined
+// into loops over vectors.
 #pragma once
 
 #if defined(__CUDACC__)

@@ -8,9 +8,9 @@
 
 namespace fathom {
 
-/// Hands out aligned pieces of one block, in order. An arena without a block only measures: its pieces are null, and used() is
-/// the size that a block needs. Passing an arena by value lends the rest of the block: what the callee takes is free again when
-/// it returns.
+/// Hands out aligned pieces of one block, in order. An arena without a block only measures: its pieces are null, and
+/// used() is the size that a block needs. Passing an arena by value lends the rest of the block: what the callee takes
+/// is free again when it returns.
 class arena {
  public:
   constexpr arena() = default;
@@ -26,8 +26,8 @@ class arena {
   [[nodiscard]] constexpr matrix<T> take(index rows, index columns) {
     return {take<T>(rows * columns), rows, columns};
   }
-  /// The same, but rows that would lie a multiple of 4 KiB apart get a cache line more between them: read side by side, they would
-  /// compete for the same few sets of a first-level cache.
+  /// The same, but rows that would be a multiple of 4 KiB apart are padded by a cache line: read side by side, they
+  /// would conflict in the L1 cache.
   template <class T>
   [[nodiscard]] constexpr matrix<T> take_spread(index rows, index columns) {
     const index row = columns * static_cast<index>(sizeof(T));

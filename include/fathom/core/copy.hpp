@@ -1,4 +1,4 @@
-// Copies weights, whichever memory they lie in.
+// Copies weights, whichever memory holds them.
 #pragma once
 
 #include <type_traits>
@@ -14,8 +14,8 @@ namespace detail {
 template <class...>
 inline constexpr bool never = false;
 
-/// What nothing but empty braces become: a constructor that takes it is what ({}) calls, which may otherwise mean the options of a
-/// class or one of its kind.
+/// The type that only empty braces convert to. A constructor that takes it is the one that ({}) calls; otherwise ({})
+/// might mean a class's options or an object of the class itself.
 enum class nothing_at_all {};
 
 /// Whether T is a block of a model's numbers: parameters, or packed weights.
@@ -30,7 +30,7 @@ inline constexpr bool points_to_weights = requires(const std::remove_cvref_t<T>&
 template <class T>
 inline constexpr bool stands_for_weights = is_weights<T> || points_to_weights<T>;
 
-/// The weights that an argument stands for: itself, or what it points to. Fails on a pointer to nothing.
+/// The weights that an argument stands for: itself, or what it points to. Fails on a null pointer.
 template <class T>
 [[nodiscard]] auto& weights_in(T& argument, [[maybe_unused]] const char* who) {
   if constexpr (points_to_weights<T>) {
@@ -44,8 +44,8 @@ template <class T>
 using weights_of = std::remove_reference_t<decltype(weights_in(std::declval<T&>(), ""))>;
 }  // namespace detail
 
-/// to = from: weights, gradients, moments or packed weights, in the memory of their backend. Both are such blocks of one
-/// model, or own them: fathom::copy(trainer.weights(), best).
+/// to = from: weights, gradients, moments or packed weights, in the memory of their backend. Both are such blocks of
+/// one model, or own them: fathom::copy(trainer.weights(), best).
 template <class From, class To>
   requires(detail::stands_for_weights<From> && detail::stands_for_weights<To>)
 void copy(const From& from, To&& to) {

@@ -1,4 +1,4 @@
-// Which depths of a model are looked back at.
+// The depths that a model looks back at.
 #pragma once
 
 #include "fathom/core/standard.hpp"  // first
@@ -13,8 +13,8 @@ namespace fathom {
 /// {1, 3} are the same value, and so make the same model type. Depths above 63 cannot be selected.
 struct depth_set {
   std::uint64_t bits = 0;       // bit s: depth s is selected
-  std::int64_t impossible = 0;  // the last depth given that lies outside of 0..63; 0 when there is none
-  std::int64_t repeated = -1;   // the last depth given twice; -1 when there is none
+  std::int64_t impossible = 0;  // the last depth given outside 0..63; 0 if there is none
+  std::int64_t repeated = -1;   // the last depth given twice; -1 if there is none
   bool every = false;           // all_depths: resolved when the number of blocks is known
 
   constexpr depth_set() = default;
@@ -27,7 +27,7 @@ struct depth_set {
     set.bits = bits;
     return set;
   }
-  /// Depths 0, ..., last. Sets it as impossible when that is above 63.
+  /// Depths 0, ..., last. Marks `last` as impossible if it is above 63.
   [[nodiscard]] static constexpr depth_set up_to(int last) {
     depth_set set = from_bits(last >= 63 ? ~std::uint64_t{0} : (std::uint64_t{1} << (last + 1)) - 1);
     if (last > 63) set.impossible = last;
@@ -45,7 +45,7 @@ struct depth_set {
     return std::countr_zero(rest);
   }
   friend constexpr bool operator==(const depth_set&, const depth_set&) = default;
-  /// The depths that are in one or both.
+  /// The union of both sets.
   [[nodiscard]] friend constexpr depth_set operator|(const depth_set& a, const depth_set& b) {
     return from_bits(a.bits | b.bits);
   }

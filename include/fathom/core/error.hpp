@@ -58,14 +58,14 @@ class piece {
   };
 };
 
-// Errors and reports are rare: the compiler is told so, and makes them small instead of fast, which also takes it less time. There
-// are hundreds of different ones in a program, so what is made for each of them is next to nothing.
+// Errors and reports are rare, so these functions are marked cold: small, and quick to compile. A program has hundreds
+// of different ones, so each generates next to no code.
 [[nodiscard, gnu::cold, gnu::noinline]] inline std::string joined(std::initializer_list<piece> pieces) {
   std::string sentence;
   for (const piece& one : pieces) one.append_to(sentence);
   return sentence;
 }
-/// Every error of the library passes here.
+/// Every error of the library goes through this function.
 [[noreturn, gnu::cold, gnu::noinline]] inline void fail_with(std::initializer_list<piece> pieces) {
 #if defined(__cpp_exceptions)
   throw error(joined(pieces));

@@ -1,5 +1,5 @@
-// What a part of an architecture is called, and its options, in one place: a list of named fields. From it come the description
-// that files carry, what load compares, and the line of the summary.
+// The name and the options of an architecture's part, in one place: a list of named fields. It gives the description in
+// files, which load compares, and the line of the summary.
 //
 //   template <int Rank>
 //   struct bottleneck {
@@ -24,14 +24,14 @@ namespace fathom {
 /// A type as the value of a field: another part.
 template <class T>
 struct part_of {};
-/// Several.
+/// Several parts.
 template <class... T>
 struct parts_of {};
-/// A type of which only the name matters: an activation.
+/// A type of which only the name matters, such as an activation.
 template <class T>
 struct named_type {};
 
-/// A name and a value: a truth, a whole number, a real one, text (a string literal), a depth_set, part_of<P>,
+/// A name and a value: a bool, an integer, a real number, text (a string literal), a depth_set, part_of<P>,
 /// parts_of<P...> or named_type<T>.
 template <fixed_string Name, class T>
 struct named_value {
@@ -44,17 +44,18 @@ template <fixed_string Name, class T>
   return {value};
 }
 
-/// A list of them; empty for a part without options.
+/// A list of fields; empty for a part without options.
 template <class... Fields>
 [[nodiscard]] constexpr std::tuple<Fields...> fields(Fields... list) {
   return {list...};
 }
 
 namespace detail {
-/// The name of a type as it is written in a program, without what it lies in and without template arguments: "bottleneck".
+/// The name of a type as written in a program, without its scope and template arguments: "bottleneck".
 template <class T>
 [[nodiscard]] constexpr std::string_view type_name() {
-  const std::string_view text = __PRETTY_FUNCTION__;  // "... [with T = mine::outer<8>::bottleneck<16>; ...]", "... [T = ...]"
+  // "... [with T = mine::outer<8>::bottleneck<16>; ...]", or with clang "... [T = ...]"
+  const std::string_view text = __PRETTY_FUNCTION__;
   const std::size_t start = text.find("T = ") + 4;
   std::size_t begin = start, end = text.size();
   int depth = 0;  // of template arguments
@@ -69,7 +70,7 @@ template <class T>
 }
 }  // namespace detail
 
-/// What a part is called in descriptions: its member `name`, or else what its type is called.
+/// The name of a part in descriptions: its member `name`, or else the name of its type.
 template <class Part>
 [[nodiscard]] constexpr std::string_view name_of_part() {
   if constexpr (requires { std::string_view(Part::name); })

@@ -1,4 +1,4 @@
-// JSON as RFC 8259 has it, strictly: a reader that allocates nothing and that the compiler can use, and values.
+// Strict JSON (RFC 8259): a reader that does not allocate and works at compile time, and values.
 //
 //   constexpr bool has_vocab = [] {
 //     fathom::json_reader reader(R"({"vocab": 61})");
@@ -6,7 +6,7 @@
 //       if (reader.last() == fathom::json_event::key && reader.is("vocab")) return true;
 //     return false;
 //   }();
-//   const std::optional<fathom::json> value = fathom::json::parse(text);   // none: it is no JSON
+//   const std::optional<fathom::json> value = fathom::json::parse(text);   // empty: not JSON
 #pragma once
 
 #include "fathom/core/standard.hpp"  // first
@@ -29,11 +29,11 @@
 
 namespace fathom {
 
-/// What a text of JSON has next.
+/// What a JSON text has next.
 enum class json_event : unsigned char {
   null,
   boolean,
-  integer,  // without fraction and exponent, and one that std::int64_t or std::uint64_t has
+  integer,  // no fraction or exponent, and fits std::int64_t or std::uint64_t
   real,     // any other number
   string,
   key,  // of a member, whose value comes next
@@ -42,13 +42,13 @@ enum class json_event : unsigned char {
   begin_object,
   end_object,
   end,   // of the text
-  error  // the text is no JSON; nothing else comes from then on
+  error  // the text is not JSON; the reader stops here
 };
 
 namespace detail {
 
-/// What a text of UTF-8 begins with: a character, or bytes that are none, which a reader replaces by one U+FFFD
-/// (Unicode, "U+FFFD Substitution of Maximal Subparts").
+/// The beginning of a UTF-8 text: a character, or invalid bytes, which a reader replaces by one U+FFFD (Unicode,
+/// "U+FFFD Substitution of Maximal Subparts").
 struct utf8_piece {
   std::size_t length;
   bool is_valid;
@@ -66,11 +66,12 @@ struct utf8_piece {
   return {more + 1, true};
 }
 
-/// The double that a number of JSON is; none: it is too large for one.
+/// The value of a JSON number; none if it is too large for a double.
 [[nodiscard]] std::optional<double> real_of(std::string_view number);
 
-/// The same for the compiler, which has no std::from_chars of doubles: for numbers of at most 15 digits and powers of ten up
-/// to 22, which one exact operation makes (Clinger, "How to Read Floating Point Numbers Accurately"); a NaN for others.
+/// The same at compile time, where there is no std::from_chars for doubles. Reads numbers of at most 15 digits and
+/// powers of ten up to 22, which need one exact operation (Clinger, "How to Read Floating Point Numbers Accurately"); a
+/// NaN for others.
 [[nodiscard]] constexpr double simple_real_of(std::string_view number) {
   std::int64_t digits = 0;
   int count = 0, exponent = 0;
@@ -104,9 +105,9 @@ struct utf8_piece {
 
 }  // namespace detail
 
-/// Reads a text of JSON, one thing after the other. Checks all of it: what it has told of a text before `error` was right.
-/// Takes time linear in the text, and no memory of its own: `nesting`, where arrays and objects lie more than 64 deep in one
-/// another, is memory to note them in; without, that is an error. A byte order mark at the beginning is passed over.
+/// Reads a JSON text event by event, and checks all of it: the events before an `error` are right. Takes linear time,
+/// and does not allocate. `nesting` stores the arrays and objects that are nested more than 64 deep; without it, such
+/// nesting is an error. A byte order mark at the beginning is skipped.
 class json_reader {
  public:
   constexpr explicit json_reader(std::string_view text, std::string* nesting = nullptr) : text_(text), nesting_(nesting) {
@@ -114,13 +115,13 @@ class json_reader {
   }
 
   constexpr json_event next() { return last_ = read(); }
-  /// What next() said.
+  /// The event that next() returned last.
   [[nodiscard]] constexpr json_event last() const { return last_; }
-  /// Whether it begins a value.
+  /// Whether that event begins a value.
   [[nodiscard]] constexpr bool is_value() const {
     return last_ <= json_event::string || last_ == json_event::begin_array || last_ == json_event::begin_object;
   }
-  /// Goes to the end of the array or object that has just begun; of other values that is where it is. False: no JSON.
+  /// Skips to the end of the array or object that has just begun; does nothing at other values. False: not JSON.
   constexpr bool skip() {
     if (last_ != json_event::begin_array && last_ != json_event::begin_object) return last_ != json_event::error;
     for (const std::size_t outside = depth_ - 1; depth_ > outside;)
@@ -128,25 +129,25 @@ class json_reader {
     return true;
   }
 
-  /// Arrays and objects that are open.
+  /// The number of open arrays and objects.
   [[nodiscard]] constexpr std::size_t depth() const { return depth_; }
-  /// Where it is: the bytes before this one are read.
+  /// The number of bytes read.
   [[nodiscard]] constexpr std::size_t position() const { return at_; }
-  /// A string, key or number as it stands in the text, without quotation marks.
+  /// The source text of a string, key or number, without quotation marks.
   [[nodiscard]] constexpr std::string_view raw() const { return raw_; }
-  /// Where that begins.
+  /// The offset at which that begins.
   [[nodiscard]] constexpr std::size_t begin() const { return begin_; }
 
   [[nodiscard]] constexpr bool boolean() const { return is_true_; }
-  /// An integer: its sign and its magnitude.
+  /// The sign and the magnitude of an integer.
   [[nodiscard]] constexpr bool is_negative() const { return is_negative_; }
   [[nodiscard]] constexpr std::uint64_t magnitude() const { return magnitude_; }
-  /// Any number. What the compiler cannot read (detail::simple_real_of) is a NaN to it.
+  /// The value of any number; at compile time, NaN if detail::simple_real_of cannot read it.
   [[nodiscard]] constexpr double number() const {
     if (last_ == json_event::real) return real_;
     return is_negative_ ? -static_cast<double>(magnitude_) : static_cast<double>(magnitude_);
   }
-  /// Whether a string or key is this one.
+  /// Whether the current string or key equals `wanted`.
   [[nodiscard]] constexpr bool is(std::string_view wanted) const {
     if (!has_escapes_) return raw_ == wanted;
     for (std::size_t i = 0; i < raw_.size();) {
@@ -157,7 +158,7 @@ class json_reader {
     }
     return wanted.empty();
   }
-  /// A string or key.
+  /// The current string or key.
   [[nodiscard]] std::string string() const {
     if (!has_escapes_) return std::string(raw_);
     std::string result;
@@ -191,7 +192,7 @@ class json_reader {
     return read_value();
   }
 
-  [[nodiscard]] constexpr char here() const { return at_ < text_.size() ? text_[at_] : '\0'; }  // no token has a zero byte
+  [[nodiscard]] constexpr char here() const { return at_ < text_.size() ? text_[at_] : '\0'; }  // no token has a 0 byte
   constexpr bool take(char c) {
     if (at_ >= text_.size() || text_[at_] != c) return false;
     ++at_;
@@ -285,7 +286,7 @@ class json_reader {
     }
     return false;
   }
-  /// A surrogate is half of a character: the first must come before the second.
+  /// Reads an escape. A surrogate is half of a character: a high one must be followed by a low one.
   constexpr bool read_escape() {
     ++at_;
     if (here() != 'u') {
@@ -301,7 +302,7 @@ class json_reader {
     at_ += 4;
     return true;
   }
-  /// The number that four hexadecimal digits are; -1: they are none.
+  /// The value of four hexadecimal digits; -1 if they are not.
   [[nodiscard]] static constexpr int unit_at(std::string_view text, std::size_t at) {
     if (text.size() < 4 || at > text.size() - 4) return -1;
     int unit = 0;
@@ -312,7 +313,7 @@ class json_reader {
     }
     return unit;
   }
-  /// The bytes that a string or key has at a place: of an escape, or one of its own. And where the next ones are.
+  /// The bytes of a string or key at an offset, of an escape or a plain byte, and the offset of the next ones.
   struct piece {
     char bytes[4];
     std::size_t count, next;
@@ -378,8 +379,8 @@ class json_reader {
 
   std::string_view text_, raw_;
   std::size_t at_ = 0, begin_ = 0, depth_ = 0;
-  std::uint64_t nested_ = 0;  // bit d: what is open at depth d is an object, and not an array
-  std::string* nesting_;      // the same of those after the first 64, a byte each
+  std::uint64_t nested_ = 0;  // bit d: an object, not an array, is open at depth d
+  std::string* nesting_;      // the same beyond depth 64, one byte each
   std::uint64_t magnitude_ = 0;
   double real_ = 0;
   bool is_negative_ = false, is_true_ = false, has_escapes_ = false;
@@ -387,15 +388,15 @@ class json_reader {
   json_event last_ = json_event::null;
 };
 
-/// A value of JSON: null, a boolean, a number, a string, an array, or an object, whose members are in the order of their keys.
-/// Integers are exact where std::int64_t or std::uint64_t has them.
+/// A JSON value: null, a boolean, a number, a string, an array, or an object, whose members are ordered by key.
+/// Integers are exact if they fit std::int64_t or std::uint64_t.
 class json {
  public:
   using array_type = std::vector<json>;
   using object_type = std::map<std::string, json, std::less<>>;
 
   json() {}  // null
-  json(std::nullptr_t) {}                        // NOLINT: values are what they are made of
+  json(std::nullptr_t) {}                        // NOLINT: implicit by design
   template <class T>
     requires std::is_arithmetic_v<T>
   json(T value) {  // NOLINT
@@ -416,7 +417,7 @@ class json {
   json(const char* value) : json(std::string(value)) {}                                         // NOLINT
   [[nodiscard]] static json array(std::initializer_list<json> elements = {});
   [[nodiscard]] static json object(std::initializer_list<object_type::value_type> members = {});
-  /// The value that a reader has just come to; of an array or object, an empty one.
+  /// The value that a reader has just reached; an empty one for an array or object.
   explicit json(const json_reader& at);
   json(const json& other);
   json(json&& other) noexcept : json() { swap(other); }
@@ -426,25 +427,25 @@ class json {
   }
   ~json() { clear(); }
 
-  /// What a text of JSON says; none: it is no JSON. Of a key that an object has twice, the last counts. What is nested more
-  /// than 64 deep is checked, and is null in the value: so hostile files overflow no stack.
+  /// The value of a JSON text; none if it is not JSON. The last of duplicate keys counts. Values nested more than 64
+  /// deep are checked, but become null, so hostile files cannot overflow the stack.
   [[nodiscard]] static std::optional<json> parse(std::string_view text);
-  /// As text, on one line, or, with an indent of so many spaces, with a line for each element and member. Reals have as few
-  /// digits as tell them from all others; those that are not finite are null. Bytes that are not UTF-8 become U+FFFD.
+  /// As text: on one line, or indented by that many spaces per level, one element or member per line. Reals have the
+  /// fewest digits that identify them; those that are not finite become null. Invalid UTF-8 becomes U+FFFD.
   [[nodiscard]] std::string dump(int indent = -1) const;
 
   [[nodiscard]] bool is_null() const { return kind_ == kind::null; }
   [[nodiscard]] bool is_boolean() const { return kind_ == kind::boolean; }
   [[nodiscard]] bool is_number() const { return kind_ == kind::integer || kind_ == kind::real; }
   [[nodiscard]] bool is_integer() const { return kind_ == kind::integer; }
-  /// An integer, 0 or more.
+  /// Whether it is an integer, 0 or more.
   [[nodiscard]] bool is_unsigned() const { return kind_ == kind::integer && !is_negative_; }
   [[nodiscard]] bool is_string() const { return kind_ == kind::string; }
   [[nodiscard]] bool is_array() const { return kind_ == kind::array; }
   [[nodiscard]] bool is_object() const { return kind_ == kind::object; }
   [[nodiscard]] bool is_structured() const { return is_array() || is_object(); }
 
-  /// The value as a bool, a number or a std::string. Fails when it is none, and on an integer that T does not have.
+  /// The value as a bool, a number or a std::string. Fails if it has another type, or is an integer out of T's range.
   template <class T>
   [[nodiscard]] T as() const {
     if constexpr (std::is_same_v<T, bool>) {
@@ -478,20 +479,20 @@ class json {
   /// Elements or members; 0 for other values.
   [[nodiscard]] std::size_t size() const { return is_array() ? array_->size() : is_object() ? object_->size() : 0; }
 
-  /// A member; null when there is none, or this is no object.
+  /// A member; null if there is none, or if this is not an object.
   [[nodiscard]] const json* find(std::string_view key) const;
   [[nodiscard]] bool contains(std::string_view key) const { return find(key) != nullptr; }
-  /// The same, as a value: null when there is none.
+  /// The same, as a value: null if there is none.
   [[nodiscard]] const json& operator[](std::string_view key) const;
   [[nodiscard]] const json& operator[](std::size_t element) const;
-  /// A member to write to, which is made when there is none. Null becomes an object.
+  /// A member to write to, created if there is none. Null becomes an object.
   [[nodiscard]] json& operator[](std::string_view key);
   [[nodiscard]] json& operator[](std::size_t element) { return const_cast<json&>(std::as_const(*this)[element]); }
-  /// One element more. Null becomes an array.
+  /// Appends an element. Null becomes an array.
   json& push_back(json element);
   void erase(std::string_view key);
 
-  /// Numbers are equal when their values are: 1 and 1.0.
+  /// Numbers compare by value: 1 equals 1.0.
   friend bool operator==(const json& a, const json& b) { return a.equals(b); }
 
  private:

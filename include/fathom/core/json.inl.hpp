@@ -1,4 +1,4 @@
-// What json.hpp declares.
+// Definitions for json.hpp.
 #pragma once
 
 #include <algorithm>
@@ -23,14 +23,14 @@ namespace detail {
 FATHOM_INLINE std::optional<double> real_of(std::string_view number) {
   double value = 0;
   if (std::from_chars(number.data(), number.data() + number.size(), value).ec == std::errc()) return value;
-  // It has no double near it: is it too large, or too small? Where its first digit stands decides.
+  // Out of range of a double: too large or too small? The place of its first digit decides.
   const std::size_t sign = number.starts_with('-') ? 1 : 0, mark = std::min(number.find_first_of("eE"), number.size());
   const std::string_view digits = number.substr(sign, mark - sign);
   const std::size_t point = std::min(digits.find('.'), digits.size()), first = digits.find_first_of("123456789");
   const double zero = sign != 0 ? -0.0 : 0.0;
   if (first == digits.npos) return zero;
   const double place = first < point ? static_cast<double>(point - first) : -static_cast<double>(first - point);
-  double exponent = 0;  // it may be any number, too
+  double exponent = 0;  // may be larger than any integer type
   for (const char c : number.substr(mark))
     if (c >= '0' && c <= '9') exponent = 10 * exponent + (c - '0');
   if (number.find("e-") != number.npos || number.find("E-") != number.npos) exponent = -exponent;
@@ -41,7 +41,7 @@ FATHOM_INLINE std::optional<double> real_of(std::string_view number) {
 [[gnu::cold]] inline void write_json_string(std::string& to, std::string_view text) {
   to += '"';
   while (!text.empty()) {
-    // What needs nothing done to it, as a whole.
+    // Copy the bytes that need no escape, all at once.
     std::size_t plain = 0;
     while (plain < text.size() && static_cast<unsigned char>(text[plain]) - 0x20u < 0x60u && text[plain] != '"' && text[plain] != '\\')
       ++plain;
@@ -149,8 +149,8 @@ FATHOM_INLINE std::optional<json> json::parse(std::string_view text) {
   std::string nesting;
   json_reader reader(text, &nesting);
   json result;
-  std::vector<json*> open;  // the arrays and objects that are being read
-  json* member = nullptr;   // of the key that came last
+  std::vector<json*> open;  // arrays and objects being read
+  json* member = nullptr;   // the value of the last key
   while (reader.next() < json_event::end) {
     if (reader.last() == json_event::key) {
       member = &(*open.back()->object_)[reader.string()];

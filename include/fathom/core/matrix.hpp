@@ -8,7 +8,7 @@
 
 namespace fathom {
 
-/// A row-major matrix [rows, columns] whose rows lie `stride` elements apart. Copying the view copies no numbers.
+/// A row-major matrix [rows, columns] with rows `stride` elements apart. Copying the view copies no numbers.
 template <class T>
 struct matrix {
   T* data = nullptr;
@@ -22,7 +22,7 @@ struct matrix {
       : data(data_), rows(rows_), columns(columns_), stride(stride_) {}
   template <class Mutable>
     requires std::is_same_v<const Mutable, T>
-  constexpr matrix(const matrix<Mutable>& other)  // NOLINT: a view to read is had from a view to write
+  constexpr matrix(const matrix<Mutable>& other)  // NOLINT: a writable view converts to a read-only one
       : matrix(other.data, other.rows, other.columns, other.stride) {}
 
   [[nodiscard]] FATHOM_ANYWHERE constexpr T& operator()(index row, index column) const { return data[row * stride + column]; }

@@ -22,8 +22,8 @@ namespace fathom {
 /// Blocks of at least this many bytes are worth huge pages.
 inline constexpr std::size_t large_block = std::size_t{1} << 19;
 
-/// Asks the system for huge pages under a large block. Small pages scatter over the caches' sets and can cost half of the caches'
-/// bandwidth. If the system declines, only speed suffers.
+/// Asks the system for huge pages under a large block. Small pages scatter over the caches' sets and can cost half of
+/// the caches' bandwidth. If the system declines, only speed suffers.
 inline void prefer_huge_pages([[maybe_unused]] void* block, [[maybe_unused]] std::size_t bytes) {
 #if defined(__linux__)
   const std::size_t before = -reinterpret_cast<std::uintptr_t>(block) % 4096;  // to the beginning of a page
@@ -36,7 +36,7 @@ namespace detail {
 [[nodiscard]] inline void* zeroed_block(std::size_t bytes) {
   const std::size_t page = bytes < large_block ? alignment : std::size_t{2} << 20;
   const std::size_t size = (bytes + page - 1) / page * page;
-  void* const block = size < bytes ? nullptr : std::aligned_alloc(page, size);  // rounded up, it may have come round
+  void* const block = size < bytes ? nullptr : std::aligned_alloc(page, size);  // smaller: rounding up overflowed
   if (!block) fail("out of memory: ", bytes, " bytes");
   prefer_huge_pages(block, size);
   std::memset(block, 0, bytes);
@@ -44,11 +44,11 @@ namespace detail {
 }
 }  // namespace detail
 
-/// How to allocate, zero and copy memory. This is the host's; a backend with memory of its own (a GPU) has a type like this one,
-/// `memory`.
+/// How to allocate, zero and copy memory. This is for the host; a backend with memory of its own (a GPU) has such a
+/// type, `memory`.
 struct host_memory {
   using staging = host_memory;  // the host memory that copies are fastest to
-  /// A block of zeroed bytes, at a multiple of fathom::alignment. Fails where there is no room.
+  /// A block of zeroed bytes, aligned to fathom::alignment. Fails if there is not enough memory.
   [[nodiscard]] static void* allocate(std::size_t bytes) { return detail::zeroed_block(bytes); }
   static void release(void* block) { std::free(block); }
   static void zero(void* block, std::size_t bytes) { std::memset(block, 0, bytes); }
@@ -72,10 +72,10 @@ struct block_release {
 };
 }  // namespace detail
 
-/// The memory that a backend computes in, or that parameters lie in.
+/// The memory that a backend computes in, or that holds parameters.
 template <class T>
 using memory_of = typename detail::memory_of<T>::type;
-/// Whether that is the host's, which any code may look into.
+/// Whether that is host memory, which any code may access.
 template <class T>
 inline constexpr bool is_on_host = std::is_same_v<memory_of<T>, host_memory>;
 
@@ -83,7 +83,8 @@ inline constexpr bool is_on_host = std::is_same_v<memory_of<T>, host_memory>;
 template <class T>
 using owned = std::unique_ptr<T, detail::block_release<memory_of<T>>>;
 
-/// Makes a T, aligned and zeroed, on the heap or in the memory of its backend. T is a block of plain numbers, as parameters are.
+/// Makes a T, aligned and zeroed, on the heap or in the memory of its backend. T is a block of plain numbers, as
+/// parameters are.
 template <class T>
 [[nodiscard]] owned<std::remove_const_t<T>> make() {
   static_assert(!std::is_const_v<T>, "fathom::make: the numbers of a const block would be zero for ever; expected a type without const");
@@ -99,7 +100,7 @@ template <class T>
   }
 }
 
-/// A run of zeroed bytes, in which tapes and caches are laid out.
+/// A block of zeroed bytes, in which tapes and caches are laid out.
 template <class Memory = host_memory>
 class buffer_in {
  public:
@@ -108,7 +109,7 @@ class buffer_in {
     if (bytes > 0) block_.reset(Memory::allocate(bytes));
   }
   [[nodiscard]] std::span<std::byte> bytes() const& { return {static_cast<std::byte*>(block_.get()), size_}; }
-  void bytes() const&& = delete;  // of a temporary, which takes its memory along
+  void bytes() const&& = delete;  // a temporary would take its memory along
 
  private:
   std::unique_ptr<void, detail::block_release<Memory>> block_;
@@ -116,7 +117,7 @@ class buffer_in {
 };
 using buffer = buffer_in<>;
 
-/// Gives the host numbers to read: in place if they lie in the host's memory, else a copy that the next call overwrites.
+/// Gives the host numbers to read: in place if they are in host memory, else a copy that the next call overwrites.
 template <class Memory, class T>
 class reader {
  public:
@@ -135,7 +136,8 @@ class reader {
   buffer_in<typename Memory::staging> copy_;
 };
 
-/// Gives the host parameters to read, through a pointer: to the parameters themselves, or to a copy of those in another memory.
+/// Gives the host parameters to read, through a pointer: to the parameters themselves, or to a copy of those in another
+/// memory.
 template <class Parameters>
 [[nodiscard]] auto on_host(const Parameters& parameters) {
   if constexpr (is_on_host<Parameters>) {

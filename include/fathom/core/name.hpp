@@ -27,8 +27,8 @@ template <std::size_t A, std::size_t B>
   return both;
 }
 
-/// Builds the name of a tensor piece by piece: path{} / "h" / 3 / "attn" is "h.3.attn". A piece that begins with '/' starts at the
-/// root: path / "/shortcut.attn" is "shortcut.attn". Holds its text itself and uses no heap.
+/// Builds the name of a tensor piece by piece: path{} / "h" / 3 / "attn" is "h.3.attn". A piece that begins with '/'
+/// starts at the root: path / "/shortcut.attn" is "shortcut.attn". Holds its text itself and uses no heap.
 class path {
  public:
   constexpr path() = default;

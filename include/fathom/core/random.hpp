@@ -25,8 +25,8 @@ namespace fathom {
   return counter;
 }
 
-/// The stream of a name (its FNV-1a hash). Every tensor draws its initial values from its own stream, so two models with one seed
-/// agree in every tensor that they share.
+/// The stream of a name (its FNV-1a hash). Every tensor draws its initial values from its own stream, so two models
+/// with one seed agree in every tensor that they share.
 [[nodiscard]] constexpr std::uint64_t stream_of(std::string_view name) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (const char letter : name) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001b3u;

@@ -5,8 +5,8 @@
 //     typename S::template vector<Out> bias;
 //   };
 //
-// and the storage decides what they are: numbers to train (plain), a backend's packed form to decode with, or only shapes, to
-// count at compile time.
+// and the storage decides what they are: numbers to train (plain), a backend's packed form to decode with, or only
+// shapes, to count at compile time.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// A tensor whose shape is part of its type, and which holds only its numbers. Parameters are structs of these.
+// A tensor whose shape is part of its type, so it holds only numbers. Parameters are structs of tensors.
 #pragma once
 
 #include <array>
@@ -9,8 +9,8 @@
 
 namespace fathom {
 
-/// Row-major numbers of a fixed shape. It cannot be copied, so no large object crosses the stack by accident: fathom::make<...>()
-/// puts it on the heap, `static` into the program's zeroed storage.
+/// Row-major numbers of a fixed shape. It cannot be copied, so no large object crosses the stack by accident:
+/// fathom::make<...>() puts it on the heap, `static` into the program's zeroed storage.
 template <class T, index... Extents>
 struct alignas(alignment) tensor {
   using value_type = T;

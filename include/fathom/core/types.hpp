@@ -24,7 +24,7 @@ struct extent {
   index tokens = 0;
   const index* starts = nullptr;  // decoding: the position of each sequence's first token here; null: all begin at 0
   index capacity = 0;             // decoding: positions that the caches hold for each sequence
-  index first = 0;                // decoding: which of the caches' sequences the first one here is
+  index first = 0;                // decoding: index in the caches of the first sequence here
 
   [[nodiscard]] constexpr index rows() const { return sequences * tokens; }
   [[nodiscard]] constexpr index start(index sequence) const { return starts ? starts[sequence] : 0; }

@@ -1,5 +1,5 @@
-// What fathom::kernels holds of the cpu backend: every operation on views of run-time sizes, for one scalar, and for one
-// compute type. A source file here per compute type, so that they compile side by side.
+// The part of fathom::kernels that the CPU backend needs: every operation on views of run-time sizes, for one scalar
+// and one compute type. There is a source file per compute type, so that they compile in parallel.
 #pragma once
 
 #include <array>
@@ -74,7 +74,7 @@
   }                                                                                                                         \
   }
 
-/// For weights packed as P, which are numbers of type T.
+/// For weights packed as P, whose scalar is T.
 #define FATHOM_KERNELS_OF_PACKED(T, P)                                                                                      \
   namespace fathom::cpu {                                                                                                   \
   inline namespace FATHOM_ISA {                                                                                             \

@@ -1,5 +1,4 @@
-// JSON, files, and what trains without being a template: the definitions of io, train and of what model has of the kind, for the
-// target fathom::kernels (core/compiled.hpp).
+// For the target fathom::kernels (core/compiled.hpp): non-template definitions of JSON, io, train and model.
 #if !defined(FATHOM_KERNELS)
 #error "compile this with FATHOM_KERNELS defined, as all that is linked with it"
 #endif

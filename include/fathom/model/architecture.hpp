@@ -6,8 +6,8 @@
 //                             head<layer_norm<>, tied>>;
 //   using net = fathom::transformer<tiny>;
 //
-// A body is runs of blocks, and of patterns of several: body<repeat<5, block<W, M>, block<A, M>>, block<A, M>>. What differs from
-// a known architecture is an edit of it (edit.hpp). A config (config.hpp) stands for such a type (gpt.hpp).
+// A body is a sequence of runs of blocks, or of patterns of several blocks: body<repeat<5, block<W, M>, block<A, M>>,
+// block<A, M>>. To vary a known architecture, edit it (edit.hpp). A config (config.hpp) means such a type (gpt.hpp).
 #pragma once
 
 #include <string>
@@ -45,7 +45,7 @@ struct sizes {
 };
 
 namespace detail {
-/// One that publishes is not checked here: its channels are known to its model only.
+/// A stage that publishes is not checked here: only its model knows its channels.
 template <class Stage>
 [[nodiscard]] consteval bool check_stage() {
   if constexpr (std::is_same_v<fathom::channels_of<Stage>, channels<>>) {
@@ -71,7 +71,7 @@ struct block {
   using bind = layers::block<typename detail::bound_stage<Stages, At>::type...>;
 };
 
-/// `Count` times a block, or a pattern of several.
+/// A block, or a pattern of several, repeated `Count` times.
 template <int Count, class... Blocks>
 struct repeat {
   static_assert(check::repeat_count_is_positive<Count>, "fathom::repeat: a run has at least one block");
@@ -84,7 +84,7 @@ namespace detail {
 template <class... T>
 struct list {};
 
-/// A block by itself is a run of one.
+/// A single block is a run of one.
 template <class Item>
 struct run_of;
 template <class... Stages>
@@ -96,7 +96,7 @@ struct run_of<repeat<Count, Blocks...>> {
   using type = repeat<Count, Blocks...>;
 };
 
-/// A run of a stack. A single block is not made a pattern, so that equal runs are one type.
+/// A run of a stack. A single block is not wrapped in a pattern, so that equal runs are one type.
 template <class At, class Run>
 struct bound_run;
 template <class At, int Count, class Block>
@@ -109,7 +109,7 @@ struct bound_run<At, repeat<Count, Blocks...>> {
   using type = layers::repeat<layers::pattern<typename Blocks::template bind<At>...>, Count>;
 };
 
-/// The stack of some runs, of which the first begins at block `First`.
+/// The stack of some runs, the first of which begins at block `First`.
 template <class At, int First, class Bound, class... Runs>
 struct bound_body;
 template <class At, int First, class... Bound>
@@ -123,7 +123,7 @@ struct bound_body<At, First, list<Bound...>, Run, Rest...>
                  Rest...> {};
 }  // namespace detail
 
-/// Runs of blocks, numbered through.
+/// Runs of blocks, numbered consecutively.
 template <class... Items>
 struct body {
   static_assert(sizeof...(Items) > 0, "fathom::body: a body needs a block");

@@ -49,7 +49,8 @@ void set_weights(attention_weights_map& map, const float* found);
 void set_weights(attention_weights_map& map, const double* found);
 }  // namespace detail
 
-/// Returns the attention weights of a model's shortcut while it reads `tokens`. Fails when the tokens do not fit the model.
+/// Returns the attention weights of a model's shortcut while it reads `tokens`. Fails when the tokens do not fit the
+/// model.
 template <class Model>
 [[nodiscard]] attention_weights_map attention_map(const typename Model::parameters& weights,
                                                   std::span<const token> tokens) {

@@ -1,4 +1,4 @@
-// What attention_map.hpp declares.
+// Definitions for attention_map.hpp.
 #pragma once
 
 #include "fathom/model/attention_map.hpp"

@@ -24,7 +24,7 @@ struct batch {
   }
 };
 
-/// Fails unless every token lies in [lowest, vocab).
+/// Fails unless every token is in [lowest, vocab).
 inline void check_tokens(std::span<const token> tokens, token lowest, index vocab, const char* what) {
   for (std::size_t i = 0; i < tokens.size(); ++i)
     if (tokens[i] < lowest || tokens[i] >= vocab)

@@ -20,7 +20,7 @@ namespace fathom {
 template <class Model>
 struct decoding;
 
-/// Lays out everything that decoding uses. Depths that a stage looks back at keep their states; all others share two.
+/// Lays out the memory of decoding. Depths that a stage looks back at keep their states; all others share two.
 template <class Model>
 struct cache_views {
   using scalar = typename Model::scalar;
@@ -28,13 +28,13 @@ struct cache_views {
   using hidden = typename Model::hidden_states;
 
   index* lengths;  // [sequences], tokens held, and
-  token* tokens;   // [rows_at_once], those read now, where the session stages them
+  token* tokens;   // [rows_at_once], those read now, if the session stages them
   typename Model::body::template cache<scalar> blocks;
   hidden states;          // for rows_at_once(sequences) rows
   matrix<scalar> logits;  // [sequences, V]
   typename Model::head::template tape<scalar> out;
   arena free;            // activations of one block at a time
-  std::byte* workspace;  // of one thread; memory behind it belongs to the others
+  std::byte* workspace;  // of one thread; memory behind it is for the others
 
   constexpr cache_views(arena& a, index sequences, index capacity)
       : lengths(a.take<index>(sequences)),
@@ -66,8 +66,8 @@ struct cache_views {
   }
 };
 
-/// The memory of decoding: keys and values of all tokens so far, of one or several sequences up to a capacity, and the memory that
-/// decoding works in. Nothing is allocated after it is made.
+/// The memory of decoding: keys and values of all tokens so far, for one or more sequences up to a capacity, and the
+/// workspaces. Nothing is allocated later.
 template <class Model>
 class decoding_cache {
  public:
@@ -82,16 +82,16 @@ class decoding_cache {
         views_(laid_out(own_.bytes())),
         session_(where, workspaces_of(own_.bytes()), workspace),
         lengths_(place_lengths()) {}
-  /// The same in the caller's memory: at least cache_bytes(sequences, capacity) bytes, aligned to fathom::alignment, which must outlive
-  /// the cache. One thread works in this memory. Further threads work in it too where it has decoding_workspace_bytes more for each,
-  /// and otherwise on their stacks.
+  /// The same in the caller's memory: at least cache_bytes(sequences, capacity) bytes, aligned to fathom::alignment,
+  /// which must outlive the cache. It has a workspace for one thread. Each further thread needs
+  /// decoding_workspace_bytes more, and otherwise uses its stack.
   decoding_cache(index sequences, index capacity, std::span<std::byte> memory, executor where = {})
       : sequences_(sequences),
         capacity_(capacity),
         views_(laid_out(checked(memory))),
         session_(where, workspaces_of(memory), workspace),
         lengths_(place_lengths()) {
-    std::fill_n(lengths_, sequences_, index{0});  // whatever the memory held
+    std::fill_n(lengths_, sequences_, index{0});  // the memory may hold anything
   }
 
   [[nodiscard]] index sequences() const { return sequences_; }
@@ -131,7 +131,7 @@ class decoding_cache {
     arena a(memory.data());
     return {a, sequences_, capacity_};
   }
-  /// Memory behind the first workspace belongs to the other threads.
+  /// Memory behind the first workspace is for the other threads.
   std::span<std::byte> workspaces_of(std::span<std::byte> memory) const {
     if constexpr (workspace == 0) return {};
     return memory.subspan(static_cast<std::size_t>(views_.workspace - memory.data()));
@@ -145,7 +145,7 @@ class decoding_cache {
   cache_views<Model> views_;
   session session_;
   index* lengths_;       // [sequences], tokens held
-  index drawn_at_ = -1;  // the length at which the token that lies in the backend's memory was drawn
+  index drawn_at_ = -1;  // the sequence length at which the token in the backend's memory was drawn
 };
 
 /// Prefill and decode. W is packed<P>, or parameters.
@@ -207,7 +207,7 @@ struct decoding {
     run_tokens(weights, next, c, {c.sequences(), 1, c.views_.lengths, c.capacity(), 0}, true);
     for (index s = 0; s < c.sequences(); ++s) ++c.lengths_[s];
   }
-  /// Draws the next token to where the next pass reads it, beside the new length of the sequence.
+  /// Draws the next token. It goes where the next pass reads it, with the new length of the sequence.
   template <class Drawing>
   static void draw_next(cache& c, Drawing& draw) {
     c.drawn_at_ = c.lengths_[0];
@@ -217,11 +217,12 @@ struct decoding {
     });
   }
 
-  /// A tag for each type of weights: another type may come to lie at the same address.
+  /// A tag per type of weights, because another type may reuse the address.
   template <class W>
   static inline const char kind_of{};
 
-  /// Runs the model over further tokens, and leaves the logits of each sequence's last one. Without tokens, reads the drawn ones.
+  /// Runs the model over further tokens, and leaves the logits of each sequence's last one. Without any, reads
+  /// drawn ones.
   template <class W>
   static void run_tokens(const W& w, std::span<const token> tokens, cache& c, const extent& e, bool want_logits) {
     if (!tokens.empty()) c.drawn_at_ = -1;

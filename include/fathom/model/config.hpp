@@ -48,8 +48,8 @@ struct config {
   friend constexpr bool operator==(const config&, const config&) = default;
 };
 
-/// Writes a config out: replaces defaults by what they stand for, and resets settings without meaning, so that equal architectures
-/// are equal values. Leaves invalid values as they are.
+/// Writes a config out: replaces defaults by what they stand for, and resets settings without meaning, so that equal
+/// architectures are equal values. Leaves invalid values as they are.
 [[nodiscard]] constexpr config normalized(config c) {
   if (c.hidden == 0) c.hidden = 4 * c.width;
   shortcut& s = c.shortcut;

@@ -12,8 +12,8 @@
 
 namespace fathom {
 
-// ---- Which blocks ------------------------------------------------------------------------------------------------------
-// Each says, for a body of `depth` blocks, the first of them and the one behind the last, from 0.
+// ---- Which blocks ---------------------------------------------------------------------------------------------------
+// Each gives, for a body of `depth` blocks, the first block and the one after the last, counted from 0.
 
 struct every_block {
   static constexpr int begin(int) { return 0; }
@@ -37,7 +37,7 @@ struct blocks {
   static constexpr int end(int) { return Last + 1; }
 };
 
-// ---- What is done with each of them ------------------------------------------------------------------------------------
+// ---- Edits of a block -----------------------------------------------------------------------------------------------
 
 namespace detail {
 template <class A, class B>
@@ -47,7 +47,7 @@ struct concatenated<list<A...>, list<B...>> {
   using type = list<A..., B...>;
 };
 
-/// The stages of a block, with `Edit::at<Stage>::type` (a list) in place of each stage of the edit's name.
+/// The stages of a block, with `Edit::at<Stage>::type` (a list) in place of each stage with the edit's name.
 template <class Edit, class Block>
 struct edited_block;
 template <class Edit, class... Stages>
@@ -81,7 +81,7 @@ template <fixed_string Name, int Found>
   static_assert(check::block_has_one_stage_of_this_name<Name, Found>, "fathom::edit: the block must have one stage of this name");
   return Found == 1;
 }
-/// After an error, the block as it was.
+/// After an error, the unchanged block.
 template <class Edit, fixed_string Name, class Block>
 struct checked_edit {
   using edited = edited_block<Edit, Block>;
@@ -89,7 +89,7 @@ struct checked_edit {
 };
 }  // namespace detail
 
-/// Puts stages behind the one called Name.
+/// Inserts stages after the one called Name.
 template <fixed_string Name, class... Stages>
 struct insert_after {
   static constexpr std::string_view stage_name = Name.view();
@@ -100,7 +100,7 @@ struct insert_after {
   template <class Block>
   using of = typename detail::checked_edit<insert_after, Name, Block>::type;
 };
-/// Puts stages before the one called Name.
+/// Inserts stages before the one called Name.
 template <fixed_string Name, class... Stages>
 struct insert_before {
   static constexpr std::string_view stage_name = Name.view();
@@ -111,7 +111,7 @@ struct insert_before {
   template <class Block>
   using of = typename detail::checked_edit<insert_before, Name, Block>::type;
 };
-/// Puts stages in place of the one called Name; without stages, takes it away.
+/// Replaces the stage called Name; without stages, removes it.
 template <fixed_string Name, class... Stages>
 struct in_place_of {
   static constexpr std::string_view stage_name = Name.view();
@@ -122,7 +122,7 @@ struct in_place_of {
   template <class Block>
   using of = typename detail::checked_edit<in_place_of, Name, Block>::type;
 };
-/// Puts stages at the beginning of the block.
+/// Inserts stages at the beginning of the block.
 template <class... Stages>
 struct insert_first {
   template <class Block>
@@ -134,7 +134,7 @@ struct insert_first {
   template <class Block>
   using of = typename edited<Block>::type;
 };
-/// Puts stages at the end of the block.
+/// Inserts stages at the end of the block.
 template <class... Stages>
 struct insert_last {
   template <class Block>
@@ -147,7 +147,7 @@ struct insert_last {
   using of = typename edited<Block>::type;
 };
 
-// ---- The edit ----------------------------------------------------------------------------------------------------------
+// ---- The edit -------------------------------------------------------------------------------------------------------
 
 namespace detail {
 template <std::size_t N, class... T>
@@ -159,7 +159,7 @@ struct nth<0, First, Rest...> {
 template <std::size_t N, class First, class... Rest>
 struct nth<N, First, Rest...> : nth<N - 1, Rest...> {};
 
-/// Count > 0 units of some blocks, as a list of runs; none for 0.
+/// A pattern of blocks repeated Count times, as a list of runs; empty if Count is 0.
 template <int Count, class... Blocks>
 struct run_or_nothing {
   using type = list<repeat<Count, Blocks...>>;
@@ -168,7 +168,7 @@ template <class... Blocks>
 struct run_or_nothing<0, Blocks...> {
   using type = list<>;
 };
-/// Once the blocks First, ..., First + Count - 1 of a pattern.
+/// The blocks First, ..., First + Count - 1 of a pattern, once.
 template <int First, int Count, class... Blocks>
 struct part_of_pattern {
   template <std::size_t... I>
@@ -204,7 +204,7 @@ struct edited_runs<Edit, list<Runs...>> {
   using type = list<decltype(one(Runs{}))...>;
 };
 
-/// A run that begins at block `First`, with the blocks of [Begin, End) edited: a list of runs.
+/// A run that begins at block `First`, with its blocks in [Begin, End) edited, as a list of runs.
 template <class Run, class Edit, int First, int Begin, int End>
 struct edited_run {
   static constexpr int from = std::clamp(Begin - First, 0, Run::blocks), to = std::clamp(End - First, 0, Run::blocks);
@@ -250,7 +250,7 @@ struct edit_of<Architecture, Where, First, Rest...>
               Where, Rest...> {};
 }  // namespace detail
 
-/// An architecture with each of the edits done, in their order, to some of its blocks. Other blocks stay as they are.
+/// An architecture with the edits applied, in order, to the selected blocks. Other blocks stay as they are.
 template <class Architecture, class Where, class... Edits>
 using edit = typename detail::edit_of<Architecture, Where, Edits...>::type;
 

@@ -18,7 +18,8 @@
 
 namespace fathom {
 
-/// Conditions that a config must satisfy. Each takes the values as template arguments, so that the compiler prints them.
+/// Conditions that a config must satisfy. Each takes the values as template arguments, so that the compiler prints
+/// them.
 namespace check {
 template <int vocab>
 inline constexpr bool vocab_is_positive = vocab > 0;
@@ -48,8 +49,8 @@ template <bool zero_init, bool joint>
 inline constexpr bool zero_init_is_not_joint = !(zero_init && joint);
 }  // namespace check
 
-/// Returns the normalized config. An invalid config fails to compile here, with one sentence for each mistake; the value returned
-/// then only prevents further errors.
+/// Returns the normalized config. An invalid config fails to compile here, with one sentence for each mistake; the
+/// value returned then only prevents further errors.
 template <config Given>
 [[nodiscard]] consteval config checked() {
   constexpr config C = normalized(Given);
@@ -128,8 +129,8 @@ struct gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied, 0, Features,
 };
 }  // namespace detail
 
-/// The architecture that a config stands for. Takes the members of the config one by one: nvcc cannot name types with a class-type
-/// argument everywhere, and error messages are shorter.
+/// The architecture that a config stands for. Takes the members of the config one by one: nvcc cannot name types with a
+/// class-type argument everywhere, and error messages are shorter.
 template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, std::uint64_t Depths,
           feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
 struct gpt : detail::gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied, Depths, Features, FeatureHidden, Placement, ZeroInit>::type {

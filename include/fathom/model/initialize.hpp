@@ -19,8 +19,8 @@ void store_as(std::byte* numbers, index i, double value) {
 void initialize(const tensor_table& table, std::byte* weights, store_number* store, int depth, std::uint64_t seed);
 }  // namespace detail
 
-/// Fills weights with initial values (../README.md, "Initialisation"). The values depend on the seed and on each tensor's name, so two
-/// models with one seed agree in every tensor that they share by name and shape.
+/// Fills weights with initial values (../README.md, "Initialisation"). The values depend on the seed and on each
+/// tensor's name, so two models with one seed agree in every tensor that they share by name and shape.
 template <class Model>
 void initialize(typename Model::parameters& weights, std::uint64_t seed) {
   edit_on_host(weights, [&](auto& here) {

@@ -1,4 +1,4 @@
-// What initialize.hpp declares.
+// Definitions for initialize.hpp.
 #pragma once
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// The numbers of a model: its tensors over a storage, their names, and how many they are.
+// The tensors of a model over a storage, their names, and the number of parameters.
 #pragma once
 
 #include <algorithm>
@@ -61,8 +61,8 @@ inline constexpr index parameter_count_in = [] {
   return count;
 }();
 
-/// The lowest stage of an architecture that has a tensor whose name f(name) accepts: the embedding if it has one, the end of the
-/// body if none has.
+/// The lowest stage of an architecture that has a tensor whose name f(name) accepts: the embedding if it has one, the
+/// end of the body if none has.
 template <class Architecture, class F>
 [[nodiscard]] lowest_stage lowest_stage_with(const F& f) {
   const layout<Architecture, shapes>& p = tensors_of<Architecture>;
@@ -83,8 +83,8 @@ struct shown_name {
   constexpr explicit shown_name(std::string_view name) { std::copy_n(name.data(), name.size(), text); }
 };
 
-/// The first name that two tensors of an architecture have; empty when all are distinct. Of a run of blocks two are looked at:
-/// names of all others differ in the number alone.
+/// The first name that two tensors of an architecture share; empty if all are distinct. Visits two blocks of a run: the
+/// names of all others differ only in the number.
 template <class Architecture>
 [[nodiscard]] consteval shown_name repeated_name() {
   constexpr auto visit = [](const auto& f, const auto& at) {

@@ -30,8 +30,8 @@ class summary_table {
 };
 }  // namespace detail
 
-/// Returns a table of the model's layers: parameters, and floating-point operations of forward per token of a sequence of `tokens`;
-/// then the totals, and the bytes of weights, cache and tape.
+/// Returns a table of the model's layers: parameters, and floating-point operations of forward per token of a sequence
+/// of `tokens`; then the totals, and the bytes of weights, cache and tape.
 template <class Model>
 [[nodiscard]] std::string summary(index tokens = Model::context) {
   const detail::summary_table layer(tokens);

@@ -1,4 +1,4 @@
-// What summary.hpp declares.
+// Definitions for summary.hpp.
 #pragma once
 
 #include <cstdio>

@@ -24,7 +24,7 @@
 namespace fathom {
 
 namespace detail {
-/// Takes memory for what stages publish in each channel, [blocks * rows, W], and for its gradients if `has_gradients`.
+/// Allocates what stages publish in each channel, [blocks * rows, W], and its gradients if `has_gradients`.
 template <class T, int Depth, class... Channels>
 constexpr void take_published(arena& a, hidden_states<T, Depth, channels<Channels...>>& hidden, index rows, bool has_gradients) {
   [[maybe_unused]] const auto take = [&](std::array<T*, Depth>& to, index row) {
@@ -45,7 +45,7 @@ void zero_published(const On& on, const hidden_states<T, Depth, channels<Channel
 template <class Model>
 struct training_pass;
 
-/// Lays out everything that a training pass over one extent uses.
+/// Lays out the memory of a training pass over one extent.
 template <class Model>
 struct tape_views {
   using scalar = typename Model::scalar;
@@ -58,15 +58,15 @@ struct tape_views {
   typename Model::body::template tape<scalar> blocks;
   scalar* losses;          // [rows]
   double* total;           // [1], their sum, and
-  token* tokens;           // [2, rows], the inputs and the targets, where the session stages them
+  token* tokens;           // [2, rows], the inputs and the targets, if the session stages them
   matrix<scalar> d;        // [rows, E], gradient of the residual stream
   matrix<scalar> dhidden;  // [number of depths * rows, E], gradients that stages sent back
-  // For head_rows rows, in turn:
+  // For head_rows rows at a time:
   typename Model::head::template tape<scalar> out;
-  matrix<scalar> logits;  // backward makes them their gradient; [rows, V] where forward has no targets
+  matrix<scalar> logits;  // overwritten by their gradient in backward; [rows, V] if forward has no targets
   layers::cross_entropy::tape<scalar> loss;
   typename Model::head::template scratch<scalar> out_scratch;
-  arena free;  // scratch of the stages, in turn
+  arena free;  // scratch of the stages, reused by each
 
   constexpr tape_views(arena& a, const extent& e)
       : states(take_states(a, e)),
@@ -98,9 +98,9 @@ struct tape_views {
   }
 };
 
-/// The memory of training: what forward leaves for backward, and what backward needs itself. Make it once for a capacity, and reuse it
-/// for every batch that fits. Nothing is allocated later, with one exception: the first forward without targets over more than
-/// head_rows tokens allocates memory for all of their logits.
+/// The memory of training: what forward leaves for backward, and what backward needs itself. Make it once for a
+/// capacity, and reuse it for every batch that fits. Nothing is allocated later, with one exception: the first forward
+/// without targets over more than head_rows tokens allocates memory for all of their logits.
 template <class Model>
 class training_tape {
  public:
@@ -239,7 +239,8 @@ struct training_pass {
   }
 
  private:
-  // Each of these is compiled once. Inlined at several places, it could round differently, because compilers fuse multiply-adds.
+  // Each of these is compiled once. Inlined in several places, it could round differently: compilers fuse
+  // multiply-adds.
   template <class On>
   [[gnu::noinline]] static void forward_body(const On& on, const parameters& p, const tape& t) {
     const views& v = t.views_;
@@ -268,7 +269,7 @@ struct training_pass {
     if (!c.targets.empty()) layers::cross_entropy::forward(on, c.logits, c.targets, v.losses + first, v.loss);
   }
 
-  /// Goes back from the logits. The head's last rows come first, because their logits may still be there.
+  /// Runs backward from the logits. The head's last rows come first, because their logits may still be there.
   template <class On>
   [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const tape& t, parameters& g, double scale,
                                              const lowest_stage& lowest, bool has_last_logits) {

@@ -1,5 +1,5 @@
-// A model's tensors as a run-time table. Code that goes through tensors by name (saving, loading, initial values) works on the table,
-// and so is compiled once instead of for every shape of every model.
+// A model's tensors as a run-time table. Code that visits tensors by name (saving, loading, initial values) uses the
+// table, and so is compiled once instead of for every shape of every model.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ struct tensor_row {
   index size;          // numbers
   std::size_t offset;  // of its first byte in the parameters
 };
-/// All of them, in the order of memory.
+/// All tensors, in the order of memory.
 using tensor_table = std::vector<tensor_row>;
 
 namespace detail {

@@ -1,4 +1,4 @@
-// What tensor_table.hpp declares.
+// Definitions for tensor_table.hpp.
 #pragma once
 
 #include "fathom/model/tensor_table.hpp"

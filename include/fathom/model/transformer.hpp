@@ -1,4 +1,4 @@
-// The model: what an architecture (architecture.hpp, gpt.hpp, or a user's own) and a backend become together. Parameters, tape,
+// The model, made of an architecture (architecture.hpp, gpt.hpp, or a user's own) and a backend: parameters, tape,
 // cache; forward, backward, prefill, decode. layout.hpp has the tensors, tape.hpp training, cache.hpp decoding.
 #pragma once
 
@@ -31,7 +31,7 @@ struct cpu;  // backend/cpu.hpp
 }
 }  // namespace backend
 
-/// An architecture says: vocab, context, width; embedding, body (a stack of blocks), head; whether the head is tied.
+/// An architecture has: vocab, context, width; embedding, body (a stack of blocks), head; whether the head is tied.
 template <class Architecture, class Backend = backend::cpu<float>>
 struct transformer {
   static_assert(check::tensor_names_are_distinct<repeated_name<Architecture>()>,
@@ -56,7 +56,7 @@ struct transformer {
   /// The outputs of all blocks, and what their stages publish.
   using hidden_states = fathom::hidden_states<scalar, depth, typename body::published>;
 
-  // ---- Parameters ----------------------------------------------------------------------------------------------------
+  // ---- Parameters ---------------------------------------------------------------------------------------------------
 
   /// All tensors of the model over a storage: one contiguous block.
   template <class S>
@@ -79,8 +79,8 @@ struct transformer {
     using number = P;
   };
 
-  /// Calls f(name, initial, tensor...) for every tensor, in the order of memory. With several parameters, of one or of
-  /// different storages, the tensors of one name come together. A tensor has data(), size, rank and shape.
+  /// Calls f(name, initial, tensor...) for every tensor, in the order of memory. With several parameters, of the same
+  /// or of different storages, f gets all tensors of a name at once. A tensor has data(), size, rank and shape.
   template <class F, class... P>
   static void visit(const F& f, P&... p) {
     visit_layout<Architecture>(f, path{}, p...);
@@ -91,40 +91,39 @@ struct transformer {
     visit_layout<Architecture>([&](const auto&, initial start, auto&... tensor) { f(start, tensor...); }, no_path{}, p...);
   }
 
-  /// What all tensors are, without their numbers.
+  /// The shapes and roles of all tensors, without numbers.
   static constexpr const layout<shapes>& tensors = tensors_of<Architecture>;
-  /// Numbers in all tensors.
+  /// The number of parameters.
   static constexpr index parameter_count = parameter_count_in<Architecture>;
   /// Bytes of weights packed as P.
   template <class P>
   static constexpr std::size_t weight_bytes = sizeof(packed<P>);
 
-  // ---- Costs ---------------------------------------------------------------------------------------------------------
+  // ---- Costs --------------------------------------------------------------------------------------------------------
 
   /// Floating-point operations of forward for each token of a sequence of `tokens` tokens: those of matrix products and
   /// attention, as is usual in the field.
   [[nodiscard]] static constexpr double forward_flops_per_token(index tokens = context) {
     return (body::flops(tokens) + head::flops(tokens)) / static_cast<double>(tokens);
   }
-  /// Of forward and backward. Counted as 3 times forward: what backward computes a second time is not counted.
+  /// Of forward and backward. Counted as 3 times forward: recomputation in backward is not counted.
   [[nodiscard]] static constexpr double training_flops_per_token(index tokens = context) {
     return 3 * forward_flops_per_token(tokens);
   }
 
-  // ---- Training ------------------------------------------------------------------------------------------------------
+  // ---- Training -----------------------------------------------------------------------------------------------------
 
-  /// Training goes through the head with this many rows (tokens of the batch) at a time, so that the logits of a large
-  /// vocabulary never exist for all of a large batch. Fewer than 512 would make its products slower: every chunk reads the
-  /// whole of W, and reads and writes the whole of its gradient. Where the vocabulary is small, a chunk has 4M logits, or as
-  /// many as suit the backend.
+  /// Rows (tokens of the batch) that training passes through the head at a time, so that a large batch never has all of
+  /// its logits at once. Fewer than 512 would slow its products: every chunk reads all of W, and reads and writes all
+  /// of its gradient. With a small vocabulary, a chunk has 4M logits, or as many as suit the backend.
   static constexpr index head_rows = std::max<index>(512, backend_traits<Backend>::head_logits / vocab);
-  /// Bytes that each thread works in, beside a tape. 0 for a backend that needs none.
+  /// Workspace bytes per thread, besides a tape. 0 for a backend that needs none.
   static constexpr std::size_t workspace_bytes = backend_traits<Backend>::workspace_bytes;
 
   using tape = training_tape<transformer>;
 
-  /// Bytes of a tape for `sequences` sequences of `tokens` tokens, when it is made, without the workspaces of its threads
-  /// (workspace_bytes each).
+  /// Bytes of a tape for `sequences` sequences of `tokens` tokens, when it is made, without the workspaces of its
+  /// threads (workspace_bytes each).
   [[nodiscard]] static constexpr std::size_t tape_bytes(index sequences, index tokens = context) {
     return bytes_of<tape_views<transformer>>(extent{sequences, tokens});
   }
@@ -133,30 +132,31 @@ struct transformer {
   /// Fails on a batch that does not fit the tape, and on tokens outside of the vocabulary.
   static void forward(const parameters& p, const batch& b, tape& t) { training_pass<transformer>::forward(p, b, t); }
 
-  /// g += scale * the gradient of tape.loss(), for the batch of the last forward. Of a batch of more than head_rows tokens,
-  /// forward has left the logits of the last head_rows or fewer, and backward makes the others a second time.
-  /// Below `lowest`, nothing is added to g (lowest_stage_with, layout.hpp).
+  /// g += scale * the gradient of tape.loss(), for the batch of the last forward. If the batch has more than head_rows
+  /// tokens, forward has left only the logits of the last head_rows or fewer, and backward recomputes the others. Below
+  /// `lowest`, nothing is added to g (lowest_stage_with, layout.hpp).
   static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1, const lowest_stage& lowest = {}) {
     training_pass<transformer>::backward(p, b, t, g, scale, lowest);
   }
 
-  /// Both at once, for a batch with targets: tape.loss() is then the loss, and g has grown by scale * its gradient. The same,
-  /// bit for bit, as forward and backward; faster for a batch of more than head_rows tokens, whose logits are made once.
+  /// Forward and backward at once, for a batch with targets: sets tape.loss(), and g += scale * its gradient. Bitwise
+  /// the same as forward and backward, but faster for a batch of more than head_rows tokens, because logits are
+  /// computed once.
   static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale = 1,
                                const lowest_stage& lowest = {}) {
     training_pass<transformer>::forward_backward(p, b, t, g, scale, lowest);
   }
 
-  // ---- Decoding ------------------------------------------------------------------------------------------------------
+  // ---- Decoding -----------------------------------------------------------------------------------------------------
 
-  /// The tokens that a prompt is read in at a time: each time, all weights go through the caches once.
+  /// The tokens of a prompt that are read at a time: each block reads all weights once.
   static constexpr index prefill_block = std::min<index>(context, 256);
-  /// Bytes that each thread works in, in a cache.
+  /// Workspace bytes per thread of a cache.
   static constexpr std::size_t decoding_workspace_bytes = backend_traits<Backend>::decoding_workspace_bytes;
 
   using cache = decoding_cache<transformer>;
 
-  /// Bytes of a cache, with room for one thread to work in.
+  /// Bytes of a cache, with a workspace for one thread.
   [[nodiscard]] static constexpr std::size_t cache_bytes(index sequences = 1, index capacity = context) {
     return bytes_of<cache_views<transformer>>(sequences, capacity);
   }
@@ -169,8 +169,8 @@ struct transformer {
     return decoding<transformer>::prefill(weights, prompt, c, sequence);
   }
 
-  /// Reads one further token of each sequence, and returns the logits that follow, [sequences, vocab]; they stay until the
-  /// next call. Fails, with nothing changed, when a sequence is full or a token outside of the vocabulary.
+  /// Reads one further token of each sequence, and returns the logits that follow, [sequences, vocab]; they stay until
+  /// the next call. Fails, with nothing changed, when a sequence is full or a token outside of the vocabulary.
   template <class W>
   static std::span<const scalar> decode(const W& weights, std::span<const token> next, cache& c) {
     return decoding<transformer>::decode(weights, next, c);
@@ -180,15 +180,15 @@ struct transformer {
     return decode(weights, std::span<const token>(&next, 1), c);
   }
 
-  // The same for a cache of one sequence on a backend that draws tokens where the logits lie: `draw`, the backend's drawing, draws
-  // the next token, and the host does not wait.
+  // The same for a cache of one sequence, on a backend that samples where the logits are: `draw`, the backend's
+  // drawing, draws the next token, and the host does not wait.
 
-  /// Reads a prompt, and begins to draw the token that follows.
+  /// Reads a prompt, and starts to draw the token that follows.
   template <class W, class Drawing>
   static void prefill_and_draw(const W& weights, std::span<const token> prompt, cache& c, Drawing& draw) {
     decoding<transformer>::prefill_and_draw(weights, prompt, c, draw);
   }
-  /// Reads the token that was drawn last, known to the host or not, and begins to draw the one that follows.
+  /// Reads the last drawn token, known to the host or not, and starts to draw the one that follows.
   template <class W, class Drawing>
   static void decode_and_draw(const W& weights, cache& c, Drawing& draw) {
     decoding<transformer>::decode_and_draw(weights, c, draw);
@@ -213,8 +213,8 @@ void pack_into(const Parameters& weights, Packed& to) {
       weights, to);
 }
 
-/// Returns weights packed for decoding, with P = float, bf16 or int8 in the matrices. `weights` are a model's parameters, or what owns
-/// them.
+/// Returns weights packed for decoding, with P = float, bf16 or int8 in the matrices. `weights` are a model's
+/// parameters, or what owns them.
 template <class P, class Weights>
 [[nodiscard]] auto pack(const Weights& weights) {
   if constexpr (!detail::stands_for_weights<Weights>) {

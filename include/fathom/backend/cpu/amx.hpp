@@ -1,9 +1,10 @@
-// Products of bf16 in the tile registers of AMX, which Intel's processors have since Sapphire Rapids.
+// bf16 products in the tile registers of AMX (Intel, Sapphire Rapids and newer).
 //
-// A tile register holds 16 rows of 64 bytes: 16 x 16 sums, or 16 rows of 16 words, pairs of bf16. One instruction adds the
-// product of two tiles to a third: 16,384 products in 16 cycles, sixteen times what vectors of floats do (Intel, Software
-// Developer's Manual 2, TDPBF16PS; it rounds to nearest and takes subnormal numbers for 0, as vdpbf16ps does). Of the eight
-// registers, four hold 32 x 32 sums, two 32 rows of the left operand and two 32 columns of the right one.
+// A tile register holds 16 rows of 64 bytes: 16 x 16 sums, or 16 rows of 16 words, pairs of bf16. One instruction adds
+// the product of two tiles to a third: 8,192 multiply-adds in 16 cycles, sixteen times the rate of float vectors
+// (Intel, Software Developer's Manual 2, TDPBF16PS; it rounds to nearest and takes subnormal numbers for 0, as
+// vdpbf16ps does). Of the eight registers, four hold 32 x 32 sums, two hold 32 rows of the left operand and two 32
+// columns of the right one.
 #pragma once
 
 #include <cstdint>
@@ -20,18 +21,18 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-inline constexpr index amx_rows = 32;     // of the left operand and of the sums, and as many columns
-inline constexpr index amx_padding = 16;  // words between rows of a left operand, lest they share sets of the cache
+inline constexpr index amx_rows = 32;     // rows and columns of the block of sums
+inline constexpr index amx_padding = 16;  // words between rows of a left operand, against cache-set conflicts
 
 #if defined(FATHOM_AMX)
 
-/// Linux saves the tiles of a thread only for a process that has asked for it, and may say no. Asked before main; until
-/// then, and if so, products are made with vectors, from the same layouts.
+/// Linux saves a thread's tiles only for a process that has requested it, and may refuse. The request is made before
+/// main; until then, or if it is refused, products use vectors on the same layouts.
 inline const bool amx_is_allowed = [] {
   return syscall(SYS_arch_prctl, 0x1023L, 18L) == 0;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
 }();
 
-/// While it lives, this thread's tiles are in use, all of 16 rows of 64 bytes.
+/// Configures this thread's tiles for its lifetime, each as 16 rows of 64 bytes.
 class amx_scope {
  public:
   amx_scope() {
@@ -51,8 +52,8 @@ class amx_scope {
   amx_scope& operator=(const amx_scope&) = delete;
 };
 
-/// sums [32, 32] = a [32, words] b [words, 32], or += where it `adds`. Rows of a are `stride` words apart, those of sums
-/// `sums_stride`; words is a multiple of 16. Within an amx_scope.
+/// sums [32, 32] = a [32, words] b [words, 32], or += if `adds`. Rows of a are `stride` words apart, rows of sums
+/// `sums_stride`; words is a multiple of 16. Needs a live amx_scope.
 inline void amx_product(const void* a, index stride, const void* b, index words, bool adds, float* sums, index sums_stride) {
   constexpr index row_bytes = 4 * amx_rows;  // of b
   const index sums_bytes = 4 * sums_stride;

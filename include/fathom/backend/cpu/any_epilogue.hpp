@@ -1,5 +1,5 @@
-// An epilogue (backend/epilogue.hpp) without its type, so that a kernel exists once for all of them: it leaves its sums in a
-// small buffer, and the epilogue is applied on the way from there to the result.
+// A type-erased epilogue (backend/epilogue.hpp), so that one kernel serves them all: the kernel leaves its sums in a
+// small buffer, and the epilogue is applied as they are stored to the result.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-/// y(i + r, j + c) = epilogue(sums [rows, columns], i + r, j + c), the rows of sums `stride` apart, each at a multiple of a
+/// y(i + r, j + c) = epilogue(sums [rows, columns], i + r, j + c). Rows of sums are `stride` apart, each aligned to a
 /// vector. Defined in functors.inl.hpp.
 template <class T, class Epilogue>
 void apply_epilogue(const void* epilogue, const T* sums, index stride, const matrix<T>& y, index i, index j, index rows,
@@ -24,13 +24,13 @@ void apply_epilogue(const void* epilogue, const T* sums, index stride, const mat
 template <class T>
 struct any_epilogue {
   enum class kind {
-    none,           // y = sums: a kernel may write to y itself
-    add_to_result,  // y += sums: or add to it
+    none,           // y = sums: a kernel may write to y directly
+    add_to_result,  // y += sums: a kernel may accumulate into y
     other           // y = epilogue(sums)
   };
   kind how = kind::other;
-  bool reads_result = true;  // or may: then y must hold what it held until the epilogue is applied
-  matrix<const T> beside{};  // numbers that it reads or writes beside the result's, to be fetched ahead; or none
+  bool reads_result = true;  // or may read it: y must keep its values until the epilogue is applied
+  matrix<const T> beside{};  // the other matrix that it reads or writes, to prefetch; or none
   const void* epilogue;
   void (*apply)(const void*, const T*, index, const matrix<T>&, index, index, index, index);
 
@@ -46,7 +46,7 @@ struct any_epilogue {
       if (reads_result && e.residual.stride == y.stride) how = kind::add_to_result;
   }
 
-  /// y at (i, j) = epilogue(sums [rows, columns]); columns beyond those of y are left out.
+  /// y at (i, j) = epilogue(sums [rows, columns]); columns beyond those of y are skipped.
   void operator()(const T* sums, index stride, const matrix<T>& y, index i, index j, index rows, index columns) const {
     apply(epilogue, sums, stride, y, i, j, rows, std::min(columns, y.columns - j));
   }

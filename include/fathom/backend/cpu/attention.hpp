@@ -1,5 +1,5 @@
-// Attention over a visible prefix, or its end, on the CPU (operations.hpp, attention_shape). The kernels: attention.inl.hpp, and
-// attention_decode.inl.hpp for few queries.
+// Attention over a visible prefix, or a window of it, on the CPU (operations.hpp, attention_shape). The kernels:
+// attention.inl.hpp, and attention_decode.inl.hpp for few queries.
 #pragma once
 
 #include <type_traits>
@@ -17,8 +17,8 @@ void attention_forward(const context<C, T>& on, const attention_shape& s, matrix
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                        matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse);
 
-/// dq, dk, dv = the gradients, given dout. delta [sequences * queries, heads] is scratch. One task has a head of keys and
-/// values of a sequence to itself, and so adds up its gradients in one order.
+/// dq, dk, dv = the gradients, given dout. delta [sequences * queries, heads] is scratch. One task owns a key/value
+/// head of a sequence, so its gradients are summed in a fixed order.
 template <class C, class T>
 void attention_backward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                         matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
@@ -27,13 +27,13 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
                         matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
                         matrix<std::type_identity_t<T>> dv);
 
-/// weights [sequences * heads * queries, memory_rows]: the softmax itself, to look at; rows out of sight are 0
+/// weights [sequences * heads * queries, memory_rows]: the softmax itself, for inspection; 0 for rows not visible
 template <class C, class T>
 void attention_weights(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, const std::type_identity_t<T>* lse,
                        matrix<std::type_identity_t<T>> weights);
 
-/// Rows of kv to their places in a cache's memory: position p goes to row p * rows_per_position + slot.
+/// Copies rows of kv to a cache's memory: position p goes to row p * rows_per_position + slot.
 template <class C, class T>
 void attention_append(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
                       matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot);

@@ -1,10 +1,10 @@
-// Attention over a visible prefix on the CPU: definitions for attention.hpp. Fused: scores live in blocks of some
-// queries by some keys and never in memory (Rabe and Staats, arXiv 2112.05682; Dao et al., arXiv 2205.14135).
+// Attention over a visible prefix on the CPU: definitions for attention.hpp. Fused: scores exist only in blocks of some
+// queries by some keys (Rabe and Staats, arXiv 2112.05682; Dao et al., arXiv 2205.14135).
 //
-// A block of keys and values of one head is copied next to each other, as often read as there are queries that see it:
-// keys transposed, so that the lanes of a vector of scores are keys. Queries come in tiles of query_rows rows. What a tile
-// computes begins with the first key that its first query sees, and ends with the last one that its last query sees, rounded
-// to whole vectors.
+// A block of one head's keys and values is packed, then read by every tile of queries that sees it. Keys are
+// transposed, so that the lanes of a vector of scores are keys. Queries come in tiles of query_rows rows. A tile
+// computes scores from the first key that its first query sees to the last key that its last query sees, rounded to
+// whole vectors.
 #pragma once
 
 #include <algorithm>
@@ -28,19 +28,18 @@ inline constexpr index largest_head_width = context<float, float>::largest_head_
 
 [[nodiscard]] constexpr index round_up(index n, index unit) { return (n + unit - 1) / unit * unit; }
 
-/// Queries, or keys, that are multiplied together; a power of two. Their sums are query_rows x most_vectors vectors, as many as
-/// there are registers for.
+/// Rows (queries or keys) of the register tile; a power of two. Its query_rows x most_vectors sums fill the registers.
 inline constexpr index query_rows = vector_registers == 32 ? 8 : 4;
 inline constexpr std::size_t most_vectors = vector_registers == 32 ? 2 : 3;
 
-/// The right operand of `multiply`, [depth, columns]: vector v of row k lies at data[k * row + v * vector].
+/// The right operand of `multiply`, [depth, columns]: vector v of row k is at data[k * row + v * vector].
 template <class T>
 struct right_operand {
   const T* data;
   index row, vector = lanes<T>;
 };
 
-/// c [query_rows, columns] = a [query_rows, depth] b [depth, columns]; with `factors`, + c, its row i times factors[i] before.
+/// c [query_rows, columns] = a [query_rows, depth] b [depth, columns]; with `factors`, c = diag(factors) c + a b.
 /// columns is a multiple of lanes<T>. Not inlined: one function for all shapes.
 template <order Order, class T>
 [[gnu::noinline]] void multiply(const T* a, index lda, const right_operand<T>& b, index depth, index columns, T* c, index ldc,
@@ -87,7 +86,7 @@ template <order Order, class T>
   if (first < vectors) strip(std::integral_constant<std::size_t, 1>());
 }
 
-/// One head of keys and values of one sequence: where it lies, what its queries see, and the sizes of its blocks.
+/// One key/value head of one sequence: where it is, what its queries see, and its block sizes.
 template <class T>
 struct head_of {
   static constexpr index W = lanes<T>;
@@ -100,17 +99,17 @@ struct head_of {
   const attention_shape& shape;
   index sequence, head;  // of keys and values
   index column = head * shape.head_width, memory = shape.memory_row(sequence), first_row = sequence * shape.queries;
-  index width = shape.head_width, wide = round_up(width, W);  // `wide` in scratch, the rest 0
+  index width = shape.head_width, wide = round_up(width, W);  // rows in scratch have `wide` numbers, zero-padded
   index keys = std::clamp(panel / wide / strip * strip, strip, most_keys);  // of a block
-  index scores = keys + W;  // from a row of scores to the next: rows that are a power of two apart compete for places in a cache
+  index scores = keys + W;  // stride of scores: rows a power of two apart would conflict in the cache
 
   /// Rows of memory that a query sees: [first_visible, visible).
   [[nodiscard]] index visible(index query) const { return shape.visible(sequence, query); }
   [[nodiscard]] index first_visible(index query) const { return shape.first_visible(sequence, query); }
-  /// By how many rows of memory the next query sees further.
+  /// How many more rows of memory each query sees than the one before it.
   [[nodiscard]] index more() const { return shape.sees_all ? 0 : shape.rows_per_position; }
-  /// Rows of memory before the first that a query sees, and fewer than none where a window goes beyond the beginning: so the
-  /// next query's are more() more.
+  /// Rows of memory hidden before the first that a query sees; negative if its window extends beyond the beginning, so
+  /// that each query has more() more than the one before it.
   [[nodiscard]] index unseen(index query) const {
     if (shape.window == 0) return std::numeric_limits<index>::min() / 2;
     return (shape.start(sequence) + query + 1 - shape.window) * shape.rows_per_position;
@@ -123,13 +122,13 @@ struct head_of {
     if (shape.window == 0) return shape.queries;
     return std::min(shape.queries, row / shape.rows_per_position - shape.start(sequence) + shape.window);
   }
-  /// The first block of keys of which a query sees something.
+  /// The start of the first block of keys that a query sees any of.
   [[nodiscard]] index first_block(index query) const { return first_visible(query) / keys * keys; }
 
-  /// to [padded, wide] = factor * rows [count, width] of x, which begin at column `at`, the rest 0
+  /// to [padded, wide] = factor * rows [count, width] of x, from column `at` on; the rest 0
   void copy_rows(const matrix<const T>& x, index row, index at, index count, index padded, T factor, T* to) const {
     const index whole = width / W * W;
-    const auto copy = [&](index i, auto rows) __attribute__((always_inline)) {  // several rows at once, to wait less for memory
+    const auto copy = [&](index i, auto rows) __attribute__((always_inline)) {  // several rows at once, to hide latency
       const T* const from = x.row(row + i) + at;
       for (index e = 0; e < whole; e += W)
         unroll<rows()>([&](auto n) __attribute__((always_inline)) {
@@ -145,7 +144,7 @@ struct head_of {
     for (; i < count; ++i) copy(i, std::integral_constant<std::size_t, 1>());
     std::fill_n(to + count * wide, (padded - count) * wide, T(0));
   }
-  /// to [vectors, width, W] = rows [count] of x, transposed, 0 up to a whole step
+  /// to [vectors, width, W] = rows [count] of x, transposed, zero-padded to a whole step
   void copy_columns(const matrix<const T>& x, index row, index count, T* to) const {
     for (index i = 0; i < round_up(count, step); i += W, to += width * W)
       transpose(x.row(memory + row + i) + column, x.stride, std::clamp<index>(count - i, 0, W), width, to, W, W);
@@ -167,24 +166,24 @@ template <class T>
   return unseen <= 0 ? shown : xsimd::select(lane < vec<T>(static_cast<T>(unseen)), vec<T>(hidden), shown);
 }
 
-/// What a task works in: some hundred KiB, whatever the length of the sequences.
+/// A task's workspace: some hundred KiB, whatever the length of the sequences.
 template <class T>
 struct forward_scratch {
   using head = head_of<T>;
   static constexpr index group = 16384;  // numbers of a group of queries
   alignas(alignment) T queries[group];                               // [queries, wide], scaled
-  alignas(alignment) T sums[group];                                  // [queries, wide]: of values, by weight
-  alignas(alignment) T totals[head::most_queries * lanes<T>];        // [queries, lanes]: of weights, lane by lane
+  alignas(alignment) T sums[group];                                  // [queries, wide]: weighted sums of values
+  alignas(alignment) T totals[head::most_queries * lanes<T>];        // [queries, lanes]: sums of weights, lane by lane
   alignas(alignment) T largest[head::most_queries];                  // score so far
   alignas(alignment) T keys[head::numbers], values[head::numbers];   // [width, keys], [keys, wide]
   alignas(alignment) T scores[query_rows * (head::most_keys + lanes<T>)];  // [query_rows, keys], then weights
   T factors[query_rows];
 };
 
-/// One more block of keys for the softmax of a tile of queries. scores [query_rows, columns], from column `begin` on, become
-/// weights relative to the largest score so far; largest [query_rows] and totals [query_rows, lanes] are brought up to date,
-/// and factors [query_rows] is what sums so far have to be multiplied with. Row i sees the keys
-/// [unseen + i * more, seen + i * more) of the block.
+/// A step of online softmax: one block of keys for a tile of queries. scores [query_rows, columns], from column `begin`
+/// on, become weights relative to the largest score so far. Updates largest [query_rows] and
+/// totals [query_rows, lanes]; factors [query_rows] rescale earlier sums. Row i sees the keys
+/// [unseen + i * more, seen + i * more).
 template <class T>
 [[gnu::always_inline]] inline void softmax(T* scores, index stride, index begin, index columns, index unseen, index seen,
                                            index more, T* largest, T* totals, T* factors) {
@@ -196,7 +195,7 @@ template <class T>
     sum[i] = vec<T>(T(0));
   });
   index j = begin;
-  const auto at_an_edge = [&](index end) __attribute__((always_inline)) {  // of what a row sees
+  const auto at_an_edge = [&](index end) __attribute__((always_inline)) {  // of what a row sees: masked
     for (; j < end; j += W)
       unroll<R>([&](auto i) __attribute__((always_inline)) {
         T* const at = scores + static_cast<index>(i) * stride + j;
@@ -212,7 +211,7 @@ template <class T>
       most[i] = xsimd::max(most[i], vec<T>::load_aligned(scores + static_cast<index>(i) * stride + j));
     });
   at_an_edge(columns);
-  // Finite even where a row sees nothing, because the largest score begins with the smallest number that there is.
+  // Finite even where a row sees nothing, because the largest score starts at the lowest finite number.
   unroll<R>([&](auto i) __attribute__((always_inline)) { most[i] = largest_lane<T>(most[i]); });
   for (j = begin; j < columns; j += W)
     unroll<R>([&](auto i) __attribute__((always_inline)) {
@@ -230,14 +229,14 @@ template <class T>
   });
 }
 
-/// The queries [first, first + count) of `heads` heads that read the same keys and values, the first of them `head`. What comes
-/// out does not depend on which others come along.
+/// The queries [first, first + count) of `heads` heads, from `head` on, that share keys and values. A query's result
+/// does not depend on which others are in the group.
 template <class T>
 [[gnu::noinline]] void attend(const head_of<T>& h, index head, index heads, index first, index count, const matrix<const T>& q,
                               const matrix<const T>& k, const matrix<const T>& v, const matrix<T>& o, T* lse,
                               forward_scratch<T>& w) {
   constexpr index W = lanes<T>;
-  const index padded = round_up(count, query_rows), apart = round_up(padded, W);  // from a head's queries to the next one's
+  const index padded = round_up(count, query_rows), apart = round_up(padded, W);  // between the queries of two heads
   const index seen_by_last = h.visible(first + count - 1);
   for (index n = 0; n < heads; ++n)
     h.copy_rows(q, h.first_row + first, (head + n) * h.width, count, padded, T(1) / std::sqrt(static_cast<T>(h.width)),
@@ -297,7 +296,7 @@ struct backward_scratch {
   alignas(alignment) T dqueries[query_rows * round_up(largest_head_width, lanes<T>)];         // [query_rows, wide]
 };
 
-/// All queries of the heads that read a head of keys and values, block of keys by block of keys.
+/// All queries of the heads that share a key/value head, one block of keys at a time.
 template <class T>
 [[gnu::noinline]] void attend_backward(const head_of<T>& h, const matrix<const T>& q, const matrix<const T>& k,
                                        const matrix<const T>& v, const matrix<const T>& o, const T* lse,
@@ -337,11 +336,11 @@ template <class T>
         const index column = head * d;
         h.copy_rows(q, row, column, count, padded, scale, w.scaled_queries);
         h.copy_rows(dout, row, column, count, padded, T(1), w.gradients);
-        for (index i = 0; i < padded; ++i) {  // a query that is not there: its weights are exp(-infinity) = 0
+        for (index i = 0; i < padded; ++i) {  // padding queries: their weights are exp(-infinity) = 0
           w.lse[i] = i < count ? lse[(row + i) * h.shape.heads + head] : std::numeric_limits<T>::infinity();
           w.delta[i] = i < count ? delta[(row + i) * h.shape.heads + head] : T(0);
         }
-        // Of a tile's keys, [begin, keys) are seen, and what is computed are whole steps of them: [skipped, columns).
+        // Of a tile's keys, [begin, keys) are visible; it computes whole steps of them: [skipped, columns).
         const auto begin_of = [&](index tile) { return std::max<index>(0, h.unseen(first + tile) - from); };
         const auto skipped_of = [&](index tile) { return begin_of(tile) / h.step * h.step; };
         const auto keys_of = [&](index tile) { return std::min(keys_there, h.visible(first + tile + query_rows - 1) - from); };
@@ -353,7 +352,7 @@ template <class T>
         };
         multiply_columns(w.scaled_queries, w.key_columns, w.weights);
         multiply_columns(w.gradients, w.value_columns, w.dscores);
-        for (index i = 0; i < padded; i += 2) {  // two rows at once: enough to do
+        for (index i = 0; i < padded; i += 2) {  // two rows at once, to hide latency
           const index tile = i / query_rows * query_rows, columns = columns_of(tile), more = h.more();
           const index unseen = h.unseen(first + i) - from, seen = h.visible(first + i) - from;
           const auto differentiate = [&](index j, auto whole) __attribute__((always_inline)) {
@@ -362,7 +361,7 @@ template <class T>
               const index further = static_cast<index>(n) * more - j;
               vec<T> weight = exp_of_nonpositive<T>(vec<T>::load_aligned(w.weights + at) - vec<T>(w.lse[row_of]));
               vec<T> dscore = vec<T>::load_aligned(w.dscores + at) - vec<T>(w.delta[row_of]);
-              if constexpr (!whole()) {  // both: what nobody sees may be no number
+              if constexpr (!whole()) {  // both: hidden keys may hold NaN
                 weight = hide(weight, unseen + further, seen + further, T(0));
                 dscore = hide(dscore, unseen + further, seen + further, T(0));
               }
@@ -413,24 +412,24 @@ template <class C, class T>
 void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                        matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse) {
-  if (s.queries < 4) {  // too few to fill the lanes
+  if (s.queries < 4) {  // too few for tiles of queries
     detail::attend_few(on, s, q, k, v, o, lse);
     return;
   }
-  // Queries go in groups, large ones, because a group copies the keys and values that it sees, but enough for all ranks. With
-  // them go as many of the heads that read the same keys and values as leave room for 32 queries.
+  // Queries come in groups: large ones, because each group packs the keys and values that it sees, but enough for all
+  // ranks. A group takes as many of the heads that share keys and values as leave room for 32 queries.
   const index wide = detail::round_up(s.head_width, lanes<T>), each = s.group_size();
   const index room = std::min(detail::head_of<T>::most_queries, detail::forward_scratch<T>::group / wide);
   index heads = each;
   while (heads > 1 && (each % heads != 0 || room / heads < 32)) --heads;
-  const index sets = s.heads / heads;  // of such heads, in a sequence
+  const index sets = s.heads / heads;  // sets of such heads in a sequence
   index group = room / heads;
   while (group > 32 && s.sequences * sets * ((s.queries + group - 1) / group) < 4 * on.size()) group /= 2;
   const index unit = heads > 1 ? detail::head_of<T>::step : detail::query_rows;
   group = group / unit * unit;
   const index groups = (s.queries + group - 1) / group;
   on.tasks(s.sequences * sets * groups, [&](index task) {
-    // The first, the last, the second, the last but one...: later groups see more, and ranks get even shares.
+    // First, last, second, second to last, ...: later groups see more keys, so this gives ranks even shares.
     const index set = task / groups, turn = task % groups, first = (turn % 2 ? groups - 1 - turn / 2 : turn / 2) * group;
     const index head = set % sets * heads;
     static_assert(sizeof(detail::forward_scratch<T>) <= decoding_workspace_bytes<T>);

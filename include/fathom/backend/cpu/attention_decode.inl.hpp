@@ -1,8 +1,7 @@
-// Attention of few queries over what they see on the CPU, as decoding has it: definitions for attention.hpp.
+// Attention of few queries on the CPU, for decoding: definitions for attention.hpp.
 //
-// The memory of keys and values is gone through once, a block of keys at a time, by all heads that a rank has, so that it
-// is read in long runs, and once by all heads that share it. The lanes of a vector are keys while scores are made into
-// weights, and columns of a head otherwise.
+// A rank makes one pass over keys and values, a block of keys at a time, for all of its heads. So memory is read in
+// long runs, and once for all heads that share it. Vector lanes are keys in the softmax, else columns of a head.
 #pragma once
 
 #include <algorithm>
@@ -21,8 +20,8 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-/// Some heads of one query, side by side, and what they see. The first `alone` of them read the first head of keys and
-/// values, and of those that follow every `group` the next.
+/// Consecutive heads of one query, and what they see. The first `alone` of them read the first key/value head; every
+/// `group` heads after those read the next one.
 template <class T>
 struct decoding_heads {
   const T* query;          // [heads * width]
@@ -36,19 +35,18 @@ struct decoding_heads {
   [[nodiscard]] index key_head(index head) const { return (head + group - alone) / group; }
 
   static constexpr index block = 64;                                // keys
-  static constexpr index most_numbers = 1024, most_heads = 16;      // of a call: what lies on the stack
-  static constexpr index many = 128 * 1024 / sizeof(T);             // numbers of keys that are worth prefetching
+  static constexpr index most_numbers = 1024, most_heads = 16;      // of a call: sizes of arrays on the stack
+  static constexpr index many = 128 * 1024 / sizeof(T);             // prefetch if keys have more numbers than this
 };
 
-/// For a shuffle of two vectors of W lanes: of the units in each group of lanes of both, one after the other, those with an
-/// even number (odd = 0), or the others.
+/// Shuffle index for two vectors of W lanes: in each group of lanes, the even units (odd = 0) or the odd ones (odd = 1)
+/// of the first vector, then of the second.
 constexpr int neighbour(std::size_t lane, std::size_t odd, std::size_t unit, std::size_t group, std::size_t W) {
   const std::size_t units = group / unit, nth = 2 * (lane % group / unit) + odd;
   return static_cast<int>(lane / group * group + nth % units * unit + lane % unit + nth / units * W);
 }
-/// The sums over the lanes of W vectors, as one vector: in log2(W) rounds, each of which adds up neighbours and halves the
-/// number of vectors. Neighbours are taken from the same 128 bits as long as there are some, then they are such 128 bits:
-/// the shuffles that processors do best.
+/// The horizontal sums of W vectors, as one vector. Each of log2(W) rounds adds neighbouring units and halves the
+/// number of vectors. Units are lanes within 128 bits while there are several, then whole 128 bits: cheap shuffles.
 template <class T>
 [[gnu::always_inline]] inline vec<T> sums_of_lanes(vec<T>* v) {
   constexpr std::size_t W = static_cast<std::size_t>(lanes<T>), in_128 = 16 / sizeof(T);
@@ -72,7 +70,7 @@ template <class T>
 [[gnu::always_inline]] inline vec<T> scores_of_keys(const T* query, const T* keys, index stride, index width) {
   constexpr std::size_t W = static_cast<std::size_t>(lanes<T>), some = std::min<std::size_t>(W, 4);
   vec<T> sum[W];
-  const T* row[W / some];  // every fourth: the addresses of the three after it are multiples of the stride
+  const T* row[W / some];  // every fourth: the next three are at multiples of the stride
   unroll<W>([&](auto i) __attribute__((always_inline)) { sum[i] = vec<T>(T(0)); });
   unroll<W / some>([&](auto n) __attribute__((always_inline)) { row[n] = keys + static_cast<index>(n * some) * stride; });
   const index whole = width / lanes<T> * lanes<T>;
@@ -109,8 +107,7 @@ template <class T>
   return score;
 }
 
-/// sum [columns of V vectors] += weights [keys] times values [keys, ...]: several rows at a time, so that no sum waits for
-/// itself
+/// sum [columns of V vectors] += weights [keys] times values [keys, ...]; several rows at a time, to hide latency
 template <std::size_t V, class T>
 [[gnu::always_inline]] inline void add_weighted(const T* weights, const T* values, index stride, index keys, T* sum) {
   constexpr std::size_t at_once = V > 2 ? 2 : 4;
@@ -143,9 +140,9 @@ template <class T>
   const index d = a.width, columns = (a.key_head(a.heads - 1) + 1) * d;
   const bool prefetches = a.visible * columns > decoding_heads<T>::many;
   constexpr T none = -std::numeric_limits<T>::infinity();
-  alignas(alignment) T scores[decoding_heads<T>::most_heads][W + block];  // of a block of keys, from number W on
+  alignas(alignment) T scores[decoding_heads<T>::most_heads][W + block];  // of a block of keys, from index W on
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];
-  alignas(alignment) T total[decoding_heads<T>::most_heads][W];  // whose lanes add up to the sum of weights
+  alignas(alignment) T total[decoding_heads<T>::most_heads][W];  // its lanes add up to the sum of weights
   T largest[decoding_heads<T>::most_heads];
   index key_column[decoding_heads<T>::most_heads];
   for (index h = 0; h < a.heads; ++h) key_column[h] = a.key_head(h) * d;
@@ -156,7 +153,7 @@ template <class T>
   for (index from = 0; from < a.visible; from += block) {
     const index keys = std::min(block, a.visible - from);
     for (index first = 0; first < keys; first += W) {
-      // Worth reading ahead are the values of these keys, and the next keys.
+      // Prefetch the values of these keys, and the next keys.
       if (const index rows = std::min(W, a.visible - W - from - first); prefetches && rows > 0) {
         const T *value = a.values + (from + first) * a.value_stride, *key = a.keys + (from + first + W) * a.key_stride;
         for (index r = 0; r < rows; ++r, value += a.value_stride, key += a.key_stride)
@@ -165,7 +162,7 @@ template <class T>
             __builtin_prefetch(key + j);
           }
       }
-      // The last W keys that are seen may begin with some that had their scores before, and get the same again.
+      // The last W visible keys may overlap keys that already have scores; those get the same scores again.
       const index at = std::min(from + first, a.visible - W);
       for (index h = 0; h < a.heads; ++h) {
         const T *query = a.query + h * d, *key = a.keys + at * a.key_stride + key_column[h];
@@ -186,7 +183,7 @@ template <class T>
       most = largest_lane<T>(most);
       const T top = most.get(0);
       T* const to = sum + h * d;
-      if (top > largest[h] && from > 0) {  // what was added up so far was relative to a smaller one
+      if (top > largest[h] && from > 0) {  // earlier sums were relative to a smaller maximum
         const T correction = std::exp(largest[h] - top);
         weights *= vec<T>(correction);
         for (index e = 0; e < d; ++e) to[e] *= correction;
@@ -214,8 +211,8 @@ template <class T>
   }
 }
 
-/// out = softmax(q k^T / sqrt(head_width)) v; every rank takes its share of the heads of all queries, heads that share keys
-/// and values together where there are enough of those. A head's result does not depend on which others come with it.
+/// out = softmax(q k^T / sqrt(head_width)) v. Each rank takes a share of all queries' heads; heads that share keys and
+/// values stay together if there are enough such groups. A head's result does not depend on which others are with it.
 template <class On, class T>
 void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k,
                 const matrix<const T>& v, const matrix<T>& o, T* lse) {

@@ -14,7 +14,7 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 
 namespace detail {
-/// e^x for x <= 0, of a vector or of one number
+/// e^x for x <= 0; x is a vector or a scalar
 template <class T, class V>
 [[gnu::always_inline]] inline V exp_of(const V& x) {
   if constexpr (std::is_same_v<V, T>)

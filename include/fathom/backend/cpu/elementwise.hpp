@@ -1,5 +1,5 @@
-// Operations on rows and columns: copies, sums, and layer normalisation; maps of functors are in map.hpp. What each computes,
-// backend/reference.hpp says in plain loops. The kernels: elementwise.inl.hpp.
+// Operations on rows and columns: copies, sums and layer normalisation. backend/reference.hpp defines each in plain
+// loops. The kernels: elementwise.inl.hpp.
 #pragma once
 
 #include <type_traits>
@@ -32,7 +32,7 @@ void layer_norm_forward(const context<C, T>& on, matrix<const std::type_identity
                         const std::type_identity_t<T>* gain, const std::type_identity_t<T>* bias,
                         matrix<std::type_identity_t<T>> y, std::type_identity_t<T>* mean, std::type_identity_t<T>* rstd,
                         double eps = norm_epsilon);
-/// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well (backend/reference.hpp)
+/// dx += the gradient with respect to x; dgain and dbias [columns] += theirs (backend/reference.hpp)
 template <class C, class T>
 void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
                          const std::type_identity_t<T>* gain, const std::type_identity_t<T>* mean,
@@ -40,7 +40,7 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
                          matrix<std::type_identity_t<T>> dx, std::type_identity_t<T>* dgain,
                          std::type_identity_t<T>* dbias);
 
-/// The sum of the squares of `count` numbers: 64 pieces, each summed up by itself.
+/// The sum of squares of `count` numbers, in 64 pieces: the same for any number of threads.
 template <class C, class T>
 [[nodiscard]] double sum_of_squares(const context<C, T>& on, const std::type_identity_t<T>* g, index count);
 

@@ -20,8 +20,8 @@ inline namespace FATHOM_ISA {
 namespace detail {
 inline constexpr index most_columns = 256;  // of a task that sums over rows
 
-/// Calls f(first, count) for pieces of [0, columns), shared among the ranks: for sums over rows. Long pieces read memory
-/// best, and every rank should have one; a column's sum does not depend on its piece.
+/// Calls f(first, count) for pieces of [0, columns), shared among the ranks: for sums over rows. Long pieces read
+/// memory best, but every rank should have one; a column's sum does not depend on its piece.
 template <class On, class F>
 void for_columns(const On& on, index columns, const F& f) {
   const index piece = std::clamp<index>(columns / (4 * on.size()), 64, most_columns) / 64 * 64;
@@ -36,7 +36,7 @@ inline void add_row(const T* x, T* y, index n) {
   });
 }
 
-/// N sums over j in [0, n) of the N numbers that f(V(), j) gives as an array of V; four chains of additions each.
+/// The N sums over j in [0, n) of the arrays of N numbers that f(V(), j) returns; four independent chains each.
 template <class T, std::size_t N, class F>
 [[gnu::always_inline]] inline std::array<T, N> sums_of(index n, const F& f) {
   constexpr index W = lanes<T>;
@@ -59,8 +59,8 @@ template <class T, std::size_t N, class F>
   return totals;
 }
 
-/// to[n][first + c] += the sum over i in [0, rows) of the n-th of the N numbers that f(V(), i, first + c) gives as an
-/// array of V, for columns c in [0, count), count <= most_columns. Four rows are read side by side.
+/// to[n][first + c] += the sum over i in [0, rows) of f(V(), i, first + c)[n], f returning an array of N V, for columns
+/// c in [0, count), count <= most_columns. Reads four rows at a time.
 template <class T, std::size_t N, class F>
 [[gnu::always_inline]] inline void add_column_sums(index rows, index first, index count, const std::array<T*, N>& to,
                                                    const F& f) {
@@ -156,7 +156,7 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
       epilogue::store(to + j, V(epilogue::load<V>(to + j) + V(r) * (g - V(mean_g) - centred * V(factor))));
     });
   });
-  // The parameters' gradients are sums over rows: each task takes some columns through all of them.
+  // The parameters' gradients are sums over rows: each task sums some columns over all rows.
   detail::for_columns(on, n, [&](index first, index count) {
     const matrix<const T> rows = x, drows = dy;
     const T *const m = mean, *const r = rstd;
@@ -173,7 +173,7 @@ double sum_of_squares(const context<C, T>& on, const std::type_identity_t<T>* g,
   constexpr index pieces = 64;
   return on.sum(pieces, [&](index i) {
     const index first = count * i / pieces, last = count * (i + 1) / pieces;
-    double sum = 0;  // of sums of a few thousand: float would lose digits over a long piece
+    double sum = 0;  // adds chunks of 4096: float would lose precision over a long piece
     for (index at = first; at < last; at += 4096) {
       const T* const from = g + at;
       sum += static_cast<double>(detail::sums_of<T, 1>(std::min<index>(4096, last - at), [=]<class V>(V, index j) __attribute__((always_inline)) {

@@ -13,14 +13,14 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 
 namespace detail {
-/// x [width] = row `row` of a table of numbers of type P, or += where it `adds`
+/// x [width] = row `row` of a table of numbers of type P, or += if `adds`
 template <class T, class P>
 void read_table_row(const void* table, index width, index row, T* x, bool adds);
-/// The same for a packed head, whose view lies at `view`.
+/// The same for a packed head, given its view.
 template <class T, class P>
 void read_packed_row(const void* view, index width, index row, T* x, bool adds);
 
-/// A table [rows, width] whose rows are read as numbers of type T, whatever it is stored as.
+/// A table [rows, width] whose rows are read as numbers of type T, whatever its storage.
 template <class T>
 struct row_reader {
   const void* table;

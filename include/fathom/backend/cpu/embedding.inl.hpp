@@ -20,8 +20,8 @@ void read_packed_row(const void* view, index width, index row, T* x, bool adds) 
   for (index j = 0; j < width; ++j) x[j] = table.at(j, row) + (adds ? x[j] : T(0));
 }
 
-// The gradients: each task takes the tokens of some residue, or the positions of some, so that a row of a table is added to by
-// one task, in the order of the rows of dx.
+// Gradients: each task takes the tokens, or positions, of one residue, so a single task adds to a row of a table, in
+// the order of the rows of dx.
 inline constexpr index embedding_parts = 16;
 
 template <class C, class T>

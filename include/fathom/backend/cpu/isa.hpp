@@ -1,8 +1,8 @@
-// The instruction set that a unit is compiled for, as a name.
+// The instruction set that a translation unit is compiled for, as an identifier.
 //
-// What the cpu backend is made of lies in an inline namespace of that name: the widths of vectors and the layout of packed
-// weights depend on it, so that units compiled for different processors must not share a symbol. Such units can be linked
-// into one program; a type of one is then another type than the same words in the other, and mixing them up does not link.
+// The CPU backend is in an inline namespace of that name: vector widths and the layout of packed weights depend on it,
+// so units compiled for different processors must not share symbols. Such units can be linked into one program; their
+// types are distinct, and mixing them up fails to link.
 #pragma once
 
 #define FATHOM_JOIN_TOKENS(a, b) a##b
@@ -42,7 +42,8 @@
 #define FATHOM_ISA_BF16
 #endif
 
-#if (defined(__AMX_TILE__) || defined(__AMXTILE__)) && (defined(__AMX_BF16__) || defined(__AMXBF16__))  // clang 14: AMXTILE
+// clang 14 defines AMXTILE and AMXBF16.
+#if (defined(__AMX_TILE__) || defined(__AMXTILE__)) && (defined(__AMX_BF16__) || defined(__AMXBF16__))
 #define FATHOM_ISA_TILES _amx
 #else
 #define FATHOM_ISA_TILES
@@ -81,14 +82,14 @@ inline constexpr int vector_registers = 32;
 inline constexpr int vector_registers = 16;
 #endif
 
-/// Whether this program multiplies bf16 as they are: products of the compute type bf16 then take half the time. Elsewhere
-/// they are rounded to bf16 and multiplied as floats, which takes longer than float does.
+/// Whether the processor multiplies bf16 natively: the compute type bf16 then takes half the time of float. Otherwise
+/// operands are rounded to bf16 and multiplied as floats, which is slower than float.
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
 inline constexpr bool has_bf16_products = true;
 #else
 inline constexpr bool has_bf16_products = false;
 #endif
-/// Whether it does so in the tiles of AMX: operands are then laid out for them.
+/// Whether it does so in AMX tiles: operands are then laid out for them.
 #if (defined(__AMX_TILE__) || defined(__AMXTILE__)) && (defined(__AMX_BF16__) || defined(__AMXBF16__)) && \
     defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__linux__)
 #define FATHOM_AMX 1
@@ -96,14 +97,14 @@ inline constexpr bool has_amx = true;
 #else
 inline constexpr bool has_amx = false;
 #endif
-inline constexpr int amx_words = 16;  // pairs of the depth that one instruction takes
-/// Whether it multiplies and adds up four bytes in one instruction.
+inline constexpr int amx_words = 16;  // pairs along the depth that one instruction takes
+/// Whether one instruction multiplies and adds four bytes.
 #if (defined(__AVX512VNNI__) && defined(__AVX512F__)) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
 inline constexpr bool has_byte_products = true;
 #else
 inline constexpr bool has_byte_products = false;
 #endif
-/// Whether it does so with pairs of 16-bit integers, in vectors as wide as those of floats.
+/// Whether one does so with pairs of 16-bit integers, in vectors as wide as float vectors.
 #if (defined(__AVX2__) && !defined(__AVX512F__)) || defined(__AVX512BW__)
 inline constexpr bool has_pair_products = true;
 #else

@@ -1,5 +1,5 @@
-// Operations that apply a functor to every element: elementwise, and update. The loops over elements, with vectors in them, are in
-// functors.inl.hpp: compiled where they are used, or, for the library's own functors, once in fathom::kernels.
+// Operations that apply a functor to every element: elementwise and update. Their vectorised loops are in
+// functors.inl.hpp, compiled where they are used or, for the library's own functors, once in fathom::kernels.
 #pragma once
 
 #include <algorithm>
@@ -37,8 +37,8 @@ template <class F, class T, class... X>
 void update_range(const F& f, index first, index count, T* x, X*... more);
 }  // namespace detail
 
-/// (y...) = f(x...), element by element: f takes numbers<V, I> and returns numbers<V, O>, V a vector or a scalar. All matrices are of
-/// one shape; a result may be an operand.
+/// (y...) = f(x...), element by element: f takes numbers<V, I> and returns numbers<V, O>, V a vector or a scalar. All
+/// matrices have the same shape; a result may alias an operand.
 template <class C, class T, class F, std::size_t O, std::size_t I>
 void elementwise(const context<C, T>& on, const F& f, const std::array<matrix<T>, O>& y,
                  const std::array<matrix<const std::type_identity_t<T>>, I>& x) {

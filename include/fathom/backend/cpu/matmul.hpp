@@ -46,7 +46,7 @@ void matmul_tn(const context<C, T>& on, in<context<C, T>> x, in<context<C, T>> y
   detail::product_tn(on, x, y, g);
 }
 
-// Weights that are tensors are matrices.
+// Overloads for weights given as tensors.
 template <class C, class T, index... Extents, class Epilogue>
 void matmul(const context<C, T>& on, in<context<C, T>> x, const tensor<T, Extents...>& w, out<context<C, T>> y,
             const Epilogue& epilogue) {

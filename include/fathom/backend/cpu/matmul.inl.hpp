@@ -1,13 +1,13 @@
 // Matrix products on the CPU: definitions for matmul.hpp.
 //
-// A task makes a block of the result: up to some hundred rows by up to block_panels panels of tile_columns columns. It goes
-// through the depth of the product in blocks. Of each, the left operand is brought into an order that the register tile
-// reads front to back (where it does not lie so already), then each panel of the right one, [words][tile_columns]; the
-// panel stays in the first-level cache while the tiles of all rows go over it. Every element is summed up by one task in
-// the order of k, whatever the shape of the tasks and the number of threads.
+// A task computes one block of the result: at most some hundred rows, by panels of tile_columns columns. It loops over
+// the depth in blocks. For each, it packs the left operand into the order in which the register tile reads it (unless
+// it already is in that order), then each panel of the right one, [words][tile_columns]. The panel stays in the L1
+// cache while the tiles of all rows use it. A single task accumulates each element, in the order of k, whatever the
+// blocking and the number of threads.
 //
-// A kernel makes whole tiles, rows_of_tile x tile_columns, and writes them where they are to go: to the result, or, if it is
-// an edge of it or has an epilogue, into a buffer.
+// The micro-kernel computes whole tiles, rows_of_tile x tile_columns. It writes them to the result, or to a buffer if
+// they are at its edge or have an epilogue.
 #pragma once
 
 #include <algorithm>
@@ -25,10 +25,10 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-inline constexpr index block_words = 256;  // of the depth: a panel is then 16 to 32 KiB
+inline constexpr index block_words = 256;  // block of the depth: a panel is then 16 to 32 KiB
 
-/// c [rows_of_tile, tile_columns] = a b, or c += a b where it `adds`: a [rows_of_tile, words], its rows lda apart, or, in the order
-/// of columns, packed as [words, tile_rows], one tile lda from the next; b [words, tile_columns].
+/// c [rows_of_tile, tile_columns] = a b, or c += a b if `adds`. a [rows_of_tile, words] has rows lda apart
+/// (order::rows), or is packed as tiles [words, tile_rows], lda apart (order::columns); b is [words, tile_columns].
 template <class Operand, order Order, class T>
 [[gnu::noinline]] void tile_product(const T* a, index lda, const T* b, index words, bool adds, T* c, index ldc) {
   constexpr index N = tile_columns<T>, W = lanes<T>;
@@ -42,7 +42,7 @@ template <class Operand, order Order, class T>
       sums.load(c, ldc);
     else
       sums.clear();
-    // A pointer for each row: with offsets from one, a compiler keeps more of them than there are registers.
+    // One pointer per row: with offsets from a single one, compilers keep more of them than there are registers.
     constexpr std::size_t pointers = Order == order::rows ? tile_rows : 1;
     const T* left[pointers];
     unroll<pointers>([&](auto r) __attribute__((always_inline)) { left[r] = a + static_cast<index>(r()) * lda; });
@@ -64,7 +64,7 @@ template <class Operand, order Order, class T>
     index k = 0;
     constexpr index line = alignment / sizeof(T);
     for (; k + line <= words; k += line) {
-      // The next tile's share of the left operand.
+      // Prefetch the next tile's left operand.
       if constexpr (Order == order::rows)
         unroll<pointers>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(left[r] + tile_rows * lda); });
       else
@@ -79,23 +79,23 @@ template <class Operand, order Order, class T>
   }
 }
 
-/// How a result [rows, columns] is divided among tasks: into blocks that bring little into order, and enough of them, four for
-/// each of several ranks, that these have something to share. What is summed in which order does not depend on it.
+/// How a result [rows, columns] is divided into tasks: blocks that minimise packing, but enough of them, four per rank
+/// if there are several. The order of summation does not depend on it.
 struct blocking {
   index rows = 0, panels = 0;   // of a block: whole tiles, whole panels
   index across = 0, count = 0;  // blocks side by side, and in all
 
-  /// `copies_left`: whether rows of the left operand are copied for each block; columns of the right one always are.
+  /// `copies_left`: whether each block packs rows of the left operand; it always packs columns of the right one.
   blocking(index y_rows, index y_columns, index of_tile, index panel_columns, index most_rows, bool copies_left, int ranks) {
     const index all_tiles = (y_rows + of_tile - 1) / of_tile, all_panels = (y_columns + panel_columns - 1) / panel_columns;
-    // A block is worth sharing when it has some tiles.
+    // A block smaller than four tiles is not worth sharing.
     const index wanted = ranks == 1 ? 1 : std::clamp<index>(all_tiles * all_panels / 4, 1, 4 * static_cast<index>(ranks));
     index least = std::numeric_limits<index>::max();
     for (index down = std::max<index>(1, (y_rows + most_rows - 1) / most_rows), last = std::min(all_tiles, std::max(down, wanted)); down <= last; ++down) {
       const index tiles_down = (all_tiles + down - 1) / down, blocks_down = (all_tiles + tiles_down - 1) / tiles_down;
       const index panels_across = std::max<index>(1, all_panels * blocks_down / wanted);
       const index blocks_across = (all_panels + panels_across - 1) / panels_across;
-      // Numbers that all blocks copy, for each number of the depth.
+      // Numbers that all blocks pack, per unit of depth.
       const index cost = (copies_left ? y_rows * blocks_across : 0) + y_columns * blocks_down;
       if (cost >= least) continue;
       least = cost;
@@ -107,20 +107,20 @@ struct blocking {
   }
 };
 
-inline constexpr index most_rows = 128;           // of a block whose left operand is copied
-inline constexpr index most_rows_in_place = 512;  // of one whose is not
+inline constexpr index most_rows = 128;           // of a block whose left operand is packed
+inline constexpr index most_rows_in_place = 512;  // of a block whose left operand is read in place
 
-/// Where the tiles of some rows of a left operand lie: `whole` rows at `data`, and what is left of them, padded, at `rest`.
+/// The tiles of some rows of a left operand: `whole` rows at `data`, and the remaining ones, padded, at `rest`.
 template <class T>
 struct left_block {
   const T* data;
-  index tile, lda;  // from one tile to the next, and what the kernel takes for lda
+  index tile, lda;  // stride of tiles, and the kernel's lda
   index whole;
   const T* rest;
   index rest_lda;
 };
 
-/// The left operand of a product. One function multiplies all kinds of operands: calls by their virtual functions are few.
+/// The left operand of a product. Its functions are virtual, so that one function multiplies all kinds; calls are few.
 template <class Operand, class T>
 struct left_operand {
   using tile_kernel = void(const T* a, index lda, const T* b, index words, bool adds, T* c, index ldc);
@@ -132,7 +132,7 @@ struct left_operand {
   /// The rows [i, i + rows) for the words [k, k + words) of the depth, in place or in `copy`.
   [[nodiscard]] virtual left_block<T> block(index i, index rows, index k, index words, T* copy) const = 0;
 
-  // Room for such a copy: whole tiles, and what is put between them or their rows.
+  // Size of such a copy: whole tiles, and the padding between them or their rows.
   static constexpr index between = std::max<index>(8, Operand::row_padding);
   static_assert(tile_columns<T> <= between * tile_rows);
   static constexpr index copied = (block_words + between) * (most_rows + Operand::rows_of_tile);
@@ -144,16 +144,16 @@ struct left_operand {
 /// The right operand of a product.
 template <class T>
 struct panel_source {
-  /// The columns [j, j + columns) of a panel for the words [k, k + words) of the depth, [words][tile_columns]: in `copy`, or where
-  /// it lies so.
+  /// The columns [j, j + columns) of a panel for the words [k, k + words) of the depth, [words][tile_columns]: packed
+  /// into `copy`, or in place.
   [[nodiscard]] virtual const T* panel(index j, index columns, index k, index words, T* copy) const = 0;
 
  protected:
   ~panel_source() = default;
 };
 
-/// The left operand of x w: rows of x, where they lie if the processor multiplies them as they are and a tile's rows do not
-/// compete for the same places in the first-level cache, 64 sets of lines.
+/// The left operand of x w: rows of x. They are read in place if they need no conversion, and if a tile's rows do not
+/// conflict in the L1 cache (64 sets of lines).
 template <class Operand, class T>
 struct rows_of final : left_operand<Operand, T> {
   matrix<const T> x;
@@ -223,17 +223,17 @@ struct rows_in_panels final : panel_source<T> {
   }
 };
 
-/// What a task of a product works in.
+/// A product task's workspace.
 template <class Operand, class T>
 struct product_scratch {
   static constexpr index R = Operand::rows_of_tile, N = tile_columns<T>;
   alignas(alignment) T left[left_operand<Operand, T>::copied];
   alignas(alignment) T panel[block_words * N];
   alignas(alignment) T tile[R * N];
-  alignas(alignment) T partial[(most_rows + R) * N];  // sums so far, where the result may not hold them
+  alignas(alignment) T partial[(most_rows + R) * N];  // sums so far, if the result cannot hold them
 };
 
-/// y = epilogue(left right). Words count numbers of the depth, or what takes their place (operand.hpp).
+/// y = epilogue(left right). Depth is counted in words: numbers, or what packs several of them (operand.hpp).
 template <class Operand, class T, class On>
 [[gnu::noinline]] void product(const On& on, index depth_words, const matrix<T>& y, const left_operand<Operand, T>& left,
                                const panel_source<T>& right, const any_epilogue<T>& epilogue) {
@@ -242,7 +242,7 @@ template <class Operand, class T, class On>
   static_assert(sizeof(scratch) <= (std::is_same_v<Operand, operand<T, T>> ? decoding_workspace_bytes<T> : workspace_bytes<T>));
   using kind = typename any_epilogue<T>::kind;
   const bool into_result = epilogue.how != kind::other, adds_to_result = epilogue.how == kind::add_to_result;
-  // Sums so far, of a depth of several blocks, are in the result, or, if that must not change yet, in a buffer for one panel.
+  // Over several blocks of the depth, sums are kept in the result, or, if that must not change yet, in one panel.
   const bool has_partial = depth_words > block_words && !into_result && epilogue.reads_result;
   const bool copies_left = !left.is_in_place;
   blocking blocks(y.rows, y.columns, R, N, copies_left || has_partial ? most_rows : most_rows_in_place, copies_left, on.size());
@@ -275,7 +275,7 @@ template <class Operand, class T, class On>
               for (index r = 0; r < rows; ++r)
                 for (index c = 0; c < columns; ++c) number(y(i + r, j + c), s.tile[r * N + c]);
             };
-            if (is_last && !into_result)  // what the epilogue will want, while the tile is multiplied
+            if (is_last && !into_result)  // prefetch what the epilogue needs, while the tile is multiplied
               for (index r = 0; r < rows; ++r) {
                 __builtin_prefetch(y.row(i + r) + j, 1);
                 if (epilogue.beside.data) __builtin_prefetch(epilogue.beside.row(i + r) + j);

@@ -1,8 +1,8 @@
-// How the operands of matrix products are kept while they are multiplied: numbers as they are, or, for the compute type
-// bf16 on a processor that multiplies pairs of bf16 (AVX512_BF16), two neighbours of the depth in one 32-bit word.
+// How the operands of matrix products are packed: as plain numbers, or, for the compute type bf16 on a processor with
+// bf16 products (AVX512_BF16), as 32-bit words of two neighbours along the depth.
 //
-// A word holds `numbers_per_word` numbers of the depth k. Packing a tile or a panel rounds to the compute type and pads
-// with zeros. Where the processor has AMX, pairs are laid out for its tiles.
+// A word holds `numbers_per_word` numbers along the depth k. Packing a tile or a panel rounds to the compute type and
+// pads with zeros. If the processor has AMX, pairs are laid out for its tiles.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,7 @@ struct operand {
   static constexpr index row_padding = 0;                             // words between rows of a left operand
   static constexpr bool as_it_lies = !std::is_same_v<Compute, bf16>;  // rows in memory are rows of words
   static constexpr order columns_order = order::columns;              // of a left operand that is packed from columns
-  struct scope {};                                                    // lives while there are products
+  struct scope {};                                                    // lives during products
   [[nodiscard]] static constexpr index words(index depth) { return depth; }
 
   [[gnu::always_inline]] static vec<T> multiply_add(const vec<T>& a, const vec<T>& b, const vec<T>& sum) {
@@ -53,7 +53,7 @@ struct operand {
       T* panel = to;
       index j = 0;
       if (k + ahead < depth) __builtin_prefetch(from + ahead * stride);
-      for (; j + N <= columns; j += N, panel += depth * N) {  // as two vectors: of a loop, g++ makes a call of memmove
+      for (; j + N <= columns; j += N, panel += depth * N) {  // as two vectors: g++ turns a loop into a call of memmove
         vec<T>::load_unaligned(from + j).store_aligned(panel);
         vec<T>::load_unaligned(from + j + W).store_aligned(panel + W);
         round_all(panel, N);
@@ -98,8 +98,8 @@ struct operand {
 };
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
-/// A word is a pair of bf16: k even in its low half, k + 1 in its high half. vdpbf16ps adds both products to a float; it
-/// rounds to nearest, and takes subnormal numbers for 0. Words lie in memory as floats do, but are none.
+/// A word is a pair of bf16: k even in its low half, k + 1 in its high half. vdpbf16ps adds both products to a float;
+/// it rounds to nearest, and takes subnormal numbers for 0. Words are stored in arrays of float, but are not floats.
 template <>
 struct operand<bf16, float> {
   static constexpr index numbers_per_word = 2;
@@ -141,7 +141,8 @@ struct operand<bf16, float> {
     for (index word = (depth + 1) / 2; word < words(depth); ++word, to += N)
       for (index j = 0; j < columns; j += N) std::fill_n(to + j / N * panel, N, 0.f);
   }
-  /// to [columns in whole tiles, words] = pairs of rows of from [depth, columns], transposed: rows to_stride words apart
+  /// to [columns in whole tiles, words] = pairs of rows of from [depth, columns], transposed: rows to_stride words
+  /// apart
   static void pack_columns_as_rows(const float* from, index stride, index depth, index columns, float* to, index to_stride) {
     constexpr index W = 16;
     alignas(alignment) float pairs[W * W];
@@ -186,7 +187,7 @@ struct operand<bf16, float> {
   static void store(float* to, __m512i words) { _mm512_storeu_si512(to, words); }
   /// bf16 of `low` in the lower half, of `high` in the upper one
   static __m512i rounded(__m512 high, __m512 low) { return std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)); }
-  /// Pairs of a number of `row` and the one below it in `next` (null: zeros), 16 of them, or `columns` and zeros.
+  /// 16 pairs of a number in `row` and the one below it in `next` (null: zeros); zeros beyond `columns`.
   static __m512i pairs_of_rows(const float* row, const float* next, index columns) {
     const auto there = static_cast<__mmask16>(columns >= 16 ? 0xffff : columns <= 0 ? 0 : (1 << columns) - 1);
     const __m512 low = _mm512_maskz_loadu_ps(there, row);

@@ -1,5 +1,5 @@
-// Weights laid out for decoding, in float, bf16 or int8: panels of some columns, each read front to back, and one after the
-// other in memory, so that a rank reads its share of a matrix in one go.
+// Weights packed for decoding, in float, bf16 or int8: panels of columns, contiguous in memory and each read front to
+// back, so that a rank streams its share of a matrix.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,8 @@
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 
-/// How numbers of type P are stored: `rows` consecutive rows of a column share a word, the first in its lowest bits; a column
-/// has a multiple of `words_together` of them. The numbers of a column are scale * what is stored.
+/// How numbers of type P are stored: `rows` consecutive rows of a column share a word, the first in its lowest bits; a
+/// column has a multiple of `words_together` words. A number is the scale of its column times the stored value.
 template <class P>
 struct packing {  // float, double: themselves
   using scalar = P;
@@ -34,11 +34,11 @@ struct packing<bf16> {
   static word put(word w, index row, float value, float) { return w | word{bf16(value).bits} << 16 * row; }
   static float get(word w, index row, float) { return std::bit_cast<float>(row == 0 ? w << 16 : w & 0xffff0000u); }
 };
-/// int8: symmetric rounding, a column's largest magnitude being 127 (core/int8.hpp). A column with a number that is not finite
-/// has NaN for its scale.
+/// int8: symmetric rounding that maps a column's largest magnitude to 127 (core/int8.hpp). A column with a number that
+/// is not finite gets the scale NaN.
 template <>
 struct packing<std::int8_t> {
-  static constexpr bool is_paired = has_pair_products && !has_byte_products;  // else words are what is multiplied by bytes
+  static constexpr bool is_paired = has_pair_products && !has_byte_products;  // else a word holds four bytes
   using scalar = float;
   using word = std::conditional_t<is_paired, std::int16_t, std::int32_t>;
   static constexpr index rows = is_paired ? 2 : 4, words_together = 1;
@@ -52,16 +52,16 @@ struct packing<std::int8_t> {
   static float get(word w, index row, float scale) { return scale * static_cast<float>(stored(w, row)); }
 };
 
-/// What int8 keeps for each column beside its numbers.
+/// What int8 stores for each column besides its numbers.
 template <class P, index Columns>
 struct packed_columns {};
 template <index Columns>
 struct packed_columns<std::int8_t, Columns> {
   alignas(alignment) float scales[Columns];
-  alignas(alignment) std::int32_t totals[Columns];  // the sum of what is stored
+  alignas(alignment) std::int32_t totals[Columns];  // the sum of the stored values
 };
 
-/// A packed matrix [in, out] whose type knows no sizes, so that all share their kernels. Word: packing<P>::word, const or not.
+/// A packed matrix [in, out] with run-time sizes, so that all share their kernels. Word: packing<P>::word or const.
 template <class P, class Word = const typename packing<P>::word>
 struct packed_view {
   using format = packing<P>;
@@ -81,13 +81,13 @@ struct packed_view {
     else
       return 1;
   }
-  /// The word that has row k of column j.
+  /// The word that holds row k of column j.
   [[nodiscard]] Word& word(index k, index j) const { return words[(j / N * depth + k / format::rows) * N + j % N]; }
   [[nodiscard]] T at(index k, index j) const { return format::get(word(k, j), k % format::rows, scale(j)); }
 };
 
 namespace detail {
-/// Packs weights [in, out]; number (k, j) lies at from[k * row_stride + j * column_stride].
+/// Packs weights [in, out]; number (k, j) is at from[k * row_stride + j * column_stride].
 template <class P>
 void pack_panels(const typename packing<P>::scalar* from, index row_stride, index column_stride,
                  const packed_view<P, typename packing<P>::word>& to);
@@ -98,7 +98,8 @@ template <class P, index In, index Out>
 struct packed_matrix {
   using format = packing<P>;
   using T = typename format::scalar;
-  static_assert(std::is_same_v<P, T> || In <= 65536, "fathom: packed weights of more than 65536 rows");  // int8: 32-bit sums
+  // int8 has 32-bit sums.
+  static_assert(std::is_same_v<P, T> || In <= 65536, "fathom: packed weights of more than 65536 rows");
   static constexpr index rank = 2;
   static constexpr index N = packed_view<P>::N;
   static constexpr index together = format::rows * format::words_together;
@@ -107,7 +108,7 @@ struct packed_matrix {
   alignas(alignment) typename format::word words[panels * depth * N];
   [[no_unique_address]] packed_columns<P, panels * N> columns;
 
-  /// Number (k, j) of the weights lies at from[k * row_stride + j * column_stride].
+  /// Number (k, j) of the weights is at from[k * row_stride + j * column_stride].
   void pack(const T* from, index row_stride, index column_stride) {
     detail::pack_panels<P>(from, row_stride, column_stride, view_of<typename format::word>(*this));
   }
@@ -123,14 +124,14 @@ struct packed_matrix {
   }
 };
 
-/// A table [Rows, Width] that is looked up row by row and multiplied with: the tied embedding, or the output projection.
+/// A table [Rows, Width] used for lookup and for products: the tied embedding, or the output projection.
 template <class P, index Rows, index Width>
 struct packed_head {
   packed_matrix<P, Width, Rows> transposed;
 };
 
-/// The storage of packed weights (core/storage.hpp). Tables that are only looked up are kept in bf16 where the matrices
-/// are int8; biases and gains stay as they are.
+/// The storage of packed weights (core/storage.hpp). Lookup-only tables are bf16 if the matrices are int8; biases and
+/// gains are not converted.
 template <class T, class P>
 struct packed {
   template <index In, index Out>
@@ -143,7 +144,7 @@ struct packed {
   using head = packed_head<P, Rows, Width>;
 };
 
-// Packing a tensor into each of its forms.
+// One overload for each form of storage.
 template <class T, index N>
 void pack_tensor(const tensor<T, N>& from, tensor<T, N>& to) {
   std::copy_n(from.data(), N, to.data());

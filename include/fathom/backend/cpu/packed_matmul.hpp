@@ -1,7 +1,8 @@
-// Matrix products with packed weights: decoding, one row or a few, and reading prompts. The kernels: packed_matmul.inl.hpp.
+// Matrix products with packed weights, for decoding (one row or a few) and for prompts. The kernels:
+// packed_matmul.inl.hpp.
 //
-// Rows of x are multiplied as they are, or rounded first: where the processor multiplies pairs of bf16, the compute type
-// bf16 rounds to bf16 for weights in bf16; where it multiplies integers, rows are rounded to 16 bits for weights in int8.
+// Rows of x are used as they are, or rounded first: to bf16, for weights in bf16, if that is the compute type and the
+// processor has bf16 products; to 16-bit integers, for weights in int8, if the processor has integer products.
 #pragma once
 
 #include <type_traits>

@@ -1,8 +1,8 @@
 // Matrix products with packed weights: definitions for packed_matmul.hpp.
 //
-// The kernels know no sizes at compile time and no epilogues: there is one of each for a type of weights. They leave their
-// sums in a small buffer, and the epilogue is applied on the way from there to the result. Many rows go through the kernel of
-// other products (matmul.inl.hpp), their weights unpacked panel by panel; a few have kernels of their own.
+// The kernels do not depend on sizes or epilogues: there is one of each per type of weights. They leave their sums in a
+// small buffer, and the epilogue is applied as they are stored to the result. A few rows, and rounded rows, have
+// kernels of their own; other products unpack the weights panel by panel for the kernel of matmul.inl.hpp.
 #pragma once
 
 #include <algorithm>
@@ -21,11 +21,11 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-inline constexpr index prefetch_bytes = 2048;  // how far ahead of itself one row reads the weights
-inline constexpr index panels_at_once = 8;     // that one row is multiplied with before the epilogue
-inline constexpr index few_rows = vector_registers == 32 ? 8 : 4;  // that share what was read of a panel
+inline constexpr index prefetch_bytes = 2048;  // prefetch distance for one row
+inline constexpr index panels_at_once = 8;     // panels that one row is multiplied with before the epilogue
+inline constexpr index few_rows = vector_registers == 32 ? 8 : 4;  // rows that share each load of a panel
 
-/// Row R of the words of W columns, W = lanes of the scalar, without their scales.
+/// Row R of the words of W columns, W = lanes of the scalar, not scaled.
 template <class P, index R>
 [[gnu::always_inline]] inline vec<typename packing<P>::scalar> row_of(const typename packing<P>::word* words) {
   using T = typename packing<P>::scalar;
@@ -42,10 +42,9 @@ template <class P, index R>
   }
 }
 
-// ---- Rows as they are --------------------------------------------------------------------------------------------------
+// ---- Unrounded rows -------------------------------------------------------------------------------------------------
 
-/// sums [count * N] = x [in] times `count` panels from `first` on. Four sums at a time for each column, because one would
-/// wait for itself.
+/// sums [count * N] = x [in] times `count` panels from `first` on. Four partial sums per column, to hide latency.
 template <class P>
 [[gnu::noinline]] void row_times_panels(const typename packing<P>::scalar* x, const packed_view<P>& w, index first, index count,
                                         typename packing<P>::scalar* sums) {
@@ -75,7 +74,7 @@ template <class P>
         step(d + static_cast<index>(u()), std::integral_constant<index, static_cast<index>(u())>(), all());
       });
     for (; d < whole; ++d) step(d, std::integral_constant<index, 0>(), all());
-    unroll<static_cast<std::size_t>(R - 1)>([&](auto r) __attribute__((always_inline)) {  // a word of fewer rows
+    unroll<static_cast<std::size_t>(R - 1)>([&](auto r) __attribute__((always_inline)) {  // the last, partial word
       constexpr index rows = static_cast<index>(r()) + 1;
       if (w.in - whole * R == rows) step(whole, std::integral_constant<index, 0>(), std::integral_constant<index, rows>());
     });
@@ -87,7 +86,7 @@ template <class P>
   }
 }
 
-/// sums [Rows, N] = rows [i, i + Rows) of x [rows, in] times a panel. Rows that x does not have are its last.
+/// sums [Rows, N] = rows [i, i + Rows) of x [rows, in] times a panel. Rows beyond the end of x repeat its last one.
 template <class P, index Rows>
 [[gnu::noinline]] void rows_times_panel(const matrix<const typename packing<P>::scalar>& x, index i, const packed_view<P>& w,
                                         index p, typename packing<P>::scalar* sums) {
@@ -125,30 +124,30 @@ template <class P, index Rows>
   acc.store(sums, N);
 }
 
-// ---- Rounded rows ------------------------------------------------------------------------------------------------------
+// ---- Rounded rows ---------------------------------------------------------------------------------------------------
 //
-// rounded<Compute, P> says whether rows of x are rounded for weights P, how, and what multiplies them:
+// rounded<Compute, P> says whether and how rows of x are rounded for weights of type P, and what multiplies them:
 //
 //   static constexpr bool is_used;           whether they are
 //   static constexpr bool is_for_many;       whether many rows are, too, or only a few
 //   static constexpr index rows_together;    rows that are multiplied together
 //   static constexpr index words_per_word;   words of a rounded row for each word of a column of the weights
 //   static constexpr index row_padding;      words between rounded rows
-//   scope                                    lives while there are products
-//   round(x, in, rows, r)                    row r of `rows` = x [in], filled up with zeros; NaN if one is not finite
+//   scope                                    lives during products
+//   round(x, in, rows, r)                    row r of `rows` = x [in], zero-padded; NaN if a number is not finite
 //   row(rows, w, first, count, sums)         sums [count * N] = row 0 times `count` panels from `first` on
-//   rows(rows, i, w, p, sums)                sums [rows_together, N] = rows [i, i + rows_together) times a panel; rows that
-//                                            there are not are the last one
+//   rows(rows, i, w, p, sums)                sums [rows_together, N] = rows [i, i + rows_together) times a panel; rows
+//                                            beyond the end repeat the last one
 
 template <class Compute, class P>
 struct rounded {
   static constexpr bool is_used = false, is_for_many = false;
 };
 
-/// Added to it, a number is rounded to an integer, which the lowest bits of the sum then hold: 1.5 * 2^23.
+/// 1.5 * 2^23: adding it rounds a number to an integer, which the lowest bits of the sum then hold.
 inline constexpr float to_integer = 12582912.f;
-/// For rounding x [in] to integers of up to 32767: sets `scale`, x being scale * integer, and returns 1 / scale. The scale is
-/// NaN if a number is not finite.
+/// For rounding x [in] to integers of magnitude up to 32767: sets `scale`, with x = scale * integer, and returns
+/// 1 / scale, or 0 for tiny x. The scale is NaN if a number is not finite.
 [[nodiscard]] inline float scale_row(const float* x, index in, float& scale) {
   constexpr index W = lanes<float>;
   vec<float> most(0.f), differences(0.f);  // x - x: 0, or NaN if x is not finite
@@ -167,7 +166,7 @@ inline constexpr float to_integer = 12582912.f;
   return difference == 0 && largest > 1e-30f ? 32767 / largest : 0;
 }
 
-/// Rounded rows, [count, words_per_row], and a factor for each
+/// Rounded rows, [count, words_per_row], and their scales
 struct rounded_rows {
   std::uint32_t* words;
   float* scales;
@@ -209,7 +208,7 @@ struct rounded<bf16, bf16> {
       });
     }
   }
-  /// There is room for whole tiles of AMX; rows that there are not are whatever lies there.
+  /// Rows beyond the end are undefined: buffers have room for whole AMX tiles.
   [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const packed_view<bf16>& w, index p, float* sums) {
     if (has_amx && amx_is_allowed)
       amx_product(x.row(i), x.words_per_row, w.panel(p), w.depth, false, sums, N);
@@ -242,8 +241,8 @@ struct rounded<bf16, bf16> {
 
 #if defined(__AVX512VNNI__) && defined(__AVX512F__)
 #define FATHOM_BYTE_PRODUCTS 1
-using byte_sums = native<std::int32_t, lanes<float>>;  // of this type, because g++ copies __m512i around
-/// sums += in each 32-bit lane, the four products of unsigned bytes of a and signed bytes of b
+using byte_sums = native<std::int32_t, lanes<float>>;  // this type, because g++ copies __m512i around
+/// In each 32-bit lane: sums += the four products of unsigned bytes of a and signed bytes of b
 [[gnu::always_inline]] inline byte_sums add_byte_products(byte_sums sums, std::uint32_t a, const std::int32_t* b) {
   return std::bit_cast<byte_sums>(_mm512_dpbusd_epi32(std::bit_cast<__m512i>(sums), _mm512_set1_epi32(static_cast<int>(a)),
                                                       _mm512_load_si512(b)));
@@ -259,8 +258,8 @@ using byte_sums = native<std::int32_t, lanes<float>>;
 #endif
 
 #if !defined(FATHOM_BYTE_PRODUCTS) && (defined(__AVX512BW__) || defined(__AVX2__))
-/// Pairs of 16-bit integers: x = scale * integer. Sums of products are exact for some rows, and then added up as floats; x is
-/// 2^-16 of its largest magnitude off at most, far less than the weights are.
+/// Pairs of 16-bit integers: x = scale * integer. Sums of `exact` words are exact, then accumulated in float. x is off
+/// by at most 2^-16 of its largest magnitude, far less than the weights are.
 template <class Compute>
   requires(packing<std::int8_t>::is_paired && !std::is_same_v<Compute, double>)
 struct rounded<Compute, std::int8_t> {
@@ -341,10 +340,10 @@ struct rounded<Compute, std::int8_t> {
   using floats = native<float, W>;
   using integers = native<std::int32_t, W>;
   using shorts = native<std::int16_t, 2 * W>;
-  // Pairs whose products add up in 32 bits: each is 2 * 32767 * 127 at most.
+  // Words whose products fit a sum of 32 bits: each adds at most 2 * 32767 * 127.
   static constexpr index exact = 256;
 
-  [[gnu::always_inline]] static shorts widened(const std::int16_t* words) {  // g++ 12 makes more of a conversion in plain C++
+  [[gnu::always_inline]] static shorts widened(const std::int16_t* words) {  // g++ 12: a plain conversion is slower
 #if defined(__AVX512BW__)
     return std::bit_cast<shorts>(_mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(words))));
 #else
@@ -368,8 +367,8 @@ struct rounded<Compute, std::int8_t> {
 
 #if defined(FATHOM_BYTE_PRODUCTS)
 #undef FATHOM_BYTE_PRODUCTS
-/// Bytes, high ones and low ones: x = scale * (256 high + low - 2^15). The sums are then exact, and x is 2^-16 of its
-/// largest magnitude off at most, far less than the weights are.
+/// High and low bytes: x = scale * (256 high + low - 2^15). Sums are exact, and x is off by at most 2^-16 of its
+/// largest magnitude, far less than the weights are.
 template <class Compute>
   requires(!packing<std::int8_t>::is_paired && !std::is_same_v<Compute, double>)
 struct rounded<Compute, std::int8_t> {
@@ -448,7 +447,7 @@ struct rounded<Compute, std::int8_t> {
   }
 
  private:
-  /// to [j, j + W) = the numbers that the sums of high and low bytes are, for the columns from first + j on
+  /// to [j, j + W) = the results for the columns from first + j on, from their sums of high and low bytes
   [[gnu::always_inline]] static void store(byte_sums high, byte_sums low, const weights& w, index first, index j,
                                            float scale, float* to) {
     using floats = native<float, W>;
@@ -460,9 +459,9 @@ struct rounded<Compute, std::int8_t> {
 };
 #endif
 
-// ---- Products ----------------------------------------------------------------------------------------------------------
+// ---- Products -------------------------------------------------------------------------------------------------------
 
-/// One row, as it is: every rank streams its share of the panels through.
+/// One unrounded row: each rank streams its share of the panels.
 template <class On, class T, class P>
 void packed_row_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
                         const any_epilogue<T>& epilogue) {
@@ -477,8 +476,8 @@ void packed_row_product(const On& on, const matrix<const T>& x, const packed_vie
   });
 }
 
-/// A few rows, as they are: a panel is used for all of them, tile by tile, while the caches hold it; a few lines of the
-/// next one are fetched with each tile.
+/// A few unrounded rows: all of them use a panel, tile by tile, while the caches hold it; each tile prefetches a part
+/// of the next panel.
 template <class On, class T, class P>
 void packed_rows_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
                          const any_epilogue<T>& epilogue) {
@@ -503,7 +502,7 @@ void packed_rows_product(const On& on, const matrix<const T>& x, const packed_vi
   });
 }
 
-/// The right operand of x w, w packed: its panels as they lie, or unpacked.
+/// The right operand of x w, w packed: its panels in place, or unpacked.
 template <class P>
 struct unpacked_panels final : panel_source<typename packing<P>::scalar> {
   using T = typename packing<P>::scalar;
@@ -531,7 +530,7 @@ struct unpacked_panels final : panel_source<typename packing<P>::scalar> {
   }
 };
 
-/// Where rows are rounded to.
+/// Workspace for rounded rows.
 struct rounded_scratch {
   static constexpr index most_rows = 4 * std::max<index>(tile_rows, amx_rows);
   alignas(alignment) std::uint32_t words[64 * 1024];
@@ -540,8 +539,7 @@ struct rounded_scratch {
 
 static_assert(sizeof(rounded_scratch) <= decoding_workspace_bytes<float>);
 
-/// Rounded rows, one or several. Every rank rounds rows for itself, as many as there is room for, and takes its share of
-/// the panels.
+/// One or more rounded rows. Each rank rounds as many rows as it has room for, and takes its share of the panels.
 template <class Rounded, class On, class P>
 void rounded_product(const On& on, const matrix<const float>& x, const packed_view<P>& w, const matrix<float>& y,
                      const any_epilogue<float>& epilogue) {

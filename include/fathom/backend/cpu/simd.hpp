@@ -1,4 +1,4 @@
-// The few vector operations that the kernels are written in, over xsimd: one text for every vector width.
+// The few vector operations that the kernels use, on top of xsimd: one source for every vector width.
 #pragma once
 
 #include <bit>
@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <utility>
 
-// GCC 12 takes the undefined operand of the AVX-512 intrinsics for a mistake (GCC bug 105593). Its warnings point into
-// this header, so it is included here first.
+// GCC 12 warns about the deliberately undefined operand of the AVX-512 intrinsics (GCC bug 105593). The warnings point
+// into this header, so it is included here first.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13 && (defined(__x86_64__) || defined(__i386__))
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -31,12 +31,12 @@ inline namespace FATHOM_ISA {
 /// A vector register of T.
 template <class T>
 using vec = xsimd::batch<T>;
-/// Numbers in it.
+/// Its number of lanes.
 template <class T>
 inline constexpr index lanes = static_cast<index>(vec<T>::size);
 static_assert(sizeof(vec<float>) == vector_bytes, "fathom: xsimd chose vectors of another width than isa.hpp");
 
-/// Calls f(0), ..., f(N - 1) with compile-time numbers: a loop that is unrolled on every compiler and at every level.
+/// Calls f(0), ..., f(N - 1) with compile-time indices: a loop that every compiler unrolls at every optimisation level.
 template <std::size_t N, class F>
 [[gnu::always_inline]] inline void unroll(const F& f) {
   [&]<std::size_t... I>(std::index_sequence<I...>) __attribute__((always_inline)) {
@@ -54,7 +54,7 @@ template <class V>
 }
 
 namespace detail {
-/// Calls f(V(), j) for the numbers [j, j + size of V) of [0, n): V a vector, and T itself at the end.
+/// Calls f(V(), j) for consecutive pieces of [0, n): V is a vector, and T itself for the remainder.
 template <class T, class F>
 [[gnu::always_inline]] inline void for_lanes(index n, const F& f) {
   index j = 0;
@@ -63,7 +63,7 @@ template <class T, class F>
 }
 }  // namespace detail
 
-/// W numbers as the compiler's own vector, for what is said best in plain operators: shifts, conversions, shuffles.
+/// W numbers as a compiler vector type, for plain operators: shifts, conversions, shuffles.
 template <class T, index W>
 using native [[gnu::vector_size(W * sizeof(T))]] = T;
 template <class T, index W>
@@ -79,7 +79,7 @@ template <class T, class Native>
   return std::bit_cast<vec<T>>(v);
 }
 
-/// The bits of a vector as the compiler's own vector of U.
+/// The bits of a vector as a compiler vector of U.
 template <class U, class T>
 [[nodiscard]] inline auto bits_of(const vec<T>& v) {
   static_assert(sizeof(U) == sizeof(T));
@@ -106,39 +106,39 @@ template <class T>
   return largest_lane<T>(v).get(0);
 }
 
-/// e^x for floats from -87.3 to 87.3, and NaN for NaN, to within 2 eps of the result: e^x = 2^n e^r with n = round(x / ln 2),
-/// and a polynomial for e^r, |r| <= ln(2)/2, that is off by 1.05e-7 at most (minimax, relative error, its first two
-/// coefficients 1).
+/// e^x for floats in [-87.3, 87.3], NaN for NaN; relative error at most 2 eps. e^x = 2^n e^r with n = round(x / ln 2),
+/// and a minimax polynomial for e^r, |r| <= ln(2)/2, of relative error at most 1.05e-7, whose first two coefficients
+/// are 1.
 [[nodiscard, gnu::always_inline]] inline vec<float> exp_in_range(const vec<float>& x) {
   using V = vec<float>;
-  // 1.5 * 2^23 + 127: what is added to it is rounded to an integer, which the last bits of the sum hold, with the bias of
-  // an exponent.
+  // 1.5 * 2^23 + 127: adding it rounds a number to an integer, which the last bits of the sum hold, plus the exponent
+  // bias.
   const V to_integer(12583039.f);
   const V sum = xsimd::fma(x, V(1.44269504f), to_integer), n = sum - to_integer;
-  // ln 2 in two parts, of which n times the first is exact.
+  // ln 2 in two parts; n times the larger one is exact.
   const V r = xsimd::fma(n, V(2.12194440e-4f), xsimd::fma(n, V(-0.693359375f), x));
   V power = xsimd::fma(r, V(0.00831250101f), V(0.0418903343f));
   power = xsimd::fma(r, power, V(0.166671157f));
   power = xsimd::fma(r, power, V(0.499992311f));
   power = xsimd::fma(r, power, V(1.f));
   power = xsimd::fma(r, power, V(1.f));
-  // Multiplied, not added to the exponent as an integer: a NaN stays one.
+  // A product, not an integer addition to the exponent: it preserves NaN.
   return power * as_vec<float>(bits_of<std::uint32_t, float>(sum) << 23);
 }
 
-/// e^x for x <= 0; 0 for -infinity, NaN for NaN. In float to within 2 eps of the result, and 0 where that is less than 1.3e-38.
+/// e^x for x <= 0; 0 for -infinity, NaN for NaN. In float: relative error at most 2 eps, and 0 below 1.3e-38.
 template <class T>
 [[nodiscard, gnu::always_inline]] inline vec<T> exp_of_nonpositive(const vec<T>& x) {
   if constexpr (std::is_same_v<T, float>) {
     return xsimd::select(x < vec<T>(-87.3f), vec<T>(0.f), exp_in_range(x));
   } else {
-    // On the way, xsimd makes doubles integers, some of them one by one in plain C++, where neither -infinity nor NaN has one.
+    // xsimd converts to integers here, on some targets in plain C++, which is undefined for -infinity and NaN.
     const vec<T> power = xsimd::exp(xsimd::select(x >= vec<T>(-1000), x, vec<T>(-1000)));
     return xsimd::select(x == x, power, x);
   }
 }
 
-/// N numbers as a vector: 128 bits from `from`, 128 from a stride further on, and so forth.
+/// N numbers as a vector: 128 bits from `from`, the next 128 from a stride further on, and so forth.
 template <class T, index N>
 [[nodiscard, gnu::always_inline]] inline native<T, N> load_pieces(const T* from, index stride) {
   constexpr index in_128 = 16 / static_cast<index>(sizeof(T));
@@ -152,10 +152,10 @@ template <class T, index N>
   }
 }
 
-/// Transposes a square of W x W numbers between memory: to[j * to_stride + i] = from[i * from_stride + j]. W = lanes<T>.
-/// Of P columns, as many as there are numbers in 128 bits, vectors are put together whose piece m comes from row r + m P; then
-/// each 128 bits of P such vectors are a square of P x P, transposed in log2(P) rounds of interleaving vector r with r + P / 2.
-/// Processors do both best: pieces from memory, and shuffles within 128 bits.
+/// Transposes a W x W square in memory: to[j * to_stride + i] = from[i * from_stride + j]. W = lanes<T>. It takes P
+/// columns at a time, P the numbers in 128 bits. Piece m of vector r is loaded from row r + m P; each 128 bits of P
+/// such vectors are then a P x P square, transposed in log2(P) rounds of interleaving vector r with r + P / 2. Both are
+/// cheap: loads of 128 bits, and shuffles within 128 bits.
 template <class T>
 inline void transpose_square(const T* from, index from_stride, T* to, index to_stride) {
   constexpr index W = lanes<T>;
@@ -207,14 +207,14 @@ inline void transpose(const T* from, index from_stride, index rows, index column
 
 namespace fathom {
 
-/// The logistic function of vectors of floats. Off by 5 eps of the result at most, and by 1.3e-38 where that is smaller.
+/// The logistic function of float vectors: relative error at most 5 eps, or absolute error at most 1.3e-38.
 template <>
 struct logistic<cpu::vec<float>> {
   cpu::vec<float> value, slope;
 
   [[gnu::always_inline]] explicit logistic(const cpu::vec<float>& u) {
     using V = cpu::vec<float>;
-    // Of a number and NaN, max and min give their second operand.
+    // If one operand is NaN, max and min return the second one.
     const V power = cpu::exp_in_range(xsimd::min(V(87.3f), xsimd::max(V(-87.3f), -u)));
     value = V(1.f) / (V(1.f) + power);
     slope = power * value * value;  // power * value = 1 - value, without cancellation

@@ -1,5 +1,4 @@
-// A team of threads that walks through the same layers together: rank, barrier, tasks, sums, and the memory that tasks
-// work in.
+// A team of threads that runs the same layers together: ranks, barrier, tasks, sums, and workspaces.
 #pragma once
 
 #include <algorithm>
@@ -25,11 +24,11 @@
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 
-/// What the ranks of a team share: a barrier that spins for a while and then gives its core away (a core may be busy
-/// with something else), and a place for partial sums.
+/// What the ranks of a team share: a barrier that spins for a while and then yields its core (another thread may need
+/// it), claims of tasks, and partial sums.
 class meeting_point {
  public:
-  /// Returns when all `size` ranks have come. The last one to come calls f() before the others go on.
+  /// Returns when all `size` ranks have arrived. The last to arrive calls f() before the others are released.
   template <class F>
   [[gnu::noinline]] void wait(int size, const F& f) {
     const unsigned turn = turn_.load(std::memory_order_relaxed);
@@ -52,7 +51,7 @@ class meeting_point {
   }
 
   static constexpr int most_ranks = 64;
-  /// The next task of the share of rank `owner`, from 0. Every meeting begins anew, if some rank announces claims.
+  /// Makes the next barrier reset all claims; claim(owner) then counts through the tasks of rank `owner` from 0.
   void announce_claims() { has_claims_.store(true, std::memory_order_relaxed); }
   [[nodiscard]] index claim(int owner) {
     return claimed_[static_cast<std::size_t>(owner)].count.fetch_add(1, std::memory_order_relaxed);
@@ -78,29 +77,29 @@ class meeting_point {
   alignas(alignment) std::atomic<unsigned> turn_{0};
 };
 
-/// Where an operation runs: as rank `rank()` of `size()` threads. Compute is the type of matrix products (float, double,
-/// bf16); `scalar` that of activations and weights.
+/// The execution context: rank `rank()` of `size()` threads. Compute is the type of matrix products (float, double,
+/// bf16), `scalar` the type of activations and weights.
 template <class Compute, class Scalar>
 class context {
  public:
   using scalar = Scalar;
   using compute = Compute;
-  static constexpr index largest_head_width = 256;  // of attention, which works on a task's stack
+  static constexpr index largest_head_width = 256;  // of attention: its workspace has room for no more
 
-  /// `workspace`: memory of this rank's own, at a multiple of fathom::alignment; may be empty.
+  /// `workspace`: this rank's own memory, aligned to fathom::alignment; may be empty.
   context(int rank, int size, meeting_point& meeting, std::span<std::byte> workspace = {})
       : rank_(rank), size_(size), meeting_(&meeting), workspace_(workspace) {}
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
-  /// Returns when all ranks have come here; what they wrote before is then seen by all.
+  /// Returns when all ranks have arrived; what they wrote before is then visible to all.
   void barrier() const {
     if (size_ > 1) meeting_->wait(size_, [] {});
     open_ = false;
   }
 
-  /// Calls f(first, last) with this rank's share of [0, count). The next operation waits for all; who reads what was
-  /// written without one calls barrier() first.
+  /// Calls f(first, last) with this rank's share of [0, count). The next operation waits for all ranks; other code must
+  /// call barrier() before it reads the results.
   template <class F>
   void share(index count, const F& f) const {
     settle();
@@ -108,15 +107,15 @@ class context {
     if (first < last) f(first, last);
     open_ = true;
   }
-  /// Calls f(0), ..., f(count - 1), shared among the ranks, and waits for all. A rank that has done its share takes tasks
-  /// from the others', whose core may be busy with something else. What a task computes must not depend on which others its
-  /// rank runs: then results do not depend on the number of threads.
+  /// Calls f(0), ..., f(count - 1), shared among the ranks, and waits for all. A rank that has finished its share takes
+  /// tasks of others, whose cores may be busy elsewhere. A task's result must not depend on which other tasks its rank
+  /// runs, so that results do not depend on the number of threads.
   template <class F>
   void tasks(index count, const F& f) const {
-    const auto call = [&f](index i) __attribute__((noinline)) { f(i); };  // one copy of f, wherever it is called
+    const auto call = [&f](index i) __attribute__((noinline)) { f(i); };  // one copy of f
     if (size_ == 1) {
       for (index i = 0; i < count; ++i) call(i);
-    } else if (count == 1) {  // while the ranks meet: one meeting instead of one before and one after
+    } else if (count == 1) {  // inside a barrier: one barrier, not one before and one after
       meeting_->wait(size_, [&] { call(0); });
       open_ = false;
     } else {
@@ -125,7 +124,7 @@ class context {
       for (int n = 0; n < size_; ++n) {
         const int owner = (rank_ + n) % size_;
         const index first = count * owner / size_, last = count * (owner + 1) / size_;
-        if (size_ > meeting_point::most_ranks)  // nobody counts claims
+        if (size_ > meeting_point::most_ranks)  // no claims for so many ranks
           for (index i = first; n == 0 && i < last; ++i) call(i);
         else
           for (index i; (i = first + meeting_->claim(owner)) < last;) call(i);
@@ -133,22 +132,23 @@ class context {
       barrier();
     }
   }
-  /// f(0) + ... + f(count - 1), in that order whatever the number of threads; count is at most 64. The same for all ranks.
+  /// f(0) + ... + f(count - 1), in that order whatever the number of threads; count is at most 64. The same for all
+  /// ranks.
   template <class F>
   [[nodiscard]] double sum(index count, const F& f) const {
     tasks(count, [&](index i) { meeting_->partials[static_cast<std::size_t>(i)] = f(i); });
     double total = 0;
     for (index i = 0; i < count; ++i) total += meeting_->partials[static_cast<std::size_t>(i)];
-    barrier();  // before anybody writes the next partials
+    barrier();  // before the next partial sums are written
     return total;
   }
 
-  /// Calls f(scratch) with a Scratch for a task to work in, whatever its numbers are: in this rank's workspace, or on the stack
-  /// where that has no room for it. Not within another call.
+  /// Calls f(scratch) with an uninitialised Scratch: in this rank's workspace, or on the stack if that is too small.
+  /// Calls must not nest.
   template <class Scratch, class F>
   void with_scratch(const F& f) const {
     static_assert(std::is_trivially_destructible_v<Scratch>);
-    const auto call = [&f](Scratch& scratch) __attribute__((noinline)) { f(scratch); };  // one copy of f, wherever it is called
+    const auto call = [&f](Scratch& scratch) __attribute__((noinline)) { f(scratch); };  // one copy of f
     if (sizeof(Scratch) <= workspace_.size())
       call(*::new (workspace_.data()) Scratch);
     else
@@ -161,7 +161,7 @@ class context {
     Scratch scratch;
     f(scratch);
   }
-  /// Waits for all, if the last operation did not.
+  /// Waits for all ranks, if the last operation did not.
   void settle() const {
     if (open_) barrier();
   }
@@ -172,13 +172,13 @@ class context {
   mutable bool open_ = false;  // the same on every rank: all call the same operations
 };
 
-/// Bytes of a workspace that every operation on numbers of type T finds room in, and of one for those of decoding.
+/// Bytes of a workspace large enough for every operation on numbers of type T, and for every operation of decoding.
 template <class T>
 inline constexpr std::size_t workspace_bytes = 192 * 1024 * sizeof(T);
 template <class T>
 inline constexpr std::size_t decoding_workspace_bytes = 104 * 1024 * sizeof(T);
 
-/// A block of workspaces, one for each rank as far as they go.
+/// A block of workspaces, one for each rank until they run out.
 struct workspaces {
   std::span<std::byte> block{};
   std::size_t each = 0;  // bytes, a multiple of fathom::alignment
@@ -189,8 +189,8 @@ struct workspaces {
   }
 };
 
-/// Whether this process was forked from one that has run parallel regions: GNU's OpenMP waits in it for threads that there are
-/// not. All runs on one thread then, with the same results.
+/// Whether this process was forked after it ran parallel regions: GNU OpenMP then waits for threads that do not exist,
+/// so everything runs on one thread, with the same results.
 #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && (defined(__GLIBC__) || defined(__APPLE__))
 inline std::atomic<bool> has_started_threads{false}, is_forked{false};
 inline const int watches_forks = pthread_atfork(nullptr, nullptr, [] { is_forked = has_started_threads.load(); });
@@ -199,7 +199,7 @@ inline std::atomic<bool> has_started_threads{false};
 inline constexpr bool is_forked = false;
 #endif
 
-/// How many threads a team has that is asked for so many; 0: as many as OpenMP would use (OMP_NUM_THREADS).
+/// The size of a team for which `threads` are requested; 0: OpenMP's default (OMP_NUM_THREADS).
 [[nodiscard]] inline int team_size(int threads) {
   check_threads(threads);
 #if defined(_OPENMP)
@@ -209,13 +209,13 @@ inline constexpr bool is_forked = false;
 }
 
 #if defined(_OPENMP)
-/// Runs f(context) on every thread of one parallel region. A function of its own, because clang has a function that holds
-/// a region call the OpenMP runtime, which then allocates, whether it gets to the region or not.
+/// Runs f(context) on every thread of one parallel region. A separate function, because clang makes every function that
+/// contains a region call the OpenMP runtime, which allocates, even if the region is not reached.
 template <class Context, class F>
 void run_in_parallel(int threads, const workspaces& memory, const F& f) {
   has_started_threads.store(true, std::memory_order_relaxed);
   meeting_point meeting;
-  // OpenMP may give fewer threads than asked for, and says how many only inside of the region.
+  // OpenMP may provide fewer threads than requested, and says how many only inside the region.
 #pragma omp parallel num_threads(threads)
   f(Context(omp_get_thread_num(), omp_get_num_threads(), meeting, memory.of(omp_get_thread_num())));
 }

@@ -1,4 +1,4 @@
-// The register tile: the shape of what a kernel keeps in registers, and the numbers of a matrix product in them.
+// The register tile of matrix products: its shape and its accumulators.
 #pragma once
 
 #include "fathom/backend/cpu/simd.hpp"
@@ -13,9 +13,9 @@ enum class order {
   columns  // a[k * lda + i]: the transpose of a row-major matrix
 };
 
-/// Rows of the tile of a matrix product. Its sums are rows x 2 vectors: enough that none waits for itself (two fused
-/// multiply-adds a cycle, each taking four or five, are ten chains), few enough to stay in registers beside two vectors of
-/// the right operand and a number of the left one.
+/// Rows of the register tile. Its rows x 2 accumulators are enough to hide latency (two fused multiply-adds a cycle, of
+/// four or five cycles each, need ten chains), and fit in registers beside two vectors of the right operand and one
+/// number of the left.
 inline constexpr index tile_rows = vector_registers == 32 ? 8 : 6;
 /// Its columns: two vectors.
 template <class T>

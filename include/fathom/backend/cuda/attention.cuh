@@ -1,13 +1,14 @@
-// Attention over a visible prefix on the GPU (operations.hpp, attention_shape): flash attention of our own.
+// Attention over a visible prefix on the GPU (operations.hpp, attention_shape): our own flash attention.
 //
-// Which kernels: for operands in bf16, those on tensor cores (attention_tensor.cuh), with heads up to 128 wide; otherwise those
-// in float (attention_plain.cuh), up to 256; for few queries, those that split the memory (attention_decode.cuh), in float.
+// Kernels: on tensor cores for bf16 operands and heads up to 128 wide (attention_tensor.cuh), otherwise in float for
+// heads up to 256 wide (attention_plain.cuh); for few queries, in float and with the memory split among blocks
+// (attention_decode.cuh).
 //
 // The execution context `on` has
-//   scalar, compute          the type that numbers lie in memory in, float or bf16; the type of the operands of products
+//   scalar, compute          the type of numbers in memory, float or bf16; the type of the operands of products
 //   stream(), processors()   of the GPU
-//   begin(), scratch<T>(n)   says that an operation begins; memory for n numbers until the next one does
-// `starts` is read on the GPU.
+//   begin(), scratch<T>(n)   begins an operation; memory for n numbers until the next one begins
+// `starts` points to GPU memory.
 #pragma once
 
 #include <algorithm>
@@ -35,15 +36,15 @@ namespace attention {
 inline constexpr int widest_on_tensor_cores = 128;
 inline constexpr int most_queries_to_decode = 4;
 
-// ---- Kernels that go over elements -----------------------------------------------------------------------------------
+// ---- Kernels besides flash attention --------------------------------------------------------------------------------
 
-/// x as an operand of a product with this type of operands.
+/// x rounded to Compute, the type of operands.
 template <class Compute>
 __device__ __forceinline__ float operand(float x) {
   return to_float(from_float<Compute>(x));
 }
 
-/// delta [rows, heads] = the sum over a head's columns of dout out; Width / 8 lanes for each, 256 threads a block
+/// delta [rows, heads] = the sum of dout * out over a head's columns; Width / 8 lanes for each, 256 threads a block
 template <int Width, class Compute, class T>
 __global__ void __launch_bounds__(256)
     sum_of_products(attention_size s, rows_of_heads<const T> out, rows_of_heads<const T> dout, float* delta) {
@@ -67,7 +68,7 @@ __global__ void __launch_bounds__(256)
   if (at < static_cast<index>(s.sequences) * s.queries * s.heads && thread() % lanes == 0) delta[at] = sum;
 }
 
-/// weights [sequences, heads, queries, memory_rows]; a block for each row of it, a warp for each number
+/// weights [sequences, heads, queries, memory_rows]; one block per row, one warp per number
 template <class Compute, class T>
 __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<const T> q, rows_of_heads<const T> k,
                                                const float* lse, T* weights, index stride) {
@@ -91,7 +92,7 @@ __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<c
   }
 }
 
-/// memory row (starts + t) * rows_per_position + slot of a sequence = row t of it in kv [rows, columns]; a block for each
+/// memory row (start + t) * rows_per_position + slot of a sequence = its row t in kv [rows, columns]; one block per row
 template <class T>
 __global__ void __launch_bounds__(256) append(int tokens, const index* starts, index first_row, index sequence_rows, int depths,
                                               int slot, const T* kv, index kv_stride, T* memory, index memory_stride,
@@ -109,7 +110,7 @@ __global__ void __launch_bounds__(256) append(int tokens, const index* starts, i
 
 }  // namespace attention
 
-/// Contexts with operations of their own (token_notes.cuh).
+/// Contexts that note operations down, with overloads of their own (token_notes.cuh).
 template <class On>
 concept notes_down = On::notes_down;
 
@@ -127,8 +128,8 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
   if (rows * shape.heads == 0) return;
 
   if (s.queries <= most_queries_to_decode) {
-    // 128 rows a block at the least, and no more blocks than keep the machine busy; the same for every position, since work is
-    // recorded once and played back for all of them.
+    // At least 128 rows per block, and no more blocks than keep the GPU busy. The same for every position, because work
+    // is recorded once and replayed for all of them.
     const index busy = 4 * static_cast<index>(on.processors()) / (rows * shape.heads);
     const auto splits = static_cast<unsigned>(std::clamp<index>(std::min(busy, most_seen(s) / 128), 1, 64));
     with_decode_width(s.head_width, [&](auto width) {
@@ -171,8 +172,8 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
     fail_in_bf16(operation, s);
 }
 
-/// dq, dk, dv = the gradients, given dout; of rows of memory that no query sees, 0. They are overwritten. `delta` [sequences *
-/// queries, heads] is scratch: it receives the sum over a head's columns of dout out.
+/// dq, dk, dv = the gradients, given dout; 0 for rows of memory that no query sees. They are overwritten. `delta`
+/// [sequences * queries, heads] is scratch: it receives the sum of dout * out over a head's columns.
 template <class On, class T = typename On::scalar>
 void attention_backward(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
                         matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
@@ -202,7 +203,7 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
         make_delta(width, bf16());
         attention_size of_copies;
         const auto x = rounded<W, T, On>(on, operation, s)(std::array<matrix<const T>, 4>{q, k, v, dout}, 6, of_copies);
-        // Gradients of keys and values begin where those do in the memory they are of.
+        // dk and dv are laid out like the whole memory; rounded copies begin with the first sequence.
         const auto of_memory = [&](const matrix<T>& m) {
           return heads_of(of_copies.first == s.first ? m : matrix<T>(m.row(shape.memory_row(0)), m.rows, m.columns, m.stride), s);
         };
@@ -237,7 +238,7 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
   }
 }
 
-/// weights [sequences * heads * queries, memory_rows]: the softmax itself, to look at; rows out of sight are 0.
+/// weights [sequences * heads * queries, memory_rows]: the softmax itself, for inspection; 0 for rows not visible.
 template <class On, class T = typename On::scalar>
 void attention_weights(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, const float* lse, matrix<std::type_identity_t<T>> weights) {
@@ -251,7 +252,7 @@ void attention_weights(const On& on, const attention_shape& shape, matrix<const 
          heads_of(k, s), lse, weights.data, weights.stride);
 }
 
-/// Rows of kv to their places in a cache's memory: position p goes to row p * rows_per_position + slot.
+/// Copies rows of kv to a cache's memory: position p goes to row p * rows_per_position + slot.
 template <class On, class T = typename On::scalar>
   requires(!notes_down<On>)
 void attention_append(const On& on, const extent& e, matrix<const std::type_identity_t<T>> kv,

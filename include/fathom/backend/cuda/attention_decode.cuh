@@ -1,9 +1,9 @@
-// Attention of few queries over a long memory: decoding. Reading keys and values once is all that it costs.
+// Attention of few queries over a long memory: decoding. The cost is reading keys and values once.
 //
-// The rows that a query sees are split evenly among `splits` blocks, of 4 warps. The Width numbers of a row lie 16 bytes on each
-// of some lanes; a warp reads as many rows at a time as it has lanes for, and 4 times that before it computes. Every group of
-// lanes has a softmax of its own (largest score, sum of weights, weighted sum), and these are put together in an order that
-// depends on the shape alone: lanes, warps, splits. A result so does not depend on who was first.
+// The rows that a query sees are split evenly among `splits` blocks of 4 warps. A group of lanes reads a row, 16 bytes
+// per lane and load; a warp reads one row per group at a time, and several such sets before it computes. Each group has
+// its own online softmax (largest score, sum of weights, weighted sum). These are combined in an order that depends
+// only on the shape: lanes, warps, splits. So results do not depend on timing.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +17,13 @@ namespace fathom::cuda::attention {
 
 inline constexpr int decode_threads = 128;
 
-/// A softmax of some rows is a largest score (in base 2), a sum of weights relative to it, and a sum of weighted rows. The factor
-/// that makes its numbers relative to another largest score; of no rows at all, 0.
+/// A partial softmax is a largest score (in base 2), a sum of weights relative to it, and a weighted sum of rows. This
+/// factor makes its sums relative to another largest score; it is 0 if there are no rows.
 __device__ __forceinline__ float factor_of(float largest, float other) {
   return largest == -INFINITY ? 0.0f : exp2_fast(largest - other);
 }
 
-/// to [Count] = x [Count], those from `there` on 0; `whole`: all are there, and x is a multiple of 16 bytes
+/// to [Count] = x [Count], 0 from `there` on; `whole`: all exist, and x is aligned to 16 bytes
 template <int Count, class T>
 __device__ __forceinline__ void load_numbers(float (&to)[Count], const T* x, int there, bool whole) {
   constexpr int together = 16 / static_cast<int>(sizeof(T));
@@ -49,15 +49,15 @@ __device__ __forceinline__ void load_numbers(float (&to)[Count], const T* x, int
 }
 
 /// One split of one query's head, `row_and_head` of [rows, heads], by a block of Warps warps.
-/// parts [rows, heads, splits, Width + 2]: largest score, sum of weights, weighted sum of a split; where there is one split,
-/// out [rows, heads] and lse [rows, heads] (unless it is null) at once.
+/// parts [rows, heads, splits, Width + 2]: largest score, sum of weights, weighted sum of a split. If there is one
+/// split, writes out [rows, heads] and lse [rows, heads] (unless it is null) directly.
 template <int Width, int Warps, class T>
 __device__ __forceinline__ void decode_split(const attention_size& s, const rows_of_heads<const T>& q,
                                              const rows_of_heads<const T>& k, const rows_of_heads<const T>& v,
                                              const rows_of_heads<T>& out, float* lse, float* parts, index row_and_head, int split,
                                              int splits) {
   constexpr int together = 16 / static_cast<int>(sizeof(T));
-  constexpr int lanes = Width / together < 32 ? Width / together : 32, count = Width / lanes;  // of a row; numbers of each
+  constexpr int lanes = Width / together < 32 ? Width / together : 32, count = Width / lanes;  // of a row; numbers each
   constexpr int rows = 32 / lanes, ahead = Width <= 128 ? 4 : 2;
   FATHOM_CUDA_SHARED(float, warp_parts, Warps * (Width + 2));
 
@@ -165,7 +165,7 @@ __device__ __forceinline__ void decode_split(const attention_size& s, const rows
   }
 }
 
-/// out, lse = the splits of `parts` put together, by a block.
+/// out, lse = the splits of `parts`, combined by one block.
 template <int Width, class T>
 __device__ __forceinline__ void combine_splits(const attention_size& s, int splits, const float* parts, const rows_of_heads<T>& out,
                                                float* lse, index row_and_head) {
@@ -183,7 +183,7 @@ __device__ __forceinline__ void combine_splits(const attention_size& s, int spli
   if (lse && thread() == 0) lse[row_and_head] = most * ln_2 + logf(all);
 }
 
-/// The same as kernels.   blocks: rows * heads, splits
+/// The same as kernels.   grid: rows * heads, splits
 template <int Width, class T>
 __global__ void __launch_bounds__(decode_threads)
     decode(attention_size s, rows_of_heads<const T> q, rows_of_heads<const T> k, rows_of_heads<const T> v, rows_of_heads<T> out,
@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(decode_threads)
   decode_split<Width, decode_threads / 32>(s, q, k, v, out, lse, parts, blockIdx.x, static_cast<int>(blockIdx.y),
                                            static_cast<int>(gridDim.y));
 }
-/// blocks: rows * heads
+/// grid: rows * heads
 template <int Width, class T>
 __global__ void __launch_bounds__(decode_threads)
     combine(attention_size s, int splits, const float* parts, rows_of_heads<T> out, float* lse) {

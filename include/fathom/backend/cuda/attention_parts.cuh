@@ -1,4 +1,4 @@
-// What the kernels of attention share: the shape as they know it, and how its work is divided among blocks.
+// What attention kernels share: the shape as they know it, and the division of work among blocks.
 #pragma once
 
 #include "fathom/backend/cuda/device.cuh"
@@ -6,16 +6,16 @@
 
 namespace fathom::cuda {
 
-/// What kernels know of an attention_shape. The rows that a query sees end with those of its own position, and are as many as the
-/// window has. Without a window, it is so large that it hides nothing. A memory without order, which every query sees all of, is
-/// one of a row a position, with the queries at its end and behind it.
+/// An attention_shape for kernels. A query sees window_rows rows, ending with those of its own position; without a
+/// window, window_rows is so large that nothing is hidden. An unordered memory has one row per position, and its
+/// queries start at the last row, so that each sees all of it.
 struct attention_size {
   int sequences, queries, heads, head_width, rows_per_position, memory_rows, first;
   const index* starts;  // on the device; or null
-  int position;         // of the first query, where starts is null
-  int group;            // heads of queries that read one head of keys and values
-  int window_rows;      // rows of memory that a query sees at the most
-  int heads_at_once;    // of all sequences' heads, in blocks that follow each other
+  int position;         // of the first query, if starts is null
+  int group;            // query heads per key/value head
+  int window_rows;      // the most rows of memory that a query sees
+  int heads_at_once;    // heads, over all sequences, that consecutive blocks work on
   float scale;          // 1 / sqrt(head_width)
 
   [[nodiscard]] __device__ __forceinline__ int start(int sequence) const {
@@ -36,7 +36,7 @@ struct attention_size {
   }
 };
 
-/// Rows `stride` elements apart; heads `head` elements.
+/// Rows are `stride` elements apart, heads `head` elements.
 template <class T>
 struct rows_of_heads {
   T* data;
@@ -48,12 +48,12 @@ namespace attention {
 
 inline constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
 
-/// Which part of the work a block does: tile `tile` of a head of a sequence.
+/// A block's part of the work: tile `tile` of one head of one sequence.
 struct part {
   int tile, sequence, head;
 };
-/// Chunks of heads_at_once of all sequences' `heads`; in a chunk, all heads' first tile, then all heads' second, ...; or from the
-/// last tile on.
+/// Work is ordered by chunks of heads_at_once heads, over all sequences. Within a chunk, the first tiles of all heads
+/// come first, then the second ones, and so on; or the last ones first.
 __device__ __forceinline__ part part_of(const attention_size& s, int heads, unsigned block, int tiles, bool last_first) {
   const unsigned all = static_cast<unsigned>(s.sequences) * static_cast<unsigned>(heads);
   const unsigned chunk = static_cast<unsigned>(s.heads_at_once), of_chunk = chunk * static_cast<unsigned>(tiles);
@@ -67,20 +67,20 @@ __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
 __device__ __forceinline__ int larger(int a, int b) { return a > b ? a : b; }
 __device__ __forceinline__ int thread() { return static_cast<int>(threadIdx.x); }
 
-// Kernels are compiled twice. With General, query heads may share heads of keys and values, windows may hide the beginning of
-// memory, and memories may have no order. Without it, all of that is left out, and the registers that it takes are.
+// Kernels are compiled twice. With General, query heads may share key/value heads, windows may hide the beginning of
+// memory, and memories may be unordered. Without it, the code for that is left out, which saves registers.
 
-/// A block's queries, and what they see in tiles of Keys rows, the first of which begins with the first row that any of them sees.
-/// Rows of memory are counted from there.
+/// A block of queries, and what they see, in tiles of Keys rows. The first tile begins with the first row that any of
+/// the queries sees; rows of memory are counted from there.
 template <int Queries, int Keys, bool General>
 struct block_of_queries {
   part at;
   int key_head;      // of keys and values
-  int start, first, there;  // position of the sequence's first query; the block's first query, and how many it has
+  int start, first, there;  // position of the sequence's first query; the block's first query, and how many there are
   int depths;               // rows_per_position
-  int skipped, window;      // rows of the sequence's memory before the first tile; that a query sees
+  int skipped, window;      // rows of memory before the first tile; rows in a window
   int seen;                 // rows of memory that its last query sees
-  int tiles, full;          // of keys; the first `full` of them end before what any query sees does
+  int tiles, full;          // of keys; in the first `full`, no query's prefix ends
   index row, memory;        // the first row of q; of k and v
 
   __device__ __forceinline__ explicit block_of_queries(const attention_size& s, unsigned block)
@@ -98,11 +98,11 @@ struct block_of_queries {
         row(static_cast<index>(at.sequence) * s.queries + first),
         memory(s.memory_row(at.sequence) + skipped) {}
 
-  /// How many rows of memory from `key` on end what a row of the block sees. Rows that are not there see as much as the last.
+  /// How many rows of memory from `key` on are in the prefix of a block's row. Rows beyond the end count like the last.
   [[nodiscard]] __device__ __forceinline__ int sees(int block_row, int key) const {
     return smaller((start + first + block_row + 1) * depths - (General ? skipped : 0), seen) - key;
   }
-  /// How many rows of memory from `key` on the window hides from a row of the block; or less than 1.
+  /// How many rows of memory from `key` on the window hides from a block's row; 0 or less: none.
   [[nodiscard]] __device__ __forceinline__ int hides(int block_row, int key) const {
     return (start + first + block_row + 1) * depths - skipped - window - key;
   }
@@ -116,7 +116,7 @@ struct block_of_keys {
   part at;           // of the heads of keys and values
   int start;         // position of the sequence's first query
   int first, there;  // the block's first row of the sequence's memory, and how many it has
-  int seen;          // of them, those that any query has seen
+  int seen;          // how many of them are in the prefix of any query
   int first_query, end_query;
 
   __device__ __forceinline__ block_of_keys(const attention_size& s, unsigned block, int keys)

@@ -1,12 +1,12 @@
-// The kernels of attention in float, without tensor cores (which would round operands to TF32), for heads of any width up to 256.
+// Attention kernels in float, without tensor cores (which would round operands to TF32), for heads up to 256 wide.
 //
-// The same division of work as on tensor cores (attention_tensor.cuh), in blocks of 16 x 16 threads: the block's own rows, `left`
-// (queries; for dk and dv: keys), meet tiles of other rows, `right`. Thread (y, x) has the scores of the left rows y + 16 i and
-// the right rows x + 16 j, and the columns of results that column() says, of its left rows. A left row's 16 threads are in one
-// warp, and hand each other weights through shared memory without a barrier of the block.
+// Work is divided as on tensor cores (attention_tensor.cuh), among blocks of 16 x 16 threads. A block multiplies its
+// own `left` rows (queries; for dk and dv: keys) with tiles of `right` rows. Thread (y, x) has the scores of the left
+// rows y + 16 i and the right rows x + 16 j, and, for its left rows, the columns of results that column() gives. The 16
+// threads of a left row are in one warp, so they exchange weights through shared memory without a block barrier.
 //
-// Rows lie Width + 4 floats apart in shared memory, so that the four floats that 8 threads read of 8 rows lie in different banks.
-// Heads narrower than Width are filled up with zeros there.
+// Rows are Width + 4 floats apart in shared memory, so that 8 threads that read four floats each of 8 rows use
+// different banks. Heads narrower than Width are zero-padded there.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ inline constexpr int plain_threads = 256;
 template <int Width>
 struct plain_block {
   static constexpr int left = Width <= 64 ? 64 : Width == 128 ? 32 : 16, right = Width <= 64 ? 32 : 16;
-  static constexpr int row = Width + 4, weight_row = right + 4;  // from one row to the next
-  static constexpr int i = left / 16, j = right / 16, c = Width / 16;  // of a thread: left rows, right rows, columns
+  static constexpr int row = Width + 4, weight_row = right + 4;  // strides
+  static constexpr int i = left / 16, j = right / 16, c = Width / 16;  // per thread: left rows, right rows, columns
   static constexpr std::size_t forward_shared = sizeof(float) * ((left + 4 * right) * row + left * weight_row);
   static constexpr std::size_t backward_queries_shared = sizeof(float) * ((2 * left + 4 * right) * row + left * weight_row);
   static constexpr std::size_t backward_keys_shared =
@@ -32,14 +32,14 @@ struct plain_block {
 
 __device__ __forceinline__ int thread_x() { return thread() % 16; }
 __device__ __forceinline__ int thread_y() { return thread() / 16; }
-/// Column n of a thread's Width / 16: up to four that lie side by side, and every 64 again.
+/// Column n of a thread's Width / 16: up to four adjacent ones, repeated every 64.
 template <int Width>
 __device__ __forceinline__ int column(int n) {
   constexpr int together = Width < 64 ? Width / 16 : 4;
   return n / together * 64 + thread_x() * together + n % together;
 }
 
-/// Begins to copy x [Rows, head_width], of which the first `there` rows exist, to a tile [Rows, Width]; the rest becomes 0.
+/// Starts copying x [Rows, head_width], of which `there` rows exist, to a tile [Rows, Width]; the rest becomes 0.
 template <int Width, int Rows>
 __device__ __forceinline__ void load_plain(float* tile, const float* x, index stride, int there, int head_width) {
   constexpr int row_floats = plain_block<Width>::row;
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(plain_threads)
   using sizes = plain_block<Width>;
   constexpr int right = sizes::right, row = sizes::row;
   auto* const q_tile = reinterpret_cast<float*>(dynamic_shared());  // [left, Width]
-  float* const kv_tiles = q_tile + sizes::left * row;               // 2 times: keys, values [right, Width]
+  float* const kv_tiles = q_tile + sizes::left * row;               // two buffers: keys, values [right, Width]
   float* const weights = kv_tiles + 4 * right * row;                // [left, right]
   const block_of_queries<sizes::left, right, General> b(s, blockIdx.x);
 
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(plain_threads)
   FATHOM_CUDA_ROLL
   for (int tile = 0; tile < b.tiles; ++tile) {
     wait_copies<0>();
-    __syncthreads();  // the tile is there, and none reads the one before any more
+    __syncthreads();  // the tile has arrived; all threads are done with the one before
     if (tile + 1 < b.tiles) load(tile + 1);
     const float* const k_tile = kv_tiles + tile % 2 * 2 * right * row;
     float x[sizes::i][sizes::j] = {};
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(plain_threads)
       for (int c = 0; c < sizes::c; ++c) o[i][c] *= factor;
     }
     __syncwarp();
-    add_weighted<Width>(weights, k_tile + right * row, o);  // before the next tile's barrier, behind which weights are new
+    add_weighted<Width>(weights, k_tile + right * row, o);  // before the next barrier, after which weights change
   }
   float factor[sizes::i];
   FATHOM_CUDA_UNROLL
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(plain_threads)
   constexpr int right = sizes::right, row = sizes::row;
   auto* const q_tile = reinterpret_cast<float*>(dynamic_shared());  // [left, Width]
   float* const dout_tile = q_tile + sizes::left * row;              // [left, Width]
-  float* const kv_tiles = dout_tile + sizes::left * row;            // 2 times: keys, values [right, Width]
+  float* const kv_tiles = dout_tile + sizes::left * row;            // two buffers: keys, values [right, Width]
   float* const gradients = kv_tiles + 4 * right * row;              // [left, right], of scores
   const block_of_queries<sizes::left, right, General> b(s, blockIdx.x);
 
@@ -230,7 +230,7 @@ __global__ void __launch_bounds__(plain_threads)
   load(0);
   float sums[sizes::i][sizes::c] = {}, row_lse[sizes::i], row_delta[sizes::i];
   FATHOM_CUDA_UNROLL
-  for (int i = 0; i < sizes::i; ++i) {  // of rows that are not there: 0, as are their queries and dout
+  for (int i = 0; i < sizes::i; ++i) {  // rows beyond the end: 0, as are their queries and dout
     const int y = thread_y() + 16 * i;
     const index at = (b.row + y) * s.heads + b.at.head;
     row_lse[i] = y < b.there ? lse[at] : 0.0f;
@@ -239,7 +239,7 @@ __global__ void __launch_bounds__(plain_threads)
   FATHOM_CUDA_ROLL
   for (int tile = 0; tile < b.tiles; ++tile) {
     wait_copies<0>();
-    __syncthreads();  // the tile is there, and none reads the one before any more
+    __syncthreads();  // the tile has arrived; all threads are done with the one before
     if (tile + 1 < b.tiles) load(tile + 1);
     const float* const k_tile = kv_tiles + tile % 2 * 2 * right * row;
     float x[sizes::i][sizes::j] = {}, dp[sizes::i][sizes::j] = {};
@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(plain_threads)
       }
     }
     __syncwarp();
-    add_weighted<Width>(gradients, k_tile, sums);  // before the next tile's barrier, behind which gradients are new
+    add_weighted<Width>(gradients, k_tile, sums);  // before the next barrier, after which gradients change
   }
   float factor[sizes::i];
   FATHOM_CUDA_UNROLL
@@ -264,7 +264,7 @@ __global__ void __launch_bounds__(plain_threads)
   store_plain<Width>(sums, factor, dq.at(b.row, b.at.head), dq.stride, b.there, s.head_width);
 }
 
-/// dv = p^T dout;  dk = ds^T q / sqrt(head_width); of rows of memory that no query sees, 0.
+/// dv = p^T dout;  dk = ds^T q / sqrt(head_width); 0 for rows of memory that no query sees.
 template <int Width, bool General>
 __global__ void __launch_bounds__(plain_threads)
     backward_keys_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k,
@@ -319,12 +319,12 @@ __global__ void __launch_bounds__(plain_threads)
             const float weight = sees ? exp2_fast((x[i][j] * s.scale - tile_lse[n]) * log2_e) : 0.0f;
             weights[key * sizes::weight_row + n] = weight;
             const float gradient = weight * (dp[i][j] - tile_delta[n]);
-            gradients[key * sizes::weight_row + n] = General && !sees ? 0.0f : gradient;  // hidden rows may hold anything
+            gradients[key * sizes::weight_row + n] = General && !sees ? 0.0f : gradient;  // hidden rows may be NaN
           }
         __syncwarp();
         add_weighted<Width>(weights, dout_tile, dv_sums);
         add_weighted<Width>(gradients, q_tile, dk_sums);
-        __syncthreads();  // before the next tile comes to the same place
+        __syncthreads();  // before the next tile overwrites this one
       }
     }
   }

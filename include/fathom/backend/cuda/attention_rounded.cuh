@@ -1,5 +1,5 @@
-// Operands of attention as tensor cores read them: in bf16, in whole 16 bytes, heads of a width there is a kernel for. Numbers that
-// do not lie so are copied into scratch memory, rounded, each head filled up with zeros.
+// Operands of attention for tensor cores: bf16, in whole 16 bytes, with heads of a width that has a kernel. Other
+// operands are rounded into scratch memory, each head zero-padded.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 
 namespace fathom::cuda::attention {
 
-/// x [rows, heads of head_width] rounded, to [rows, heads of Width], the columns from head_width on 0.
+/// Rounds x [rows, heads of head_width] to [rows, heads of Width]; columns from head_width on are 0.
 template <class T>
 struct rounding {
   const T* x;
@@ -26,13 +26,13 @@ struct rounding {
   bf16* to;
   index rows;
   int heads;
-  bool of_memory;  // x are keys or values: what no query sees is left out
+  bool of_memory;  // x is keys or values: rows that no query sees are skipped
 };
 template <class T>
 struct roundings {
   rounding<T> of[4];
 };
-/// blocks: of 256 times 8 numbers; which of the roundings
+/// grid: blocks of 256 times 8 numbers; index of the rounding
 template <class T>
 __global__ void __launch_bounds__(256) round_operands(attention_size s, int width, roundings<T> all) {
   const rounding<T> r = all.of[blockIdx.y];
@@ -53,13 +53,13 @@ __global__ void __launch_bounds__(256) round_operands(attention_size s, int widt
                                                        pack_bf16(numbers[4], numbers[5]), pack_bf16(numbers[6], numbers[7]));
 }
 
-/// The operands of a product as the kernels on tensor cores read them: rounded copies in scratch memory, or as they are.
+/// Operands of a product for the kernels on tensor cores: rounded copies in scratch memory, or in place.
 template <int Width, class T, class On>
 class rounded {
  public:
   rounded(const On& on, const char* operation, const attention_size& s) : on_(on), operation_(operation), s_(s) {}
 
-  /// Keys and values then begin with the first sequence: kernels get size().
+  /// Copied keys and values (the bits of `of_memory`) begin with the first sequence, as `s` says for kernels.
   template <std::size_t N>
   std::array<rows_of_heads<const bf16>, N> operator()(const std::array<matrix<const T>, N>& all, std::size_t of_memory,
                                                       attention_size& s) {

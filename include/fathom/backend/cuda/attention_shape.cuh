@@ -1,4 +1,4 @@
-// An attention_shape (operations.hpp) as kernels know it, and which of the kernels it needs.
+// An attention_shape (operations.hpp) as kernels know it, and the choice among kernels.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace fathom::cuda {
 
-/// Heads that attention has kernels for.
+/// The widest heads that attention has kernels for.
 inline constexpr index largest_head_width = 256;
 
 namespace attention {
@@ -40,7 +40,7 @@ inline attention_size size_of(const char* operation, const attention_shape& s) {
          "; expected 0, for none", s.sees_all ? "" : ", or more");
   const auto n = [](index i) { return static_cast<int>(i); };
   const index no_window = s.memory_rows + s.queries;
-  // Keys and values of these many heads, 4 bytes each at the most, fill a third of the second-level cache (50 MB on Hopper).
+  // Keys and values of this many heads, at most 4 bytes a number, fill a third of the L2 cache (50 MB on Hopper).
   const index at_once = std::max<index>((index{16} << 20) / std::max<index>(s.memory_rows * s.head_width * 8, 1), 64);
   return {.sequences = n(s.sequences),
           .queries = n(s.queries),
@@ -56,7 +56,7 @@ inline attention_size size_of(const char* operation, const attention_shape& s) {
           .heads_at_once = n(std::min(at_once, s.sequences * s.heads)),
           .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width)))};
 }
-/// Rows of memory that a query sees at the most.
+/// The most rows of memory that a query sees.
 [[nodiscard]] inline index most_seen(const attention_size& s) { return std::min(s.memory_rows, s.window_rows); }
 
 template <class T>
@@ -64,7 +64,7 @@ rows_of_heads<T> heads_of(const matrix<T>& m, const attention_size& s) {
   return {m.data, m.stride, s.head_width};
 }
 
-/// f(general), a constant: whether query heads share heads of keys and values, a window hides something, or memory has no order.
+/// Calls f(general), a constant: whether query heads share key/value heads, there is a window, or memory is unordered.
 template <class F>
 void with_generality(const attention_shape& s, const F& f) {
   if (s.group_size() > 1 || s.window > 0 || s.sees_all)
@@ -73,7 +73,7 @@ void with_generality(const attention_shape& s, const F& f) {
     f(std::false_type());
 }
 
-/// f(width) for the smallest of the widths, a constant, that is at least head_width.
+/// Calls f(width), a constant: the smallest of the widths that is at least head_width.
 template <int Width, int... More, class F>
 void with_width(int head_width, const F& f) {
   if (head_width <= Width)
@@ -88,7 +88,7 @@ void with_tensor_width(int head_width, const F& f) {
 template <class Compute, class F>
 void with_plain_width(int head_width, const F& f) {
   if constexpr (std::is_same_v<Compute, bf16>)
-    with_width<256>(head_width, f);  // what is too wide for tensor cores
+    with_width<256>(head_width, f);  // heads too wide for tensor cores
   else
     with_width<32, 64, 128, 256>(head_width, f);
 }

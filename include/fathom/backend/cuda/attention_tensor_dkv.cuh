@@ -12,11 +12,11 @@
 
 namespace fathom::cuda::attention {
 
-/// Tiles of the kernel that goes over queries for a block of keys.
+/// Tile sizes of the kernel that loops over queries for a block of keys.
 template <int Width>
 struct key_block {
   static constexpr int keys = 16 * warps, queries = 64;
-  static constexpr int step_queries = Width == 64 ? 16 : 32;  // that a warp works on at one time
+  static constexpr int step_queries = Width == 64 ? 16 : 32;  // that a warp works on at a time
   static constexpr bool left_in_registers = Width <= 64;  // a warp's keys and values
   static constexpr int steps = Width / 16;
 };
@@ -25,15 +25,15 @@ constexpr std::size_t backward_keys_shared =
     sizeof(bf16) * Width * (4 * key_block<Width>::queries + (Width <= 64 ? 0 : 2 * key_block<Width>::keys)) +
     sizeof(float) * 4 * key_block<Width>::queries;
 
-/// Which of a tile's queries see a warp's 16 keys: rows group and group + 8 of them are seen by [first, end). Before `reach`, no query
-/// sees any of the 16.
+/// Which of a tile's queries see a warp's 16 keys: queries [first, end) see rows group and group + 8. No query before
+/// `reach` sees any of the 16.
 struct seeing_queries {
   int first[2], end[2], reach;
-  bool hides;  // whether any of the block's keys is hidden from a query behind it
+  bool hides;  // whether the window hides any of the block's keys from a query
 };
 
-/// Some of a tile's queries: scores [keys, queries], their gradients, and what they add to dk and dv.
-///   seen_by: which of them see what (Masked)
+/// One step over some of a tile's queries: scores [keys, queries], their gradients, and their part of dk and dv.
+///   seen_by: visibility (Masked)
 template <int Width, bool Masked, class Left, class LeftValues>
 __device__ __forceinline__ void backward_keys_step(const Left& left, const LeftValues& left_values, const bf16* q_tile,
                                                    const bf16* dout_tile, const float* tile_lse, const float* tile_delta,
@@ -77,7 +77,7 @@ __device__ __forceinline__ void backward_keys_step(const Left& left, const LeftV
     for (int c = 0; c < queries / 8; ++c)
       FATHOM_CUDA_UNROLL
       for (int i = 0; i < 4; ++i)
-        if (query + 8 * c + 2 * member + i % 2 >= seen_by.end[i / 2]) x[c][i] = dp[c][i] = 0;  // hidden rows may hold anything
+        if (query + 8 * c + 2 * member + i % 2 >= seen_by.end[i / 2]) x[c][i] = dp[c][i] = 0;  // hidden rows may be NaN
   }
   FATHOM_CUDA_UNROLL
   for (int group = 0; group < queries / 16; ++group) {
@@ -102,7 +102,7 @@ __device__ __forceinline__ void backward_keys_step(const Left& left, const LeftV
   }
 }
 
-/// dv = p^T dout;  dk = ds^T q / sqrt(head_width); of rows of memory that no query sees, 0.
+/// dv = p^T dout;  dk = ds^T q / sqrt(head_width); 0 for rows of memory that no query sees.
 template <int Width, bool General, class T>
 __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
     backward_keys(attention_size s, rows_of_heads<const bf16> q, rows_of_heads<const bf16> k, rows_of_heads<const bf16> v,
@@ -110,15 +110,15 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
                   rows_of_heads<T> dv) {
   using sizes = key_block<Width>;
   constexpr int keys = sizes::keys, queries = sizes::queries, steps = sizes::steps;
-  auto* const tiles = reinterpret_cast<bf16*>(dynamic_shared());                   // 2 times: queries, dout [queries, Width]
-  auto* const numbers = reinterpret_cast<float*>(tiles + 4 * queries * Width);     // 2 times: lse, delta [queries]
+  auto* const tiles = reinterpret_cast<bf16*>(dynamic_shared());                   // two buffers: queries, dout
+  auto* const numbers = reinterpret_cast<float*>(tiles + 4 * queries * Width);     // two buffers: lse, delta
 
   const block_of_keys<General> b(s, blockIdx.x, keys);
   const part& at = b.at;
   const int start = b.start, depths = s.rows_per_position, first = b.first;
   const index memory = s.memory_row(at.sequence) + first;
   const int warp_row = 16 * (thread() / 32), lane = thread() % 32, group = lane / 4;
-  /// The first query that sees the row `row` of the block, and the first that does not see it any more.
+  /// The first query that sees row `row` of the block, and the first that no longer does.
   const auto first_to_see = [&](int row) { return (first + row) / depths - start; };
   const auto end_of_seeing = [&](int row) { return (first + row + s.window_rows) / depths - start; };
 
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
     const int first_tile = b.first_query / queries, tile_count = (b.end_query + queries - 1) / queries;
     const index row = static_cast<index>(at.sequence) * s.queries + first_tile * queries;  // of the first tile
     int head = General ? at.head * s.group : at.head;                                      // of queries
-    const bf16 *q_rows = q.at(row, head), *dout_rows = dout.at(row, head);                 // of the tile that is loaded next
+    const bf16 *q_rows = q.at(row, head), *dout_rows = dout.at(row, head);                 // of the next tile to load
     static_assert(threads == 2 * queries);
     const float* number = (thread() < queries ? lse : delta) + (row + thread() % queries) * s.heads + head;
     const auto load = [&](int tile) {
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
       dout_rows += queries * dout.stride;
       number += queries * s.heads;
     };
-    // Keys and values [keys, Width]: for good, or in the second tile's place until they are in registers.
+    // Keys and values [keys, Width]: in their own buffer, or in the second tile's until they are in registers.
     bf16* const k_tile = sizes::left_in_registers ? tiles + (first_tile + 1) % 2 * 2 * queries * Width
                                                   : reinterpret_cast<bf16*>(numbers + 4 * queries);
     bf16* const v_tile = k_tile + keys * Width;
@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
       FATHOM_CUDA_ROLL
       for (int tile = first_tile; tile < tile_count; ++tile) {
         wait_copies<0>();
-        __syncthreads();  // the tile is there, and none reads the one before, or keys and values in its place, any more
+        __syncthreads();  // the tile has arrived; nobody uses the one before, or keys and values there
         if (tile + 1 < tile_count) load(tile + 1);
         const int place = tile % 2, query = tile * queries;
         const bf16* const q_tile = tiles + place * 2 * queries * Width;
@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(threads, Width <= 64 ? 3 : 1)
                                               dk_sums, dv_sums);
         }
       }
-      __syncthreads();  // none reads tiles any more
+      __syncthreads();  // all threads are done with the tiles
       if (!General || ++head == (at.head + 1) * s.group) break;
       q_rows = q.at(row, head);
       dout_rows = dout.at(row, head);

@@ -17,8 +17,8 @@ template <int Width>
 constexpr std::size_t backward_queries_shared =
     sizeof(bf16) * Width * (2 * query_block<Width>::queries + 4 * query_block<Width>::keys);
 
-/// Some of a tile's keys: scores, their gradients, and what they add to dq.
-///   lse2, delta [2, 2]: of rows group and group + 8 of a warp's two times 16 queries
+/// One step over some of a tile's keys: scores, their gradients, and their part of dq.
+///   lse2, delta [2, 2]: of rows group and group + 8 of a warp's two groups of 16 queries
 template <int Width, bool Masked, class Left, class LeftGradient>
 __device__ __forceinline__ void backward_queries_step(const Left& left, const LeftGradient& left_gradient, const bf16* k_tile,
                                                       const bf16* v_tile, int key, float scale2, const float (&lse2)[2][2],
@@ -102,11 +102,11 @@ __global__ void __launch_bounds__(threads)
   constexpr int keys = sizes::keys, steps = sizes::steps;
   auto* const q_tile = reinterpret_cast<bf16*>(dynamic_shared());   // [queries, Width]
   bf16* const dout_tile = q_tile + sizes::queries * Width;          // [queries, Width]
-  bf16* const kv_tiles = dout_tile + sizes::queries * Width;        // 2 times: keys, values [keys, Width]
+  bf16* const kv_tiles = dout_tile + sizes::queries * Width;        // two buffers: keys, values [keys, Width]
   const rows_of_warp<Width, General> b(s, blockIdx.x);
   const int group = thread() % 32 / 4;
 
-  const bf16 *k_rows = k.at(b.memory, b.key_head), *v_rows = v.at(b.memory, b.key_head);  // of the tile that is loaded next
+  const bf16 *k_rows = k.at(b.memory, b.key_head), *v_rows = v.at(b.memory, b.key_head);  // of the next tile to load
   const auto load = [&](int tile) {
     bf16* const to = kv_tiles + tile % 2 * 2 * keys * Width;
     load_tile<Width, keys, threads>(to, k_rows, k.stride, b.seen - tile * keys);
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(threads)
   load_tile<Width, sizes::queries, threads>(dout_tile, dout.at(b.row, b.at.head), dout.stride, b.there);
   load(0);
 
-  float row_lse2[2][2], row_delta[2][2];  // of rows that are not there: 0, as are their queries and dout
+  float row_lse2[2][2], row_delta[2][2];  // rows beyond the end: 0, as are their queries and dout
   FATHOM_CUDA_UNROLL
   for (int m = 0; m < 2; ++m)
     FATHOM_CUDA_UNROLL
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(threads)
   FATHOM_CUDA_ROLL
   for (int tile = 0; tile < b.tiles; ++tile) {
     wait_copies<0>();
-    __syncthreads();  // the tile is there, and none reads the one before any more
+    __syncthreads();  // the tile has arrived; all threads are done with the one before
     if (tile + 1 < b.tiles) load(tile + 1);
     if constexpr (sizes::left_in_registers)
       if (tile == 0) {

@@ -15,9 +15,9 @@ namespace fathom::cuda::attention {
 template <int Width>
 constexpr std::size_t forward_shared = sizeof(bf16) * Width * (query_block<Width>::queries + 4 * query_block<Width>::keys);
 
-/// One tile of keys: scores, softmax so far, and sums.
-///   left [2, steps]: a warp's queries;  o [2, Width / 8]: sums [16, 8];  largest, total [2, 2]: of rows group and group + 8
-///   seen: what the queries see (Masked)
+/// One tile of keys: scores, a step of online softmax, and weighted sums.
+///   left [2, steps]: a warp's queries;  o [2, Width / 8]: sums [16, 8];  largest, total [2, 2]: of
+///     rows group and group + 8;  seen: visibility (Masked)
 template <int Width, bool Masked, class Left>
 __device__ __forceinline__ void forward_tile(const Left& left, const bf16* k_tile, const bf16* v_tile, float scale2,
                                              const seen_keys& seen, float (&o)[2][Width / 8][4], float (&largest)[2][2],
@@ -111,11 +111,11 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
   using sizes = query_block<Width>;
   constexpr int keys = sizes::keys, steps = sizes::steps;
   auto* const q_tile = reinterpret_cast<bf16*>(dynamic_shared());  // [queries, Width]
-  bf16* const kv_tiles = q_tile + sizes::queries * Width;          // 2 times: keys, values [keys, Width]
+  bf16* const kv_tiles = q_tile + sizes::queries * Width;          // two buffers: keys, values [keys, Width]
   const rows_of_warp<Width, General> b(s, blockIdx.x);
   const int lane = thread() % 32, group = lane / 4;
 
-  const bf16 *k_rows = k.at(b.memory, b.key_head), *v_rows = v.at(b.memory, b.key_head);  // of the tile that is loaded next
+  const bf16 *k_rows = k.at(b.memory, b.key_head), *v_rows = v.at(b.memory, b.key_head);  // of the next tile to load
   const auto load = [&](int tile) {
     bf16* const to = kv_tiles + tile % 2 * 2 * keys * Width;
     load_tile<Width, keys, threads>(to, k_rows, k.stride, b.seen - tile * keys);
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
   load_tile<Width, sizes::queries, threads>(q_tile, q.at(b.row, b.at.head), q.stride, b.there);
   load(0);
 
-  constexpr int in_registers = Width <= 32 ? 2 : Width <= 64 ? 1 : 0;  // of a warp's two times 16 queries
+  constexpr int in_registers = Width <= 32 ? 2 : Width <= 64 ? 1 : 0;  // of a warp's two groups of 16 queries
   std::uint32_t held[2][in_registers > 0 ? steps : 1][4];
   const auto left = [&](std::uint32_t (&a)[4], int m, int step) {
     if (m < in_registers) {
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
   FATHOM_CUDA_ROLL
   for (int tile = 0; tile < b.tiles; ++tile) {
     wait_copies<0>();
-    __syncthreads();  // the tile is there, and none reads the one before any more
+    __syncthreads();  // the tile has arrived; all threads are done with the one before
     if (tile + 1 < b.tiles) load(tile + 1);
     if (tile == 0) {
       FATHOM_CUDA_UNROLL
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(threads) forward(attention_size s, rows_of_hea
     }
   }
 
-  const rows_of_warp<Width, General> to(s, opaque(blockIdx.x));  // as b, anew: less is held in registers until here
+  const rows_of_warp<Width, General> to(s, opaque(blockIdx.x));  // recomputes b, which need not stay in registers
   FATHOM_CUDA_UNROLL
   for (int m = 0; m < 2; ++m) {
     FATHOM_CUDA_UNROLL

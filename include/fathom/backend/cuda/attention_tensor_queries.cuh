@@ -1,4 +1,4 @@
-// What a warp has of a block of queries, and what those see of a tile of keys: for the kernels that go over keys, forward and for dq.
+// A warp's share of a block of queries, and what it sees of a tile of keys, for the kernels that loop over keys.
 #pragma once
 
 #include "fathom/backend/cuda/attention_parts.cuh"
@@ -7,19 +7,19 @@
 
 namespace fathom::cuda::attention {
 
-/// Tiles of the kernels that go over keys for a block of queries.
+/// Tile sizes of the kernels that loop over keys for a block of queries.
 template <int Width>
 struct query_block {
   static constexpr int queries = 128, keys = Width <= 64 ? 64 : 32;
-  static constexpr int step_keys = Width <= 32 ? 32 : 16;  // that the kernel for dq works on at one time
+  static constexpr int step_keys = Width <= 32 ? 32 : 16;  // that the kernel for dq works on at a time
   static constexpr bool left_in_registers = Width <= 64;  // a warp's queries, in the kernel for dq
   static constexpr int steps = Width / 16;                // of depth
 };
-/// Which of a tile's keys a warp's two times 16 queries see: rows group and group + 8 of them [hidden, limit). From `reach` on, none
-/// of the 16 sees any.
+/// Which of a tile's keys a warp's two groups of 16 queries see: rows group and group + 8 see [hidden, limit). None of
+/// the 16 sees any key from `reach` on.
 struct seen_keys {
   int limit[2][2], hidden[2][2], reach[2];
-  bool hides;  // whether any of the block's queries has hidden keys
+  bool hides;  // whether the window hides any key from any of the block's queries
 };
 
 /// The rows of a block of queries that a thread's warp works on.
@@ -27,7 +27,7 @@ template <int Width, bool General>
 struct rows_of_warp : block_of_queries<query_block<Width>::queries, query_block<Width>::keys, General> {
   using block_of_queries<query_block<Width>::queries, query_block<Width>::keys, General>::block_of_queries;
 
-  /// Where the first (0) or second (1) 16 of them begin.
+  /// The first row of the warp's first (0) or second (1) 16 queries.
   [[nodiscard]] static __device__ __forceinline__ int rows(int m) {
     const int warp = thread() / 32;
     return 16 * (m == 0 ? warp : query_block<Width>::queries / 16 - 1 - warp);
@@ -36,7 +36,7 @@ struct rows_of_warp : block_of_queries<query_block<Width>::queries, query_block<
   [[nodiscard]] __device__ __forceinline__ bool is_full(int tile) const {
     return tile < this->full && !this->hides_any(tile * query_block<Width>::keys);
   }
-  /// What they see of a tile.
+  /// What the warp's queries see of a tile.
   [[nodiscard]] __device__ __forceinline__ seen_keys seen_of(int tile) const {
     constexpr int keys = query_block<Width>::keys;
     const int group = thread() % 32 / 4, key = tile * keys;

@@ -1,8 +1,7 @@
-// Tiles of rows of heads in shared memory, as bf16, and what tensor cores read and write of them.
+// Tiles of a head's rows in shared memory, in bf16, and how tensor cores read and write them.
 //
-// Tiles come by cp.async into one of two places while the other is worked on: one barrier a tile. In a tile's rows the groups
-// of 8 numbers (16 bytes) lie in an order that depends on the row (`swizzled`), so that the 8 rows which one ldmatrix reads lie
-// in different banks.
+// Tiles have two buffers: cp.async fills one while the other is used, with one barrier per tile. Within a row, groups
+// of 8 numbers (16 bytes) are permuted by row (`swizzled`), so that the 8 rows of one ldmatrix are in different banks.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +16,7 @@ namespace fathom::cuda::attention {
 
 inline constexpr int warps = 4, threads = 32 * warps;  // of a block
 
-/// Where the 8 numbers `chunk` of a row of a tile [rows, Width] lie in it.
+/// The offset of the 8 numbers `chunk` of a row in a tile [rows, Width].
 template <int Width>
 __device__ __forceinline__ int swizzled(int row, int chunk) {
   constexpr int shift = Width >= 64 ? 0 : Width == 32 ? 1 : 2;  // 1, 2, 4 rows fill the 128 bytes of all banks
@@ -25,7 +24,7 @@ __device__ __forceinline__ int swizzled(int row, int chunk) {
   return row * Width + (chunk ^ ((row >> shift) & (chunks - 1))) * 8;
 }
 
-/// Begins to copy x [Rows, Width], of which the first `there` rows exist and the others become 0, to a tile.
+/// Starts copying x [Rows, Width] to a tile; only `there` rows exist, and the others become 0.
 template <int Width, int Rows, int Threads>
 __device__ __forceinline__ void load_tile(bf16* tile, const bf16* x, index stride, int there) {
   constexpr int chunks = Width / 8, turns = Rows * chunks / Threads;
@@ -46,15 +45,15 @@ __device__ __forceinline__ void load_left(std::uint32_t (&a)[4], const bf16* til
   const int lane = thread() % 32;
   load_matrices(a, tile + swizzled<Width>(row + lane % 16, 2 * step + lane / 16));
 }
-/// Two right operands, [16, 8] each: the tile's columns [16 step, + 16) down, its rows [row, row + 8) and [row + 8, row + 16)
+/// Two right operands, [16, 8] each: the tile's columns [16 step, + 16) down, its rows [row, + 8) and [row + 8, + 8)
 /// across, in b[0], b[1] and b[2], b[3].
 template <int Width>
 __device__ __forceinline__ void load_right_transposed(std::uint32_t (&b)[4], const bf16* tile, int row, int step) {
   const int lane = thread() % 32;
   load_matrices(b, tile + swizzled<Width>(row + lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2));
 }
-/// Two right operands, [16, 8] each: the tile's rows [row, row + 16) down, its columns [16 step, + 8) and [16 step + 8, + 8)
-/// across.
+/// Two right operands, [16, 8] each: the tile's rows [row, row + 16) down, its columns [16 step, + 8) and
+/// [16 step + 8, + 8) across.
 template <int Width>
 __device__ __forceinline__ void load_right(std::uint32_t (&b)[4], const bf16* tile, int row, int step) {
   const int lane = thread() % 32;
@@ -68,8 +67,8 @@ __device__ __forceinline__ void as_left(std::uint32_t (&a)[4], const float (&x)[
   a[3] = pack_bf16(y[2], y[3]);
 }
 
-/// to [16, head_width] = (upper, lower) sums [16, Width], rows group and group + 8 times their factor; rows from `there` on and
-/// columns from head_width on are left out. `stage` is a warp's own room for [16, Width] bf16, which none of it reads any more.
+/// to [16, head_width] = sums [16, Width], rows group times `upper`, rows group + 8 times `lower`; skips rows from
+/// `there` on and columns from head_width on. `stage` is a free buffer of the warp for [16, Width] bf16.
 template <int Width, class T>
 __device__ __forceinline__ void store_rows(const float (&sums)[Width / 8][4], float upper, float lower, bf16* stage, T* to,
                                            index stride, int there, int head_width) {

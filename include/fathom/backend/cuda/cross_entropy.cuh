@@ -1,4 +1,4 @@
-// Softmax cross-entropy on the GPU, a block for each row of logits.
+// Softmax cross-entropy on the GPU, one block per row of logits.
 #pragma once
 
 #include <span>
@@ -33,7 +33,7 @@ __global__ void cross_entropy_rows(index columns, const float* logits, index str
   losses[i] = target < 0 ? 0 : lse[i] - row[target];
 }
 
-/// `rounded`: a copy for the products that follow; or null
+/// `rounded`: a bf16 copy for the products that follow; or null
 template <class = void>
 __global__ void cross_entropy_rows_backward(index columns, float* logits, index stride, const token* targets, const float* lse,
                                             float scale, bf16* rounded, index rounded_stride) {

@@ -1,8 +1,8 @@
-// The words of kernels: what C++ and CUDA have no names for, each an instruction or a few (PTX ISA), and the launch.
+// Primitives of kernels that C++ and CUDA lack, each one or a few instructions (PTX ISA), and the launch.
 //
-// Kernels reach PTX only through here, and use CUDA's own words besides (threadIdx, __syncthreads, __shfl_xor_sync, ...), so
-// that their source also compiles for the CPU: with FATHOM_CUDA_EMULATION, which tests/cuda_emulation.hpp defines, the same
-// words run there, with checks.
+// Kernels use PTX only through this header, beside CUDA's own primitives (threadIdx, __syncthreads, __shfl_xor_sync,
+// ...), so that their source also compiles for the CPU: with FATHOM_CUDA_EMULATION, which tests/cuda_emulation.hpp
+// defines, the same primitives run there, with checks.
 #pragma once
 
 #include <cstddef>
@@ -15,14 +15,14 @@
 #include "fathom/core/types.hpp"
 
 #if defined(FATHOM_CUDA_EMULATION)
-/// Before a loop whose every turn is code of its own: its arrays then are registers.
+/// Unrolls the loop that follows, so that its arrays are in registers.
 #define FATHOM_CUDA_UNROLL
-/// Before a loop whose turns are one code.
+/// Keeps the loop that follows rolled.
 #define FATHOM_CUDA_ROLL
 /// T name[count], shared by the threads of a block.
 #define FATHOM_CUDA_SHARED(T, name, count) \
   T* const name = ::fathom::emulation::static_shared<T, static_cast<std::size_t>(count)>([] {})
-/// A last parameter and argument that tell the emulation which line a word was said in.
+/// A last parameter that tells the emulation the source line of a call.
 #define FATHOM_CUDA_PLACE_ONLY ::fathom::emulation::place at = ::fathom::emulation::place::here()
 #define FATHOM_CUDA_PLACE , FATHOM_CUDA_PLACE_ONLY
 #elif defined(__CUDACC__)
@@ -38,9 +38,9 @@
 
 namespace fathom::cuda {
 
-// ---- Shared memory ---------------------------------------------------------------------------------------------------
+// ---- Shared memory --------------------------------------------------------------------------------------------------
 
-/// The shared memory whose size the launch chose; begins at a multiple of 128 bytes.
+/// The dynamic shared memory, whose size the launch sets; aligned to 128 bytes.
 __device__ __forceinline__ std::byte* dynamic_shared() {
 #if defined(FATHOM_CUDA_EMULATION)
   return emulation::dynamic_shared();
@@ -51,15 +51,15 @@ __device__ __forceinline__ std::byte* dynamic_shared() {
 }
 
 #if !defined(FATHOM_CUDA_EMULATION)
-/// A pointer to shared memory as PTX wants it.
+/// A pointer to shared memory as PTX expects it.
 __device__ __forceinline__ std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 #endif
 
-/// Begins to copy 16, 8 or 4 bytes from global to shared memory, past the registers (16: also past the first-level cache); if
-/// not `there`, zeros, and `from` is not read. Both addresses are multiples of their number. The bytes are there, for this
-/// thread, after wait_copies; for others, after a barrier behind that.
+/// Starts copying 16, 8 or 4 bytes from global to shared memory, bypassing registers (16: also the L1 cache); if not
+/// `there`, writes zeros and does not read `from`. Both addresses are aligned to that size. This thread sees the bytes
+/// after wait_copies; others, after a barrier behind that.
 template <int Bytes = 16>
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool there FATHOM_CUDA_PLACE) {
   static_assert(Bytes == 16 || Bytes == 8 || Bytes == 4);
@@ -76,7 +76,7 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool ther
                  : "memory");
 #endif
 }
-/// What this thread has begun to copy since the last commit is one group.
+/// Commits this thread's copies since the last commit as one group.
 __device__ __forceinline__ void commit_copies() {
 #if defined(FATHOM_CUDA_EMULATION)
   emulation::commit_copies();
@@ -84,7 +84,7 @@ __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
-/// Waits for all of this thread's groups but the latest N.
+/// Waits for all but the latest N of this thread's groups.
 template <int N>
 __device__ __forceinline__ void wait_copies() {
 #if defined(FATHOM_CUDA_EMULATION)
@@ -94,7 +94,7 @@ __device__ __forceinline__ void wait_copies() {
 #endif
 }
 
-/// A barrier of `threads` threads of the block, a multiple of 32; ids 1 to 15 (0 is that of __syncthreads).
+/// A barrier of `threads` threads of the block, a multiple of 32; ids 1 to 15 (__syncthreads has 0).
 __device__ __forceinline__ void named_barrier(int id, int threads FATHOM_CUDA_PLACE) {
 #if defined(FATHOM_CUDA_EMULATION)
   emulation::barrier(static_cast<unsigned>(id), static_cast<unsigned>(threads), false, at);
@@ -103,7 +103,7 @@ __device__ __forceinline__ void named_barrier(int id, int threads FATHOM_CUDA_PL
 #endif
 }
 
-/// The same number, which the compiler then does not know, so that it computes anew what it could have kept in registers.
+/// Returns x, hidden from the compiler, which then recomputes values derived from it instead of keeping them.
 __device__ __forceinline__ unsigned opaque(unsigned x) {
 #if !defined(FATHOM_CUDA_EMULATION)
   asm volatile("" : "+r"(x));
@@ -111,10 +111,10 @@ __device__ __forceinline__ unsigned opaque(unsigned x) {
   return x;
 }
 
-// ---- Blocks that wait for each other ---------------------------------------------------------------------------------
+// ---- Waits between blocks -------------------------------------------------------------------------------------------
 
-/// ++*counter in global memory; returns what it was. What the block's threads wrote before their last barrier is there for whoever
-/// sees the new number with one of these two.
+/// Increments *counter in global memory and returns its old value. What the block's threads wrote before their last
+/// barrier is visible to any thread that sees the new value through arrive or wait_for_arrivals.
 __device__ __forceinline__ unsigned arrive(unsigned* counter) {
 #if defined(FATHOM_CUDA_EMULATION)
   return atomicAdd(counter, 1u);
@@ -124,7 +124,7 @@ __device__ __forceinline__ unsigned arrive(unsigned* counter) {
   return before;
 #endif
 }
-/// Waits until as many have arrived.
+/// Waits until `count` blocks have arrived.
 __device__ __forceinline__ void wait_for_arrivals(const unsigned* counter, unsigned count) {
 #if defined(FATHOM_CUDA_EMULATION)
   while (*const_cast<const volatile unsigned*>(counter) < count) emulation::yield();
@@ -136,14 +136,14 @@ __device__ __forceinline__ void wait_for_arrivals(const unsigned* counter, unsig
   asm volatile("fence.acq_rel.gpu;" ::: "memory");
 #endif
 }
-/// Begins to bring the 128 bytes around an address in global memory into the second-level cache.
+/// Prefetches the 128 bytes around an address in global memory into the L2 cache.
 __device__ __forceinline__ void prefetch([[maybe_unused]] const void* from) {
 #if !defined(FATHOM_CUDA_EMULATION)
   asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
 #endif
 }
 
-// ---- Numbers ---------------------------------------------------------------------------------------------------------
+// ---- Numbers --------------------------------------------------------------------------------------------------------
 
 /// Two numbers rounded to bf16 (to nearest, ties to even) in one word, the first in its lower half.
 __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
@@ -173,7 +173,7 @@ __device__ __forceinline__ T from_float(float x) {
   }
 }
 
-/// 2^x; off by 2^-22 of it; -infinity gives 0.
+/// 2^x, with relative error 2^-22; 0 for -infinity.
 __device__ __forceinline__ float exp2_fast(float x) {
 #if defined(FATHOM_CUDA_EMULATION)
   return std::exp2(x);
@@ -184,9 +184,9 @@ __device__ __forceinline__ float exp2_fast(float x) {
 #endif
 }
 
-// ---- Matrix instructions (sm_80 and newer) ---------------------------------------------------------------------------
+// ---- Matrix instructions (sm_80 and newer) --------------------------------------------------------------------------
 
-/// d [16, 8] += a [16, 16] b [16, 8], a and b bf16, by a warp. With group = lane / 4, member = lane % 4 a lane has
+/// d [16, 8] += a [16, 16] b [16, 8], a and b bf16, by a warp. With group = lane / 4, member = lane % 4, a lane holds
 ///   a[0], a[1]: columns 2 member, + 1 of rows group, group + 8;   a[2], a[3]: the same rows, columns 2 member + 8, + 9
 ///   b0, b1:     rows 2 member, + 1; 2 member + 8, + 9;  column group
 ///   d[0], d[1]: columns 2 member, + 1 of row group;               d[2], d[3]: of row group + 8
@@ -202,8 +202,8 @@ __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], 
 #endif
 }
 
-/// Four matrices of 8 rows of 8 bf16: lane l hands in the shared address of row l % 8 of matrix l / 8, a multiple of 16
-/// bytes, and gets in r[i] the elements 2 (l % 4), + 1 of row l / 4 of matrix i; `transposed`, of column l / 4.
+/// Loads four 8 x 8 matrices of bf16: lane l passes the shared address of row l % 8 of matrix l / 8, aligned to 16
+/// bytes, and receives in r[i] the elements 2 (l % 4), + 1 of row l / 4 of matrix i; if Transposed, of column l / 4.
 template <bool Transposed = false>
 __device__ __forceinline__ void load_matrices(std::uint32_t (&r)[4], const void* row FATHOM_CUDA_PLACE) {
 #if defined(FATHOM_CUDA_EMULATION)
@@ -222,13 +222,13 @@ __device__ __forceinline__ void load_matrices(std::uint32_t (&r)[4], const void*
 #endif
 }
 
-// ---- Launch ----------------------------------------------------------------------------------------------------------
+// ---- Launch ---------------------------------------------------------------------------------------------------------
 
 struct launch_shape {
   dim3 grid, block;
   std::size_t shared = 0;    // bytes of dynamic shared memory
-  bool cooperative = false;  // all blocks at once, so that they can wait for each other
-  std::size_t most_shared = 0;  // where `shared` is not the same in every launch of a kernel: the most that it may be
+  bool cooperative = false;  // all blocks are resident, so that they can wait for each other
+  std::size_t most_shared = 0;  // the upper bound of `shared`, if it differs between launches of a kernel
 };
 
 #if !defined(FATHOM_CUDA_EMULATION) || defined(FATHOM_CUDA_LIBRARY)  // tests/cuda_library.hpp
@@ -239,8 +239,8 @@ void check(cudaError_t status, const Pieces&... what) {
 }
 #endif
 
-/// Starts kernel(arguments...) on the stream; `operation` is what an error calls it. Every kernel is a template, if only of <class
-/// = void>: others would be defined in each translation unit anew, and could not be linked; nvcc has no inline ones.
+/// Launches kernel(arguments...) on the stream; errors name `operation`. Every kernel is a template, if only of
+/// <class = void>: others would be defined in each translation unit and fail to link, as nvcc has no inline kernels.
 template <class... P, class... A>
 void launch(const char* operation, const launch_shape& s, [[maybe_unused]] cudaStream_t stream, void (*kernel)(P...),
             A&&... arguments) {
@@ -253,8 +253,8 @@ void launch(const char* operation, const launch_shape& s, [[maybe_unused]] cudaS
             s.block.x * s.block.y * s.block.z, " threads with ", s.shared, " bytes of shared memory");
   };
   const void* const function = reinterpret_cast<const void*>(kernel);
-  // More than 48 KB, with what the kernel has besides, must be asked for. That belongs to the kernel, which several threads of the
-  // host may launch, and so has to be the same every time.
+  // More than 48 KB, static shared memory included, must be requested. The request is an attribute of the kernel, which
+  // several host threads may launch, so it must be the same every time.
   if (const std::size_t most = s.most_shared ? s.most_shared : s.shared; most > 32 * 1024)
     checked(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(most)));
   std::tuple<std::remove_cv_t<P>...> values(static_cast<P>(arguments)...);

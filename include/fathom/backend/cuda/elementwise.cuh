@@ -1,6 +1,6 @@
 // Operations on rows and columns on the GPU: copies, sums, activations, layer normalisation.
 //
-// Sums are made in an order that depends on the shape alone, so that results are bitwise the same every time.
+// The order of sums depends only on the shape, so results are bitwise the same every time.
 #pragma once
 
 #include <algorithm>
@@ -59,7 +59,7 @@ __device__ __forceinline__ float block_largest(float x) {
 /// f(i, j) for every element of a matrix [rows, columns].
 template <class F>
 __global__ void elements(index rows, index columns, F f) {
-  constexpr index together = 4;  // loads on their way at one time
+  constexpr index together = 4;  // loads in flight
   const index first = static_cast<index>(blockIdx.x) * blockDim.x * together + threadIdx.x;
   const index step = static_cast<index>(gridDim.x) * blockDim.x * together;
   for (index i = blockIdx.y; i < rows; i += gridDim.y)
@@ -70,7 +70,7 @@ __global__ void elements(index rows, index columns, F f) {
     }
 }
 
-// ---- What becomes of an element --------------------------------------------------------------------------------------
+// ---- Functors for elements ------------------------------------------------------------------------------------------
 
 template <class From, class To>
 struct copy_element {
@@ -110,9 +110,9 @@ struct map_element {
   }
 };
 
-// ---- Layer normalisation, a warp for each row ------------------------------------------------------------------------
+// ---- Layer normalisation, a warp for each row -----------------------------------------------------------------------
 
-/// `rounded`: a copy of y for the product that follows; or null
+/// `rounded`: a bf16 copy of y for the product that follows; or null
 template <class = void>
 __global__ void layer_norm_rows(index rows, index columns, const float* x, index x_stride, const float* gain, const float* bias,
                                 float* y, index y_stride, float* mean, float* rstd, bf16* rounded, index rounded_stride,
@@ -159,9 +159,9 @@ __global__ void layer_norm_rows_backward(index rows, index columns, const float*
   for (index j = lane; j < columns; j += 32) dx[i * dx_stride + j] += r * (d[j] * gain[j] - mean_g - (row[j] - m) * r * mean_gn);
 }
 
-// ---- Sums over rows --------------------------------------------------------------------------------------------------
+// ---- Sums over rows -------------------------------------------------------------------------------------------------
 
-/// What is summed up over the rows: one number, y, or two, dy normed and dy.
+/// Terms of sums over rows: one number, y, or two, dy normed and dy.
 struct sum_of_column {
   static constexpr int count = 1;
   const float* y;
@@ -184,7 +184,7 @@ struct sums_of_layer_norm {
 
 inline constexpr unsigned column_lanes = 32, row_lanes = 8;
 
-/// partial [slices, count, columns]: each slice of the rows by itself. Blocks of 32 columns by 8 rows.
+/// partial [slices, count, columns]: the sums of each slice of rows. Blocks of 32 columns by 8 rows.
 template <class F>
 __global__ void column_partials(index rows, index columns, F f, float* partial) {
   constexpr int N = F::count;
@@ -229,13 +229,13 @@ __global__ void sum_in_double(const float* x, index count, double* total) {
 
 namespace detail {
 
-inline constexpr index few = 8;  // rows that decoding's products have at most
+inline constexpr index few = 8;  // the most rows of a product in decoding
 
 [[nodiscard]] inline unsigned blocks_of(index count, index each, index most = index{1} << 30) {
   return static_cast<unsigned>(std::clamp<index>((count + each - 1) / each, 1, most));
 }
 
-/// f(i, j) for every element of a matrix whose operands, if `compact`, all lie row after row and nothing else.
+/// Calls f(i, j) for every element of a matrix; `compact`: all operands are contiguous.
 template <class C, class F>
 void for_elements(const context<C>& on, const char* operation, index rows, index columns, bool compact, const F& f) {
   if (rows == 0 || columns == 0) return;
@@ -252,11 +252,11 @@ template <class T, class U>
   return x.stride == x.columns && y.stride == y.columns;
 }
 
-/// The distance of rows of an operand's copy: whole 16 bytes.
+/// The row stride of an operand's copy: whole 16 bytes.
 [[nodiscard]] inline index copy_stride(index columns) { return (columns + 7) / 8 * 8; }
 
-/// Where an operation whose result is an operand of the products that follow writes it a second time, rounded to bf16; without
-/// data where they take it as it is, or it has few rows (matmul.cuh).
+/// Scratch for a bf16 copy of an operation's result, if it is an operand of the products that follow; without data if
+/// they take y as it is, or if it has few rows (matmul.cuh).
 template <class Compute>
 [[nodiscard]] matrix<bf16> room_for_copy(const context<Compute>& on, matrix_in y) {
   if (!std::is_same_v<Compute, bf16> || y.rows <= few) return {};
@@ -266,7 +266,7 @@ template <class Compute>
   return {to, y.rows, y.columns, stride};
 }
 
-/// g0, g1 [columns] += the sums over the rows of what f says
+/// g0, g1 [columns] += the sums of f over the rows
 template <class C, class F>
 void add_column_sums(const context<C>& on, const char* operation, index rows, index columns, const F& f, float* g0, float* g1) {
   constexpr int N = F::count;
@@ -301,8 +301,8 @@ void zero(const context<C>& on, matrix_out y) {
   on.begin();
   detail::for_elements(on, "zero", y.rows, y.columns, y.stride == y.columns, kernel::zero_element{y.data, y.stride});
 }
-/// (y...) = f(x...), element by element: f takes numbers<float, I> and returns numbers<float, O>. All matrices are of one shape; a
-/// result may be an operand.
+/// (y...) = f(x...), element by element: f takes numbers<float, I> and returns numbers<float, O>. All matrices have the
+/// same shape; a result may alias an operand.
 template <class C, class F, std::size_t O, std::size_t I>
 void elementwise(const context<C>& on, const F& f, const std::array<matrix_out, O>& y, const std::array<matrix_in, I>& x) {
   on.begin();
@@ -321,7 +321,7 @@ void elementwise(const context<C>& on, const F& f, const std::array<matrix_out, 
   detail::for_elements(on, "elementwise", y[0].rows, y[0].columns, are_compact, map);
 }
 
-/// g [N] += sum over the rows of y [M, N]. Keeps the operands of products: it comes between two that have y.
+/// g [N] += sum over the rows of y [M, N]. Keeps copies of operands: it runs between two products that use y.
 template <class C>
 void column_sums(const context<C>& on, matrix_in y, float* g) {
   on.on().free_scratch_but_copies();
@@ -337,7 +337,7 @@ void layer_norm_forward(const context<C>& on, matrix_in x, const float* gain, co
   launch("layer_norm_forward", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::layer_norm_rows<>, x.rows, x.columns,
          x.data, x.stride, gain, bias, y.data, y.stride, mean, rstd, rounded.data, rounded.stride, static_cast<float>(eps));
 }
-/// dx += the gradient with respect to x; dgain and dbias [columns] are added to as well
+/// dx += the gradient with respect to x; dgain and dbias [columns] += theirs
 template <class C>
 void layer_norm_backward(const context<C>& on, matrix_in x, const float* gain, const float* mean, const float* rstd, matrix_in dy,
                          matrix_out dx, float* dgain, float* dbias) {

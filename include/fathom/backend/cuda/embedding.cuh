@@ -1,7 +1,7 @@
 // Embedding of tokens and of positions on the GPU.
 //
-// The gradient of the tokens' table is a sum over all rows of one token. It is made in an order that depends on the tokens alone:
-// the rows are sorted by token; pieces of the sorted rows are summed up side by side; then the pieces of one token are.
+// The gradient of the token table is a sum over all rows of each token, in an order that depends only on the tokens:
+// rows are sorted by token, pieces of the sorted rows are summed in parallel, then the pieces of each token are added.
 #pragma once
 
 #include <span>
@@ -42,7 +42,7 @@ struct embed_position {
 
 inline constexpr int sort_threads = 256;
 
-/// order [count]: the rows by token, and rows of one token as they come. Every thread finds the place of one row.
+/// order [count]: the rows, stably sorted by token. Each thread finds the place of one row.
 template <class = void>
 __global__ void sort_rows(const token* tokens, int count, int* order) {
   FATHOM_CUDA_SHARED(token, others, sort_threads);
@@ -61,8 +61,8 @@ __global__ void sort_rows(const token* tokens, int count, int* order) {
 
 inline constexpr index rows_per_piece = 32;
 
-/// Piece p is the rows order[p * 32], ..., of which those of one token are a run. A run that lies within a piece is added to
-/// the table. Of longer ones, what lies in a piece goes to heads[p] if they began before it, else to tails[p].
+/// Piece p is the rows order[p * 32], ...; consecutive rows of one token are a run. A run within one piece is added to
+/// the table. Of a longer run, the part in piece p goes to heads[p] if the run began before p, else to tails[p].
 template <class = void>
 __global__ void add_runs(const token* tokens, const int* order, index count, const float* dx, index stride, index columns,
                          float* table, float* heads, float* tails) {
@@ -86,7 +86,7 @@ __global__ void add_runs(const token* tokens, const int* order, index count, con
     begin = n;
   }
 }
-/// The runs that are longer than a piece: each is added up by the piece that it begins in.
+/// Runs longer than a piece: each is added up by the piece in which it begins.
 template <class = void>
 __global__ void add_long_runs(const token* tokens, const int* order, index count, index columns, const float* heads,
                               const float* tails, float* table) {

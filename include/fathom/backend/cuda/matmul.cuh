@@ -1,7 +1,7 @@
-// Matrix products on the GPU: cuBLASLt, and a kernel of our own for a few rows, as decoding has them.
+// Matrix products on the GPU: cuBLASLt, and our own kernel for the few rows of decoding.
 //
-// cuBLASLt works on columns, and so makes y^T [N, M]: its A is the right operand, its B the left one. Operands are of the
-// compute type; what is not is first copied to scratch memory. Which algorithm is taken is asked once for every shape.
+// cuBLASLt is column-major, so it computes y^T [N, M]: its A is the right operand, its B the left one. Operands are
+// first copied to scratch memory if they are not of the compute type. The algorithm is chosen once per shape.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@
 
 namespace fathom::cuda {
 
-// ---- Epilogues (backend/epilogue.hpp) --------------------------------------------------------------------------------
+// ---- Epilogues (backend/epilogue.hpp) -------------------------------------------------------------------------------
 
 namespace kernel {
 
@@ -34,14 +34,15 @@ struct apply_rest {
 
 namespace detail {
 
-/// An epilogue in parts: what cuBLASLt adds to the product, and the rest, as cuBLASLt has it, if it does, and as a kernel calls it.
+/// An epilogue in parts: the residual, which cuBLASLt adds, and the rest: a functor and, if cuBLASLt has it, its
+/// epilogue there.
 template <class Rest>
 struct epilogue_parts {
   Rest rest;             // an epilogue
   matrix_in residual{};  // without data: none
-  cublasLtEpilogue_t fused = CUBLASLT_EPILOGUE_DEFAULT;  // the rest; the default, unless the rest is none: it has no such thing
+  cublasLtEpilogue_t fused = CUBLASLT_EPILOGUE_DEFAULT;  // the rest in cuBLASLt; default: none, or cuBLASLt lacks it
   const float* bias = nullptr;
-  float* before = nullptr;  // what GELU is applied to: written, or for its gradient read
+  float* before = nullptr;  // the input of GELU: written, or read for its gradient
   index before_stride = 0;
 };
 /// Any epilogue.
@@ -49,7 +50,7 @@ template <class Epilogue>
 [[nodiscard]] epilogue_parts<Epilogue> parts_of(const Epilogue& e) {
   return {.rest = e};
 }
-// Those that cuBLASLt has:
+// Epilogues that cuBLASLt has:
 [[nodiscard]] inline epilogue_parts<epilogue::none> parts_of(const epilogue::add<float>& e) {
   return {.rest = {}, .residual = e.residual};
 }
@@ -75,19 +76,19 @@ using gelu_gradient = epilogue::activation_gradient<gelu_tanh, float>;
           .residual = {},
           .fused = CUBLASLT_EPILOGUE_DGELU,
           .bias = nullptr,
-          .before = const_cast<float*>(e.before.data),  // cuBLASLt has one name for what is read and what is written
+          .before = const_cast<float*>(e.before.data),  // cuBLASLt has one attribute for both
           .before_stride = e.before.stride};
 }
-/// cuBLASLt's GELU is precise enough beside bf16 operands; float has our own.
+/// cuBLASLt's GELU is precise enough for bf16 operands; float uses our own.
 template <class Compute, class Rest>
 inline constexpr bool may_fuse = std::is_same_v<Rest, epilogue::bias<float>> ||
                                  (std::is_same_v<Compute, bf16> && (std::is_same_v<Rest, bias_gelu> || std::is_same_v<Rest, gelu_gradient>));
 
 }  // namespace detail
 
-// ---- cuBLASLt ----------------------------------------------------------------------------------------------------------
+// ---- cuBLASLt -------------------------------------------------------------------------------------------------------
 
-/// A product that has been asked for once: how cuBLASLt does it.
+/// A cuBLASLt plan, made once for each kind of product.
 struct product_plan {
   cublasLtMatmulDesc_t operation = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, d = nullptr;
@@ -114,7 +115,7 @@ namespace detail {
 struct product_task {
   const char* operation;
   const void *left, *right;
-  index left_rows, left_columns, left_stride;  // as they lie
+  index left_rows, left_columns, left_stride;  // as stored
   index right_rows, right_columns, right_stride;
   bool left_transposed, right_transposed;
   cudaDataType_t type;  // of both operands
@@ -174,7 +175,7 @@ struct product_task {
   return plan;
 }
 
-/// Runs a product, or says that cuBLASLt cannot.
+/// Runs a product; returns false if cuBLASLt cannot.
 [[nodiscard]] inline bool try_product(gpu& on, const product_task& t) {
   const void* const c = t.residual.data ? static_cast<const void*>(t.residual.data) : t.y.data;
   const product_key key{t.left_rows,
@@ -206,7 +207,7 @@ struct product_task {
   const cublasStatus_t status =
       cublasLtMatmul(on.blas(), plan->operation, &one, t.right, plan->a, t.left, plan->b, &weight, c, plan->c, t.y.data, plan->d,
                      &plan->algorithm, on.workspace(), gpu::workspace_bytes, on.stream());
-  if (status != CUBLAS_STATUS_SUCCESS && t.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {  // it can without, perhaps
+  if (status != CUBLAS_STATUS_SUCCESS && t.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {  // it may work without the epilogue
     plan->is_possible = false;
     return false;
   }
@@ -216,7 +217,7 @@ struct product_task {
   return true;
 }
 
-/// An operand in the compute type: as it lies, or a copy, which the products that follow find again.
+/// An operand in the compute type: in place, or a copy that later products reuse.
 template <class Compute, class T>
 [[nodiscard]] matrix<const Compute> operand(const context<Compute>& on, matrix<const T> x) {
   if constexpr (std::is_same_v<T, Compute>) {
@@ -260,7 +261,7 @@ void product(const context<Compute>& on, const char* operation, matrix<const T> 
   if constexpr (std::is_same_v<Rest, epilogue::none>) {
     if (!try_product(on.on(), task)) fail("cuda: ", operation, " to [", y.rows, ", ", y.columns, "]: cuBLASLt has no algorithm");
   } else {
-    // cuBLASLt wants whole 8 columns of what GELU is applied to.
+    // cuBLASLt needs rows of GELU's input a multiple of 8 numbers apart.
     if constexpr (may_fuse<Compute, Rest>)
       if (task.epilogue != CUBLASLT_EPILOGUE_DEFAULT && task.before_stride % 8 == 0 && try_product(on.on(), task)) return;
     task.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
@@ -273,7 +274,7 @@ void product(const context<Compute>& on, const char* operation, matrix<const T> 
 
 }  // namespace detail
 
-// ---- A few rows: every weight is read once, by a warp for each output ------------------------------------------------
+// ---- A few rows: each weight is read once, by one warp per output ---------------------------------------------------
 
 namespace kernel {
 
@@ -306,7 +307,7 @@ struct sixteen_bytes<bf16> {
 inline constexpr int most_rows = 4;  // of x at a time
 inline constexpr unsigned warps_of_few_rows = 4;
 
-/// y [rows, N] = rest(x [rows, K] w [N, K]^T + residual); rows of w and x begin at multiples of 16 bytes, if `aligned`
+/// y [rows, N] = rest(x [rows, K] w [N, K]^T + residual); `aligned`: rows of w and x are aligned to 16 bytes
 template <int Rows, class P, class Rest>
 __global__ void few_rows(index depth, index columns, bool aligned, const float* x, index x_stride, const P* w, index w_stride,
                          const float* residual, index residual_stride, Rest rest, float* y, index y_stride) {
@@ -340,7 +341,7 @@ __global__ void few_rows(index depth, index columns, bool aligned, const float* 
   }
 }
 
-/// An epilogue that begins at a later row.
+/// An epilogue whose rows start at `first`.
 template <class Rest>
 struct from_row {
   Rest rest;
@@ -383,7 +384,7 @@ void product_nt(const context<C>& on, const char* operation, matrix_in x, matrix
   } else {
     on.on().free_scratch_but_copies();
     product(on, operation, x, false, w, true, y, e);
-    on.begin();  // y may be what a copy was made of
+    on.begin();  // y may be an operand that was copied
   }
 }
 
@@ -408,7 +409,7 @@ void matmul_tn(const context<C>& on, matrix_in x, matrix_in y, matrix_out g) {
   detail::product(on, "matmul_tn", x, true, y, false, g, detail::parts_of(epilogue::add<float>{g}));
 }
 
-// Weights that are tensors are matrices; packed ones are transposed.
+// Overloads for weights given as tensors; packed matrices are stored transposed.
 template <class C, class P, index... Extents, class Epilogue>
 void matmul(const context<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {
   matmul(on, x, w.view(), y, epilogue);

@@ -1,4 +1,4 @@
-// Weights laid out for decoding on the GPU, in float or bf16: an output's weights lie side by side.
+// Weights packed for decoding on the GPU, in float or bf16: the weights of each output are contiguous.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct packed_matrix {
   tensor<P, Out, In> transposed;
 };
 
-/// The storage of packed weights (core/storage.hpp). Biases and gains stay as they are.
+/// The storage of packed weights (core/storage.hpp). Biases and gains are not converted.
 template <class P>
 struct packed {
   static_assert(std::is_same_v<P, float> || std::is_same_v<P, bf16>,
@@ -42,7 +42,7 @@ struct transpose_element {
 };
 }  // namespace kernel
 
-// Packing a tensor into each of its forms.
+// One overload for each form of storage.
 template <class C, class P, index... Extents>
 void pack_tensor(const context<C>& on, const tensor<float, Extents...>& from, tensor<P, Extents...>& to) {
   on.begin();

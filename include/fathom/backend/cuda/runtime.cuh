@@ -1,7 +1,7 @@
-// A GPU as one thread of the host uses it: memory, a stream, cuBLASLt, scratch, recordings; and the execution context.
+// A host thread's view of a GPU: memory, a stream, cuBLASLt, scratch, recordings; and the execution context.
 //
-// All work of a thread goes to one stream, in order: operations need no further synchronisation among themselves, and
-// what one has left in scratch memory may be written over by the next. The host waits only where it reads numbers.
+// All work of a thread goes to one stream, in order, so operations need no further synchronisation, and each may
+// overwrite the scratch memory of the last. The host waits only where it reads results.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,7 @@ inline void check_cublas(cublasStatus_t status, const char* what) {
   if (status != CUBLAS_STATUS_SUCCESS) fail("cuda: ", what, ": ", cublasLtGetStatusString(status));
 }
 
-/// Fails, once and for all in one sentence, where there is no GPU that this library runs on.
+/// Fails if there is no GPU that this library supports.
 inline void require_gpu() {
   static constexpr const char* expected = "; expected a GPU of compute capability 8.0 (Ampere) or newer, and its driver";
   int count = 0, number = 0, major = 0, minor = 0;
@@ -45,7 +45,7 @@ inline void require_gpu() {
   if (major < 8) fail("cuda: the GPU has compute capability ", major, ".", minor, expected);
 }
 
-/// Memory of the host that the GPU copies to at its full speed.
+/// Pinned host memory: the GPU copies to and from it at full speed.
 struct pinned_memory {
   [[nodiscard]] static void* allocate(std::size_t bytes) {
     void* block = nullptr;
@@ -56,7 +56,7 @@ struct pinned_memory {
   static void release(void* block) { static_cast<void>(cudaFreeHost(block)); }
 };
 
-/// The memory of the GPU (core/memory.hpp). Copying waits for everything that the GPU was told before.
+/// GPU memory (core/memory.hpp). Copies wait for all earlier work of the GPU.
 struct memory {
   using staging = pinned_memory;
 
@@ -76,18 +76,18 @@ struct memory {
   static void copy(void* to, const void* from, std::size_t bytes) {
     settle("before a copy", bytes);
     check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "a copy of ", bytes, " bytes");
-    settle("a copy", bytes);  // which may return while the last bytes are on their way
+    settle("a copy", bytes);  // cudaMemcpy may return before the last bytes arrive
   }
 
  private:
-  /// Streams of this library do not wait for the one that these calls go to, nor it for them.
+  /// These calls go to a stream that does not synchronise with the streams of this library.
   static void settle(const char* what, std::size_t bytes) {
     const std::lock_guard nobody_records(recording_now());
     check(cudaDeviceSynchronize(), what, " of ", bytes, " bytes");
   }
 
  public:
-  /// Held while any thread records: nobody may wait for the whole device then.
+  /// Held while any thread captures: a wait for the whole device is not allowed then.
   [[nodiscard]] static std::recursive_mutex& recording_now() {
     static std::recursive_mutex one;
     return one;
@@ -97,7 +97,7 @@ struct memory {
 struct product_plan;  // matmul.cuh
 using product_key = std::array<std::int64_t, 20>;
 
-/// The GPU that is current in a thread when this is made.
+/// The GPU that is current in the thread that makes this.
 class gpu {
  public:
   gpu() {
@@ -120,7 +120,7 @@ class gpu {
     static_cast<void>(cublasLtDestroy(blas_));
     static_cast<void>(cudaStreamDestroy(stream_));
   }
-  /// What the objects that a thread makes share, unless they are given another.
+  /// The gpu that all objects of a thread share by default.
   [[nodiscard]] static std::shared_ptr<gpu> of_this_thread() {
     static thread_local std::shared_ptr<gpu> known;
     int number = 0;
@@ -132,12 +132,12 @@ class gpu {
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
   [[nodiscard]] cublasLtHandle_t blas() const { return blas_; }
   [[nodiscard]] int processors() const { return processors_; }
-  static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // what cuBLAS advises for Hopper
+  static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // recommended by cuBLAS for Hopper
   [[nodiscard]] void* workspace() const { return workspace_; }
 
   void wait(const char* what) const { check(cudaStreamSynchronize(stream_), what); }
-  /// From the host's memory; what is there may change as soon as this returns. Goes through one of two pinned buffers, so that
-  /// nobody waits but for the upload before the last.
+  /// Copies from host memory, which may change as soon as this returns. Alternates between two pinned buffers, so it
+  /// waits only for the upload before the last.
   void upload(void* to, const void* from, std::size_t bytes) const {
     if (bytes == 0) return;
     upload_slot& slot = uploads_[next_upload_++ % uploads_.size()];
@@ -147,16 +147,15 @@ class gpu {
     check(cudaMemcpyAsync(to, slot.memory.bytes().data(), bytes, cudaMemcpyHostToDevice, stream()), "upload of ", bytes, " bytes");
     check(cudaEventRecord(slot.done, stream()), "an upload");
   }
-  /// Into the host's memory; waits for it.
+  /// Copies to host memory, and waits.
   void download(void* to, const void* from, std::size_t bytes) const {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()), "download of ", bytes, " bytes");
     wait("download");
   }
 
-  // ---- Scratch: memory for one operation -------------------------------------------------------------------------------
+  // ---- Scratch: memory for one operation ----------------------------------------------------------------------------
 
-  /// Operands of the products that came last, or results of the operation before, rounded to bf16: the next product often has
-  /// one of them again.
+  /// bf16 copies of the last products' operands, or of the last operation's result: the next product often reuses one.
   struct copy_of {
     const void* data;
     index rows, columns, stride;
@@ -165,7 +164,7 @@ class gpu {
       return data == other.data && rows == other.rows && columns == other.columns && stride == other.stride;
     }
   };
-  /// Begins an operation: all scratch memory is free again. A product keeps the copies that the ones before it have made.
+  /// Begins an operation: frees all scratch memory. A product instead keeps the copies that earlier ones have made.
   void free_scratch() {
     copies.clear();
     used_ = kept_ = 0;
@@ -175,14 +174,14 @@ class gpu {
     copies.push_back(c);
     kept_ = used_;
   }
-  /// Memory until the next operation begins. It grows when it must, which repeated work then no longer does; what it was
-  /// before stays, since recordings may refer to it.
+  /// Memory until the next operation begins. It grows on demand, so repeated work stops allocating; old blocks are
+  /// kept, because recordings may refer to them.
   template <class T>
   [[nodiscard]] T* scratch(index count) {
     const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
     if (used_ + bytes > size_) {
       if (recording_) fail("cuda: scratch memory of ", bytes, " bytes more, while work is recorded");
-      // What the operation has taken before lies in the block before, and leaves its room here, where the next time it will lie.
+      // What the operation took earlier stays in the old block; its room is reserved here, where it will be next time.
       const std::size_t size = std::max({used_ + bytes, 2 * size_, std::size_t{1} << 16});
       void* block = nullptr;
       check(cudaMalloc(&block, size), "scratch memory of ", size, " bytes");
@@ -197,7 +196,7 @@ class gpu {
   std::vector<copy_of> copies;
   std::map<product_key, std::shared_ptr<product_plan>> plans;  // matmul.cuh
 
-  /// Records what f() tells the stream, instead of doing it.
+  /// Records the work that f() submits to the stream, without running it.
   template <class F>
   [[nodiscard]] cudaGraphExec_t record(const F& f) {
     const cudaGraph_t graph = capture(f);
@@ -207,7 +206,7 @@ class gpu {
     check(status, "a recording");
     return work;
   }
-  /// Whether f() tells the stream nothing; it is not done in any case.
+  /// Whether f() submits nothing to the stream; nothing runs in either case.
   template <class F>
   [[nodiscard]] bool tells_nothing(const F& f) {
     std::size_t count = 0;
@@ -254,8 +253,9 @@ class gpu {
   mutable std::size_t next_upload_ = 0;
 };
 
-/// Work that is repeated: done once as it is, then recorded as a CUDA graph, and played back from then on. `key` is all that
-/// the work depends on but the numbers in memory; with a new one, this begins anew (backend/backend.hpp).
+/// Repeated work: run directly at first, recorded as a CUDA graph the second time, and replayed from then on. `key`
+/// identifies everything that the work depends on, except the contents of memory; a new key starts over
+/// (backend/backend.hpp).
 class recording {
  public:
   template <class Executor, class F>
@@ -280,8 +280,8 @@ class recording {
   std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, destroy> work_;
 };
 
-/// Where an operation runs: in the stream of a GPU. Compute is the type of the operands of matrix products: float, or bf16.
-/// Sums are float, and so are weights and activations.
+/// The execution context: a GPU's stream. Compute is the type of the operands of matrix products, float or bf16; sums,
+/// weights and activations are float.
 template <class Compute>
 class context {
  public:
@@ -302,7 +302,7 @@ class context {
   [[nodiscard]] T* scratch(index count) const {
     return gpu_->scratch<T>(count);
   }
-  /// Every operation but a product says first that it begins.
+  /// Starts every operation but products and column_sums, which keep copies.
   void begin() const { gpu_->free_scratch(); }
 
  private:

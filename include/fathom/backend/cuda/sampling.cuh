@@ -1,8 +1,8 @@
-// From logits to a token on the GPU, as generate/sampler.hpp does it on the host: the host then waits for 12 bytes instead of the
-// logits of a vocabulary, and the next token can be begun before the host knows this one.
+// Samples a token on the GPU, as generate/sampler.hpp does on the host. The host then waits for 12 bytes instead of the
+// logits of a vocabulary, and the next token can start before the host knows this one.
 //
-// Weights exp((logit - largest) / temperature) are whole numbers here, multiples of 2^-44: sums of them are exact in any order,
-// so a draw is the same every time. What is less likely than the likeliest token by more than that is never drawn.
+// Weights exp((logit - largest) / temperature) are integers here, in units of 2^-44: sums of them are exact in any
+// order, so draws are reproducible. A token whose weight is below one unit is never drawn.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,7 @@
 
 namespace fathom::cuda {
 
-/// What a draw found.
+/// The result of a draw.
 struct drawn {
   enum : int { fine, not_finite, nothing_left };
   int state;
@@ -36,7 +36,7 @@ namespace kernel {
 inline constexpr int draw_threads = 1024;
 using mass = unsigned long long;
 
-/// The sum of x over the threads of the block before this one; `total` is that over all of them.
+/// The sum of x over the block's threads before this one; `total` is the sum over all threads.
 __device__ __forceinline__ mass sum_before(mass x, mass& total) {
   FATHOM_CUDA_SHARED(mass, warps, draw_threads / 32);
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -71,28 +71,29 @@ __device__ __forceinline__ mass largest_of(mass x) {
   return x;
 }
 
-/// A number that is larger where the logit is; of 0 and -0 the same.
+/// An integer in the order of the logits; the same for 0 and -0.
 __device__ __forceinline__ unsigned key_of(float logit) {
   const unsigned bits = __float_as_uint(logit == 0 ? 0.0f : logit);
   return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-/// A token in the order of likelihood (of equally likely ones, the smaller first): the `rank`-th of those with this key.
+/// A token's place in the order of likelihood (ties: the smaller token first): the `rank`-th token with this key.
 struct place {
   unsigned key;
   int rank;
-  mass through;  // the masses of all tokens up to it, its own too
+  mass through;  // the masses of all tokens up to it, including its own
 };
 
-/// Logits and what they weigh, as the threads of the block see them.
+/// Logits and their masses, searched by all threads of a block.
 struct weighed {
   const float* logits;
   const mass* masses;
   int count;
   float largest;
 
-  /// The place of the token at `position` of all, laid one behind the other in the order of likelihood, each as long as its mass
-  /// is, or, if `counted`, 1. One histogram of distances to the largest logit, then four of the digits of keys.
+  /// The place of the token at `position`, if tokens are laid end to end in the order of likelihood, each as long as
+  /// its mass, or 1 if `counted`. A radix select: one histogram of distances to the largest logit, then four of the
+  /// digits of keys.
   [[nodiscard]] __device__ place find(mass position, bool counted) const {
     FATHOM_CUDA_SHARED(mass, lengths, draw_threads);
     FATHOM_CUDA_SHARED(mass, sums, draw_threads);
@@ -134,7 +135,7 @@ struct weighed {
       else
         key |= static_cast<unsigned>(255 - found[0]) << (8 * digit);
     }
-    // All of one key have one mass.
+    // Tokens with the same key have the same mass.
     mass one = 0;
     for (int i = thread; i < count; i += draw_threads)
       if (key_of(logits[i]) == key) one = masses[i];
@@ -146,7 +147,7 @@ struct weighed {
   [[nodiscard]] __device__ int token_at(const place& p) const {
     return in_order([&](int i) -> mass { return key_of(logits[i]) == p.key; }, static_cast<mass>(p.rank));
   }
-  /// The token at `position` of all in their own order, each as long as its mass is.
+  /// The token at `position`, if tokens are laid end to end in their own order, each as long as its mass.
   [[nodiscard]] __device__ int token_at(mass position) const {
     return in_order([&](int i) { return masses[i]; }, position);
   }
@@ -173,14 +174,14 @@ struct weighed {
   }
 };
 
-/// The next token goes to `result`, in the host's memory, and to where decoding reads it, with the number of tokens before it. masses [count]:
-/// scratch. `number`: uniform in [0, 1).   One block
+/// Writes the next token to `result`, in host memory, and to where decoding reads it, with the number of tokens before
+/// it. masses [count]: scratch. `number`: uniform in [0, 1).   One block
 template <class = void>
 __global__ void __launch_bounds__(draw_threads, 1)
     draw(const float* logits, int count, double temperature, int top_k, double top_p, double number, mass* masses, drawn* result,
          token* next, index* length, index length_now) {
   const int thread = static_cast<int>(threadIdx.x);
-  // The first of the largest, and of those that are not finite: what comes earlier is larger.
+  // To find the first of the largest logits, and the first that is not finite: earlier indices give larger numbers.
   const auto earlier = [](int i) { return static_cast<mass>(0xffffffffu - static_cast<unsigned>(i)); };
   mass bad = 0, most = 0;
   for (int i = thread; i < count; i += draw_threads) {
@@ -202,7 +203,7 @@ __global__ void __launch_bounds__(draw_threads, 1)
       own += masses[i];
     }
     static_cast<void>(sum_before(own, total));
-    __syncthreads();  // all masses are there
+    __syncthreads();  // all masses are written
     const weighed all{logits, masses, count, largest};
     const bool some = top_k > 0 && top_k < count;
     if (some) total = all.find(static_cast<mass>(top_k - 1), true).through;
@@ -215,7 +216,7 @@ __global__ void __launch_bounds__(draw_threads, 1)
     chosen = some || top_p < 1 ? all.token_at(all.find(at, false)) : all.token_at(at);
   }
   if (thread == 0) {
-    const token found = state == drawn::fine ? chosen : 0;  // in any case one that can be read
+    const token found = state == drawn::fine ? chosen : 0;  // a valid token in any case
     *result = {state, found, bad > 0 ? static_cast<int>(0xffffffffu - static_cast<unsigned>(bad)) : 0};
     *next = found;
     *length = length_now;
@@ -224,7 +225,7 @@ __global__ void __launch_bounds__(draw_threads, 1)
 
 }  // namespace kernel
 
-/// Draws tokens where the logits are. The numbers are those that a fathom::sampler with the same seed would take.
+/// Samples tokens where the logits are, with the random numbers of a fathom::sampler with the same seed.
 class drawing {
  public:
   drawing(index vocab, const sampling& options, std::shared_ptr<gpu> on = gpu::of_this_thread())
@@ -243,15 +244,15 @@ class drawing {
     for (const cudaEvent_t e : done_) static_cast<void>(cudaEventDestroy(e));
   }
 
-  /// Begins to draw from logits [vocab]; the token then also lies at `next`, and `length_now` at `length`. Up to two draws may be
-  /// on their way.
+  /// Starts a draw from logits [vocab], which also writes the token to `next` and `length_now` to `length`. Up to two
+  /// draws may be pending.
   template <class C>
   void operator()(const context<C>& on, std::span<const float> logits, token* next, index* length, index length_now) {
     if (begun_ - taken_ == slots) fail("cuda: ", slots, " tokens are drawn and not taken");
     if (options_.ids > 0) logits = logits.first(static_cast<std::size_t>(options_.ids));
     const std::size_t slot = begun_ % slots;
     auto* const result = reinterpret_cast<drawn*>(results_.bytes().data()) + slot;
-    // A greedy sampler takes no numbers.
+    // A greedy sampler uses no random numbers.
     launch("draw", {1, kernel::draw_threads}, on.stream(), &kernel::draw<>, logits.data(), static_cast<int>(logits.size()),
            static_cast<double>(options_.temperature),
            static_cast<int>(std::min<index>(options_.top_k, static_cast<index>(logits.size()))),
@@ -260,7 +261,7 @@ class drawing {
     check(cudaEventRecord(done_[slot], on.stream()), "an event");
     ++begun_;
   }
-  /// Waits for the draw that was begun first and not taken yet. Fails as fathom::sampler does.
+  /// Waits for the oldest pending draw. Fails as fathom::sampler does.
   [[nodiscard]] token take() {
     if (begun_ == taken_) fail("cuda: no token is drawn");
     const std::size_t slot = taken_++ % slots;
@@ -271,7 +272,7 @@ class drawing {
     if (d.state == drawn::nothing_left) fail("sampler: every logit is -inf; expected a finite one");
     return d.next;
   }
-  /// Forgets the draws that nobody took, as if they had not been begun.
+  /// Discards all pending draws, as if they had not been started.
   void drop() {
     if (options_.temperature > 0)
       numbers_ = random(options_.seed, stream_of("sampler"), numbers_.position() - (begun_ - taken_));

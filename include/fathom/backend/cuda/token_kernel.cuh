@@ -24,7 +24,7 @@ __device__ __forceinline__ void warp_moments(const float* x, int count, float ep
   rstd = 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + eps);
 }
 
-/// rows [s.rows, s.depth] in shared memory = norm(x), of which x itself takes the room behind it
+/// rows [s.rows, s.depth] in shared memory = norm(x); x itself is loaded behind them
 __device__ __forceinline__ void load_rows(const token_step& s, float* rows) {
   const int thread = static_cast<int>(threadIdx.x), count = s.rows * s.depth;
   float* const raw = s.gain ? rows + count : rows;
@@ -41,14 +41,14 @@ __device__ __forceinline__ void load_rows(const token_step& s, float* rows) {
   __syncthreads();
 }
 
-/// Stores an element of y, and where the cache has it too.
+/// Stores an element of y, and its copy in the cache, if there is one.
 __device__ __forceinline__ void store(const token_step& s, int r, int n, float value) {
   if (s.y) s.y[r * s.y_stride + n] = value;
   if (r < s.memory_rows && n >= s.memory_column)
     s.memory[(*s.position * s.rows_per_position + s.slot + r) * s.memory_stride + n - s.memory_column] = value;
 }
 
-/// What a thread reads of the weights at one go: 16 bytes each of `count` places in a column.
+/// The weights that a thread reads ahead: 16 bytes at each of `count` places in a column.
 struct weights_ahead {
   static constexpr int count = 4;
   uint4 words[count];
@@ -61,7 +61,7 @@ __device__ __forceinline__ void load_ahead(const token_step& s, const P* column,
       to.words[a] = *reinterpret_cast<const uint4*>(column + at);
 }
 
-/// A unit of a product; x [s.rows, s.depth] in shared memory, filled in by `load_x` while the first weights are on their way.
+/// A unit of a product; x [s.rows, s.depth] in shared memory, filled by `load_x` while the first weights are in flight.
 template <int Rows, class P, class F>
 __device__ __forceinline__ void multiply_unit(const token_step& s, const float* x, int unit, const F& load_x) {
   constexpr int together = sixteen_bytes<P>::count;
@@ -119,12 +119,12 @@ __device__ __forceinline__ void multiply_unit(const token_step& s, const float* 
   }
 }
 
-/// A unit of attention: what the last of a head's splits to arrive puts together.
+/// A unit of attention: one split of one head. The last split to arrive combines them.
 template <int Width>
 __device__ __forceinline__ void attend_unit(const token_step& s, int unit) {
   FATHOM_CUDA_SHARED(int, is_last, 1);
   const int head = unit / s.splits;
-  __syncthreads();  // shared memory of the unit before
+  __syncthreads();  // the unit before may still use shared memory
   attention::decode_split<Width, token_warps>(s.size, s.q, s.k, s.v, s.out, nullptr, s.parts, head, unit % s.splits, s.splits);
   if (s.splits == 1) return;
   __syncthreads();
@@ -135,12 +135,12 @@ __device__ __forceinline__ void attend_unit(const token_step& s, int unit) {
   if (threadIdx.x == 0) s.arrived[head] = 0;  // for the next token
 }
 
-/// The first of a step's units that a block does; the others follow `blocks` later each.
+/// The first of a step's units that a block runs; the others are `blocks` apart.
 __device__ __forceinline__ int first_unit(const token_step& s, int block, int blocks) {
   return (block + blocks - s.first % blocks) % blocks;
 }
 
-/// All steps, for one token. `counters` are 0, and are left so.   Cooperative; any number of blocks.
+/// Runs all steps for one token. `counters` are 0 before and after.   Cooperative; any number of blocks.
 template <int Width>
 __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* all, int count, token_counters* counters) {
   auto* const steps = reinterpret_cast<token_step*>(dynamic_shared());

@@ -14,8 +14,7 @@
 
 namespace fathom::cuda {
 
-/// A context that notes operations down. Operations that it does not know, as any layer may have, it tells the stream, like
-/// every context.
+/// A context that notes operations down. Operations without an overload here, as any layer may have, go to the stream.
 template <class Compute>
 class token_notes : public context<Compute> {
  public:

@@ -1,14 +1,14 @@
-// A token as one kernel: what decoding one sequence does is noted down once, in steps; one launch then walks through them for
-// every token, and its blocks wait for each other where a step needs what another has made. For models whose kernels would
-// take longer to launch than to run.
+// A token as one kernel: the decoding of one sequence is noted down once, as steps. One launch per token then runs
+// them; its blocks wait for each other where a step needs the result of another. For models whose kernels would take
+// longer to launch than to run.
 //
-// Noting the steps down also brings them together:
-//   - a normalisation is no step of its own where products alone read it: each block normalises the row that it multiplies
-//   - keys and values go to the cache from the product that makes them
-//   - steps that need nothing of each other share a phase, as the features of several depths do; blocks wait between phases
-//   - the weights of the next phase go into the second-level cache during this one
-// What cannot be a step (operations that others have added, several sequences, weights that are not packed) makes the whole
-// program impossible, and the token is a CUDA graph of kernels instead.
+// Noting the steps down also fuses them:
+//   - a normalisation that only products read is not a step: each block normalises the row that it multiplies
+//   - keys and values are stored in the cache by the product that computes them
+//   - independent steps share a phase, as the features of several depths do; blocks wait only between phases
+//   - the weights of the next phase are prefetched into the L2 cache
+// If anything cannot be a step (user-defined operations, several sequences, unpacked weights), there is no program, and
+// the token is a CUDA graph of kernels instead.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@
 
 namespace fathom::cuda {
 
-/// Steps, in the order in which they are to be done, and which memory they read and write.
+/// Steps in the order of execution, and the memory that they read and write.
 class token_program {
  public:
   using step = kernel::token_step;
@@ -51,7 +51,7 @@ class token_program {
     s.y = x.data;
     note(s, {}, {all_of(x)});
   }
-  /// x += positions[position], which becomes part of the step that made x.
+  /// x += positions[position], fused into the step that made x.
   void add_position(const index* position, kernel::numbers positions, matrix_out x) {
     const bool is_read = std::any_of(norms_.begin(), norms_.end(), [&](const norm& n) { return n.x == x.data; });
     if (notes_.empty() || is_read) return give_up();
@@ -60,7 +60,7 @@ class token_program {
     s.position = position;
     s.positions = positions;
   }
-  /// y = norm(x), which becomes a step when something else than a product reads it.
+  /// y = norm(x), which becomes a step if anything but a product reads it.
   void normalize(matrix_in x, const float* gain, const float* shift, float eps, matrix_out y) {
     read(all_of(x));
     for (index r = 0; r < y.rows; ++r) {
@@ -111,12 +111,12 @@ class token_program {
       note(s, std::move(reads), {all_of(y.rows_from(first, rows))});
     }
   }
-  /// Row r of kv to row position * rows_per_position + slot of memory.
+  /// Stores kv, one row, to row position * rows_per_position + slot of memory.
   void append(matrix_in kv, matrix_out memory, index memory_rows, const index* position, index rows_per_position, index slot) {
     if (kv.rows != 1) return give_up();
     const range written = appended({memory.data, memory.data + memory_rows * memory.stride});
     read(all_of(kv));
-    // The product that made the row stores it at both places, unless something came between.
+    // The product that made the row stores it in both places, unless a step in between conflicts.
     for (auto i = notes_.rbegin(); i != notes_.rend(); ++i) {
       step& s = i->s;
       if (std::any_of(i->writes.begin(), i->writes.end(), [&](const range& w) { return w.meets(all_of(kv)); })) {
@@ -170,7 +170,7 @@ class token_program {
     note(s, {all_of(x)}, {all_of(y)});
   }
 
-  /// Gives every step its phase, and readies the program for a GPU.
+  /// Assigns every step its phase, and prepares the program for a GPU.
   void finish(const gpu& on) {
     for (std::size_t i = 0; i < notes_.size(); ++i)
       for (std::size_t j = 0; j < i; ++j)
@@ -185,8 +185,8 @@ class token_program {
         f(std::span(notes_).subspan(i, end - i));
       }
     };
-    // As many blocks as the largest phase has units of products. What attention could use more does not count: every block makes
-    // every barrier longer.
+    // As many blocks as the largest phase has units of products. Attention could use more, but every block slows every
+    // barrier.
     int blocks = 1;
     each_phase([&](std::span<note_of> phase) {
       int units = 0;
@@ -199,7 +199,7 @@ class token_program {
       for (note_of& n : phase) {
         if (n.s.does == step::what::attend) {
           const int heads = n.s.size.heads, rows = static_cast<int>(attention::most_seen(n.s.size));
-          n.s.splits = std::clamp(std::min(static_cast<int>(blocks_) / heads, rows / 256), 1, 64);  // what a block reads at one go
+          n.s.splits = std::clamp(std::min(static_cast<int>(blocks_) / heads, rows / 256), 1, 64);  // 256 rows or more
           n.s.units = heads * n.s.splits;
         }
         n.s.first = first;
@@ -224,15 +224,15 @@ class token_program {
              counters_);
     });
   }
-  /// Barriers of a token, and one.
+  /// The barriers of a token, plus one.
   [[nodiscard]] int phases() const { return notes_.empty() ? 0 : notes_.back().s.phase + 1; }
 
  private:
-  static constexpr std::size_t most_shared = std::size_t{88} << 10;  // GPUs of Ampere have 99 KB for a block, with what is static
+  static constexpr std::size_t most_shared = std::size_t{88} << 10;  // Ampere: 99 KB or more per block, static included
 
   struct range {
     const void *begin, *end;
-    bool is_appended = false;  // a row of it; others' rows are others
+    bool is_appended = false;  // one row of it; other appended rows are distinct
     [[nodiscard]] bool meets(const range& other) const {
       return begin < other.end && other.begin < end && !(is_appended && other.is_appended);
     }
@@ -248,7 +248,7 @@ class token_program {
   struct note_of {
     step s;
     std::vector<range> reads, writes;
-    /// Whether one with these reads and writes would find other numbers before this than after it.
+    /// Whether this conflicts with a step of these reads and writes, so that their order matters.
     [[nodiscard]] bool meets(const std::vector<range>& other_reads, const std::vector<range>& other_writes) const {
       const auto meet = [](const std::vector<range>& a, const std::vector<range>& b) {
         return std::any_of(a.begin(), a.end(), [&](const range& x) {
@@ -258,13 +258,13 @@ class token_program {
       return meet(writes, other_reads) || meet(writes, other_writes) || meet(reads, other_writes);
     }
   };
-  /// A normalisation that is no step yet, of one row.
+  /// A normalisation of one row that is not a step yet.
   struct norm {
     const float *x, *gain, *shift;
     float eps;
     float* y;
     int columns;
-    bool x_is_there;  // nothing has been written over it
+    bool x_is_there;  // it has not been overwritten
   };
 
   static step blank(step::what does, index rows, index columns) {
@@ -278,7 +278,7 @@ class token_program {
     return s;
   }
   void note(const step& s, std::vector<range> reads, std::vector<range> writes) {
-    // Of a step that writes several rows, only between them there may be something that it does not write.
+    // A step of several rows writes nothing between them.
     if (s.y)
       for (index r = 0; r < s.rows; ++r) forget_norms({s.y + r * s.y_stride, s.y + r * s.y_stride + s.columns});
     for (const range& w : writes) {
@@ -296,7 +296,7 @@ class token_program {
   void forget_norms(const range& written) {
     std::erase_if(norms_, [&](const norm& n) { return written.meets({n.y, n.y + n.columns}); });
   }
-  /// Normalisations in a range become steps.
+  /// Turns the normalisations whose results are in a range into steps.
   void read(const range& r) {
     for (std::size_t i = 0; i < norms_.size();) {
       const norm n = norms_[i];

@@ -1,4 +1,4 @@
-// Tokens, again and again: by a token program (token_program.cuh) where there can be one, else by a CUDA graph (runtime.cuh).
+// Repeated decoding of tokens: by a token program (token_program.cuh) if possible, else by a CUDA graph (runtime.cuh).
 #pragma once
 
 #include <algorithm>
@@ -15,8 +15,8 @@
 
 namespace fathom::cuda {
 
-/// What is repeated for every token (backend/backend.hpp): as one kernel where that is possible and the weights are few, else
-/// as a CUDA graph.
+/// The work repeated for every token (backend/backend.hpp): one kernel if that is possible and the weights are few,
+/// else a CUDA graph.
 class token_recording {
  public:
   template <class Executor, class F>
@@ -24,10 +24,10 @@ class token_recording {
     if (!(where.on == on_ && std::equal(key.begin(), key.end(), key_.begin(), key_.end()))) {
       auto program = std::make_unique<token_program>();
       const auto note = [&] { where.run([&](const auto& on) { f(token_notes(on, *program)); }); };
-      bool is_all = false;  // what tells the stream something is not noted down
+      bool is_all = false;  // whether all of it was noted down
       try {
         is_all = where.on->tells_nothing(note);
-      } catch (const error&) {  // it also needed memory; what else is wrong, the graph will say
+      } catch (const error&) {  // it also needed memory; the graph will report any other error
       }
       if (!is_all || program->weight_bytes() > where.one_kernel) program->give_up();
       if (program->is_possible()) program->finish(*where.on);
@@ -40,7 +40,7 @@ class token_recording {
     else
       graph_.run(where, key, f);
   }
-  /// The program, or null where there is none.
+  /// The program, or null if there is none.
   [[nodiscard]] const token_program* program() const { return program_.get(); }
 
  private:

@@ -1,4 +1,4 @@
-// A step of a token program (token_program.cuh): what its kernel does, with which numbers.
+// A step of a token program (token_program.cuh): an operation of its kernel, and the operands.
 #pragma once
 
 #include <cstddef>
@@ -12,9 +12,9 @@ namespace fathom::cuda::kernel {
 
 inline constexpr int token_warps = 8;
 inline constexpr int token_threads = 32 * token_warps;
-inline constexpr int token_rows = 4;  // that a product has at most; longer ones are several steps
+inline constexpr int token_rows = 4;  // the most rows of a product; larger ones are several steps
 
-/// Numbers of float or of bf16.
+/// An array of float or bf16.
 struct numbers {
   const void* data;
   bool is_bf16;
@@ -27,14 +27,14 @@ struct token_step {
   enum class what : int { embed, normalize, multiply, attend, copy };
   what does;
   int phase;
-  int first, units;  // a phase's units of work are numbered through; those of this step
+  int first, units;  // this step's first unit of work, counted through its phase, and how many
 
-  // embed:      y = table[token] + positions[position], if there are positions
-  // normalize:  y = norm(x)
-  // multiply:   y [rows, columns] = gelu(norm(x [rows, depth]) weights [columns, depth]^T + bias) + residual, with those
-  //             of norm, gelu, bias and residual that there are
-  // copy:       y = x, if there is y
-  // and with memory, columns [memory_column, columns) of rows r < memory_rows of y also go to the cache, to row
+  //   embed:      y = table[token] + positions[position]; positions are optional
+  //   normalize:  y = norm(x)
+  //   multiply:   y [rows, columns] = gelu(norm(x [rows, depth]) weights [columns, depth]^T + bias) + residual; norm,
+  //               gelu, bias and residual are optional
+  //   copy:       y = x; y is optional
+  // With memory, columns [memory_column, columns) of rows r < memory_rows of y also go to the cache, to row
   // position * rows_per_position + slot + r.
   int rows, columns, depth;
   const float* x;
@@ -42,8 +42,8 @@ struct token_step {
   const float *gain, *shift;  // of the norm; or null
   float eps;                  // of the norm
   numbers weights, table, positions;
-  int lanes;                         // of a warp that share a column
-  bool is_aligned;                   // rows of weights begin at multiples of 16 bytes
+  int lanes;                         // lanes of a warp that share a column
+  bool is_aligned;                   // rows of weights are aligned to 16 bytes
   bool has_gelu;
   const float *bias, *residual;      // or null
   index residual_stride;
@@ -64,19 +64,19 @@ struct token_step {
   unsigned* arrived;  // [heads]
 };
 
-/// Of shared memory, before the rows.
+/// Shared memory for the steps; the rows follow.
 __host__ __device__ constexpr std::size_t bytes_of_steps(int count) {
   return (static_cast<std::size_t>(count) * sizeof(token_step) + 15) / 16 * 16;
 }
 
-static_assert(sizeof(token_step) % 8 == 0);  // copied so
+static_assert(sizeof(token_step) % 8 == 0);  // copied in words of 8 bytes
 
 /// Blocks that have arrived at the barriers so far, and that have ended.
 struct token_counters {
   unsigned arrived, elsewhere[31], ended;  // each in 128 bytes of its own
 };
 
-/// The columns of a product that a block makes at a time.
+/// The columns of a product in one unit.
 __host__ __device__ constexpr int columns_of_unit(int lanes) { return token_warps * (32 / lanes); }
 
 }  // namespace fathom::cuda::kernel

@@ -1,4 +1,4 @@
-// Optimisers on the GPU: updates of arrays, and the step of a whole parameter block, where the norm stays on the GPU.
+// Optimisers on the GPU: updates of arrays, and steps of whole parameter blocks, whose norm stays on the GPU.
 #pragma once
 
 #include <algorithm>
@@ -20,13 +20,13 @@ namespace fathom::cuda {
 
 namespace kernel {
 
-/// Arrays, as an argument of a kernel.
+/// Arrays, as a kernel argument.
 template <std::size_t Count>
 struct arrays {
   float* x[Count];
 };
 
-/// f of the numbers at i. F: a functor of backend/update.hpp.
+/// Applies f to the numbers at i. F: a functor of backend/update.hpp.
 template <class F, std::size_t Count, std::size_t... N>
 __device__ __forceinline__ void update_at(const F& f, const arrays<Count>& a, index i, std::index_sequence<N...>) {
   float v[] = {a.x[N][i]...};
@@ -44,10 +44,10 @@ struct update_element {
 struct piece {
   index first;
   int count;
-  int kind;  // as of step_range
+  int kind;  // as in step_range
 };
 
-/// squares [pieces] = the sum of the squares of each piece of g; 0 where it does not count
+/// squares [pieces] = the sum of squares of each piece of g; 0 for frozen ones
 template <class = void>
 __global__ void squares_of_pieces(const piece* pieces, const float* g, double* squares) {
   const piece p = pieces[blockIdx.x];
@@ -68,7 +68,7 @@ __global__ void norm_of_squares(const double* squares, index count, double* norm
   sum = block_sum(sum);
   if (threadIdx.x == 0) *norm = sqrt(sum);
 }
-/// A step of every piece with the formula of its kind; none where the norm is not finite. a: w, g, and the states.
+/// Steps every piece with the formula of its kind, unless the norm is not finite. a: w, g, and the states.
 template <class F, std::size_t Count>
 __global__ void step_of_pieces(const piece* pieces, arrays<Count> a, const F* formulas, float clip, const double* norm) {
   const double n = *norm;
@@ -95,7 +95,7 @@ void update(const context<C>& on, const F& f, index count, X*... x) {
   detail::for_elements(on, "update", 1, count, true, kernel::update_element<F, sizeof...(X)>{f, {{x...}}});
 }
 
-/// The sum of the squares of `count` numbers, for the host, which waits for it.
+/// The sum of squares of `count` numbers. The host waits for it.
 template <class C>
 [[nodiscard]] double sum_of_squares(const context<C>& on, const float* g, index count) {
   on.begin();
@@ -114,8 +114,7 @@ template <class C>
   return norm * norm;
 }
 
-/// Steps of whole parameter blocks, as an optimiser runs them (train/optimizer.hpp). Three kernels, recorded; nobody waits in
-/// between.
+/// Steps of whole parameter blocks for optimisers (train/optimizer.hpp): three recorded kernels, without a wait.
 struct block_steps {
   template <class Model, class Formula, std::size_t States>
   class of {
@@ -125,7 +124,7 @@ struct block_steps {
     static_assert(std::is_trivially_copyable_v<Formula>, "fathom: the formula of an optimiser is copied to the GPU: it holds numbers");
 
    public:
-    /// What there is to do, with formulas of `kinds` kinds.
+    /// Sets the ranges to step, for `kinds` formulas.
     void plan(std::span<const step_range> ranges, std::size_t kinds) {
       std::vector<kernel::piece> pieces;
       for (const step_range& r : ranges)
@@ -150,7 +149,7 @@ struct block_steps {
                        [&](const auto& on) { run(on, a, clip); });
       }(std::make_index_sequence<2 + States>());
     }
-    /// Waits; the norm of the gradients. When it is not finite, nothing has changed.
+    /// Waits, and returns the norm of the gradients. If it is not finite, nothing has changed.
     [[nodiscard]] double finish(const executor& where) const {
       double norm = 0;
       where.on->download(&norm, reinterpret_cast<const double*>(squares_.bytes().data()) + count_, sizeof norm);
