@@ -23,8 +23,11 @@
 #include "fathom/core/types.hpp"
 #include "fathom/io/file.hpp"
 #include "fathom/model/attention_map.hpp"
-#include "fathom/viz/common.hpp"
+#include "fathom/viz/check.hpp"
+#include "fathom/viz/choices.hpp"
+#include "fathom/viz/labels.hpp"
 #include "fathom/viz/page_html.hpp"
+#include "fathom/viz/utf8.hpp"
 
 namespace fathom::viz {
 
@@ -74,14 +77,6 @@ namespace detail {
 inline constexpr index most_page_weights = 1 << 24;
 
 // ---- Text ---------------------------------------------------------------------------------------------------------
-
-/// The number of the character that a valid UTF-8 sequence stands for.
-[[nodiscard]] inline std::uint32_t code_point(std::string_view character) {
-  const auto byte = [&](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(character[i])); };
-  std::uint32_t result = character.size() == 1 ? byte(0) : byte(0) & (0x7fu >> character.size());
-  for (std::size_t i = 1; i < character.size(); ++i) result = result << 6 | (byte(i) & 0x3f);
-  return result;
-}
 
 /// Whether a character cannot be seen, or turns the order of others around.
 [[nodiscard]] constexpr bool is_invisible(std::uint32_t c) {
