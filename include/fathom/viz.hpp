@@ -1,5 +1,5 @@
-// Pictures of what a model attends to. Needs cairo; in CMake, link fathom::viz. (viz/page.hpp, which is included here,
-// writes interactive pages, and needs none by itself.)
+// Draws attention maps as PNG files. Needs cairo; in CMake, link fathom::viz. Includes viz/page.hpp, which writes
+// interactive pages and alone needs no cairo.
 //
 //   auto map = fathom::attention_map<net>(*weights, tokens);
 //   fathom::viz::save_png("attention.png", map);

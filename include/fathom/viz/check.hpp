@@ -1,4 +1,4 @@
-// The check of an attention map before it is shown.
+// Validates an attention map before it is shown.
 #pragma once
 
 #include <utility>
@@ -9,7 +9,7 @@
 
 namespace fathom::viz::detail {
 
-/// Fails when there is nothing to draw, or not what the map's sizes say.
+/// Fails if the map is empty, its sizes disagree, or a weight is outside 0 to 1.
 inline void check(const attention_weights_map& map) {
   const auto sources = static_cast<index>(map.sources.size());
   if (map.heads <= 0 || map.queries <= 0 || sources == 0)
@@ -22,7 +22,7 @@ inline void check(const attention_weights_map& map) {
          map.keys, " keys with ", map.tokens.size(), " tokens and ", map.weights.size(),
          " weights; expected as many keys and tokens as queries, and a weight for each head, query, source and key");
   for (const float weight : map.weights)
-    if (!(weight >= 0 && weight <= 1.001f))  // so written that a NaN fails, too
+    if (!(weight >= 0 && weight <= 1.001f))  // rejects NaN, too
       fail("viz: an attention map with a weight of ", weight, "; expected numbers from 0 to 1");
 }
 

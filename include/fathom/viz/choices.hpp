@@ -1,18 +1,18 @@
-// What pictures and pages of attention show: which heads, and which measure.
+// Choices for pictures and pages of attention: heads and measure.
 #pragma once
 
 namespace fathom::viz {
 
 /// Which heads are shown.
 enum class heads {
-  mean,  // none of them by itself: the mean over the heads
-  all    // each of them
+  mean,  // only the mean over all heads
+  all    // each head
 };
 
-/// What the colours stand for.
+/// What the colours encode.
 enum class measure {
-  relative,  // a weight as a multiple of even attention, which would give all that the query sees the same: 1 is no
-             // preference. So early queries, which see few keys, and late ones, which see many, can be compared
+  relative,  // the weight as a multiple of even attention, which gives all visible keys the same weight; 1 is no
+             // preference. Makes early queries, which see few keys, comparable with late ones
   weight     // the weight itself
 };
 

@@ -1,4 +1,4 @@
-// The names of tokens in pictures and pages.
+// Token names in pictures and pages.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +13,9 @@
 
 namespace fathom::viz {
 
-/// What tokens are called: the result of a function of the token, or its entry in a list of names. Without either,
-/// tokens are bytes of text where the vocabulary is 256, and numbers elsewhere. Names are UTF-8; bytes that are not, and
-/// control characters, appear as hexadecimal numbers.
+/// Token names: from a function of the token, or from a list indexed by token. Without either, tokens are bytes of text
+/// if the vocabulary is 256, and numbers otherwise. Names are UTF-8; invalid bytes and control characters appear in
+/// hexadecimal.
 class labels {
  public:
   labels() = default;

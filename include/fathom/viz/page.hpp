@@ -1,5 +1,5 @@
-// A page to look at attention with, token by token: one HTML file that needs no network, opened by a browser from
-// anywhere. Needs no cairo; in CMake, link fathom::fathom.
+// Writes attention maps as interactive pages: one HTML file, which any browser opens without a network. Needs no cairo;
+// in CMake, link fathom::fathom.
 //
 //   auto map = fathom::attention_map<net>(*weights, tokens);
 //   fathom::viz::save_page("attention.html", map);

@@ -1,4 +1,4 @@
-// UTF-8: the length, number and boundaries of characters.
+// UTF-8: length, code point and boundaries of characters.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace fathom::viz::detail {
 
-/// How many bytes the UTF-8 character has that text begins with; 0 when that is none, or a control character.
+/// The length in bytes of the first UTF-8 character of text; 0 if it is invalid or a control character.
 [[nodiscard]] inline std::size_t character_length(std::string_view text) {
   const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
   const auto follows = [&](std::size_t i, unsigned from = 0x80, unsigned to = 0xbf) {
@@ -18,8 +18,8 @@ namespace fathom::viz::detail {
   };
   const unsigned first = byte(0);
   if (first < 0x80) return first >= 0x20 && first != 0x7f ? 1 : 0;
-  // The limits of the second byte keep out control characters, surrogates, what is beyond the last character, and what
-  // could be written in fewer bytes.
+  // The limits of the second byte exclude control characters, surrogates, code points above U+10FFFF, and overlong
+  // encodings.
   if (first >= 0xc2 && first <= 0xdf) return follows(1, first == 0xc2 ? 0xa0 : 0x80) ? 2 : 0;
   if (first >= 0xe0 && first <= 0xef)
     return follows(1, first == 0xe0 ? 0xa0 : 0x80, first == 0xed ? 0x9f : 0xbf) && follows(2) ? 3 : 0;
@@ -28,7 +28,7 @@ namespace fathom::viz::detail {
   return 0;
 }
 
-/// The number of the character that a valid UTF-8 sequence stands for.
+/// The code point of a valid UTF-8 sequence.
 [[nodiscard]] inline std::uint32_t code_point(std::string_view character) {
   const auto byte = [&](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(character[i])); };
   std::uint32_t result = character.size() == 1 ? byte(0) : byte(0) & (0x7fu >> character.size());
@@ -38,12 +38,12 @@ namespace fathom::viz::detail {
 
 [[nodiscard]] constexpr bool begins_letter(char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; }
 
-/// How many letters valid UTF-8 has.
+/// The number of characters in valid UTF-8.
 [[nodiscard]] inline index letters(std::string_view text) {
   return std::count_if(text.begin(), text.end(), begins_letter);
 }
 
-/// Text without its last letter.
+/// Text without its last character.
 [[nodiscard]] inline std::string_view without_last(std::string_view text) {
   while (!text.empty() && !begins_letter(text.back())) text.remove_suffix(1);
   if (!text.empty()) text.remove_suffix(1);

@@ -22,14 +22,14 @@
 
 namespace fathom::viz::detail {
 
-/// An array of strings.
+/// A JSON array of strings.
 [[nodiscard]] inline json strings(std::span<const std::string> texts) {
   json result = json::array();
   for (const std::string& text : texts) result.push_back(text);
   return result;
 }
 
-/// All that the page's script knows, as JSON.
+/// All data of the page's script, as JSON.
 [[nodiscard]] inline std::string page_data(const attention_weights_map& map, const page_options& options) {
   if (!options.nll.empty() && std::cmp_not_equal(options.nll.size(), map.queries))
     fail("save_page: ", options.nll.size(), " NLLs of ", map.queries, " tokens; expected one for each");
@@ -38,7 +38,7 @@ namespace fathom::viz::detail {
 
   const bool runs = std::holds_alternative<text>(options.as);
   std::vector<std::string> texts = runs ? running_text(bytes) : std::vector<std::string>{};
-  std::string names;  // of tokens by themselves, where they differ from the text
+  std::string names;  // of single tokens, where they differ from the text
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     std::string name = characters(bytes[i]);
     if (!runs)

@@ -5,7 +5,7 @@
 
 namespace fathom::viz::detail {
 
-// The policy keeps the page from asking any network for anything.
+// The policy blocks all network requests.
 inline constexpr std::string_view page_begin = R"html(<!DOCTYPE html>
 <html lang="en" translate="no">
 <head>

@@ -1,4 +1,4 @@
-// Objects of JSON with members in a given order.
+// JSON objects with members in a given order.
 #pragma once
 
 #include <initializer_list>
@@ -9,7 +9,7 @@
 
 namespace fathom::viz::detail {
 
-/// An object of JSON whose members are in this order: their keys, and their values as JSON.
+/// A JSON object with members in this order: keys, and values as JSON.
 [[nodiscard]] inline std::string object_text(std::initializer_list<std::pair<const char*, std::string>> members) {
   std::string result;
   for (const auto& [key, value] : members) result += join(result.empty() ? "{\"" : ",\"", key, "\":", value);

@@ -9,8 +9,8 @@ inline constexpr std::string_view page_script = R"js(
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const count = data.ids.length, sources = data.sources.length, view = data.view;
-const mean = data.each_head ? data.heads : 0;  // the heads are 0, 1, ...; the last choice is their mean
-const together = sources;                      // where a source is expected: all of them
+const mean = data.each_head ? data.heads : 0;  // heads are 0, 1, ...; this index is their mean
+const together = sources;                      // as a source: all of them
 const hasNll = data.nll.length > 0;
 
 const choices = data.each_head && data.heads > 1 ? [mean, ...Array(data.heads).keys()] : [0];
@@ -24,7 +24,7 @@ const state = {query: count - 1, held: false, head: choices[0], measure: data.me
 const packed = atob(data.weights);
 const headSize = sources * count * (count + 1) / 2;
 
-/** Adds a head's weights of a query to row, [sources, keys up to the query], times scale. */
+/** Adds a head's weights for a query, times scale, to row, [sources, keys up to the query]. */
 function addHead(row, head, query, scale) {
   let at = 2 * (head * headSize + sources * query * (query + 1) / 2);
   for (let i = 0; i < row.length; ++i, at += 2) {
@@ -33,7 +33,7 @@ function addHead(row, head, query, scale) {
   }
 }
 
-/** What a query attends to, [sources, keys up to the query], in a head or the mean of all. */
+/** The weights of a query, [sources, keys up to the query], in one head or the mean of all. */
 function attention(head, query) {
   const row = new Float64Array(sources * (query + 1));
   if (head < mean || !data.each_head) addHead(row, head, query, 1);
@@ -41,13 +41,13 @@ function attention(head, query) {
   return row;
 }
 
-/** A query's shares of each source. */
+/** Each source's share of a query's attention. */
 function sharesOf(row) {
   const keys = row.length / sources;
   return data.sources.map((_, s) => row.subarray(s * keys, (s + 1) * keys).reduce((sum, w) => sum + w, 0));
 }
 
-/** The weight of a key in a source, or in all of them together. */
+/** The weight of a key in one source, or summed over all. */
 function weightOf(row, source, key) {
   const keys = row.length / sources;
   if (source < sources) return row[source * keys + key];
@@ -56,7 +56,7 @@ function weightOf(row, source, key) {
   return sum;
 }
 
-/** A weight as a multiple of even attention, which gives all that the query sees the same. */
+/** A weight as a multiple of even attention, which gives all visible keys the same weight. */
 const relative = (weight, query, source) => weight * (query + 1) * (source < sources ? sources : 1);
 
 function remember(make) {
@@ -64,13 +64,13 @@ function remember(make) {
   return key => known.get(key) ?? known.set(key, make(key)).get(key);
 }
 
-/** For every query, its shares of the sources, in a head. */
+/** Each source's share of every query's attention, in one head. */
 const allShares = remember(head => data.ids.map((_, query) => sharesOf(attention(head, query))));
 
-/** What has the strongest colour: at most 1 weight in 200 is above; two digits, upwards. */
+/** The value of the strongest colour, rounded up to two digits: at most 1 weight in 200 exceeds it. */
 const strongestColour = remember(choice => {
   const [head, measure] = choice.split(" ");
-  const every = Math.ceil(headSize / 300000);  // of very many weights, some queries' will do
+  const every = Math.ceil(headSize / 300000);  // sample the queries of large maps
   const values = [];
   for (let query = count - 1; query >= 0; query -= every)
     for (const weight of attention(Number(head), query))
@@ -91,7 +91,7 @@ const times = x => aligned(x) + "\u00d7";
 const noteNames = ["C", "C\u266f", "D", "D\u266f", "E", "F", "F\u266f", "G", "G\u266f", "A", "A\u266f", "B"];
 const noteName = pitch => noteNames[pitch % 12] + (Math.floor(pitch / 12) - 1);
 
-/** A token by itself, spaces and line breaks made visible. */
+/** A single token, with visible spaces and line breaks. */
 function nameOf(i) {
   const name = data.names[i] ?? data.texts[i];
   if (name === "") return "\u2205";
@@ -99,7 +99,7 @@ function nameOf(i) {
   return spaced.replace(/\n/g, "\u00b6").replace(/\t/g, "\u00bb");
 }
 const cutMark = "\u25c2";
-/** A token in running text: what belongs to a character that began before it has a mark. */
+/** A token in running text. A mark stands for the rest of a character that began earlier. */
 function textOf(i) {
   if (data.texts[i] === "") return data.names[i] === undefined ? "\u2205" : cutMark;
   return data.texts[i].replace(/\n/g, "\u00b6\n").replace(/\t/g, "\u00bb\t");
@@ -110,14 +110,14 @@ const ramps = {
   light: ["#fcfcfb", "#fdecc8", "#fbc777", "#f28b33", "#cf4a18", "#8c1d0c"],
   dark: ["#15171b", "#3c2416", "#773911", "#bb5a0f", "#f09b36", "#ffe393"]
 };
-/** The colour of a place on the scale, 0 to 1: red, green, blue. */
+/** The colour of a place on the scale, 0 to 1, as [red, green, blue]. */
 function colourOf(place) {
   const ramp = dark.matches ? ramps.dark : ramps.light;
   const at = Math.min(Math.max(place, 0), 1) * (ramp.length - 1), i = Math.min(Math.floor(at), ramp.length - 2);
   const channel = (hex, c) => parseInt(hex.slice(1 + 2 * c, 3 + 2 * c), 16);
   return [0, 1, 2].map(c => Math.round(channel(ramp[i], c) + (at - i) * (channel(ramp[i + 1], c) - channel(ramp[i], c))));
 }
-/** The same for CSS, and the colour of letters on it. */
+/** The same as CSS, and the colour of text on it. */
 function colours(place) {
   const rgb = colourOf(place);
   const [r, g, b] = rgb.map(c => (c / 255) ** 2.2);
@@ -139,7 +139,7 @@ const chip = i => element("span", {className: "chip", textContent: nameOf(i)});
 
 // ---- Views ------------------------------------------------------------------------------------------------------
 
-// Every element that shows a token: cells[i], with data-i and the source in data-s.
+// cells[i]: every element that shows token i, with data-i and the source in data-s.
 const cells = data.ids.map(() => []);
 function cell(i, source, textContent = "") {
   const e = element("span", {className: "cell", textContent});
@@ -149,7 +149,7 @@ function cell(i, source, textContent = "") {
   return e;
 }
 
-/** Something with names at its left. */
+/** Content with names at its left. */
 function lane(names, content) {
   const left = element("div", {className: "names"}, ...names.map(([text, at]) => {
     const e = element("span", {textContent: text, title: text});
@@ -159,7 +159,7 @@ function lane(names, content) {
   return element("div", {className: "lane"}, left, content);
 }
 
-/** All tokens in their order, side by side. */
+/** All tokens in order, side by side. */
 function tokenStrip(source) {
   return lane([["tokens", 0.5]], element("div", {className: "strip"}, ...data.ids.map((_, i) => cell(i, source))));
 }
@@ -216,7 +216,7 @@ function plotOf(source) {
   return [lane(plot.names, box), lane([], axis)];
 }
 
-/** A column for each token, filled from below by parts of its height, [[height, colour], ...]. */
+/** A column for each token, filled from the bottom with parts of its height, [[height, colour], ...]. */
 const columns = [];
 function columnStrip(names) {
   const strip = element("div", {className: "strip tall"}, ...data.ids.map((_, i) => {
@@ -244,7 +244,7 @@ function scroll(...content) {
   return scrolls.at(-1);
 }
 
-/** What each head attends to, a canvas each: its rows are the sources, its columns the keys. */
+/** A canvas of weights for each head: rows are sources, columns are keys. */
 const headCanvases = [];
 function headLanes() {
   return choices.filter(head => head < mean).map(head => {
@@ -327,12 +327,12 @@ function build() {
     s.addEventListener("scroll", () => scrolls.forEach(other => other.scrollLeft = s.scrollLeft));
 }
 
-// ---- What is shown ----------------------------------------------------------------------------------------------
+// ---- Display ----------------------------------------------------------------------------------------------------
 
 function legend(top) {
   const stops = [...Array(25).keys()].map(i => colours(i / 24)[0]);
   document.getElementById("ramp").style.background = `linear-gradient(90deg, ${stops})`;
-  const even = Math.sqrt(1 / top.value), evenIsMarked = even > 0.15 && even < 0.73;  // its label lies on no other
+  const even = Math.sqrt(1 / top.value), evenIsMarked = even > 0.15 && even < 0.73;  // its label overlaps no other
   const unit = state.measure === "relative" ? (evenIsMarked ? "\u00d7" : "\u00d7 even") : "";
   const places = [[0, "0", "first"], [1, (top.exceeded ? "\u2265 " : "") + digits(top.value) + unit, "last"]];
   const candidates = [1, ...[5, 2, 1].flatMap(d => [3, 2, 1, 0, -1, -2, -3, -4].map(p => d * 10 ** p))];
@@ -348,7 +348,7 @@ function legend(top) {
   }));
 }
 
-/** Everything that depends on the state. */
+/** Updates everything that depends on the state. */
 function show() {
   const {query, head, measure} = state, row = attention(head, query), top = strongestColour(head + " " + measure);
   legend(top);
@@ -434,7 +434,7 @@ function showStrongest(row) {
   }));
 }
 
-/** What depends on the head, but not on the query. */
+/** Updates what depends on the head but not on the query. */
 function showHead() {
   if (!shareStrip) return;
   const shares = allShares(state.head);
@@ -464,7 +464,7 @@ function showTip(i, event) {
   Object.assign(tip.style, {left: x + "px", top: y + "px"});
 }
 
-// ---- What the reader does ---------------------------------------------------------------------------------------
+// ---- Input ------------------------------------------------------------------------------------------------------
 
 function choose(change) {
   const head = state.head;
@@ -475,7 +475,7 @@ function choose(change) {
   show();
 }
 
-/** The token that an arrow key leads to. */
+/** The token that an arrow key moves to. */
 function neighbour(dx, dy) {
   const i = state.query;
   if (view.kind === "speech") {
@@ -483,11 +483,11 @@ function neighbour(dx, dy) {
     const next = here && view.places.find(p => p[1] === here[1] + dx && p[2] === here[2] + dy);
     if (here) return next ? next[0] : i;
   }
-  if (view.kind === "music" && dy !== 0) {  // the next note, or the one before
+  if (view.kind === "music" && dy !== 0) {  // the next or previous note
     const notes = view.notes.map(n => n[0]).sort((a, b) => a - b);
     return (dy > 0 ? notes.find(n => n > i) : notes.findLast(n => n < i)) ?? i;
   }
-  if (view.kind === "text" && dy !== 0) {  // the nearest in the line above or below
+  if (view.kind === "text" && dy !== 0) {  // the nearest token in the line above or below
     const middle = e => { const r = e.getClientRects()[0]; return [r.left + r.width / 2, r.top]; };
     const [x, y] = middle(cells[i][0]);
     let best = i, line = dy * Infinity, nearest = Infinity;

@@ -58,7 +58,7 @@ aside section, .panel { background: var(--card); border-radius: 8px; padding: 12
 .bar i { position: absolute; inset: 0 auto 0 0; }
 .bar b { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: var(--page); }
 
-/* A token, wherever it stands. --c and --i are the colours of its attention and of letters on it. */
+/* A token in any view. --c is the colour of its attention, --i the colour of text on it. */
 .cell { background: var(--c, transparent); color: var(--i, inherit); cursor: pointer; scroll-margin: 90px 20px 20px 96px; }
 .cell.hidden { background: none; color: var(--pale); opacity: .55; }
 .cell.query { outline: 2px solid var(--mark); outline-offset: 0; position: relative; z-index: 2; opacity: 1; }
@@ -74,7 +74,7 @@ aside section, .panel { background: var(--card); border-radius: 8px; padding: 12
   overflow-wrap: anywhere; font-size: 13px;
 }
 
-/* Plots: names left of a box, in which cells are placed. */
+/* Plots: names on the left, a box with cells on the right. */
 .scroll { overflow-x: auto; }
 .scroll.panel { padding-left: 0; }
 .lane { display: grid; grid-template-columns: 76px minmax(0, 1fr); }

@@ -1,4 +1,4 @@
-// Text as a page shows it: characters, running text, HTML.
+// Text in pages: displayable characters, running text, HTML.
 #pragma once
 
 #include <algorithm>
@@ -14,14 +14,14 @@
 
 namespace fathom::viz::detail {
 
-/// Whether a character cannot be seen, or turns the order of others around.
+/// Whether a character is invisible or changes the direction of text.
 [[nodiscard]] constexpr bool is_invisible(std::uint32_t c) {
   return c == 0xad || c == 0x61c || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
          (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c <= 0xe0fff);
 }
 
-/// Takes from the beginning of bytes what can be shown as one character, and gives it: itself, or \xff for a byte that
-/// is no character of its own, \u{202e} for a character that cannot be seen.
+/// Removes the first character from bytes and returns it in displayable form: unchanged, as \xff if the byte is invalid
+/// or a control character, or as \u{202e} if the character is invisible.
 [[nodiscard]] inline std::string take_character(std::string_view& bytes) {
   constexpr const char* digits = "0123456789abcdef";
   const std::size_t length = character_length(bytes);
@@ -39,14 +39,14 @@ namespace fathom::viz::detail {
   return join("\\u{", hexadecimal, "}");
 }
 
-/// Bytes as characters that can be shown.
+/// Bytes as displayable characters.
 [[nodiscard]] inline std::string characters(std::string_view bytes) {
   std::string result;
   while (!bytes.empty()) result += take_character(bytes);
   return result;
 }
 
-/// What of running text stands at each token. A character that is cut into several tokens stands at the first.
+/// The running text at each token. A character that spans several tokens belongs to the first.
 [[nodiscard]] inline std::vector<std::string> running_text(std::span<const std::string> tokens) {
   std::string whole;
   std::vector<std::size_t> ends;
@@ -60,7 +60,7 @@ namespace fathom::viz::detail {
   return result;
 }
 
-/// Text inside of an HTML element.
+/// Escapes text for an HTML element.
 [[nodiscard]] inline std::string html(std::string_view text) {
   std::string result;
   for (const char c : text) {

@@ -17,7 +17,7 @@
 
 namespace fathom::viz::detail {
 
-/// Notes the token of a note or a place. Fails when the input has no such token, or it has been noted before.
+/// Marks the token of a note or a place as taken. Fails if the input has no such token, or if it is already taken.
 inline void take_token(std::vector<bool>& taken, index token, const char* what) {
   if (token < 0 || std::cmp_greater_equal(token, taken.size()))
     fail("save_page: a ", what, " of token ", token, "; expected 0 to ", taken.size() - 1, ", the input's tokens");
@@ -35,7 +35,7 @@ inline constexpr double day = 86400;
   json notes = json::array();  // [token, onset, duration, pitch]
   for (const note& n : m.notes) {
     take_token(taken, n.token, "note");
-    const auto is_time = [](double seconds) { return seconds >= 0 && seconds <= day; };  // a NaN is none
+    const auto is_time = [](double seconds) { return seconds >= 0 && seconds <= day; };  // false for NaN
     if (!is_time(n.onset) || !is_time(n.duration))
       fail("save_page: the note of token ", n.token, " begins at ", n.onset, " s and lasts ", n.duration,
            " s; expected 0 to ", day, " for both");

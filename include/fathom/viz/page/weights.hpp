@@ -1,4 +1,4 @@
-// Attention weights as a page holds them: 16 bits each, in base64.
+// Attention weights as stored in a page: 16 bits each, in base64.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace fathom::viz::detail {
 
-/// A page holds at most this many weights: 45 MB.
+/// The maximum number of weights in a page: 45 MB.
 inline constexpr index most_page_weights = 1 << 24;
 
 [[nodiscard]] inline std::string base64(std::span<const std::uint8_t> bytes) {
@@ -34,8 +34,8 @@ inline constexpr index most_page_weights = 1 << 24;
   return result;
 }
 
-/// Weights as the page has them, [heads, queries, sources, keys up to the query]: square roots in 16 bits, low byte
-/// first, times 65535. So a weight w is off by at most sqrt(w) / 65535, and small ones keep their digits.
+/// Weights as stored in a page, [heads, queries, sources, keys up to the query]: square roots times 65535, in 16 bits,
+/// low byte first. The error of a weight w is at most sqrt(w) / 65535, so small weights keep their digits.
 [[nodiscard]] inline std::string packed_weights(const attention_weights_map& map, viz::heads heads) {
   const auto sources = static_cast<index>(map.sources.size());
   const index kept = heads == viz::heads::all ? map.heads : 1, each = map.heads / kept;

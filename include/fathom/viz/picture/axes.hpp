@@ -1,4 +1,4 @@
-// The axes of a panel: names or positions of queries and keys.
+// The axes of a panel: token names or positions.
 #pragma once
 
 #include <cstddef>
@@ -13,14 +13,14 @@
 
 namespace fathom::viz::detail {
 
-/// How far apart the numbers on an axis are: 1, 2, 5, 10, 20, 50, ... cells.
+/// The distance between numbers on an axis, in cells: 1, 2, 5, 10, 20, 50, ...
 [[nodiscard]] constexpr index number_step(index cell) {
   for (index power = 1;; power *= 10)
     for (const index digit : {1, 2, 5})
       if (digit * power * cell >= 40) return digit * power;
 }
 
-/// The names of queries and keys, or their positions.
+/// Draws the names of queries and keys, or their positions.
 inline void draw_axes(canvas& on, const layout& l, const rectangle& panel, std::span<const std::string> labels) {
   const index tokens = panel.width / l.cell;
   const index left = panel.x - 5 - l.query_room, below = panel.y + panel.height + 5;

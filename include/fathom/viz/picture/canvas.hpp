@@ -1,4 +1,4 @@
-// The canvas: rectangles, pixels and text drawn with cairo, and saved as PNG.
+// Draws rectangles, pixels and text with cairo, and saves PNG files.
 #pragma once
 
 #include <cairo.h>
@@ -40,7 +40,7 @@ class canvas {
       : surface_(cairo_image_surface_create(CAIRO_FORMAT_RGB24, static_cast<int>(width), static_cast<int>(height))),
         cairo_(cairo_create(surface_.get())) {
     check();
-    // Letters in shades of grey: the picture may be shown on any screen, at any size.
+    // Antialias text in grey: the screen and its subpixels are unknown.
     const std::unique_ptr<cairo_font_options_t, release> smooth(cairo_font_options_create());
     cairo_font_options_set_antialias(smooth.get(), CAIRO_ANTIALIAS_GRAY);
     cairo_set_font_options(cairo_.get(), smooth.get());
@@ -54,14 +54,14 @@ class canvas {
                     static_cast<double>(r.height));
     cairo_fill(cairo_.get());
   }
-  /// A line of one pixel around a rectangle.
+  /// Draws a one-pixel outline around a rectangle.
   void surround(const rectangle& r) {
     fill({r.x - 1, r.y - 1, r.width + 2, 1}, outline);
     fill({r.x - 1, r.y + r.height, r.width + 2, 1}, outline);
     fill({r.x - 1, r.y, 1, r.height}, outline);
     fill({r.x + r.width, r.y, 1, r.height}, outline);
   }
-  /// Gives every pixel of a rectangle the colour at(x, y), with x and y from its corner: for the many cells.
+  /// Sets every pixel of a rectangle to at(x, y), with x and y relative to its top left corner.
   template <class At>
   void paint(const rectangle& r, const At& at) {
     cairo_surface_flush(surface_.get());
@@ -76,7 +76,7 @@ class canvas {
     }
     cairo_surface_mark_dirty(surface_.get());
   }
-  /// A line of text in the middle of a box. What is too long becomes smaller, down to two thirds, and is then cut.
+  /// Writes a line of text, vertically centred in a box. Text that is too long shrinks by up to a third, then is cut.
   void write(rectangle box, std::string_view text, const font& f, align where, bool upwards = false) {
     cairo_t* const c = cairo_.get();
     cairo_save(c);
@@ -106,11 +106,11 @@ class canvas {
     cairo_restore(c);
   }
 
-  /// The picture as a PNG file.
+  /// Saves the picture as a PNG file.
   void save(const std::filesystem::path& path) {
     check();
     std::vector<std::byte> bytes;
-    const auto append = [](void* to, const unsigned char* data, unsigned size) noexcept {  // C calls it
+    const auto append = [](void* to, const unsigned char* data, unsigned size) noexcept {  // called from C
       const auto* const first = reinterpret_cast<const std::byte*>(data);
       static_cast<std::vector<std::byte>*>(to)->insert(static_cast<std::vector<std::byte>*>(to)->end(), first,
                                                        first + size);

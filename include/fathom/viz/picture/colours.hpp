@@ -1,4 +1,4 @@
-// Colours: the palette of a picture, and the scale from dark violet to yellow.
+// The colours of a picture: fixed ones, and a scale from dark violet to yellow.
 #pragma once
 
 #include <algorithm>
@@ -16,9 +16,9 @@ struct colour {
 inline constexpr colour white{255, 255, 255}, ink{30, 30, 30}, pale_ink{105, 105, 105}, outline{150, 150, 150};
 inline constexpr colour hidden_key{230, 230, 230}, share_bar{96, 110, 140}, share_ground{240, 240, 240};
 
-/// From 0, a dark violet, over blue and green to 1, yellow. The curve goes in even steps through Oklab, where equal
+/// The colour of t: from dark violet at 0 through blue and green to yellow at 1. Steps are even in Oklab, where equal
 /// distances look equally large (B. Ottosson, "A perceptual color space for image processing", 2020): lightness and hue
-/// grow evenly, and the chroma is about what sRGB can show.
+/// change linearly, and chroma stays near the limit of sRGB.
 [[nodiscard]] inline colour colour_of(double t) {
   t = std::clamp(t, 0.0, 1.0);
   const double lightness = 0.22 + 0.72 * t, chroma = 0.09 + 0.08 * t * t * t;

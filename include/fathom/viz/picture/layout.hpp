@@ -19,20 +19,19 @@
 
 namespace fathom::viz {
 
-/// Where everything is in a picture. It depends on sizes only, not on the weights or on the machine's fonts: text is
-/// made to fit the room that it has here.
+/// The layout of a picture. Depends only on sizes, not on weights or installed fonts: text is fitted to its room.
 struct layout {
   index width = 0, height = 0;    // of the picture
   index cell = 0;                 // side of a cell
-  std::vector<rectangle> panels;  // the cells of each panel: [sources], or [heads, sources]
-  std::vector<rectangle> shares;  // right of each panel, a bar for every query; none when there is one source only
-  rectangle colours;              // the colour bar: 0 at its left end
+  std::vector<rectangle> panels;  // the cells of each panel: [sources] or [heads, sources]
+  std::vector<rectangle> shares;  // right of each panel, a bar for every query; empty with a single source
+  rectangle colours;              // the colour bar; 0 is at its left end
 
-  index label_size = 0;   // height of the tokens' names; 0: there is no room for them, and positions are numbered
-  bool upright = true;    // names below a panel stand upright; else they read upwards
+  index label_size = 0;   // height of token names; 0: no room, positions are numbered instead
+  bool upright = true;    // names below a panel are horizontal; otherwise they read upwards
   index query_room = 0;   // width of the names left of a panel
   index key_room = 0;     // height of the names below a panel
-  index block_width = 0;  // from the left side of a panel to where the next panel's text may begin
+  index block_width = 0;  // width of a panel with its shares and heading
 
   /// The cell of a query and a key.
   [[nodiscard]] rectangle at(index panel, index query, index key) const {
@@ -48,8 +47,8 @@ inline constexpr index title_height = 30;    // of the picture
 inline constexpr index heading_height = 42;  // above a panel: its name and its share
 inline constexpr index axis_size = 18;       // "query", "key"
 inline constexpr index share_gap = 7, share_width = 44;
-inline constexpr index block_gap = 32;       // between two panels and what belongs to them
-inline constexpr index heading_width = 160;  // at least, whatever the panel's
+inline constexpr index block_gap = 32;       // between panels, including their labels and shares
+inline constexpr index heading_width = 160;  // minimum
 inline constexpr index colours_width = 300, colours_height = 14;
 inline constexpr index notes_width = 440;  // right of the colour bar
 inline constexpr index tick_width = 56;    // of a number at the colour bar
@@ -57,7 +56,7 @@ inline constexpr index footer_height = 72;
 inline constexpr index smallest_label = 8, largest_label = 12, number_size = 11;
 inline constexpr index most_pixels_wide = 16384, most_pixels = 100'000'000;
 
-/// The width of letters in a monospaced font.
+/// The width of count characters in a monospaced font.
 [[nodiscard]] constexpr index text_width(index count, index size) { return (count * size * 62 + 99) / 100; }
 
 [[nodiscard]] inline layout lay_out(const attention_weights_map& map, const png_options& options,
@@ -65,7 +64,7 @@ inline constexpr index most_pixels_wide = 16384, most_pixels = 100'000'000;
   const index sources = static_cast<index>(map.sources.size()), tokens = map.queries;
   const bool by_head = options.heads == heads::all;
   const index count = by_head ? map.heads * sources : sources;
-  index columns = sources;  // up to three panels side by side, more in a square
+  index columns = sources;  // up to three panels in a row, more in a square
   if (!by_head && sources > 3)
     for (columns = 2; columns * columns < sources;) ++columns;
   const index rows = (count + columns - 1) / columns;
@@ -80,7 +79,7 @@ inline constexpr index most_pixels_wide = 16384, most_pixels = 100'000'000;
   for (const std::string& label : labels) longest = std::max(longest, letters(label));
   if (l.cell >= smallest_label) {
     l.label_size = std::min(l.cell, largest_label);
-    l.upright = 2 * text_width(longest, l.label_size) <= 3 * (l.cell - 1);  // they are made up to a third smaller
+    l.upright = 2 * text_width(longest, l.label_size) <= 3 * (l.cell - 1);  // they may shrink by a third
     l.query_room = text_width(longest, l.label_size);
     l.key_room = l.upright ? l.label_size + 2 : l.query_room;
   } else {
@@ -111,7 +110,7 @@ inline constexpr index most_pixels_wide = 16384, most_pixels = 100'000'000;
 
 }  // namespace detail
 
-/// Where everything will be in the picture of a map: its size, and the place of every cell.
+/// The layout of a map's picture: its size, and the place of every cell.
 [[nodiscard]] inline layout layout_of(const attention_weights_map& map, const png_options& options = {}) {
   detail::check(map);
   return detail::lay_out(map, options, detail::names(map, options.labels));

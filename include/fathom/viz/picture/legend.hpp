@@ -1,4 +1,4 @@
-// The legend of a picture: the colour bar, and the other colours and marks.
+// The legend of a picture: the colour bar, other colours, marks.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,7 @@
 
 namespace fathom::viz::detail {
 
-/// The numbers that are written at the colour bar: both ends, and others as far as there is room.
+/// The values labelled on a colour bar of this width in pixels: both ends, and round values that fit between them.
 [[nodiscard]] inline std::vector<double> ticks(const shading& shades, double width) {
   const double bottom = shades.scale == scale::logarithmic ? shades.top * std::pow(10, -shading::decades) : 0;
   std::vector<double> result{bottom, shades.top};
@@ -38,7 +38,7 @@ namespace fathom::viz::detail {
   return result;
 }
 
-/// The colour bar, and what the other colours and the marks mean.
+/// Draws the colour bar, and explains the other colours and the marks.
 inline void draw_legend(canvas& on, const layout& l, const attention_weights_map& map, const png_options& options,
                         const shading& shades, double share_top, std::span<const std::string> labels) {
   const rectangle& bar = l.colours;

@@ -1,4 +1,4 @@
-// The options of a picture.
+// Options of a picture.
 #pragma once
 
 #include <string>
@@ -9,19 +9,19 @@
 
 namespace fathom::viz {
 
-/// How numbers become colours. Most weights are small: a linear scale hardly tells them apart.
+/// How values map to colours. Most weights are small, and a linear scale hardly separates them.
 enum class scale {
   linear,
   square_root,
-  logarithmic  // over three powers of ten; what is smaller has the darkest colour
+  logarithmic  // over three decades; smaller values have the darkest colour
 };
 
 struct png_options {
   viz::heads heads = viz::heads::mean;
   viz::measure measure = viz::measure::relative;
   viz::scale scale = viz::scale::square_root;
-  double maximum = 0;   // what has the brightest colour, with all above it; 0: so that at most 1 cell in 200 is above
-  index cell = 0;       // pixels of a cell's side; 0: as many as make a picture for a screen
+  double maximum = 0;   // value of the brightest colour, shared by all above it; 0: at most 1 cell in 200 exceeds it
+  index cell = 0;       // side of a cell in pixels; 0: chosen to fit a screen
   std::string title{};  // a line above the panels
   viz::labels labels{};
 };

@@ -1,4 +1,4 @@
-// A panel of a picture without its axes: heading, cells, and bars of shares.
+// A panel of a picture without its axes: heading, cells, bars of shares.
 #pragma once
 
 #include <algorithm>
@@ -22,10 +22,10 @@
 
 namespace fathom::viz::detail {
 
-/// The cells of a panel, [queries, keys].
+/// Draws the cells of a panel.
 inline void draw_cells(canvas& on, const layout& l, const rectangle& panel, const attention_weights_map& map,
                        const panel_values& value, const shading& shades) {
-  std::vector<colour> cells;
+  std::vector<colour> cells;  // [queries, keys]
   for (index query = 0; query < map.queries; ++query)
     for (index key = 0; key < map.keys; ++key)
       cells.push_back(key > query ? hidden_key : colour_of(shades.place(value(query, key))));
@@ -34,7 +34,7 @@ inline void draw_cells(canvas& on, const layout& l, const rectangle& panel, cons
   on.surround(panel);
 }
 
-/// A bar for each query, and a line at an even share. A bar as wide as its room stands for share_top.
+/// Draws a bar for each query, and a line at an even share. A full-width bar is share_top.
 inline void draw_shares(canvas& on, const layout& l, const rectangle& bars, const attention_weights_map& map,
                         const panel_values& value, double share_top) {
   const auto length = [&](double share) {
@@ -46,7 +46,7 @@ inline void draw_shares(canvas& on, const layout& l, const rectangle& bars, cons
   on.fill({bars.x + length(1.0 / static_cast<double>(map.sources.size())), bars.y, 1, bars.height}, outline);
 }
 
-/// A panel without its axes.
+/// Draws a panel without its axes.
 inline void draw_panel(canvas& on, const layout& l, const attention_weights_map& map, const png_options& options,
                        index number, const shading& shades, double share_top) {
   const auto p = static_cast<std::size_t>(number);

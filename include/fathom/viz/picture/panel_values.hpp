@@ -1,4 +1,4 @@
-// The numbers that a panel shows: values of cells, and shares of attention.
+// The values that a panel shows: cells and shares of attention.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace fathom::viz::detail {
 
-/// The numbers of a panel.
+/// The values of a panel.
 class panel_values {
  public:
   panel_values(const attention_weights_map& map, const png_options& options, index panel)
@@ -21,13 +21,13 @@ class panel_values {
         first_(options.heads == heads::all ? panel / static_cast<index>(map.sources.size()) : 0),
         count_(options.heads == heads::all ? 1 : map.heads) {}
 
-  /// What is drawn in a cell.
+  /// The value of a cell.
   [[nodiscard]] double operator()(index query, index key) const {
     double sum = 0;
     for (index head = first_; head < first_ + count_; ++head)
       sum += static_cast<double>(map_(head, query, source_, key));
     const double keys =
-        static_cast<double>((query + 1) * static_cast<index>(map_.sources.size()));  // that the query sees
+        static_cast<double>((query + 1) * static_cast<index>(map_.sources.size()));  // visible to the query
     return sum / static_cast<double>(count_) * (relative_ ? keys : 1);
   }
   [[nodiscard]] double share(index query) const {
@@ -47,7 +47,7 @@ class panel_values {
   index source_, first_, count_;
 };
 
-/// The share that is as wide as there is room for the bars of shares: the largest, upwards to a tenth.
+/// The share of a full-width bar: the largest of any query, rounded up to a tenth.
 [[nodiscard]] inline double share_limit(const attention_weights_map& map, const png_options& options, index panels) {
   double largest = 0;
   for (index p = 0; p < panels; ++p)

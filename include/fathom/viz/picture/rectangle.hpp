@@ -1,11 +1,11 @@
-// A rectangle of pixels.
+// A rectangle in a picture.
 #pragma once
 
 #include "fathom/core/types.hpp"
 
 namespace fathom::viz {
 
-/// In pixels, from the left and from the top.
+/// A rectangle in pixels; x counts from the left, y from the top.
 struct rectangle {
   index x = 0, y = 0, width = 0, height = 0;
 };

@@ -1,4 +1,4 @@
-// save_png: an attention map as a PNG file.
+// Saves an attention map as a PNG file.
 #pragma once
 
 #include <cstddef>
@@ -22,13 +22,13 @@
 
 namespace fathom::viz {
 
-/// Draws what fathom::attention_map found: a panel for each source (and head), queries down, keys across. All panels
-/// share one scale of colours, because one softmax runs over all of them; keys that a query cannot see are grey. Above
-/// a panel is its share of all attention, and the bars at its right are its shares of each query's attention. Tokens
-/// are named while cells have 8 pixels (137 tokens with one, two or four sources, 100 with three), and numbered beyond.
-/// Cells have at least a pixel; a picture has at most 16384 pixels on a side and 100 million in all. The file appears
-/// when it is complete. Fails on a map that is empty or has weights outside of 0 to 1, on a picture that would be too
-/// large, and when the file cannot be written.
+/// Draws an attention map: a panel for each source (and head), queries down, keys across. All panels share a colour
+/// scale, because they share one softmax; keys that a query cannot see are grey. A panel's heading gives its share of
+/// all attention; the bars at its right give its share of each query's attention. Tokens are named if cells have at
+/// least 8 pixels (up to 137 tokens with one, two or four sources, 100 with three), and numbered otherwise. Cells have
+/// at least 1 pixel; a picture has at most 16384 pixels per side and 100 million in all. The file appears only when
+/// complete. Fails if the map is empty or has weights outside 0 to 1, if an option is out of range, if the picture
+/// would be too large, or if the file cannot be written.
 inline void save_png(const std::filesystem::path& path, const attention_weights_map& map,
                      const png_options& options = {}) {
   using namespace detail;

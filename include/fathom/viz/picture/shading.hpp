@@ -1,4 +1,4 @@
-// The scale from values of cells to places on the colour bar.
+// Maps cell values to the colour bar.
 #pragma once
 
 #include <algorithm>
@@ -14,11 +14,11 @@
 
 namespace fathom::viz::detail {
 
-/// From numbers to places on the colour bar.
+/// Maps values to places on the colour bar.
 struct shading {
   viz::scale scale = viz::scale::linear;
-  double top = 1;         // what has the brightest colour
-  bool exceeded = false;  // some cells lie above it
+  double top = 1;         // value of the brightest colour
+  bool exceeded = false;  // some cells exceed it
 
   static constexpr double decades = 3;
 
@@ -37,11 +37,11 @@ struct shading {
   }
 };
 
-/// The shading of a whole picture: its panels share one softmax, so they share one scale.
+/// The shading of a picture. Its panels share one softmax, and therefore one scale.
 [[nodiscard]] inline shading shade(const attention_weights_map& map, const png_options& options, index panels) {
   if (!(options.maximum >= 0 && options.maximum <= 1e9))
     fail("save_png: a maximum of ", options.maximum, "; expected a positive number, or 0 to have it chosen");
-  std::vector<float> values;  // of all keys that are visible
+  std::vector<float> values;  // of all visible keys
   for (index p = 0; p < panels; ++p) {
     const panel_values value(map, options, p);
     for (index query = 0; query < map.queries; ++query)
@@ -52,7 +52,7 @@ struct shading {
   const auto place = values.begin() + static_cast<index>(values.size() / 200);
   std::nth_element(values.begin(), place, values.end(), std::greater<>());
   double top = *place > 0 ? static_cast<double>(*place) : 1;
-  // Upwards to two digits, so that the number at the end of the colour bar is what it says.
+  // Round up to two digits, so that the number at the colour bar's end is exact.
   const double unit = std::pow(10, std::floor(std::log10(top)) - 1);
   top = unit * std::ceil(top / unit * (1 - 1e-6));
   return {options.scale, top, largest > top * (1 + 1e-5)};

@@ -1,4 +1,4 @@
-// Text as a picture shows it: marks for characters without a shape, names of tokens, numbers.
+// Text in pictures: marks for whitespace, token names, numbers.
 #pragma once
 
 #include <algorithm>
@@ -19,8 +19,8 @@ namespace fathom::viz::detail {
 
 inline constexpr std::string_view space_mark = "\u00b7", line_mark = "\u00b6", tab_mark = "\u00bb", cut_mark = "\u2026";
 
-/// Text with visible marks for spaces, line breaks and tabs (they are in every Latin font), and with two hexadecimal
-/// digits for every byte that is no character.
+/// Replaces spaces, line breaks and tabs with visible marks, which every Latin font has, and each invalid or control
+/// byte with two hexadecimal digits.
 [[nodiscard]] inline std::string visible(std::string_view text, std::string_view space = space_mark) {
   std::string result;
   while (!text.empty()) {
@@ -43,7 +43,7 @@ inline constexpr std::string_view space_mark = "\u00b7", line_mark = "\u00b6", t
   return result;
 }
 
-/// The tokens' names as they are drawn, at most 12 letters of each.
+/// Token names as drawn, at most 12 characters each.
 [[nodiscard]] inline std::vector<std::string> names(const attention_weights_map& map, const labels& name) {
   constexpr index most = 12;
   std::vector<std::string> result;
@@ -59,7 +59,7 @@ inline constexpr std::string_view space_mark = "\u00b7", line_mark = "\u00b6", t
   return result;
 }
 
-/// A number with as many digits as it takes: 0.05, 42.2.
+/// A number as text, in a printf format for double.
 [[nodiscard]] inline std::string digits(const char* format, double number) {
   char text[32];
   std::snprintf(text, sizeof text, format, number);
