@@ -1,8 +1,8 @@
-// Shows what the last block attends to while it reads a line of text: attention.png, and attention.html to click through.
+// Shows what the last block attends to in a line of text: attention.png, and attention.html for a browser.
 //
 //   attention_map WEIGHTS
 //
-// The weights are those that examples/quickstart.sh leaves, quickstart/tiny.safetensors.
+// WEIGHTS is quickstart/tiny.safetensors, which examples/quickstart.sh writes.
 #include <cstdio>
 #include <iostream>
 #include <string>

@@ -1,4 +1,4 @@
-// Pictures of attention, read back and looked at: where cells, bars and text are, and what colours they have.
+// Draws pictures of attention, reads them back, and checks places and colours of cells, bars and text.
 #include <cairo.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@
 #include "fails_with.hpp"
 #include "temporary_folder.hpp"
 
-/// For the leak sanitizer: fontconfig keeps a few patterns, as many for one picture as for a hundred.
+/// For the leak sanitizer: fontconfig keeps a few patterns, however many pictures are drawn.
 extern "C" const char* __lsan_default_suppressions();
 extern "C" const char* __lsan_default_suppressions() { return "leak:libfontconfig\n"; }
 
@@ -40,13 +40,13 @@ using fathom::viz::scale;
 using rgb = std::array<int, 3>;
 constexpr rgb white{255, 255, 255};
 
-/// A PNG file, decoded.
+/// A decoded PNG file.
 class picture {
  public:
   explicit picture(const std::filesystem::path& path)
       : surface_(cairo_image_surface_create_from_png(path.c_str()), cairo_surface_destroy) {
     REQUIRE(cairo_surface_status(surface_.get()) == CAIRO_STATUS_SUCCESS);
-    REQUIRE(cairo_image_surface_get_format(surface_.get()) == CAIRO_FORMAT_RGB24);  // nothing shines through
+    REQUIRE(cairo_image_surface_get_format(surface_.get()) == CAIRO_FORMAT_RGB24);  // opaque
   }
   fathom::index width() const { return cairo_image_surface_get_width(surface_.get()); }
   fathom::index height() const { return cairo_image_surface_get_height(surface_.get()); }
@@ -57,7 +57,7 @@ class picture {
     const std::uint32_t pixel = reinterpret_cast<const std::uint32_t*>(row)[x];
     return {static_cast<int>(pixel >> 16 & 255), static_cast<int>(pixel >> 8 & 255), static_cast<int>(pixel & 255)};
   }
-  /// The one colour that a rectangle has.
+  /// The colour of a rectangle; checks that it is uniform.
   rgb plain(const rectangle& r) const {
     const rgb first = (*this)(r.x, r.y);
     CHECK(all_of(r, [&](const rgb& c) { return c == first; }));
@@ -90,7 +90,7 @@ std::vector<std::string> depths(fathom::index count) {
   return names;
 }
 
-/// Even attention: everything that a query sees has the same weight.
+/// Even attention: all keys visible to a query have the same weight.
 attention_weights_map even_map(fathom::index heads, fathom::index tokens, const std::vector<std::string>& sources,
                                fathom::index vocab = 256) {
   attention_weights_map map{.heads = heads,
@@ -110,7 +110,7 @@ attention_weights_map even_map(fathom::index heads, fathom::index tokens, const 
   return map;
 }
 
-/// Uneven attention, with rows that add up to 1.
+/// Uneven attention. Rows sum to 1.
 attention_weights_map random_map(fathom::index heads, fathom::index tokens, fathom::index sources) {
   attention_weights_map map = even_map(heads, tokens, depths(sources));
   fathom::random numbers(1, 2);
@@ -124,7 +124,7 @@ attention_weights_map random_map(fathom::index heads, fathom::index tokens, fath
   return map;
 }
 
-/// Where on the colour bar a colour stands, from 0 to 1; it must be there.
+/// The place of a colour on the colour bar, from 0 to 1; checks that the bar has the colour.
 double place_on_bar(const picture& p, const layout& l, const rgb& colour) {
   fathom::index best = 0;
   int smallest = 1000;
@@ -148,8 +148,8 @@ struct shape {
 
 }  // namespace
 
-TEST_CASE("a picture has the size that its layout says, and nothing in it overlaps", "[viz]") {
-  // Names that are far too long for their room.
+TEST_CASE("a picture has the size of its layout, and nothing overlaps", "[viz]") {
+  // Names far too long for their room.
   const auto endless = [](token) { return std::string(40, 'W'); };
   const std::vector<shape> shapes{{1, 1, 1, {}},
                                   {2, 1, 3, {.heads = heads::all}},
@@ -177,7 +177,7 @@ TEST_CASE("a picture has the size that its layout says, and nothing in it overla
     const bool by_head = s.options.heads == heads::all;
     REQUIRE(static_cast<fathom::index>(l.panels.size()) == s.sources * (by_head ? s.heads : 1));
     REQUIRE(l.shares.size() == (s.sources > 1 ? l.panels.size() : 0));
-    // Each panel with everything that belongs to it: name above, tokens left and below, shares on the right.
+    // Each panel with its heading above, tokens left and below, and shares on the right.
     std::vector<rectangle> blocks{l.colours};
     for (const rectangle& panel : l.panels) {
       CHECK(panel.width == s.tokens * l.cell);
@@ -191,25 +191,25 @@ TEST_CASE("a picture has the size that its layout says, and nothing in it overla
       for (std::size_t j = 0; j < i; ++j) CHECK(disjoint(b, blocks[j]));
     }
     for (std::size_t i = 0; i < l.shares.size(); ++i) CHECK(disjoint(l.panels[i], l.shares[i]));
-    // Nothing runs over: the edges are white, and so are the gaps to the next panel.
+    // Nothing overflows: the edges and the gaps between panels are white.
     CHECK(p.is_white({0, 0, l.width, 12}));
     CHECK(p.is_white({l.width - 12, 0, 12, l.height}));
     CHECK(p.is_white({0, l.height - 12, l.width, 12}));
     for (const rectangle& panel : l.panels) {
-      const fathom::index right = panel.x + l.block_width + 21;  // a number below the last cell may be half beside it
+      const fathom::index right = panel.x + l.block_width + 21;  // half a number may stick out below the last cell
       if (right + 10 <= l.width) CHECK(p.is_white({right, panel.y - 36, 10, panel.height + 36 + l.key_room}));
     }
   }
 }
 
-TEST_CASE("numbers below a panel keep their distance", "[viz]") {
+TEST_CASE("numbers below a panel are spaced apart", "[viz]") {
   for (const fathom::index tokens : {140, 200, 513, 1024}) {
     INFO(tokens << " tokens");
     const auto map = even_map(1, tokens, {"depth 2"}, 50257);
     const layout l = fathom::viz::layout_of(map);
     const picture p = draw(map);
     CHECK(l.label_size == 0);
-    // A tick is a dark pixel right below the frame. Between two of them there are columns without any ink.
+    // A tick is a dark pixel just below the frame. Halfway between two ticks, columns are white.
     const rectangle& panel = l.panels[0];
     std::vector<fathom::index> marks;
     for (fathom::index x = panel.x; x < panel.x + panel.width; ++x)
@@ -261,13 +261,12 @@ TEST_CASE("cells have the colours of their weights", "[viz]") {
   SECTION("on a logarithmic scale, over three powers of ten") {
     check({.measure = measure::weight, .scale = scale::logarithmic, .maximum = 1}, means,
           [](const cell& c) { return 1 + std::log10(c.weight) / 3; });
-    const std::vector<cell> none{{0, 2, 0, 0}, {1, 2, 1, 0}};  // of the second head
     check({.heads = heads::all, .measure = measure::weight, .scale = scale::logarithmic, .maximum = 1},
           {{2, 2, 0, 0}, {3, 2, 1, 0}}, [](const cell&) { return 0; });
   }
   SECTION("relative to even attention") {
     check({.scale = scale::linear, .maximum = 4}, means, [](const cell& c) {
-      return c.weight * static_cast<double>(2 * (c.query + 1)) / 4;  // of two sources, query + 1 keys each
+      return c.weight * static_cast<double>(2 * (c.query + 1)) / 4;  // two sources, query + 1 keys each
     });
   }
   SECTION("head by head") {
@@ -277,7 +276,7 @@ TEST_CASE("cells have the colours of their weights", "[viz]") {
   }
 }
 
-TEST_CASE("even attention has one colour when it is drawn relative, and fades as weights", "[viz]") {
+TEST_CASE("even attention has one colour as a relative measure, and fades as weights", "[viz]") {
   const auto map = even_map(1, 12, depths(2));
   const layout l = fathom::viz::layout_of(map);
   const picture relative = draw(map), weights = draw(map, {.measure = measure::weight});
@@ -291,7 +290,7 @@ TEST_CASE("even attention has one colour when it is drawn relative, and fades as
 }
 
 TEST_CASE("keys after the query are not shown as small weights", "[viz]") {
-  // Every query sees itself only, so that there are cells of weight zero.
+  // Every query attends only to itself, so other visible cells have weight 0.
   auto map = even_map(1, 9, {"context"});
   for (fathom::index query = 0; query < 9; ++query)
     for (fathom::index key = 0; key < 9; ++key)
@@ -309,7 +308,7 @@ TEST_CASE("keys after the query are not shown as small weights", "[viz]") {
         const rgb colour = p.plain(l.at(0, query, key));
         CHECK((colour == hidden) == (key > query));
       }
-    // No weight has the colour of what is hidden, or one like it.
+    // No colour of a weight resembles the colour of hidden keys.
     for (fathom::index x = 0; x < l.colours.width; ++x) {
       const rgb c = p(l.colours.x + x, l.colours.y + 3);
       CHECK(std::abs(c[0] - hidden[0]) + std::abs(c[1] - hidden[1]) + std::abs(c[2] - hidden[2]) > 60);
@@ -342,7 +341,7 @@ TEST_CASE("the colours grow lighter in even steps", "[viz]") {
   }
 }
 
-TEST_CASE("few cells are brighter than the scale when its maximum is not given", "[viz]") {
+TEST_CASE("few cells exceed the default maximum of the scale", "[viz]") {
   const auto map = random_map(1, 50, 2);
   for (const measure m : {measure::relative, measure::weight}) {
     const png_options options{.measure = m, .scale = scale::linear};
@@ -356,13 +355,13 @@ TEST_CASE("few cells are brighter than the scale when its maximum is not given",
           bright += p.plain(l.at(panel, query, key)) == brightest;
           ++visible;
         }
-    CHECK(bright <= visible / 200 + 3);  // those just below the maximum round to its colour
+    CHECK(bright <= visible / 200 + 3);  // values just below the maximum round to its colour
     CHECK(bright >= visible / 400);
   }
 }
 
 TEST_CASE("bars show which source a query prefers", "[viz]") {
-  // Query 0 gives the sources 1/4 and 3/4, query 1 all to the first, query 2 halves.
+  // Query 0 splits its attention 1/4 to 3/4, query 1 gives all to the first source, query 2 splits it evenly.
   auto map = even_map(1, 3, {"depth 2", "depth 4"});
   map.weights = {.25f, 0,   0,    .75f,  0,    0,  //
                  .5f,  .5f, 0,    0,     0,    0,  //
@@ -370,7 +369,7 @@ TEST_CASE("bars show which source a query prefers", "[viz]") {
   const layout l = fathom::viz::layout_of(map);
   const picture p = draw(map);
   REQUIRE(l.shares.size() == 2);
-  // How much of the bar's row is not as light as the ground. The line at an even share counts one pixel.
+  // Counts the pixels darker than the background. The line at an even share adds one.
   const auto length = [&](std::size_t panel, fathom::index query) {
     const rectangle& r = l.shares[panel];
     int dark = 0;
@@ -386,7 +385,7 @@ TEST_CASE("bars show which source a query prefers", "[viz]") {
   CHECK(std::abs(length(1, 2) - 0.5 * full) <= 1);
 }
 
-TEST_CASE("tokens are called by their names", "[viz]") {
+TEST_CASE("tokens are shown by name", "[viz]") {
   const auto map = even_map(1, 5, depths(2));
   const auto letters = [](const char* text) { return [text](token) { return std::string(text); }; };
   const auto inked = [&](const png_options& options) {
@@ -409,7 +408,7 @@ TEST_CASE("tokens are called by their names", "[viz]") {
     const std::vector<std::string> few(50, "name");
     CHECK(fails_with([&] { return fathom::viz::layout_of(map, {.labels = few}); }, "token 73", "no name", "50"));
   }
-  SECTION("long ones are shortened") {
+  SECTION("long names are cut") {
     const auto l = fathom::viz::layout_of(map, {.labels = letters("of twenty-one letters")});
     CHECK(l.query_room == fathom::viz::layout_of(map, {.labels = letters("of12letters.")}).query_room);
   }
@@ -429,17 +428,17 @@ TEST_CASE("text that cannot be drawn is made visible", "[viz]") {
   CHECK(visible("na\u00efve title", " ") == "na\u00efve title");
   CHECK(visible(std::string("\0\x1b\x7f", 3)) == "001b7f");
   CHECK(visible("\xff") == "ff");
-  CHECK(visible("\xe2\x80") == "e280");              // the beginning of a character
+  CHECK(visible("\xe2\x80") == "e280");              // the start of a character
   CHECK(visible("\x80x") == "80x");                  // the end of one
-  CHECK(visible("\xc3(") == "c3(");                  // one that breaks off
-  CHECK(visible("\xc0\x80") == "c080");              // longer than need be
+  CHECK(visible("\xc3(") == "c3(");                  // an incomplete one
+  CHECK(visible("\xc0\x80") == "c080");              // overlong
   CHECK(visible("\xe0\x9f\xbf") == "e09fbf");        //
   CHECK(visible("\xf0\x8f\xbf\xbf") == "f08fbfbf");  //
   CHECK(visible("\xed\xa0\x80") == "eda080");        // a surrogate
-  CHECK(visible("\xf4\x90\x80\x80") == "f4908080");  // beyond the last character
+  CHECK(visible("\xf4\x90\x80\x80") == "f4908080");  // above U+10FFFF
   CHECK(visible("\xc2\x85") == "c285");              // a control character
 
-  // Cairo takes none of the above: a picture with every byte in it, and a title of them.
+  // Cairo rejects all of the above. Draw every byte, as a token and in the title.
   auto map = even_map(1, 256, {"depth\x80"});
   std::string title;
   for (int byte = 0; byte < 256; ++byte) {
@@ -450,7 +449,7 @@ TEST_CASE("text that cannot be drawn is made visible", "[viz]") {
   CHECK(draw(map, options).width() == fathom::viz::layout_of(map, options).width);
 }
 
-TEST_CASE("what cannot be drawn is an error", "[viz]") {
+TEST_CASE("invalid maps, options and paths are errors", "[viz]") {
   const temporary_folder folder;
   const auto saving = [&](const attention_weights_map& map, const png_options& options = {}) {
     return [&folder, map, options] { return fathom::viz::save_png(folder.path() / "a.png", map, options), 0; };
@@ -490,10 +489,10 @@ TEST_CASE("what cannot be drawn is an error", "[viz]") {
   const std::string before = folder.read("a.png");
   CHECK(before.starts_with("\x89PNG\r\n\x1a\n"));
   CHECK(fails_with(saving(with_weight(2)), "weight of 2"));
-  CHECK(folder.read("a.png") == before);  // the older picture is still whole
+  CHECK(folder.read("a.png") == before);  // the old picture is intact
   fathom::viz::save_png(folder.path() / "a.png", random_map(1, 5, 2));
   CHECK(folder.read("a.png") != before);
-  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 2);  // nothing is left beside them
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 2);  // no temporary files
 }
 
 TEST_CASE("from a model to a picture", "[viz]") {
@@ -508,7 +507,7 @@ TEST_CASE("from a model to a picture", "[viz]") {
   CHECK(l.panels.size() == 2);
   const picture p = draw(map);
   CHECK(p.width() == l.width);
-  // New weights are small, and attention is nearly even: so are the colours, in all of both panels.
+  // Initial weights are small, so attention and its colours are nearly even in both panels.
   double least = 1, most = 0;
   for (fathom::index panel = 0; panel < 2; ++panel)
     for (fathom::index query = 0; query < 6; ++query)

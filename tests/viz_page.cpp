@@ -1,4 +1,4 @@
-// Pages of attention, read back: what is in them, what hostile text does to them, and errors. viz_page_browser.py opens them.
+// Writes pages of attention and reads them back: contents, hostile text, errors. viz_page_browser.py opens such pages.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -26,7 +26,7 @@ using fathom::viz::page_options;
 using fathom::viz::speech;
 using fathom::json;
 
-/// Weights 1, 2, 3, ... of what a query sees, over their sum.
+/// Weights 1, 2, 3, ... for the visible keys of a query, divided by their sum.
 attention_weights_map some_map(fathom::index head_count, const std::vector<token>& tokens,
                                const std::vector<std::string>& sources = {"depth 1", "depth 3"}, fathom::index vocab = 256) {
   const auto count = static_cast<fathom::index>(tokens.size());
@@ -58,7 +58,7 @@ std::size_t occurrences(const std::string& text, const std::string& of) {
   return found;
 }
 
-/// What is between the page's tags of the data.
+/// The text of the page's data element.
 std::string data_text(const std::string& file) {
   const std::string tag = "<script type=\"application/json\" id=\"data\">";
   const std::size_t begin = file.find(tag);
@@ -67,7 +67,7 @@ std::string data_text(const std::string& file) {
 }
 json data(const std::string& file) { return parsed(data_text(file)); }
 
-/// The numbers of two bytes that base64 text stands for.
+/// Decodes base64 text to 16-bit numbers, low byte first.
 std::vector<int> numbers(const std::string& text) {
   const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::vector<int> bytes, result;
@@ -93,7 +93,7 @@ std::vector<token> bytes(const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("a page has the tokens, and every visible weight to within its rounding", "[viz_page]") {
+TEST_CASE("a page has the tokens, and every visible weight within rounding", "[viz_page]") {
   const auto map = some_map(3, bytes("And God"));
   const json all = data(page(map, {.title = "Genesis"}));
   CHECK(all["title"] == "Genesis");
@@ -131,7 +131,7 @@ TEST_CASE("a page has the tokens, and every visible weight to within its roundin
   });
 }
 
-TEST_CASE("a page is small, and asks no network", "[viz_page]") {
+TEST_CASE("a page is small, and needs no network", "[viz_page]") {
   const std::string file = page(some_map(8, std::vector<token>(256, 'a'), {"depth 2", "depth 4", "depth 8"}));
   CHECK(file.size() < 2'200'000);
   for (const char* const address : {"://", " src=", " href=", "url(", "@import", "fetch(", "XMLHttpRequest", "import("})
@@ -168,18 +168,18 @@ TEST_CASE("no text can break a page", "[viz_page]") {
   CHECK(page(some_map(1, 1)).find("<title>Attention</title>") != std::string::npos);
 }
 
-TEST_CASE("characters that are cut into tokens stand at the first", "[viz_page]") {
+TEST_CASE("a character that spans several tokens is shown at the first", "[viz_page]") {
   using fathom::viz::detail::characters;
   const json found = data(page(some_map(1, bytes("\u00e9\u4e16\x80!\n\xe4\xb8"))));
   CHECK(found["texts"] == json::array({"\u00e9", "", "\u4e16", "", "", "\\x80", "!", "\n", "\\xe4", "\\xb8"}));
   CHECK(found["names"] == json::object({{"0", "\\xc3"}, {"1", "\\xa9"}, {"2", "\\xe4"}, {"3", "\\xb8"}, {"4", "\\x96"}}));
 
-  // Sub-words, one of which ends a character and goes on.
+  // Sub-words, one of which ends a character and continues.
   const std::vector<std::string> names{"a\xe4", "", "\xb8", "\x96" "b", "c"};
   const json words = data(page(some_map(1, {0, 1, 2, 3, 4}, {"depth 1"}, 5), {.labels = names}));
   CHECK(words["texts"] == json::array({"a\u4e16", "", "", "b", "c"}));
   CHECK(words["names"] == json::object({{"0", "a\\xe4"}, {"2", "\\xb8"}, {"3", "\\x96" "b"}}));
-  // Names of notes and of frames do not run together.
+  // Names of notes are not joined.
   const json apart = data(page(some_map(1, {0, 2, 3}, {"depth 1"}, 5), {.as = music{}, .labels = names}));
   CHECK(apart["texts"] == json::array({"a\\xe4", "\\xb8", "\\x96" "b"}));
 
@@ -187,10 +187,10 @@ TEST_CASE("characters that are cut into tokens stand at the first", "[viz_page]"
   CHECK(characters(std::string("\0\x1b\x7f", 3)) == "\\x00\\x1b\\x7f");
   CHECK(characters("a\u200bb\u202ec\ufeff\U000e0041") == "a\\u{200b}b\\u{202e}c\\u{feff}\\u{e0041}");
   CHECK(characters("\xf0\x9f\x98\x80 \u05d0") == "\U0001f600 \u05d0");
-  CHECK(characters("\xed\xa0\x80\xc0\x80") == "\\xed\\xa0\\x80\\xc0\\x80");  // a surrogate; longer than need be
+  CHECK(characters("\xed\xa0\x80\xc0\x80") == "\\xed\\xa0\\x80\\xc0\\x80");  // a surrogate; an overlong encoding
 }
 
-TEST_CASE("base64 is that of RFC 4648", "[viz_page]") {
+TEST_CASE("base64 follows RFC 4648", "[viz_page]") {
   const auto encode = [](const std::string& text) {
     return fathom::viz::detail::base64(std::vector<std::uint8_t>(text.begin(), text.end()));
   };
@@ -218,7 +218,7 @@ TEST_CASE("notes, frames and NLLs are in the page", "[viz_page]") {
   CHECK(placed["view"]["places"] == parsed("[[2, 7, 0]]"));
 }
 
-TEST_CASE("what cannot be a page is an error, and leaves what was there", "[viz_page]") {
+TEST_CASE("invalid maps, options and paths are errors, and leave an older page intact", "[viz_page]") {
   const temporary_folder folder;
   const auto good = some_map(2, 3);
   const auto saving = [&folder](const attention_weights_map& map, const page_options& options = {}) {
@@ -257,7 +257,7 @@ TEST_CASE("what cannot be a page is an error, and leaves what was there", "[viz_
   CHECK(fails_with(saving(good, {.as = speech{.rows = {"a"}, .frame_seconds = 1, .places = {{0, 5, 0}, {1, 5, 0}}}}),
                    "two tokens in frame 5, row 0"));
 
-  // 2^24 weights and one more.
+  // 2^24 + 1 weights.
   CHECK(fails_with(saving(some_map((1 << 24) + 1, {1}, {"depth 1"})), "a page of 16777217 weights", "16777216", "heads::mean"));
   CHECK(std::filesystem::is_empty(folder.path()));
 

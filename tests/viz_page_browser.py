@@ -1,5 +1,5 @@
-"""Pages of attention in a real browser: points, clicks and types, and reads what the page shows. Run with the path of the
-program viz_page_files, which writes the pages and, beside each, the weights that it should show.
+"""Opens pages of attention in a real browser: points, clicks and types, and reads what the page shows. Run with the path
+of the program viz_page_files, which writes the pages, each with its expected content.
 
 Needs chromium, chromium-driver and python3-selenium; without them the test is skipped (exit status 77).
 """
@@ -29,7 +29,7 @@ def start_browser(folder):
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000",
-                     f"--user-data-dir={folder}"):  # no sandbox: it does not start for root, and the pages are our own
+                     f"--user-data-dir={folder}"):  # the sandbox does not start for root; the pages are trusted
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.chrome.service.Service(shutil.which("chromedriver"))
@@ -37,7 +37,7 @@ def start_browser(folder):
 
 
 class Page:
-    """A page that is open, and the weights that it should show."""
+    """An open page and its expected content."""
 
     def __init__(self, browser, folder, name):
         self.browser, self.address = browser, (folder / f"{name}.html").as_uri()
@@ -55,7 +55,7 @@ class Page:
         return found[0]
 
     def rows(self, selector):
-        """The rows of a table: the text of its cells, whether it is marked as chosen, and its data attributes."""
+        """The rows of a table: cell texts, whether the row is chosen, and data attributes."""
         return self.browser.execute_script(
             "return [...document.querySelectorAll(arguments[0])].map(row => ({cells: [...row.cells].map(td => td.innerText), "
             "chosen: row.classList.contains('chosen'), data: {...row.dataset}}))", selector)
@@ -79,7 +79,7 @@ class Page:
         return int(self.one("#token").get_attribute("data-query"))
 
     def weight(self, head, query, source, key):
-        """What the map has; the mean over the heads when head is None."""
+        """The weight in the map; the mean over the heads if head is None."""
         if head is None:
             return sum(self.weight(h, query, source, key) for h in range(self.heads)) / self.heads
         place = ((head * self.count + query) * len(self.sources) + source) * self.count + key
@@ -93,7 +93,7 @@ class Page:
 
 
 def same(shown, value, what):
-    """Whether a number is shown with three digits, of a weight that was rounded to within sqrt(w) / 65535."""
+    """Checks a weight shown with three digits and stored with an error of at most sqrt(w) / 65535."""
     number = float(re.match(r"[0-9.e-]+", shown).group())
     assert abs(number - value) <= 0.006 * abs(value) + 1e-7, f"{what}: the page shows {shown}, expected {value:.6g}"
 
@@ -104,7 +104,7 @@ def same_percent(shown, share, what):
 
 
 def check_numbers(page, query, head, heads):
-    """Shares and strongest keys of the query that is chosen, in the head that is chosen; None is the mean."""
+    """Checks the shares and strongest keys of the chosen query in the chosen head; None is the mean."""
     assert page.query() == query, f"{page.address}: token {page.query()} is chosen, not {query}"
     rows = page.rows("#shares tbody tr")
     assert len(rows) == len(heads)
@@ -129,18 +129,18 @@ def check_numbers(page, query, head, heads):
 
 
 def brightness(page, element):
-    """How far a cell's ground is from white: grows with the attention that it shows."""
+    """The distance of a cell's background from white; grows with the attention shown."""
     colour = page.browser.execute_script("return getComputedStyle(arguments[0]).backgroundColor", element)
     return 3 * 255 - sum(int(x) for x in re.findall(r"\d+", colour)[:3])
 
 
 def check_page(page):
-    """What is the same for text, music and speech."""
+    """Checks what text, music and speech have in common."""
     browser, last = page.browser, page.count - 1
     heads = [None, *range(page.heads)]
     check_numbers(page, last, None, heads)
 
-    # The pointer chooses; a click holds, and the pointer then reads weights.
+    # The pointer chooses a token; a click holds it, and the pointer then reads weights.
     query = page.count // 2
     page.move_to(page.cell(query, 0))
     check_numbers(page, query, None, heads)
@@ -160,7 +160,7 @@ def check_page(page):
     assert "hidden" in page.cell(query + 1, 0).get_attribute("class")
     assert "hidden" not in page.cell(query, 0).get_attribute("class")
 
-    # Heads: by their buttons, by the table and by keys.
+    # Heads are chosen by button, table and key.
     head = page.heads - 1
     page.click(page.all("#heads label")[1 + head])
     check_numbers(page, query, head, heads)
@@ -171,7 +171,7 @@ def check_page(page):
     page.keys("H", "H")
     check_numbers(page, query, None, heads)
 
-    # Colours: the strongest key is more strongly coloured than the weakest, and the other measure has another legend.
+    # The strongest key has a stronger colour than the weakest; the other measure has another legend.
     page.click(page.all("#heads label")[1])
     order = sorted((page.weight(0, query, 0, key), key) for key in range(query))
     assert brightness(page, page.cell(order[-1][1], 0)) > brightness(page, page.cell(order[0][1], 0)) + 100
@@ -183,8 +183,8 @@ def check_page(page):
     page.click(page.all("#measure label")[0])
     assert page.one("#ticks").text == legend
 
-    # Keys. They hold what they lead to; Escape lets go.
-    page.click(page.cell(query, 0))  # again: lets go, and leaves the radio buttons
+    # Keys move to a token and hold it; Escape releases it.
+    page.click(page.cell(query, 0))  # releases the token, and takes the focus off the radio buttons
     page.keys(Keys.HOME)
     check_numbers(page, 0, 0, heads)
     page.keys(Keys.END)
@@ -193,14 +193,14 @@ def check_page(page):
     page.move_to(page.cell(1, 0))
     assert page.query() == 1
 
-    # The bars of shares and NLLs choose, too.
+    # The bars of shares and NLLs choose tokens, too.
     page.click(page.one(f'.column[data-i="{query}"]'))
     check_numbers(page, query, 0, heads)
     nll = page.expected["nll"][query]
     same(re.search(r"NLL (\S+) nats", page.one("#token").text).group(1), nll, "NLL")
     assert len(page.all("#every canvas")) == page.heads
 
-    # As wide as the window, whatever that is: no scrolling sideways. Light and dark: letters stand out.
+    # No window width needs horizontal scrolling. Text contrasts with the background in light and dark schemes.
     for width in (600, 1400):
         browser.set_window_size(width, 1000)
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), width
@@ -212,12 +212,12 @@ def check_page(page):
 
 
 def check_quiet(page):
-    """Nothing went wrong, and nothing but the file itself was asked for."""
+    """Checks that the browser logged nothing and requested only the file itself."""
     complaints = page.log("browser")
     assert not complaints, complaints
     asked = [json.loads(entry["message"])["message"] for entry in page.log("performance")]
     requests = [m["params"] for m in asked if m["method"] == "Network.requestWillBeSent"]
-    # The browser's own first page (chrome:, chrome-untrusted:), which is there before, asks for its parts as well.
+    # Ignore requests by the browser's start page (chrome:, chrome-untrusted:).
     addresses = {r["request"]["url"] for r in requests if not r["documentURL"].startswith("chrome")}
     assert addresses == {page.address}, f"{page.address} asked for {addresses}"
 
@@ -231,15 +231,15 @@ def check_bytes(page):
     title = page.expected["title"]
     assert page.browser.title == title and page.one("h1").text == title
     assert not page.all("img") and len(page.all("script")) == 2
-    # Every token is there once for each source; bytes that are no characters are written out.
+    # Every token appears once per source; invalid bytes are escaped.
     assert len(page.all(".running .cell")) == len(page.sources) * page.count
     text = text_of(page).replace("\u25c2", "")
     assert text == ("Caf\u00e9 \u4e16\u754c said: \"</script><img src=x onerror=alert(1)>\"\u00b6\n'<!--' & ${x}\\ "
                     "\\x00\\x1b\\xff\\xe2\\x80 \\u{202e}end\\u{2028}."), text
-    # The first byte of a character shows it; by themselves all of them are bytes.
+    # The first byte of a character shows the character; single tokens are shown as bytes.
     page.click(page.cell(3, 0))
     assert page.cell(3, 0).text == "\u00e9" and page.cell(4, 0).text == "\u25c2" and "\\xc3" in page.one("#token").text
-    # Up and down lead to what stands there.
+    # Up and down move between lines.
     first_of_second_line = page.expected["tokens"].index(10) + 1
     page.click(page.cell(first_of_second_line, 0))
     page.keys(Keys.ARROW_UP)
@@ -253,7 +253,7 @@ def check_bytes(page):
 def check_words(page):
     assert page.browser.title == "Sub-words & \"names\""
     assert [e.text for e in page.all("h2")[:3]][2].startswith("depth </b>")
-    assert "even" not in page.one("#ticks").text  # the option: weights at first
+    assert "even" not in page.one("#ticks").text  # the option: starts with weights
     text = text_of(page)
     assert text.startswith("In the beginning God created the heaven and the earth.\u00b6\n</script>\"\u2205\u00bb\t]]><!--"), text
     assert "\U0001f600\u25c2__proto__&lt; and the" in text, text
@@ -276,8 +276,8 @@ def box(element):
 
 def check_music(page):
     check_page(page)
-    # A note is as far right as it is late, as wide as it is long, and as high as it sounds. Two notes of the page's
-    # first bar: tokens 1 (72, at 0 s for 0.42 s) and 8 (55, at 0.25 s for 0.24 s), and the first of the last, 152 (71, 7.5 s).
+    # Onset sets a note's horizontal place, duration its width, pitch its height. Two notes of the first bar: tokens 1
+    # (72, at 0 s for 0.42 s) and 8 (55, at 0.25 s for 0.24 s); and the last note of pitch 71, token 152 (at 7.5 s).
     tokens = page.expected["tokens"]
     first, second, late = [box(page.cell(i, 0)) for i in (1, tokens.index(55), len(tokens) - 1 - tokens[::-1].index(71))]
     pixels = (late[0] - first[0]) / 7.5
@@ -285,7 +285,7 @@ def check_music(page):
     assert abs((second[1] - first[1]) / (late[1] - first[1]) - 17) < 0.1  # semitones
     page.click(page.cell(1, 0))
     assert "C5, at 0 s for 0.42 s" in page.one("#token").text and "on 72" in page.one("#token").text
-    # Tokens without a note are in the strip, and all of them are named below.
+    # Tokens without a note are in the strip; all tokens are named below.
     assert [page.all(".chips .cell")[i].text for i in (0, 1, 2, 4, 5)] == ["vel 20", "on 72", "vel 10", "+250 ms", "off 48"]
     page.click(page.all(".strip .cell")[4])
     check_numbers(page, 4, 0, [None, *range(page.heads)])
@@ -299,14 +299,14 @@ def check_music(page):
 
 def check_speech(page):
     check_page(page)
-    # Token 0 is in no frame; 1 to 4 are the first frame, one above the other, and 5 begins the second.
+    # Token 0 has no frame; 1 to 4 are stacked in the first frame; 5 begins the second.
     first, below, right = [box(page.cell(i, 0)) for i in (1, 2, 5)]
     assert below[0] == first[0] and below[1] > first[1]
     assert right[1] == first[1] and abs(right[0] - first[0] - first[2]) < 1.5
     names = [e.text for e in page.all('section[data-source="0"] .names span')]
     assert names == ["vq 1", "vq 2", "energy", "<i>pitch", "tokens"], names
     times = [e.text for e in page.all('section[data-source="0"] .time span')]
-    assert times[0] == "2 s" and "3 s" in times, times  # 1.6 s from 2 s on
+    assert times[0] == "2 s" and "3 s" in times, times  # 1.6 s, starting at 2 s
     page.click(page.cell(6, 0))
     assert "vq 2 of frame 1, at 2.04 s" in page.one("#token").text, page.one("#token").text
     for key, token in ((Keys.ARROW_RIGHT, 10), (Keys.ARROW_DOWN, 11), (Keys.ARROW_LEFT, 7), (Keys.ARROW_UP, 6)):

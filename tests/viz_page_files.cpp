@@ -1,4 +1,4 @@
-// For viz_page_browser.py: pages of every kind, and beside each a JSON file of what it should show.
+// Writes pages of every kind for viz_page_browser.py, each with a JSON file of the expected content.
 //
 //   viz_page_files FOLDER
 #include <cmath>
@@ -18,7 +18,7 @@ namespace {
 
 namespace viz = fathom::viz;
 
-/// Attention as models have it: each head has its depth, and prefers what is near, what is alike, or the beginning.
+/// Plausible attention: each head prefers one depth, and either near keys, keys after an equal token, or the first key.
 fathom::attention_weights_map example(std::vector<fathom::token> tokens, fathom::index heads, std::vector<std::string> sources,
                                       fathom::index vocab) {
   const auto count = static_cast<fathom::index>(tokens.size()), depths = static_cast<fathom::index>(sources.size());
@@ -76,14 +76,14 @@ std::vector<fathom::token> bytes(const std::string& text) {
 }
 
 void text(const std::filesystem::path& folder) {
-  // As bytes: characters of several bytes, two lines, markup, quotes, and what is no text.
+  // Bytes: multi-byte characters, two lines, markup, quotes, and invalid UTF-8.
   const auto tokens = bytes("Caf\u00e9 \u4e16\u754c said: \"</script><img src=x onerror=alert(1)>\"\n'<!--' & ${x}\\ " +
                             std::string("\0\x1b\xff\xe2\x80", 5) + " \u202eend\u2028.");
   const auto count = static_cast<fathom::index>(tokens.size());
   write(folder, "bytes", example(tokens, 4, {"depth 2", "depth 4"}, 256),
         {.title = "</title><script>document.title = 'broken'</script>", .nll = losses(count)});
 
-  // As sub-words, with names for them, some of which are meant to break the page.
+  // Sub-words, some with names meant to break the page.
   const std::vector<std::string> names{"In",  " the", " beginning", " God", " created", " heaven", " and", " earth",
                                        ".",   "\n",   "</script>",  "\"",   "",         "\t",      "]]>",  "<!--",
                                        "\xf0\x9f", "\x98\x80", "__proto__", "&lt;"};
@@ -95,7 +95,7 @@ void text(const std::filesystem::path& folder) {
   write(folder, "mean", example(words, 8, {"depth 3"}, 20), {.labels = names, .heads = viz::heads::mean});
 }
 
-/// A melody over broken chords, in the vocabulary of performances: note-on 0 to 127, note-off, time shifts, velocities.
+/// A melody over broken chords, as performance tokens: note-on 0 to 127, note-off, time shifts, velocities.
 void music(const std::filesystem::path& folder) {
   std::vector<fathom::token> tokens;
   std::vector<viz::note> notes;
@@ -130,7 +130,7 @@ void music(const std::filesystem::path& folder) {
         {.title = "Four bars", .as = viz::music{.notes = notes}, .labels = labels, .nll = losses(count)});
 }
 
-/// Frames of four tokens, and one before them that is in no frame.
+/// Frames of four tokens, preceded by a token without a frame.
 void speech(const std::filesystem::path& folder) {
   std::vector<fathom::token> tokens{1040};
   std::vector<viz::place> places;

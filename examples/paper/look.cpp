@@ -182,11 +182,11 @@ void run(const options& o) {
   look_at_tokens(o, *weights, held_back.all(), meaning);
   probe(o, *weights, held_back.all());
 
-  // The figure and the page show the same window. The figure has room for the first of its tokens.
+  // The figure and the page show the same window; the figure has room only for its first tokens.
   const auto window = held_back.all().first(static_cast<std::size_t>(net::context));
   net::tape tape(1, net::context);
   net::forward(*weights, {window, held_back.all().subspan(1, window.size()), 1, net::context}, tape);
-  std::vector<float> nll{std::nanf("")};  // of each token after those before it
+  std::vector<float> nll{std::nanf("")};  // of each token given all before it
   nll.insert(nll.end(), tape.losses().begin(), tape.losses().end() - 1);
   fathom::viz::save_page(o.folder / "attention.html", fathom::attention_map<net>(*weights, window),
                          {.title = "The last block's attention, " PAPER_KIND, .as = meaning.shown_as(window),

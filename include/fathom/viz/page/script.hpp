@@ -1,185 +1,16 @@
-// What viz/page.hpp writes around the data: HTML, style and script of the page, without any framework.
+// The script of a page, without any framework.
 #pragma once
 
 #include <string_view>
 
 namespace fathom::viz::detail {
 
-// The policy keeps the page from asking any network for anything.
-inline constexpr std::string_view page_begin = R"html(<!DOCTYPE html>
-<html lang="en" translate="no">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-)html";
-
-inline constexpr std::string_view page_style = R"css(
-:root {
-  color-scheme: light dark;
-  --page: #fcfcfb; --card: #f3f3f1; --line: #d9d9d4; --ink: #1b1c1e; --pale: #63666c; --mark: #1557d0; --stripe: #f3f3f0;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #15171b; --card: #1f2227; --line: #3a3e45; --ink: #e9eaec; --pale: #9aa0a8; --mark: #7db2ff; --stripe: #1b1e23;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; padding: 20px 24px 48px; max-width: 1720px;
-  background: var(--page); color: var(--ink); font: 14px/1.45 system-ui, "Segoe UI", "DejaVu Sans", sans-serif;
-}
-h1 { margin: 0; font-size: 22px; line-height: 1.25; overflow-wrap: anywhere; }
-h2 { margin: 0 0 8px; font-size: 14px; display: flex; align-items: center; gap: 8px; }
-p { margin: 2px 0; }
-.pale { color: var(--pale); }
-.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-
-#controls {
-  position: sticky; top: 0; z-index: 3; display: flex; flex-wrap: wrap; gap: 10px 32px; align-items: flex-start;
-  margin: 12px -24px 16px; padding: 10px 24px; background: var(--page); border-bottom: 1px solid var(--line);
-}
-.choice { display: flex; flex-wrap: wrap; align-items: center; gap: 4px; }
-.choice > b { margin-right: 6px; }
-.choice label { position: relative; }
-.choice input { position: absolute; opacity: 0; inset: 0; margin: 0; cursor: pointer; }
-.choice span { display: block; padding: 3px 10px; border: 1px solid var(--line); border-radius: 6px; }
-.choice input:checked + span { background: var(--ink); color: var(--page); border-color: var(--ink); }
-.choice input:focus-visible + span { outline: 2px solid var(--mark); outline-offset: 2px; }
-#legend { width: 300px; margin-left: auto; }
-#ramp { height: 12px; border: 1px solid var(--line); border-radius: 3px; }
-#ticks { position: relative; height: 17px; font-size: 11px; }
-#ticks span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
-#ticks span.first { transform: none; }
-#ticks span.last { transform: translateX(-100%); }
-
-#columns { display: grid; grid-template-columns: minmax(0, 1fr) 340px; gap: 28px; align-items: start; }
-#views { display: grid; grid-template-columns: minmax(0, 1fr); gap: 18px; outline: none; }
-#views:focus-visible h2 { color: var(--mark); }
-aside { position: sticky; top: 70px; max-height: calc(100vh - 80px); overflow-y: auto; display: grid; gap: 14px; }
-#help { font-size: 12.5px; }
-aside section, .panel { background: var(--card); border-radius: 8px; padding: 12px 14px; }
-@media (max-width: 1000px) { #columns { grid-template-columns: minmax(0, 1fr); } aside { position: static; max-height: none; } }
-
-.swatch { display: inline-block; flex: none; width: 11px; height: 11px; border-radius: 3px; }
-.share { margin-left: auto; display: flex; align-items: center; gap: 8px; font-weight: normal; }
-.bar { position: relative; width: 120px; height: 10px; border-radius: 3px; background: var(--line); overflow: hidden; }
-.bar i { position: absolute; inset: 0 auto 0 0; }
-.bar b { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: var(--page); }
-
-/* A token, wherever it stands. --c and --i are the colours of its attention and of letters on it. */
-.cell { background: var(--c, transparent); color: var(--i, inherit); cursor: pointer; scroll-margin: 90px 20px 20px 96px; }
-.cell.hidden { background: none; color: var(--pale); opacity: .55; }
-.cell.query { outline: 2px solid var(--mark); outline-offset: 0; position: relative; z-index: 2; opacity: 1; }
-.cell:hover { box-shadow: inset 0 0 0 1px var(--mark); }
-.mono, .running, .chips .cell, .chip { font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
-.running { white-space: break-spaces; overflow-wrap: anywhere; font-size: 16px; line-height: 1.8; }
-.running .cell { padding: 2px 0; border-radius: 2px; }
-.running.words .cell { border-right: 1px solid var(--card); border-radius: 4px; }
-.chips { display: flex; flex-wrap: wrap; gap: 3px; font-size: 11.5px; }
-.chips .cell { padding: 0 5px; border: 1px solid var(--line); border-radius: 4px; white-space: pre; }
-.chip {
-  padding: 0 5px; border: 1px solid var(--line); border-radius: 4px; background: var(--page); white-space: pre-wrap;
-  overflow-wrap: anywhere; font-size: 13px;
-}
-
-/* Plots: names left of a box, in which cells are placed. */
-.scroll { overflow-x: auto; }
-.scroll.panel { padding-left: 0; }
-.lane { display: grid; grid-template-columns: 76px minmax(0, 1fr); }
-.lane > div { position: relative; min-height: 16px; }
-.lane + .lane { margin-top: 7px; }
-.lane > .names { position: sticky; left: 0; z-index: 3; background: var(--card); }
-.names span {
-  position: absolute; right: 8px; max-width: 58px; transform: translateY(-50%); overflow: hidden;
-  color: var(--pale); font-size: 11px; line-height: 1.1; text-overflow: ellipsis; white-space: nowrap;
-}
-.box { border: 1px solid var(--line); border-radius: 3px; background: var(--page); }
-.box .stripe { position: absolute; left: 0; right: 0; background: var(--stripe); }
-.box .tick { position: absolute; top: 0; bottom: 0; width: 1px; background: var(--line); }
-.box .cell { position: absolute; min-width: 4px; border: 1px solid var(--pale); border-radius: 2px; }
-.box .cell.hidden { border-color: var(--line); }
-.box.packed .cell { border-color: var(--line); border-radius: 1px; }
-.time { height: 16px; font-size: 11px; color: var(--pale); }
-.time span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
-.time span:first-child { transform: none; }
-.strip { display: flex; height: 18px; border: 1px solid var(--line); border-radius: 3px; background: var(--page); }
-.strip .cell { flex: 1 1 0; min-width: 0; border-right: 1px solid var(--stripe); }
-.strip .cell:last-child { border-right: 0; }
-.strip .cell.hidden { opacity: 1; }
-.strip.tall { height: 56px; }
-.strip .column { flex: 1 1 0; min-width: 0; display: flex; flex-direction: column; justify-content: flex-end; cursor: pointer; }
-.strip .column i { display: block; }
-.strip .column.query { outline: 2px solid var(--mark); position: relative; z-index: 2; }
-.strip .column:hover { background: var(--stripe); }
-.lane canvas {
-  display: block; width: 100%; border: 1px solid var(--line); image-rendering: pixelated; cursor: pointer;
-}
-.names > i { position: absolute; right: 0; width: 7px; height: 100%; }
-.lane.chosen .names span { color: var(--ink); font-weight: 600; }
-.lane.close + .lane.close { margin-top: 3px; }
-.lane.close .names span { right: 14px; }
-#sequence p { margin: 10px 0 6px; }
-
-table { border-collapse: collapse; width: 100%; }
-td, th { padding: 2px 4px; text-align: right; font-weight: normal; }
-td:first-child, th:first-child { text-align: left; }
-th { color: var(--pale); font-size: 12px; }
-#shares tbody tr { cursor: pointer; }
-#shares tbody tr:hover { background: var(--line); }
-#shares tbody tr.chosen { box-shadow: inset 3px 0 0 var(--mark); font-weight: 600; }
-#shares tbody td:first-child { padding-left: 9px; }
-#strongest td { max-width: 96px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-#strongest td:first-child { max-width: 124px; }
-#strongest .chip {
-  display: inline-block; max-width: 84px; overflow: hidden; text-overflow: ellipsis; white-space: pre; vertical-align: bottom;
-}
-kbd { padding: 0 4px; border: 1px solid var(--line); border-radius: 4px; font: inherit; font-size: 12px; }
-#tip {
-  position: fixed; z-index: 5; pointer-events: none; max-width: 340px; padding: 8px 10px; border: 1px solid var(--line);
-  border-radius: 8px; background: var(--card); box-shadow: 0 4px 16px #0004; font-size: 13px;
-}
-#tip table { width: auto; }
-[hidden] { display: none !important; }
-)css";
-
-inline constexpr std::string_view page_body = R"html(<body>
-<noscript>This page needs JavaScript.</noscript>
-<header>
-  <h1 id="title"></h1>
-  <p id="about" class="pale"></p>
-</header>
-<div id="controls">
-  <div class="choice" id="heads" role="radiogroup" aria-label="Head"><b>Head</b></div>
-  <div class="choice" id="measure" role="radiogroup" aria-label="Colour"><b>Colour</b></div>
-  <div id="legend"><div id="ramp"></div><div id="ticks"></div></div>
-</div>
-<div id="columns">
-  <main id="views" tabindex="0" aria-label="Tokens, coloured by attention"></main>
-  <aside>
-    <section id="token" aria-live="polite"></section>
-    <section><h2>Shares of its attention</h2><div class="scroll"><table id="shares"></table></div></section>
-    <section><h2>Attends most to</h2><table id="strongest"></table></section>
-    <section id="help" class="pale">
-      <p><kbd>click</kbd> holds a token, and the pointer then reads what it attends to; <kbd>Esc</kbd> lets it go</p>
-      <p><kbd>&larr;</kbd> <kbd>&rarr;</kbd> <span id="sideways"></span></p>
-      <p><kbd>&uarr;</kbd> <kbd>&darr;</kbd> <span id="upwards"></span></p>
-      <p><kbd>Home</kbd> <kbd>End</kbd> the first and last token</p>
-      <p><kbd>h</kbd> <kbd>H</kbd> next and previous head, <kbd>m</kbd> the other measure</p>
-      <p id="cut">&#9666; the rest of a character that began in a token before</p>
-      <p>Weights w are rounded to within &radic;w/65535.</p>
-    </section>
-  </aside>
-</div>
-<div id="tip" hidden></div>
-)html";
-
 inline constexpr std::string_view page_script = R"js(
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const count = data.ids.length, sources = data.sources.length, view = data.view;
-const mean = data.each_head ? data.heads : 0;  // the heads are 0, 1, ...; the last choice is their mean
-const together = sources;                      // where a source is expected: all of them
+const mean = data.each_head ? data.heads : 0;  // heads are 0, 1, ...; this index is their mean
+const together = sources;                      // as a source: all of them
 const hasNll = data.nll.length > 0;
 
 const choices = data.each_head && data.heads > 1 ? [mean, ...Array(data.heads).keys()] : [0];
@@ -193,7 +24,7 @@ const state = {query: count - 1, held: false, head: choices[0], measure: data.me
 const packed = atob(data.weights);
 const headSize = sources * count * (count + 1) / 2;
 
-/** Adds a head's weights of a query to row, [sources, keys up to the query], times scale. */
+/** Adds a head's weights for a query, times scale, to row, [sources, keys up to the query]. */
 function addHead(row, head, query, scale) {
   let at = 2 * (head * headSize + sources * query * (query + 1) / 2);
   for (let i = 0; i < row.length; ++i, at += 2) {
@@ -202,7 +33,7 @@ function addHead(row, head, query, scale) {
   }
 }
 
-/** What a query attends to, [sources, keys up to the query], in a head or the mean of all. */
+/** The weights of a query, [sources, keys up to the query], in one head or the mean of all. */
 function attention(head, query) {
   const row = new Float64Array(sources * (query + 1));
   if (head < mean || !data.each_head) addHead(row, head, query, 1);
@@ -210,13 +41,13 @@ function attention(head, query) {
   return row;
 }
 
-/** A query's shares of each source. */
+/** Each source's share of a query's attention. */
 function sharesOf(row) {
   const keys = row.length / sources;
   return data.sources.map((_, s) => row.subarray(s * keys, (s + 1) * keys).reduce((sum, w) => sum + w, 0));
 }
 
-/** The weight of a key in a source, or in all of them together. */
+/** The weight of a key in one source, or summed over all. */
 function weightOf(row, source, key) {
   const keys = row.length / sources;
   if (source < sources) return row[source * keys + key];
@@ -225,7 +56,7 @@ function weightOf(row, source, key) {
   return sum;
 }
 
-/** A weight as a multiple of even attention, which gives all that the query sees the same. */
+/** A weight as a multiple of even attention, which gives all visible keys the same weight. */
 const relative = (weight, query, source) => weight * (query + 1) * (source < sources ? sources : 1);
 
 function remember(make) {
@@ -233,13 +64,13 @@ function remember(make) {
   return key => known.get(key) ?? known.set(key, make(key)).get(key);
 }
 
-/** For every query, its shares of the sources, in a head. */
+/** Each source's share of every query's attention, in one head. */
 const allShares = remember(head => data.ids.map((_, query) => sharesOf(attention(head, query))));
 
-/** What has the strongest colour: at most 1 weight in 200 is above; two digits, upwards. */
+/** The value of the strongest colour, rounded up to two digits: at most 1 weight in 200 exceeds it. */
 const strongestColour = remember(choice => {
   const [head, measure] = choice.split(" ");
-  const every = Math.ceil(headSize / 300000);  // of very many weights, some queries' will do
+  const every = Math.ceil(headSize / 300000);  // sample the queries of large maps
   const values = [];
   for (let query = count - 1; query >= 0; query -= every)
     for (const weight of attention(Number(head), query))
@@ -260,7 +91,7 @@ const times = x => aligned(x) + "\u00d7";
 const noteNames = ["C", "C\u266f", "D", "D\u266f", "E", "F", "F\u266f", "G", "G\u266f", "A", "A\u266f", "B"];
 const noteName = pitch => noteNames[pitch % 12] + (Math.floor(pitch / 12) - 1);
 
-/** A token by itself, spaces and line breaks made visible. */
+/** A single token, with visible spaces and line breaks. */
 function nameOf(i) {
   const name = data.names[i] ?? data.texts[i];
   if (name === "") return "\u2205";
@@ -268,7 +99,7 @@ function nameOf(i) {
   return spaced.replace(/\n/g, "\u00b6").replace(/\t/g, "\u00bb");
 }
 const cutMark = "\u25c2";
-/** A token in running text: what belongs to a character that began before it has a mark. */
+/** A token in running text. A mark stands for the rest of a character that began earlier. */
 function textOf(i) {
   if (data.texts[i] === "") return data.names[i] === undefined ? "\u2205" : cutMark;
   return data.texts[i].replace(/\n/g, "\u00b6\n").replace(/\t/g, "\u00bb\t");
@@ -279,14 +110,14 @@ const ramps = {
   light: ["#fcfcfb", "#fdecc8", "#fbc777", "#f28b33", "#cf4a18", "#8c1d0c"],
   dark: ["#15171b", "#3c2416", "#773911", "#bb5a0f", "#f09b36", "#ffe393"]
 };
-/** The colour of a place on the scale, 0 to 1: red, green, blue. */
+/** The colour of a place on the scale, 0 to 1, as [red, green, blue]. */
 function colourOf(place) {
   const ramp = dark.matches ? ramps.dark : ramps.light;
   const at = Math.min(Math.max(place, 0), 1) * (ramp.length - 1), i = Math.min(Math.floor(at), ramp.length - 2);
   const channel = (hex, c) => parseInt(hex.slice(1 + 2 * c, 3 + 2 * c), 16);
   return [0, 1, 2].map(c => Math.round(channel(ramp[i], c) + (at - i) * (channel(ramp[i + 1], c) - channel(ramp[i], c))));
 }
-/** The same for CSS, and the colour of letters on it. */
+/** The same as CSS, and the colour of text on it. */
 function colours(place) {
   const rgb = colourOf(place);
   const [r, g, b] = rgb.map(c => (c / 255) ** 2.2);
@@ -308,7 +139,7 @@ const chip = i => element("span", {className: "chip", textContent: nameOf(i)});
 
 // ---- Views ------------------------------------------------------------------------------------------------------
 
-// Every element that shows a token: cells[i], with data-i and the source in data-s.
+// cells[i]: every element that shows token i, with data-i and the source in data-s.
 const cells = data.ids.map(() => []);
 function cell(i, source, textContent = "") {
   const e = element("span", {className: "cell", textContent});
@@ -318,7 +149,7 @@ function cell(i, source, textContent = "") {
   return e;
 }
 
-/** Something with names at its left. */
+/** Content with names at its left. */
 function lane(names, content) {
   const left = element("div", {className: "names"}, ...names.map(([text, at]) => {
     const e = element("span", {textContent: text, title: text});
@@ -328,7 +159,7 @@ function lane(names, content) {
   return element("div", {className: "lane"}, left, content);
 }
 
-/** All tokens in their order, side by side. */
+/** All tokens in order, side by side. */
 function tokenStrip(source) {
   return lane([["tokens", 0.5]], element("div", {className: "strip"}, ...data.ids.map((_, i) => cell(i, source))));
 }
@@ -385,7 +216,7 @@ function plotOf(source) {
   return [lane(plot.names, box), lane([], axis)];
 }
 
-/** A column for each token, filled from below by parts of its height, [[height, colour], ...]. */
+/** A column for each token, filled from the bottom with parts of its height, [[height, colour], ...]. */
 const columns = [];
 function columnStrip(names) {
   const strip = element("div", {className: "strip tall"}, ...data.ids.map((_, i) => {
@@ -413,7 +244,7 @@ function scroll(...content) {
   return scrolls.at(-1);
 }
 
-/** What each head attends to, a canvas each: its rows are the sources, its columns the keys. */
+/** A canvas of weights for each head: rows are sources, columns are keys. */
 const headCanvases = [];
 function headLanes() {
   return choices.filter(head => head < mean).map(head => {
@@ -496,12 +327,12 @@ function build() {
     s.addEventListener("scroll", () => scrolls.forEach(other => other.scrollLeft = s.scrollLeft));
 }
 
-// ---- What is shown ----------------------------------------------------------------------------------------------
+// ---- Display ----------------------------------------------------------------------------------------------------
 
 function legend(top) {
   const stops = [...Array(25).keys()].map(i => colours(i / 24)[0]);
   document.getElementById("ramp").style.background = `linear-gradient(90deg, ${stops})`;
-  const even = Math.sqrt(1 / top.value), evenIsMarked = even > 0.15 && even < 0.73;  // its label lies on no other
+  const even = Math.sqrt(1 / top.value), evenIsMarked = even > 0.15 && even < 0.73;  // its label overlaps no other
   const unit = state.measure === "relative" ? (evenIsMarked ? "\u00d7" : "\u00d7 even") : "";
   const places = [[0, "0", "first"], [1, (top.exceeded ? "\u2265 " : "") + digits(top.value) + unit, "last"]];
   const candidates = [1, ...[5, 2, 1].flatMap(d => [3, 2, 1, 0, -1, -2, -3, -4].map(p => d * 10 ** p))];
@@ -517,7 +348,7 @@ function legend(top) {
   }));
 }
 
-/** Everything that depends on the state. */
+/** Updates everything that depends on the state. */
 function show() {
   const {query, head, measure} = state, row = attention(head, query), top = strongestColour(head + " " + measure);
   legend(top);
@@ -603,7 +434,7 @@ function showStrongest(row) {
   }));
 }
 
-/** What depends on the head, but not on the query. */
+/** Updates what depends on the head but not on the query. */
 function showHead() {
   if (!shareStrip) return;
   const shares = allShares(state.head);
@@ -633,7 +464,7 @@ function showTip(i, event) {
   Object.assign(tip.style, {left: x + "px", top: y + "px"});
 }
 
-// ---- What the reader does ---------------------------------------------------------------------------------------
+// ---- Input ------------------------------------------------------------------------------------------------------
 
 function choose(change) {
   const head = state.head;
@@ -644,7 +475,7 @@ function choose(change) {
   show();
 }
 
-/** The token that an arrow key leads to. */
+/** The token that an arrow key moves to. */
 function neighbour(dx, dy) {
   const i = state.query;
   if (view.kind === "speech") {
@@ -652,11 +483,11 @@ function neighbour(dx, dy) {
     const next = here && view.places.find(p => p[1] === here[1] + dx && p[2] === here[2] + dy);
     if (here) return next ? next[0] : i;
   }
-  if (view.kind === "music" && dy !== 0) {  // the next note, or the one before
+  if (view.kind === "music" && dy !== 0) {  // the next or previous note
     const notes = view.notes.map(n => n[0]).sort((a, b) => a - b);
     return (dy > 0 ? notes.find(n => n > i) : notes.findLast(n => n < i)) ?? i;
   }
-  if (view.kind === "text" && dy !== 0) {  // the nearest in the line above or below
+  if (view.kind === "text" && dy !== 0) {  // the nearest token in the line above or below
     const middle = e => { const r = e.getClientRects()[0]; return [r.left + r.width / 2, r.top]; };
     const [x, y] = middle(cells[i][0]);
     let best = i, line = dy * Infinity, nearest = Infinity;
