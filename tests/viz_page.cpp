@@ -28,7 +28,8 @@ using fathom::json;
 
 /// Weights 1, 2, 3, ... for the visible keys of a query, divided by their sum.
 attention_weights_map some_map(fathom::index head_count, const std::vector<token>& tokens,
-                               const std::vector<std::string>& sources = {"depth 1", "depth 3"}, fathom::index vocab = 256) {
+                               const std::vector<std::string>& sources = {"depth 1", "depth 3"},
+                               fathom::index vocab = 256) {
   const auto count = static_cast<fathom::index>(tokens.size());
   attention_weights_map map{head_count, count, sources, count, tokens, vocab, {}};
   for (fathom::index head = 0; head < head_count; ++head)
@@ -127,7 +128,8 @@ TEST_CASE("a page has the tokens, and every visible weight within rounding", "[v
   CHECK(mean["each_head"] == false);
   CHECK(mean["measure"] == "weight");
   check(mean, 1, [&](fathom::index, fathom::index query, fathom::index source, fathom::index key) {
-    return static_cast<double>(map(0, query, source, key) + map(1, query, source, key) + map(2, query, source, key)) / 3;
+    const float sum = map(0, query, source, key) + map(1, query, source, key) + map(2, query, source, key);
+    return static_cast<double>(sum) / 3;
   });
 }
 
@@ -172,7 +174,8 @@ TEST_CASE("a character that spans several tokens is shown at the first", "[viz_p
   using fathom::viz::detail::characters;
   const json found = data(page(some_map(1, bytes("\u00e9\u4e16\x80!\n\xe4\xb8"))));
   CHECK(found["texts"] == json::array({"\u00e9", "", "\u4e16", "", "", "\\x80", "!", "\n", "\\xe4", "\\xb8"}));
-  CHECK(found["names"] == json::object({{"0", "\\xc3"}, {"1", "\\xa9"}, {"2", "\\xe4"}, {"3", "\\xb8"}, {"4", "\\x96"}}));
+  CHECK(found["names"] ==
+        json::object({{"0", "\\xc3"}, {"1", "\\xa9"}, {"2", "\\xe4"}, {"3", "\\xb8"}, {"4", "\\x96"}}));
 
   // Sub-words, one of which ends a character and continues.
   const std::vector<std::string> names{"a\xe4", "", "\xb8", "\x96" "b", "c"};
@@ -214,7 +217,8 @@ TEST_CASE("notes, frames and NLLs are in the page", "[viz_page]") {
   CHECK(frames["view"]["rows"] == json::array({"vq", "\\xff"}));
   CHECK(frames["view"]["frame_seconds"] == 0.04);
   CHECK(frames["view"]["places"] == parsed("[[0, 0, 0], [1, 0, 1], [2, 1, 0], [3, 1, 1], [4, 2, 0]]"));
-  const json placed = data(page(some_map(1, 3), {.as = speech{.rows = {"vq"}, .frame_seconds = 1, .places = {{2, 7, 0}}}}));
+  const json placed =
+      data(page(some_map(1, 3), {.as = speech{.rows = {"vq"}, .frame_seconds = 1, .places = {{2, 7, 0}}}}));
   CHECK(placed["view"]["places"] == parsed("[[2, 7, 0]]"));
 }
 
@@ -248,7 +252,8 @@ TEST_CASE("invalid maps, options and paths are errors, and leave an older page i
   };
   CHECK(fails_with(saving(good, {.as = speech{}}), "speech without rows"));
   CHECK(fails_with(saving(good, {.as = speech{.rows = {"a"}}}), "frames of 0 s", "positive length"));
-  CHECK(fails_with(saving(good, {.as = speech{.rows = {"a"}, .frame_seconds = std::nan("")}}), "frames of", "positive length"));
+  CHECK(fails_with(saving(good, {.as = speech{.rows = {"a"}, .frame_seconds = std::nan("")}}), "frames of",
+                   "positive length"));
   CHECK(fails_with(saving(good, {.as = speech{.rows = {"a"}, .frame_seconds = 1, .start = std::nan("")}}), "nan s on"));
   CHECK(fails_with(place({3, 0, 0}), "a place of token 3"));
   CHECK(fails_with(place({0, 0, 2}), "frame 0, row 2", "rows below 2"));
@@ -258,7 +263,8 @@ TEST_CASE("invalid maps, options and paths are errors, and leave an older page i
                    "two tokens in frame 5, row 0"));
 
   // 2^24 + 1 weights.
-  CHECK(fails_with(saving(some_map((1 << 24) + 1, {1}, {"depth 1"})), "a page of 16777217 weights", "16777216", "heads::mean"));
+  CHECK(fails_with(saving(some_map((1 << 24) + 1, {1}, {"depth 1"})), "a page of 16777217 weights", "16777216",
+                   "heads::mean"));
   CHECK(std::filesystem::is_empty(folder.path()));
 
   CHECK(fails_with([&] { return fathom::viz::save_page(folder.path() / "none" / "a.html", good), 0; }, "none/a.html",

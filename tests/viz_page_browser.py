@@ -1,5 +1,5 @@
-"""Opens pages of attention in a real browser: points, clicks and types, and reads what the page shows. Run with the path
-of the program viz_page_files, which writes the pages, each with its expected content.
+"""Opens pages of attention in a real browser: points, clicks and types, and reads what the page shows. Run with the
+path of the program viz_page_files, which writes the pages, each with its expected content.
 
 Needs chromium, chromium-driver and python3-selenium; without them the test is skipped (exit status 77).
 """
@@ -28,8 +28,9 @@ if not (shutil.which("chromium") and shutil.which("chromedriver")):
 def start_browser(folder):
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000",
-                     f"--user-data-dir={folder}"):  # the sandbox does not start for root; the pages are trusted
+    # The sandbox does not start for root; the pages are trusted.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                     "--window-size=1400,1000", f"--user-data-dir={folder}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.chrome.service.Service(shutil.which("chromedriver"))
@@ -57,8 +58,9 @@ class Page:
     def rows(self, selector):
         """The rows of a table: cell texts, whether the row is chosen, and data attributes."""
         return self.browser.execute_script(
-            "return [...document.querySelectorAll(arguments[0])].map(row => ({cells: [...row.cells].map(td => td.innerText), "
-            "chosen: row.classList.contains('chosen'), data: {...row.dataset}}))", selector)
+            "return [...document.querySelectorAll(arguments[0])].map(row => ({"
+            "cells: [...row.cells].map(td => td.innerText), chosen: row.classList.contains('chosen'), "
+            "data: {...row.dataset}}))", selector)
 
     def cell(self, token, source):
         """The first element of a token in a source's view."""
@@ -100,7 +102,8 @@ def same(shown, value, what):
 
 def same_percent(shown, share, what):
     expected = 100 * share
-    assert abs(float(shown.removesuffix(" %")) - expected) < 0.06, f"{what}: the page shows {shown}, expected {expected:.4g} %"
+    number = float(shown.removesuffix(" %"))
+    assert abs(number - expected) < 0.06, f"{what}: the page shows {shown}, expected {expected:.4g} %"
 
 
 def check_numbers(page, query, head, heads):
@@ -119,7 +122,8 @@ def check_numbers(page, query, head, heads):
     strongest = page.rows("#strongest tr")
     seen = len(page.sources) * (query + 1)
     assert len(strongest) == min(10, seen)
-    weights = sorted((page.weight(head, query, s, k) for s in range(len(page.sources)) for k in range(query + 1)), reverse=True)
+    weights = sorted((page.weight(head, query, s, k) for s in range(len(page.sources)) for k in range(query + 1)),
+                     reverse=True)
     for rank, row in enumerate(strongest):
         source, key = int(row["data"]["source"]), int(row["data"]["key"])
         value = page.weight(head, query, source, key)
@@ -205,8 +209,10 @@ def check_page(page):
         browser.set_window_size(width, 1000)
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), width
     for scheme in ("dark", "light"):
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-        ink, ground = browser.execute_script("const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]")
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia",
+                                {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        ink, ground = browser.execute_script(
+            "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]")
         ink, ground = [sum(int(x) for x in re.findall(r"\d+", c)[:3]) for c in (ink, ground)]
         assert ground - ink > 500 if scheme == "light" else ink - ground > 500
 
@@ -255,7 +261,8 @@ def check_words(page):
     assert [e.text for e in page.all("h2")[:3]][2].startswith("depth </b>")
     assert "even" not in page.one("#ticks").text  # the option: starts with weights
     text = text_of(page)
-    assert text.startswith("In the beginning God created the heaven and the earth.\u00b6\n</script>\"\u2205\u00bb\t]]><!--"), text
+    assert text.startswith("In the beginning God created the heaven and the earth.\u00b6\n"
+                           "</script>\"\u2205\u00bb\t]]><!--"), text
     assert "\U0001f600\u25c2__proto__&lt; and the" in text, text
     check_numbers(page, page.count - 1, None, [None, *range(page.heads)])
     assert page.expected["nll"] == [] and "NLL" not in page.one("body").text
@@ -279,14 +286,16 @@ def check_music(page):
     # Onset sets a note's horizontal place, duration its width, pitch its height. Two notes of the first bar: tokens 1
     # (72, at 0 s for 0.42 s) and 8 (55, at 0.25 s for 0.24 s); and the last note of pitch 71, token 152 (at 7.5 s).
     tokens = page.expected["tokens"]
-    first, second, late = [box(page.cell(i, 0)) for i in (1, tokens.index(55), len(tokens) - 1 - tokens[::-1].index(71))]
+    last_71 = len(tokens) - 1 - tokens[::-1].index(71)
+    first, second, late = [box(page.cell(i, 0)) for i in (1, tokens.index(55), last_71)]
     pixels = (late[0] - first[0]) / 7.5
     assert abs(second[0] - first[0] - 0.25 * pixels) < 1.5 and abs(first[2] - 0.42 * pixels) < 1.5
     assert abs((second[1] - first[1]) / (late[1] - first[1]) - 17) < 0.1  # semitones
     page.click(page.cell(1, 0))
     assert "C5, at 0 s for 0.42 s" in page.one("#token").text and "on 72" in page.one("#token").text
     # Tokens without a note are in the strip; all tokens are named below.
-    assert [page.all(".chips .cell")[i].text for i in (0, 1, 2, 4, 5)] == ["vel 20", "on 72", "vel 10", "+250 ms", "off 48"]
+    names = [page.all(".chips .cell")[i].text for i in (0, 1, 2, 4, 5)]
+    assert names == ["vel 20", "on 72", "vel 10", "+250 ms", "off 48"], names
     page.click(page.all(".strip .cell")[4])
     check_numbers(page, 4, 0, [None, *range(page.heads)])
     page.click(page.all(".chips .cell")[5])

@@ -19,8 +19,8 @@ namespace {
 namespace viz = fathom::viz;
 
 /// Plausible attention: each head prefers one depth, and either near keys, keys after an equal token, or the first key.
-fathom::attention_weights_map example(std::vector<fathom::token> tokens, fathom::index heads, std::vector<std::string> sources,
-                                      fathom::index vocab) {
+fathom::attention_weights_map example(std::vector<fathom::token> tokens, fathom::index heads,
+                                      std::vector<std::string> sources, fathom::index vocab) {
   const auto count = static_cast<fathom::index>(tokens.size()), depths = static_cast<fathom::index>(sources.size());
   fathom::attention_weights_map map{heads, count, std::move(sources), count, std::move(tokens), vocab, {}};
   fathom::random numbers(1, 2);
@@ -144,7 +144,10 @@ void speech(const std::filesystem::path& folder) {
   const auto count = static_cast<fathom::index>(tokens.size());
   write(folder, "speech", example(tokens, 4, {"depth 1", "depth 3"}, 2100),
         {.title = "A second and a half",
-         .as = viz::speech{.rows = {"vq 1", "vq 2", "energy", "<i>pitch"}, .frame_seconds = 0.04, .places = places, .start = 2},
+         .as = viz::speech{.rows = {"vq 1", "vq 2", "energy", "<i>pitch"},
+                           .frame_seconds = 0.04,
+                           .places = places,
+                           .start = 2},
          .nll = losses(count)});
 }
 

@@ -11,7 +11,8 @@ inline constexpr std::string_view page_begin = R"html(<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+      content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 )html";
 
 inline constexpr std::string_view page_body = R"html(<body>
@@ -32,12 +33,12 @@ inline constexpr std::string_view page_body = R"html(<body>
     <section><h2>Shares of its attention</h2><div class="scroll"><table id="shares"></table></div></section>
     <section><h2>Attends most to</h2><table id="strongest"></table></section>
     <section id="help" class="pale">
-      <p><kbd>click</kbd> holds a token, and the pointer then reads what it attends to; <kbd>Esc</kbd> lets it go</p>
+      <p><kbd>click</kbd> holds a token, and the pointer then reads its attention; <kbd>Esc</kbd> releases it</p>
       <p><kbd>&larr;</kbd> <kbd>&rarr;</kbd> <span id="sideways"></span></p>
       <p><kbd>&uarr;</kbd> <kbd>&darr;</kbd> <span id="upwards"></span></p>
       <p><kbd>Home</kbd> <kbd>End</kbd> the first and last token</p>
       <p><kbd>h</kbd> <kbd>H</kbd> next and previous head, <kbd>m</kbd> the other measure</p>
-      <p id="cut">&#9666; the rest of a character that began in a token before</p>
+      <p id="cut">&#9666; the rest of a character that began in an earlier token</p>
       <p>Weights w are rounded to within &radic;w/65535.</p>
     </section>
   </aside>

@@ -115,7 +115,10 @@ function colourOf(place) {
   const ramp = dark.matches ? ramps.dark : ramps.light;
   const at = Math.min(Math.max(place, 0), 1) * (ramp.length - 1), i = Math.min(Math.floor(at), ramp.length - 2);
   const channel = (hex, c) => parseInt(hex.slice(1 + 2 * c, 3 + 2 * c), 16);
-  return [0, 1, 2].map(c => Math.round(channel(ramp[i], c) + (at - i) * (channel(ramp[i + 1], c) - channel(ramp[i], c))));
+  return [0, 1, 2].map(c => {
+    const below = channel(ramp[i], c), above = channel(ramp[i + 1], c);
+    return Math.round(below + (at - i) * (above - below));
+  });
 }
 /** The same as CSS, and the colour of text on it. */
 function colours(place) {
@@ -177,8 +180,10 @@ function describeNotes() {
     if (pitch % 12 === 0) names.push([noteName(pitch), (high - pitch + 0.5) / rows]);
   }
   return {
-    begin, end: Math.max(end, begin + 0.1), rows, stripes, names, rowHeight: rows > 45 ? 5 : 7, pixels: 45 * (end - begin),
-    boxes: view.notes.map(([token, onset, duration, pitch]) => ({token, begin: onset, end: onset + duration, row: high - pitch})),
+    begin, end: Math.max(end, begin + 0.1), rows, stripes, names,
+    rowHeight: rows > 45 ? 5 : 7, pixels: 45 * (end - begin),
+    boxes: view.notes.map(([token, onset, duration, pitch]) =>
+      ({token, begin: onset, end: onset + duration, row: high - pitch})),
   };
 }
 
@@ -186,14 +191,16 @@ function describeFrames() {
   const frames = view.places.map(p => p[1]), first = Math.min(...frames), last = Math.max(...frames);
   const time = frame => view.start + frame * view.frame_seconds;
   return {
-    begin: time(first), end: time(last + 1), rows: view.rows.length, stripes: [], rowHeight: 24, pixels: 11 * (last - first + 1),
+    begin: time(first), end: time(last + 1), rows: view.rows.length, stripes: [],
+    rowHeight: 24, pixels: 11 * (last - first + 1),
     names: view.rows.map((name, row) => [name, (row + 0.5) / view.rows.length]),
     boxes: view.places.map(([token, frame, row]) => ({token, begin: time(frame), end: time(frame + 1), row})),
   };
 }
 
 function plotOf(source) {
-  const across = time => 100 * (time - plot.begin) / (plot.end - plot.begin) + "%", down = row => 100 * row / plot.rows + "%";
+  const across = time => 100 * (time - plot.begin) / (plot.end - plot.begin) + "%";
+  const down = row => 100 * row / plot.rows + "%";
   const put = (e, left, width, row) => {
     Object.assign(e.style, {left, width, top: down(row), height: down(1)});
     return e;
@@ -211,8 +218,10 @@ function plotOf(source) {
     box.append(tick);
     axis.append(name);
   }
-  for (const b of plot.boxes)
-    box.append(put(cell(b.token, source), across(b.begin), 100 * (b.end - b.begin) / (plot.end - plot.begin) + "%", b.row));
+  for (const b of plot.boxes) {
+    const width = 100 * (b.end - b.begin) / (plot.end - plot.begin) + "%";
+    box.append(put(cell(b.token, source), across(b.begin), width, b.row));
+  }
   return [lane(plot.names, box), lane([], axis)];
 }
 
@@ -282,8 +291,8 @@ function build() {
     const bar = element("span", {className: "bar"}, element("i"), element("b"));
     bar.firstChild.style.background = sourceColour(s);
     bar.lastChild.style.left = 100 / sources + "%";
-    const share = element("span", {className: "share", title: "of the token's attention; the line is an even share"}, bar,
-                          element("span", {className: "number"}));
+    const share = element("span", {className: "share", title: "of the token's attention; the line is an even share"},
+                          bar, element("span", {className: "number"}));
     const heading = element("h2", {}, swatch(s), name, share);
     let content;
     if (view.kind === "text")
@@ -313,7 +322,7 @@ function build() {
   const section = element("section", {id: "sequence"}, element("h2", {}, "All tokens", ...key()));
   if (lanes.length > 0) section.append(scroll(...lanes));
   if (view.kind !== "text") {
-    const what = "In their order, coloured by attention to all sources together:";
+    const what = "In order, coloured by attention to all sources together:";
     section.append(element("p", {className: "pale", textContent: what}),
                    element("div", {className: "panel chips"}, ...data.ids.map((_, i) => cell(i, together, nameOf(i)))));
   }
@@ -359,11 +368,13 @@ function show() {
       e.classList.toggle("query", i === query);
       if (i > query) continue;
       const weight = weightOf(row, source, i);
-      const [ground, ink] = colours(Math.sqrt((measure === "relative" ? relative(weight, query, source) : weight) / top.value));
+      const value = measure === "relative" ? relative(weight, query, source) : weight;
+      const [ground, ink] = colours(Math.sqrt(value / top.value));
       e.style.setProperty("--c", ground);
       e.style.setProperty("--i", ink);
     }
-  for (const strip of columns) for (const [i, e] of [...strip.children].entries()) e.classList.toggle("query", i === query);
+  for (const strip of columns)
+    for (const [i, e] of [...strip.children].entries()) e.classList.toggle("query", i === query);
 
   showHeads(query, measure, top);
   const shares = sharesOf(row);
@@ -394,7 +405,8 @@ function aboutToken(i) {
 
 function showToken() {
   const i = state.query, section = document.getElementById("token");
-  section.replaceChildren(element("h2", {}, chip(i), element("span", {className: "pale", textContent: state.held ? "held" : ""})),
+  const held = element("span", {className: "pale", textContent: state.held ? "held" : ""});
+  section.replaceChildren(element("h2", {}, chip(i), held),
                           element("p", {className: "pale", textContent: aboutToken(i)}));
   section.dataset.query = i;
   if (i + 1 < count)
@@ -443,7 +455,8 @@ function showHead() {
 
 function showTip(i, event) {
   const tip = document.getElementById("tip");
-  tip.replaceChildren(element("div", {}, chip(i), element("span", {className: "pale", textContent: "  " + aboutToken(i)})));
+  const about = element("span", {className: "pale", textContent: "  " + aboutToken(i)});
+  tip.replaceChildren(element("div", {}, chip(i), about));
   if (i > state.query) tip.append(element("div", {textContent: "comes later: not visible"}));
   else if (state.held) {
     const row = attention(state.head, state.query);
@@ -517,7 +530,8 @@ function start() {
   const of = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
   document.getElementById("about").textContent =
     `${of(count, "token")}, ${of(data.heads, "head")}, attending to ${data.sources.join(", ")}. ` +
-    `Point at a token: colour says how much it attends to each. ${hasNll ? "NLL is that of a token after those before it." : ""}`;
+    `Point at a token: colour says how much it attends to each. ` +
+    (hasNll ? "NLL is the loss of a token given all before it." : "");
   const [sideways, upwards] = {
     text: ["the token before or after", "the token above or below"],
     music: ["the token before or after", "the note before or after"],
@@ -527,7 +541,8 @@ function start() {
   document.getElementById("upwards").textContent = upwards;
   document.getElementById("cut").hidden = view.kind !== "text" || !data.texts.some((_, i) => textOf(i) === cutMark);
   radios("heads", choices.map(h => [h, headName(h), "head"]), state.head);
-  radios("measure", [["relative", "relative to even attention", "measure"], ["weight", "weight", "measure"]], state.measure);
+  const measures = [["relative", "relative to even attention", "measure"], ["weight", "weight", "measure"]];
+  radios("measure", measures, state.measure);
   build();
   showHead();
   show();

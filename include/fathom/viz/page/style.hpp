@@ -8,11 +8,13 @@ namespace fathom::viz::detail {
 inline constexpr std::string_view page_style = R"css(
 :root {
   color-scheme: light dark;
-  --page: #fcfcfb; --card: #f3f3f1; --line: #d9d9d4; --ink: #1b1c1e; --pale: #63666c; --mark: #1557d0; --stripe: #f3f3f0;
+  --page: #fcfcfb; --card: #f3f3f1; --line: #d9d9d4; --stripe: #f3f3f0;
+  --ink: #1b1c1e; --pale: #63666c; --mark: #1557d0;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --page: #15171b; --card: #1f2227; --line: #3a3e45; --ink: #e9eaec; --pale: #9aa0a8; --mark: #7db2ff; --stripe: #1b1e23;
+    --page: #15171b; --card: #1f2227; --line: #3a3e45; --stripe: #1b1e23;
+    --ink: #e9eaec; --pale: #9aa0a8; --mark: #7db2ff;
   }
 }
 * { box-sizing: border-box; }
@@ -50,7 +52,10 @@ p { margin: 2px 0; }
 aside { position: sticky; top: 70px; max-height: calc(100vh - 80px); overflow-y: auto; display: grid; gap: 14px; }
 #help { font-size: 12.5px; }
 aside section, .panel { background: var(--card); border-radius: 8px; padding: 12px 14px; }
-@media (max-width: 1000px) { #columns { grid-template-columns: minmax(0, 1fr); } aside { position: static; max-height: none; } }
+@media (max-width: 1000px) {
+  #columns { grid-template-columns: minmax(0, 1fr); }
+  aside { position: static; max-height: none; }
+}
 
 .swatch { display: inline-block; flex: none; width: 11px; height: 11px; border-radius: 3px; }
 .share { margin-left: auto; display: flex; align-items: center; gap: 8px; font-weight: normal; }
@@ -59,7 +64,9 @@ aside section, .panel { background: var(--card); border-radius: 8px; padding: 12
 .bar b { position: absolute; top: 0; bottom: 0; width: 2px; margin-left: -1px; background: var(--page); }
 
 /* A token in any view. --c is the colour of its attention, --i the colour of text on it. */
-.cell { background: var(--c, transparent); color: var(--i, inherit); cursor: pointer; scroll-margin: 90px 20px 20px 96px; }
+.cell {
+  background: var(--c, transparent); color: var(--i, inherit); cursor: pointer; scroll-margin: 90px 20px 20px 96px;
+}
 .cell.hidden { background: none; color: var(--pale); opacity: .55; }
 .cell.query { outline: 2px solid var(--mark); outline-offset: 0; position: relative; z-index: 2; opacity: 1; }
 .cell:hover { box-shadow: inset 0 0 0 1px var(--mark); }
@@ -99,7 +106,9 @@ aside section, .panel { background: var(--card); border-radius: 8px; padding: 12
 .strip .cell:last-child { border-right: 0; }
 .strip .cell.hidden { opacity: 1; }
 .strip.tall { height: 56px; }
-.strip .column { flex: 1 1 0; min-width: 0; display: flex; flex-direction: column; justify-content: flex-end; cursor: pointer; }
+.strip .column {
+  flex: 1 1 0; min-width: 0; display: flex; flex-direction: column; justify-content: flex-end; cursor: pointer;
+}
 .strip .column i { display: block; }
 .strip .column.query { outline: 2px solid var(--mark); position: relative; z-index: 2; }
 .strip .column:hover { background: var(--stripe); }
@@ -123,7 +132,8 @@ th { color: var(--pale); font-size: 12px; }
 #strongest td { max-width: 96px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 #strongest td:first-child { max-width: 124px; }
 #strongest .chip {
-  display: inline-block; max-width: 84px; overflow: hidden; text-overflow: ellipsis; white-space: pre; vertical-align: bottom;
+  display: inline-block; max-width: 84px; overflow: hidden; text-overflow: ellipsis; white-space: pre;
+  vertical-align: bottom;
 }
 kbd { padding: 0 4px; border: 1px solid var(--line); border-radius: 4px; font: inherit; font-size: 12px; }
 #tip {
