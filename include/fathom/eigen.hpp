@@ -1,5 +1,5 @@
-// Numbers of the library as Eigen sees them, and Eigen's as the library does: views, nothing is copied. Needs Eigen, which
-// nothing else here does.
+// Views of fathom's tensors as Eigen matrices, and of Eigen matrices as fathom's, without copying. The only header here
+// that needs Eigen.
 //
 //   fathom::as_eigen(weights->embed.wte.view()).rowwise().norm()
 //   Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> x(512, 768);
@@ -18,7 +18,7 @@
 
 namespace fathom {
 
-/// A row-major matrix of Eigen's, const where T is.
+/// A row-major Eigen matrix; const if T is const.
 template <class T>
 using eigen_matrix =
     std::conditional_t<std::is_const_v<T>,
@@ -27,12 +27,12 @@ using eigen_matrix =
 template <class T>
 using eigen_map = Eigen::Map<eigen_matrix<T>, Eigen::Unaligned, Eigen::OuterStride<>>;
 
-/// A matrix [rows, columns] for Eigen, which may write to it where T is not const.
+/// A matrix [rows, columns] as an Eigen map; writable unless T is const.
 template <class T>
 [[nodiscard]] eigen_map<T> as_eigen(const matrix<T>& m) {
   return {m.data, m.rows, m.columns, Eigen::OuterStride<>(m.stride)};
 }
-/// A tensor of two dimensions, or of one as a matrix of one row.
+/// A tensor of two dimensions as an Eigen map; a tensor of one dimension becomes a matrix of one row.
 template <class T, index... Extents>
 [[nodiscard]] eigen_map<T> as_eigen(tensor<T, Extents...>& t) {
   static_assert(sizeof...(Extents) <= 2, "fathom::as_eigen: only tensors of one or two dimensions are matrices");
@@ -46,14 +46,14 @@ template <class T, index... Extents>
   return {t.data(), tensor<T, Extents...>::size / columns, columns, Eigen::OuterStride<>(columns)};
 }
 
-/// A matrix, map or block of Eigen's for the library. It must be row-major, and numbers of a row side by side.
+/// An Eigen matrix, map or block as a fathom matrix. It must be row-major, with an inner stride of 1.
 template <class Derived>
 [[nodiscard]] auto as_matrix(Eigen::DenseBase<Derived>& m) {
   static_assert(Derived::IsRowMajor || Derived::ColsAtCompileTime == 1 || Derived::RowsAtCompileTime == 1,
                 "fathom::as_matrix: only row-major matrices; write Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>");
   static_assert(Derived::InnerStrideAtCompileTime == 1, "fathom::as_matrix: the numbers of a row must lie side by side");
   using T = std::remove_reference_t<decltype(*m.derived().data())>;
-  // A vector that is a column has rows of one number each.
+  // A column vector has rows of one number each.
   const index stride = Derived::IsRowMajor ? m.derived().outerStride() : Derived::ColsAtCompileTime == 1 ? 1 : m.cols();
   return matrix<T>(m.derived().data(), m.rows(), m.cols(), stride);
 }
@@ -62,7 +62,7 @@ template <class Derived>
   auto view = as_matrix(const_cast<Eigen::DenseBase<Derived>&>(m));
   return matrix<const std::remove_pointer_t<decltype(view.data)>>(view);
 }
-/// A temporary matrix would be gone when the view is read; a map is a view itself.
+/// Deleted, because the view would outlive a temporary matrix. Temporary maps are fine: they are views themselves.
 template <class Derived>
 auto as_matrix(const Eigen::PlainObjectBase<Derived>&&) = delete;
 

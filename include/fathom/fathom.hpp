@@ -1,5 +1,5 @@
 // fathom: transformer language models whose architecture is fixed at compile time, with layerwise attention shortcuts.
-// Everything for the CPU: define a model, train it, save it, load it, let it write. README.md shows how.
+// This header includes everything for the CPU: define, train, save and load a model, and generate text. See README.md.
 #pragma once
 
 #include "fathom/backend/cpu.hpp"

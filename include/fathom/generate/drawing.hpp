@@ -1,4 +1,4 @@
-// Where the next token of a text is drawn: from logits that the host reads, or where the logits lie.
+// Draws the next token of a text: on the host, or on the device that holds the logits.
 #pragma once
 
 #include <algorithm>
@@ -18,32 +18,32 @@
 
 namespace fathom {
 
-/// Changes the logits [vocab] that follow a text before a token is drawn.
+/// Modifies the logits [vocab] of the token after a text, before that token is drawn.
 using adjust_logits = std::function<void(std::span<const token>, std::span<float>)>;
 
-/// Draws from logits that the host reads, with a sampler. For every backend.
+/// Draws on the host, with a sampler. Works with every backend.
 template <class Model, class Weights>
 class draws_from_logits {
  public:
   using cache = typename Model::cache;
-  /// Bytes of the memory that it draws in.
+  /// Size of its workspace in bytes.
   static constexpr std::size_t bytes = fathom::sampler::bytes(Model::vocab);
 
   draws_from_logits(const sampling& how, adjust_logits adjust, std::span<std::byte> memory)
       : sampler_(Model::vocab, how, memory), adjust_(std::move(adjust)) {}
 
-  /// Reads the tokens of a text, after which the cache holds them and nothing else.
+  /// Runs the model on a text. Afterwards the cache holds just its tokens.
   void begin(const Weights& weights, std::span<const token> text, cache& c) {
     c.truncate(0);
     logits_ = Model::prefill(weights, text, c);
   }
-  /// Begins with the token after the next, if that can be done before the host knows the next.
+  /// Starts computing the token after next, if that is possible before the host knows the next token.
   void look_ahead(const Weights&, cache&) {}
   /// The token that follows `text`.
   [[nodiscard]] token draw(std::span<const token> text) {
     if (!adjust_) return sampler_(logits_);
     if constexpr (std::is_same_v<typename Model::scalar, float>) {
-      // They are in the cache's memory, and nobody else reads them before they are made anew.
+      // The logits are in the cache's memory, and nothing else reads them before they are recomputed.
       const std::span<float> logits(const_cast<float*>(logits_.data()), logits_.size());
       adjust_(text, logits);
       return sampler_(std::span<const float>(logits));
@@ -54,20 +54,20 @@ class draws_from_logits {
       return sampler_(std::span<const float>(adjusted_));
     }
   }
-  /// Reads the token that was drawn.
+  /// Runs the model on the token that was drawn.
   void read(const Weights& weights, token drawn, cache& c) { logits_ = Model::decode(weights, drawn, c); }
-  /// Forgets what look_ahead began.
+  /// Discards the work of look_ahead.
   void stop() {}
 
  private:
   fathom::sampler sampler_;
   adjust_logits adjust_;
   std::span<const typename Model::scalar> logits_;
-  std::vector<float> adjusted_;  // logits of another scalar than float, for `adjust_`
+  std::vector<float> adjusted_;  // logits converted to float, for `adjust_`
 };
 
-/// Draws where the logits lie, so that the host knows a token when the next one is under way already. Logits that are to be
-/// changed come to the host all the same.
+/// Draws on the device that holds the logits, which can compute the next token while the host still handles the last
+/// one. With `adjust`, draws on the host after all.
 template <class Model, class Weights>
 class draws_in_place {
  public:
@@ -105,7 +105,7 @@ class draws_in_place {
   std::unique_ptr<typename Model::backend::drawing> draws_;
 };
 
-/// How a model's tokens are drawn.
+/// The class that draws a model's tokens.
 template <class Model, class Weights>
 using drawing_of =
     typename std::conditional_t<backend_traits<typename Model::backend>::has_drawing, std::type_identity<draws_in_place<Model, Weights>>,

@@ -1,4 +1,4 @@
-// Writing: a model, a cache and a sampler.
+// Text generation: a model, a cache and a sampler.
 #pragma once
 
 #include <algorithm>
@@ -24,8 +24,7 @@ namespace fathom {
 /// What happens when a sequence reaches the model's context.
 enum class overflow {
   fails,  // an error
-  slide   // the older half is forgotten; the newer half is read again as a sequence of its own, because positions are
-          // learned and begin at 0
+  slide   // drops the older half and recomputes the newer half as a new sequence, because learned positions start at 0
 };
 
 struct generation {
@@ -35,15 +34,15 @@ struct generation {
   std::uint64_t seed = 0;
   fathom::overflow overflow = fathom::overflow::slide;
   int threads = 0;  // 0: as many as OpenMP would use
-  index ids = 0;    // only tokens below this are written; 0: all. For vocabularies that were padded: 50257 of 50304
-  /// Called before every token with the tokens that the model has read, the prompt among them, and the logits [vocab] that
-  /// follow, to change as it likes: add biases, or make -infinity what must not be written.
+  index ids = 0;    // generates only tokens below this; 0: all. For padded vocabularies: 50257 of 50304
+  /// Called before every token with the tokens so far, including the prompt, and with the logits [vocab] of the next
+  /// one, which it may modify: add biases, or set forbidden tokens to -infinity.
   adjust_logits adjust{};
 };
 
 namespace detail {
-/// `generation` with the names that other libraries have for its fields beside them: what {.top = 5} is taken for, so that the
-/// error can say what to write.
+/// `generation` with other libraries' names for its fields: {.topk = 5} selects this type, so that the error can list
+/// the right names.
 struct misnamed_generation {
   double temperature = 0, temp = 0;
   index top_k = 0, topk = 0, k = 0;
@@ -57,15 +56,15 @@ struct misnamed_generation {
   index ids = 0, vocab = 0;
   std::function<void(std::span<const token>, std::span<float>)> adjust{}, bias{}, logits_processor{};
 };
-/// Whether f(token) returns nothing, or what says whether to go on.
+/// Whether f(token) returns nothing, or something that converts to bool.
 template <class F>
 concept takes_tokens = requires(F& f, token t) { f(t); } && (requires(F& f, token t) {
                          { f(t) } -> std::same_as<void>;
                        } || requires(F& f, token t) { static_cast<bool>(f(t)); });
 }  // namespace detail
 
-/// Writes on from a prompt. P is the type that it holds the weights in: float, bf16 or int8. Weights are packed and all
-/// memory is allocated when it is made; writing allocates nothing.
+/// Continues a prompt. P is the type of its weights: float, bf16 or int8. The constructor packs the weights and
+/// allocates all memory; writing allocates nothing.
 template <class Model, class P = typename Model::scalar>
 class generator {
   static_assert(check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename Model::scalar>,
@@ -82,11 +81,11 @@ class generator {
   using session = fathom::session<typename Model::backend>;
   static constexpr std::size_t cache_bytes = session::bytes_on_host(Model::cache_bytes());
 
-  /// Where everything lies that writing uses.
+  /// The memory layout of a generator.
   struct views {
     token* history;      // [context], the tokens in the cache
     std::byte* drawing;
-    std::byte* cache;  // where a cache lies in the host's memory; others it makes for itself
+    std::byte* cache;  // a cache in host memory; other caches allocate their own memory
 
     explicit constexpr views(arena& a)
         : history(a.take<token>(Model::context)),
@@ -95,23 +94,23 @@ class generator {
   };
 
  public:
-  /// Bytes of the memory that a generator writes in.
+  /// Size of a generator's working memory in bytes.
   static constexpr std::size_t bytes = bytes_of<views>();
 
   explicit generator(const typename Model::parameters& weights, const generation& options = {})
       : generator(pack<P>(weights), options) {}
   explicit generator(const owned<typename Model::parameters>& weights, const generation& options = {})
       : generator(detail::weights_in(weights, "generator"), options) {}
-  /// The same with weights that are packed already, which it takes over.
+  /// The same with packed weights, of which it takes ownership.
   explicit generator(owned<packed>&& weights, const generation& options = {})
       : generator((static_cast<void>(detail::weights_in(weights, "generator")), std::move(weights)), nullptr, buffer(bytes), {},
                   options) {}
-  /// The same with weights that are packed already and in memory of the caller's, both of which must outlive it: at least
-  /// `bytes` bytes at a multiple of fathom::alignment. Nothing at all is allocated.
+  /// The same with the caller's packed weights and memory, which must both outlive it. The memory needs at least
+  /// `bytes` bytes, aligned to fathom::alignment. Allocates nothing.
   generator(const packed& weights, std::span<std::byte> memory, const generation& options = {})
       : generator(nullptr, &weights, {}, (check_memory("generator", memory, bytes), memory), options) {}
 
-  // What people write by habit, and what they are told.
+  // Common mistakes, with helpful errors.
   template <class Weights, class Habit = detail::misnamed_generation>
     requires(std::is_same_v<Habit, detail::misnamed_generation> && are_weights<Weights>)
   generator(const Weights&, Habit) : generator(owned<packed>()) {
@@ -130,8 +129,9 @@ class generator {
       static_assert(detail::never<Weights>, "fathom::generator: expected weights of its model: *weights, weights or trainer.weights()");
   }
 
-  /// Calls callback(token) for up to `count` tokens that follow the prompt, one by one; it returns false to stop, or nothing.
-  /// A prompt longer than the context is an error, or, when sliding, loses its beginning. Returns the number of tokens written.
+  /// Generates up to `count` tokens after the prompt and calls callback(token) for each. The callback returns nothing,
+  /// or a bool: false stops. A prompt longer than the context is an error, or loses its beginning with overflow::slide.
+  /// Returns the number of tokens generated.
   template <class Callback>
   index write(std::span<const token> prompt, index count, Callback&& callback) {
     if constexpr (!detail::takes_tokens<Callback>) {
@@ -167,7 +167,7 @@ class generator {
   }
 
  private:
-  static constexpr index kept = Model::context / 2;  // tokens that stay when a sequence slides
+  static constexpr index kept = Model::context / 2;  // tokens kept when a sequence slides
 
   generator(owned<packed> own, const packed* weights, buffer own_memory, std::span<std::byte> memory, const generation& options)
       : own_weights_(std::move(own)),
@@ -190,7 +190,7 @@ class generator {
     if (count <= 0) return 0;
     std::copy(prompt.begin(), prompt.end(), history_.begin());
     index length = static_cast<index>(prompt.size());
-    drawing_.stop();  // what an earlier call began and did not need
+    drawing_.stop();  // discard what an earlier call looked ahead
     drawing_.begin(*weights_, prompt, cache_);
     for (index written = 0;;) {
       const bool is_full = length == Model::context;

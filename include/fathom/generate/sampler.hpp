@@ -1,4 +1,4 @@
-// From logits to a token.
+// Samples a token from logits, on the host.
 #pragma once
 
 #include <algorithm>
@@ -16,22 +16,22 @@
 
 namespace fathom {
 
-/// Draws tokens. Nothing is allocated after construction.
+/// Samples tokens with temperature, top-k and top-p. Allocates nothing after construction.
 class sampler {
  public:
   sampler(index vocab, const sampling& options) : sampler(vocab, options, {}, buffer(bytes(vocab))) {}
-  /// The same in memory of the caller's: at least bytes(vocab) bytes at a multiple of fathom::alignment, which must outlive
-  /// the sampler.
+  /// The same in the caller's memory, which must outlive the sampler: at least bytes(vocab) bytes, aligned to
+  /// fathom::alignment.
   sampler(index vocab, const sampling& options, std::span<std::byte> memory) : sampler(vocab, options, memory, {}) {
     check_memory("sampler", memory, bytes(vocab));
   }
-  /// Bytes that a sampler works in.
+  /// Size of a sampler's working memory in bytes.
   [[nodiscard]] static constexpr std::size_t bytes(index vocab) {
     return vocab > 0 ? static_cast<std::size_t>(vocab) * sizeof(candidate) : 0;
   }
 
-  /// The next token. logits [vocab]. Fails when one of those to draw from is NaN or infinite, as broken weights make them;
-  /// -infinity is a token that is never drawn, and one token at least must be left.
+  /// Samples the next token from logits [vocab]. Ignores tokens from options.ids on, if set. A logit of -infinity
+  /// excludes its token. Fails on NaN, on +infinity, and when all tokens are excluded.
   template <class T>
   [[nodiscard]] token operator()(std::span<const T> logits) {
     if (logits.size() != candidates_.size())
@@ -45,7 +45,7 @@ class sampler {
     if (options_.temperature == 0) return static_cast<token>(most_likely - logits.begin());
     for (std::size_t i = 0; i < logits.size(); ++i) candidates_[i] = {static_cast<double>(logits[i]), static_cast<token>(i)};
     auto kept = candidates_.first(logits.size());
-    // Likelier tokens first, and of equally likely ones the smaller: one order, so one result, on every machine.
+    // Sort by probability, then by token, so that the order and thus the result is the same on every machine.
     const auto likelier = [](const candidate& a, const candidate& b) {
       return a.weight != b.weight ? a.weight > b.weight : a.id < b.id;
     };
@@ -68,7 +68,7 @@ class sampler {
       total = reached;
     }
     double at = numbers_.uniform() * total;
-    token drawn = 0;  // rounding may leave a little over: then it is the last one that can be drawn
+    token drawn = 0;  // if rounding leaves a remainder, the last possible token
     for (const candidate& c : kept) {
       if (c.weight == 0) continue;
       drawn = c.id;
@@ -79,7 +79,7 @@ class sampler {
 
  private:
   struct candidate {
-    double weight;  // the logit, and then exp(logit / temperature)
+    double weight;  // the logit, later exp((logit - largest) / temperature)
     token id;
   };
   sampler(index vocab, const sampling& options, std::span<std::byte> memory, buffer own)

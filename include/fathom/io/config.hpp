@@ -1,4 +1,4 @@
-// A config as JSON: the keys of a model's config.json, and of the entry `fathom.config` that saved weights carry.
+// A config as JSON: the keys of a model's config.json and of the metadata entry `fathom.config` in saved weights.
 #pragma once
 
 #include <filesystem>
@@ -13,17 +13,17 @@ namespace fathom {
 
 namespace io {
 
-/// The architecture that a config stands for, as JSON text. zero_init is not part of it: it only says how training begins.
+/// The architecture that a config describes, as JSON text. zero_init is left out: it only affects initialization.
 [[nodiscard]] std::string to_json(const config& given);
 
-/// What a text of JSON says otherwise than a config, as "\n  config key: expected X, found Y" for every key that the config
-/// has; empty when they agree. Further keys are not looked at, nor is `hidden` in a shortcut without feature MLP.
+/// The differences between a config and JSON text: "\n  config key: expected X, found Y" for each key of the config;
+/// empty when they agree. Ignores other keys, and `hidden` in a shortcut without a feature MLP.
 [[nodiscard]] std::string differences(const config& expected, std::string_view found);
 
 }  // namespace io
 
-/// The config that a config.json stands for (io::read_config), for programs that look at one. Fails, naming the file and the
-/// key, when it cannot be read, or is the config of no model.
+/// Reads a config.json at run time (see io::read_config). Fails, naming the file and the key, when the file cannot be
+/// read or does not describe a valid model.
 [[nodiscard]] config load_config(const std::filesystem::path& path);
 
 }  // namespace fathom

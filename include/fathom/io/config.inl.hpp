@@ -1,4 +1,4 @@
-// What config.hpp declares.
+// Implementation of config.hpp.
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,5 @@
-// Weights in files in another type than in memory. What has two dimensions is converted, biases and gains stay numbers of
-// four bytes: files hold what packing for decoding holds (../README.md, "Types in files").
+// Saving weights in another type than they have in memory. Tensors of two dimensions are converted; biases and gains
+// stay four-byte floats. Files hold the same values as weights packed for decoding (../README.md, "Types in files").
 #pragma once
 
 #include <cstddef>
@@ -18,23 +18,23 @@
 
 namespace fathom::io {
 
-/// The scales of an int8 tensor have its name and this.
+/// Suffix that turns the name of an int8 tensor into the name of its scales.
 inline constexpr const char* scale_suffix = ".scale";
 
-/// Whether a tensor may be int8 in a file: those that are multiplied with.
+/// Whether a tensor may be int8 in a file: only operands of matrix products.
 [[nodiscard]] constexpr bool may_be_int8(role as) { return as == role::matrix || as == role::head; }
-/// The dimension along which an int8 tensor has one scale each: the columns of a matrix [in, out], the rows of a head
-/// [vocab, width]. Both are what one output is made with.
+/// The dimension that the scales of an int8 tensor index: the columns of a matrix [in, out], the rows of a head
+/// [vocab, width]. Either way there is one scale per output.
 [[nodiscard]] constexpr std::size_t scaled_dimension(role as) { return as == role::head ? 0 : 1; }
 
-/// All numbers of a model, in the host's memory: weights, gradients or moments.
+/// All numbers of a model, in host memory: weights, gradients or moments.
 struct model_numbers {
   const tensor_table& table;
-  std::string_view type;   // of all of them, "F32" or "F64"
-  const std::byte* begin;  // of which the table's offsets count
+  std::string_view type;   // of every number: "F32" or "F64"
+  const std::byte* begin;  // base of the table's offsets
 };
 
-/// Those of a model, and its table, which must outlive what is returned.
+/// The numbers of a model with its table. Both must outlive the result.
 template <class Model>
 [[nodiscard]] model_numbers numbers_of(const tensor_table& table, const typename Model::template layout<plain<typename Model::scalar>>& numbers) {
   using T = typename Model::scalar;
@@ -42,29 +42,28 @@ template <class Model>
   return {table, type_name<T>, fathom::detail::address_of(numbers)};
 }
 
-/// How tensors of two dimensions are written: as they are, or as float, bf16, int8.
+/// The type in which tensors of two dimensions are written.
 enum class written_as { they_are, f32, bf16, int8 };
 
-/// Tensors in the order that they lie in a file, and the scales of those of int8.
+/// Tensors in file order, with the scales of the int8 ones.
 struct tensors_to_write {
   std::vector<tensor_to_write> tensors;
   std::list<std::vector<float>> scales;
 
-  /// Adds those of a model, named `prefix` + their names. With int8, tables that are only looked up are bf16. Nothing is
-  /// converted before it is written; `from` must outlive this. Fails on a number that is not finite and would be int8.
+  /// Adds a model's tensors under `prefix` + name. With int8, tables that are only looked up become bf16. Numbers are
+  /// converted while they are written, so `from` must outlive this. Fails on a non-finite number in an int8 tensor.
   void add(const model_numbers& from, const std::string& prefix = "", written_as as = written_as::they_are);
 };
 
-/// Writes tensors to a file of their own, with the description of their model (description.hpp) if it has one, and further
-/// metadata.
+/// Writes tensors to a file, with additional metadata and the model's description (description.hpp), if not empty.
 void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, std::string_view description,
                    std::map<std::string, std::string> metadata = {});
 
-/// What is wrong with the scales of an int8 tensor, as a line of an error; empty if nothing is. `scales` may be null.
+/// Checks the scales of an int8 tensor, which may be null. Returns a line for an error message, or an empty string.
 [[nodiscard]] std::string scale_problem(std::string_view name, const stored_tensor& tensor, role as, const stored_tensor* scales);
 
-/// The numbers of a tensor, converted to `type`, F32 or F64; with `scales`, which have been checked, those of an int8 tensor:
-/// scale * int8 in float.
+/// Copies the numbers of a tensor, converted to `type`, F32 or F64. With `scales` (already checked), the tensor is int8
+/// and its numbers are scale * int8, computed in float.
 void copy_numbers(const stored_tensor& from, role as, const stored_tensor* scales, std::string_view type, std::byte* to);
 
 }  // namespace fathom::io

@@ -1,4 +1,4 @@
-// What conversion.hpp declares.
+// Implementation of conversion.hpp.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@ namespace fathom::io {
 
 namespace detail {
 
-/// The scale of each row or column of a matrix [rows, columns], for int8. Fails on numbers that are not finite.
+/// The int8 scale of each row or column of a matrix [rows, columns]. Fails on non-finite numbers.
 template <class T>
 [[nodiscard]] std::vector<float> scales_of(std::string_view name, const T* numbers, index rows, index columns, bool by_row) {
   std::vector<float> scales(static_cast<std::size_t>(by_row ? rows : columns));
@@ -38,7 +38,7 @@ template <class T>
   return scales;
 }
 
-/// The type that a tensor is written in.
+/// The type in which a tensor is written.
 [[nodiscard, gnu::cold]] inline std::string_view type_as(written_as as, role of, std::string_view type) {
   if (as == written_as::they_are) return type;
   if (as == written_as::f32 || of == role::vector) return "F32";
@@ -64,7 +64,7 @@ void copy_scaled(const stored_tensor& from, role as, const stored_tensor& scales
 
 FATHOM_INLINE void tensors_to_write::add(const model_numbers& from, const std::string& prefix, written_as as) {
   auto next_scales = scales.end();
-  for (const std::size_t width : {8u, 4u, 2u, 1u})  // the wider a type the sooner it comes, so that everybody's numbers are aligned
+  for (const std::size_t width : {8u, 4u, 2u, 1u})  // widest types first keeps every tensor aligned
     for (const tensor_row& row : from.table) {
       const std::string_view type = detail::type_as(as, row.role, from.type);
       const bool is_int8 = type == "I8", by_row = scaled_dimension(row.role) == 0;
@@ -72,7 +72,7 @@ FATHOM_INLINE void tensors_to_write::add(const model_numbers& from, const std::s
       if (is_int8 && width == sizeof(float)) {
         const auto of = [&](const auto* n) { return detail::scales_of(row.name, n, row.shape[0], row.shape[1], by_row); };
         scales.push_back(from.type == "F64" ? of(reinterpret_cast<const double*>(numbers)) : of(reinterpret_cast<const float*>(numbers)));
-        if (next_scales == scales.end()) --next_scales;  // those of the first
+        if (next_scales == scales.end()) --next_scales;  // the first scales added by this call
         tensors.push_back({join(prefix, row.name, scale_suffix), "F32", {std::ssize(scales.back())}, std::as_bytes(std::span(scales.back()))});
       }
       if (bytes_of_type(type) != width) continue;
@@ -86,7 +86,7 @@ FATHOM_INLINE void tensors_to_write::add(const model_numbers& from, const std::s
 
 FATHOM_INLINE void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, std::string_view description,
                                  std::map<std::string, std::string> metadata) {
-  metadata["format"] = "pt";  // without it transformers does not take the file
+  metadata["format"] = "pt";  // transformers rejects files without it
   if (!description.empty()) metadata[config_entry] = description;
   write_safetensors(path, tensors.tensors, metadata);
 }

@@ -1,4 +1,4 @@
-// What a model is, in its files: a text of JSON, from which a program sees whether a file is of its model.
+// The description of a model in its files: JSON text that lets a program check whether a file belongs to its model.
 #pragma once
 
 #include <concepts>
@@ -10,19 +10,19 @@
 
 namespace fathom::io {
 
-/// The entry of the metadata that holds it.
+/// The metadata entry that holds the description.
 inline constexpr const char* config_entry = "fathom.config";
 
-/// Whether a model's architecture says what it is: by a static function description(), an object of JSON as text, or by the config
-/// that it was made from.
+/// Whether a model's architecture has a description: from a static function description() that returns a JSON object as
+/// text, or from the config that it was made from.
 template <class Model>
 inline constexpr bool has_description =
     requires { std::string(Model::architecture::description()); } || requires { Model::architecture::configuration; };
 
-/// A description. Fails on one that is not an object of JSON.
+/// Returns the text. Fails if it is not a JSON object.
 [[nodiscard]] std::string checked_description(std::string text);
 
-/// What a model is; empty when its architecture does not say it.
+/// The description of a model; empty when its architecture has none.
 template <class Model>
 [[nodiscard]] std::string description_of() {
   if constexpr (requires { std::string(Model::architecture::description()); })
@@ -33,9 +33,9 @@ template <class Model>
     return {};
 }
 
-/// What a file's description says otherwise than a model's, a line for every key: "\n  config key: expected X, found Y"; empty
-/// when they agree. Keys that only the file's has are differences, too, unless one of the two is that of a config (to_json):
-/// beside those, files may say more.
+/// The differences between a model's description and a file's, a line for each key: "\n  config key: expected X, found
+/// Y"; empty when they agree. A key that only the file has is a difference, too, unless one of the two descriptions
+/// comes from a config (to_json): files may add keys to those.
 [[nodiscard]] std::string description_differences(std::string_view expected, std::string_view found);
 
 }  // namespace fathom::io

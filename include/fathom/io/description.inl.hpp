@@ -1,4 +1,4 @@
-// What description.hpp declares.
+// Implementation of description.hpp.
 #pragma once
 
 #include <optional>
@@ -14,14 +14,14 @@
 namespace fathom::io {
 
 namespace detail {
-/// A description that has been checked.
+/// Parses a description. Fails if it is not a JSON object.
 [[nodiscard, gnu::cold]] inline json value_of_description(std::string_view text) {
   std::optional<json> value = json::parse(text);
   if (!value || !value->is_object())
     fail("the description of an architecture is not an object of JSON: ", text.substr(0, 200), text.size() > 200 ? "..." : "");
   return *std::move(value);
 }
-/// Whether it is that of a model made from a config.
+/// Whether a description is exactly that of a config (to_json).
 [[nodiscard, gnu::cold]] inline bool is_of_config(std::string_view text) {
   const config_reading read = read_config(text);
   return read.problem.empty() && json::parse(text) == json::parse(to_json(read.value));

@@ -1,4 +1,4 @@
-// Files: read without trust that they stay as they are, written so that a name never stands for half a file.
+// Files: reading detects files that shrink meanwhile; writing is atomic, so a name never refers to a partial file.
 #pragma once
 
 #include "fathom/core/standard.hpp"  // first
@@ -30,7 +30,7 @@ class descriptor {
   ~descriptor() { static_cast<void>(close()); }
   [[nodiscard]] int get() const { return fd_; }
   [[nodiscard]] bool is_open() const { return fd_ >= 0; }
-  /// Closes, and says whether that worked.
+  /// Closes the file. Returns whether that succeeded.
   [[nodiscard]] bool close();
 
  private:
@@ -40,39 +40,39 @@ class descriptor {
 struct destination;
 }  // namespace detail
 
-/// What a file is, by the bytes that it begins with: "a Git LFS pointer, ...", "an HTML page". Empty when they tell nothing.
-/// For errors, where something else was expected. `surely`: only what no numbers begin with by chance, for files that could be
-/// any numbers.
+/// The format of a file, judged by its first bytes, for error messages: "a Git LFS pointer, ...", "an HTML page". Empty
+/// when unknown. With `surely`, only formats that raw numbers do not match by chance, for files that may hold any
+/// numbers.
 [[nodiscard]] std::string what_begins_with(std::span<const std::byte> beginning, bool surely = false);
 
-/// Bytes to read from at any place: of a file, or in memory. A file that becomes shorter is an error when what is gone is
-/// read; one that is replaced by another of its name, as atomic_file does it, stays what it was.
+/// Random access to the bytes of a file, or to bytes in memory. When the file is truncated, reading the lost bytes
+/// fails. When it is replaced, as by atomic_file, this still reads the old file.
 class input_file {
  public:
-  /// Fails when the file cannot be opened, and when it is none, but a folder, a pipe or a device.
+  /// Fails when the file cannot be opened, or is not a regular file but a folder, a pipe or a device.
   explicit input_file(const std::filesystem::path& path);
   /// Bytes in memory, which must outlive this. Errors call them `name`.
   input_file(std::span<const std::byte> bytes, std::string name)
       : name_(std::move(name)), memory_(bytes.data()), size_(bytes.size()) {}
 
   [[nodiscard]] const std::string& name() const { return name_; }
-  /// When it was opened.
+  /// The size in bytes when it was opened.
   [[nodiscard]] std::uint64_t size() const { return size_; }
-  /// Reads to.size() bytes from byte `at` on. Fails when they are not there, or no longer.
+  /// Reads to.size() bytes, starting at byte `at`. Fails when the file does not have them (any more).
   void read(std::uint64_t at, std::span<std::byte> to) const;
 
  private:
   std::string name_;
-  detail::descriptor file_;            // or
-  const std::byte* memory_ = nullptr;  // where the bytes are in memory
+  detail::descriptor file_;            // not open: the bytes are in memory
+  const std::byte* memory_ = nullptr;
   std::uint64_t size_ = 0;
 };
 
-/// A file, read into memory as a whole: whatever happens to it then, the bytes stay.
+/// A file, read into memory as a whole. Later changes to the file do not affect the bytes.
 class whole_file {
  public:
   whole_file() = default;
-  /// Fails when it cannot be read, or becomes shorter meanwhile.
+  /// Fails when the file cannot be read, or shrinks while it is read.
   explicit whole_file(const std::filesystem::path& path);
   [[nodiscard]] std::span<const std::byte> bytes() const { return {bytes_.get(), size_}; }
   [[nodiscard]] std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.get()), size_}; }
@@ -82,21 +82,22 @@ class whole_file {
   std::size_t size_ = 0;
 };
 
-/// A file that appears under its name all at once, when commit() is called: until then it is written beside it, as
-/// NAME.partial-N, which goes away again if commit() is never reached. What stood there before stays until then, and what it
-/// was is kept: the name's links are followed, its mode and owner stay.
+/// A file that appears under its name all at once, when commit() is called. Until then the data goes to NAME.partial-N
+/// beside it, which is removed if commit() is never reached. commit() replaces an existing file: it follows symbolic
+/// links and keeps the file's mode and owner.
 ///
-/// Where replacing it would be a loss, it is written to instead. A file of several names (hard links), of an owner that
-/// cannot be kept, or that the system does not let go: in place, by commit(), once all of it lies beside it as
-/// NAME.whole-N, which goes away when that is done. Character devices and pipes that somebody reads: as write() comes.
+/// Some files are written to instead of replaced. A file with several hard links, with an owner that cannot be kept, or
+/// that the system refuses to replace is overwritten in place by commit(), while a complete copy lies beside
+/// it as NAME.whole-N; the copy is removed at the end. Character devices, and pipes that have a reader, receive each
+/// write() at once.
 ///
-/// A process that is killed leaves its NAME.partial-N behind, and the next one to write the file removes it; or, where that was
-/// written to already, its NAME.whole-N, which goes away when the file is next written to its end. A lock tells that they are
-/// nobody's; on file systems of networks, where a lock may hold on one machine only, just those of its own
-/// machine are asked, whose names say so.
+/// A killed process leaves its NAME.partial-N behind, which the next writer of the file removes. If it was already
+/// overwriting in place, it leaves NAME.whole-N, which the next complete write removes. A file lock shows whether such
+/// files are abandoned. Network file systems may hold locks on one machine only, so there the names contain the
+/// machine, and only this machine's files are removed.
 class atomic_file {
  public:
-  /// Fails when no file can be written there: no such folder, no permission, a folder, a disk, a socket.
+  /// Fails when the path cannot be written: no such folder, no permission, or it is a folder, a disk or a socket.
   explicit atomic_file(std::filesystem::path path);
   atomic_file(const atomic_file&) = delete;
   atomic_file& operator=(const atomic_file&) = delete;
@@ -104,7 +105,7 @@ class atomic_file {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
-  /// Brings everything to the disk, and then the file under its name.
+  /// Flushes everything to disk, then puts the file under its name.
   void commit();
 
  private:
@@ -113,22 +114,22 @@ class atomic_file {
   [[noreturn]] void cannot_write() const;
 
   std::filesystem::path path_;   // as given
-  detail::descriptor folder_;    // that the file lies in, when all links are followed; none when it is written to directly
-  std::string name_;             // there
-  std::string temporary_;        // beside it; empty when there is none, or no longer
-  std::string whole_;            // how the name beside it begins that it gets when it is complete
+  detail::descriptor folder_;    // of the file, after following links; not open when the path is written to directly
+  std::string name_;             // in the folder
+  std::string temporary_;        // name of the partial file; empty when there is none
+  std::string whole_;            // start of the name of the complete copy
   detail::descriptor file_;
-  bool keeps_file_ = false;      // write through what is there
+  bool keeps_file_ = false;      // overwrite the existing file in place
 };
 
-/// Fails as an atomic_file of this path would, also where there is no room for so many bytes, and changes nothing.
+/// Fails if an atomic_file of this path would, or if the disk has no room for so many bytes. Changes nothing.
 void check_writable(const std::filesystem::path& path, std::uint64_t bytes = 1);
 
-/// A file that grows by what is written, each time at once: for logs.
+/// A file for logs: appends each write at once.
 class appended_file {
  public:
   appended_file() = default;
-  /// Makes `beginning` its contents (as an atomic_file; to a device or a pipe it is written). Fails when that cannot be.
+  /// Replaces the file's contents by `beginning`, atomically; writes it to a device or a pipe. Fails when it cannot.
   appended_file(std::filesystem::path path, std::string_view beginning);
   [[nodiscard]] bool is_open() const { return file_.is_open(); }
   void write(std::string_view text);

@@ -1,4 +1,4 @@
-// What file.hpp declares.
+// Implementation of file.hpp.
 #pragma once
 
 #include <fcntl.h>
@@ -28,17 +28,17 @@
 
 namespace fathom::io {
 
-// ---- What a file is --------------------------------------------------------------------------------------------------
+// ---- File formats ---------------------------------------------------------------------------------------------------
 
 namespace detail {
-/// Whether a text that begins as a pickle of protocols 2 to 5 goes on as one, too.
+/// Whether text that starts like a pickle of protocols 2 to 5 also continues like one.
 [[nodiscard, gnu::cold]] inline bool is_surely_pickle(std::string_view text) {
   const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; };
   if (text.size() < 12) return false;
   const std::string_view rest = text.substr(2);
   if (text[1] >= 4) return rest[0] == '\x95' && rest.substr(5, 4) == std::string_view("\0\0\0\0", 4);  // a frame of less than 4 GB
-  if (rest.starts_with("\x8a\x0al\xfc\x9c\x46\xf9\x20")) return true;                               // torch.save's number
-  return rest[0] == 'c' ? std::all_of(rest.begin() + 1, rest.begin() + 6, is_letter)                    // of a module
+  if (rest.starts_with("\x8a\x0al\xfc\x9c\x46\xf9\x20")) return true;  // torch.save's magic number
+  return rest[0] == 'c' ? std::all_of(rest.begin() + 1, rest.begin() + 6, is_letter)  // a module's name
                         : (rest[0] == '}' || rest[0] == ']' || rest[0] == '(') && rest.substr(1, 2) == std::string_view("q\0", 2);
 }
 }  // namespace detail
@@ -85,7 +85,7 @@ FATHOM_INLINE std::string what_begins_with(std::span<const std::byte> beginning,
   if (text.empty()) return "empty";
   for (const auto& [magic, what] : known)
     if (text.starts_with(magic) && (magic.size() >= 4 || !surely)) return what;
-  // Python's pickle, protocols 2 to 5: a byte 0x80, the protocol, and then an instruction.
+  // Python's pickle, protocols 2 to 5: byte 0x80, the protocol, then an opcode.
   if (text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5 && (!surely || detail::is_surely_pickle(text)))
     return "a pickle of Python's, as torch.save wrote them before version 1.6";
   if (text.size() > 262 && text.substr(257, 5) == "ustar") return "a tar archive";
@@ -114,13 +114,13 @@ FATHOM_INLINE bool descriptor::close() {
   return fd < 0 || ::close(fd) == 0;
 }
 
-/// The path as the system takes it. Fails on one that the system would take for another: that has a zero byte in it.
+/// The path for system calls. Fails on a path with a zero byte, which the system would cut short.
 [[nodiscard, gnu::cold]] inline const char* system_path(const std::filesystem::path& path) {
   if (path.native().find('\0') != std::string::npos) fail("a path with a zero byte in it, which no file has: ", path.string());
   return path.c_str();
 }
 
-/// What a path leads to that is no file.
+/// The kind of something that is not a regular file.
 [[nodiscard, gnu::cold]] inline const char* kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a folder";
   if (S_ISFIFO(mode)) return "a pipe";
@@ -132,7 +132,7 @@ FATHOM_INLINE bool descriptor::close() {
 }  // namespace detail
 
 FATHOM_INLINE input_file::input_file(const std::filesystem::path& path)
-    // Not to wait, if it is a pipe, for somebody who writes into it. For files that changes nothing.
+    // O_NONBLOCK: opening a pipe must not wait for a writer. Regular files ignore it.
     : name_(path.string()), file_(::open(detail::system_path(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) {
   struct stat status{};
   if (!file_.is_open() || ::fstat(file_.get(), &status) != 0) fail(name_, ": cannot be opened: ", std::strerror(errno));
@@ -175,7 +175,7 @@ namespace detail {
 }
 [[noreturn, gnu::cold]] inline void cannot_write(const std::filesystem::path& path) { cannot_write(path, std::strerror(errno)); }
 
-/// Writes all of it. Fails; never with a signal, if it is a pipe that nobody reads any more.
+/// Writes all bytes or fails. A pipe without a reader is an error, too, and never raises SIGPIPE.
 [[gnu::cold]] inline void write_all(int file, std::span<const std::byte> bytes, const std::filesystem::path& path) {
   sigset_t broken_pipe, before;
   sigemptyset(&broken_pipe);
@@ -189,7 +189,7 @@ namespace detail {
     else if (n == 0 || errno != EINTR)
       problem = n == 0 ? EIO : errno;
   }
-  if (problem == EPIPE) {  // the signal that waits is of this write
+  if (problem == EPIPE) {  // this write raised the pending signal
     const timespec at_once{};
     while (::sigtimedwait(&broken_pipe, nullptr, &at_once) < 0 && errno == EINTR) {
     }
@@ -198,20 +198,20 @@ namespace detail {
   if (problem != 0) cannot_write(path, std::strerror(problem));
 }
 
-/// What is in a folder under a name, itself and not what a link leads to. False: nothing.
+/// Looks up a name in a folder without following links. Returns false when nothing is there.
 [[nodiscard, gnu::cold]] inline bool look_at(const descriptor& folder, const std::string& name, struct stat& status) {
   return ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/// Where a path leads to when all links are followed.
+/// Where a path leads after following all links.
 struct destination {
-  descriptor folder;  // none: it is not to be replaced
-  std::string name;   // in it, no link
+  descriptor folder;  // not open: write to the path directly, do not replace it
+  std::string name;   // in the folder, not a link
   bool exists = false;
-  struct stat status{};  // of what is there
+  struct stat status{};  // of the existing file
 };
 
-/// Whether a link is one of the system's (/dev/stdout leads to one), which lead to open files, and not to names.
+/// Whether a link lies in /proc (as /dev/stdout leads to one): such links refer to open files, not to names.
 [[nodiscard, gnu::cold]] inline bool is_of_proc([[maybe_unused]] const std::filesystem::path& link) {
 #if defined(__linux__)
   struct statfs system{};
@@ -221,7 +221,7 @@ struct destination {
 #endif
 }
 
-/// Fails when no file can be written there.
+/// Resolves a path. Fails when no file can be written there.
 [[nodiscard, gnu::cold]] inline destination destination_of(const std::filesystem::path& path) {
   destination to;
   to.exists = ::stat(system_path(path), &to.status) == 0;
@@ -249,7 +249,7 @@ struct destination {
   const std::filesystem::path folder = at.has_parent_path() ? at.parent_path() : ".";
   to.folder = descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 #if defined(O_PATH)
-  if (!to.folder.is_open() && errno == EACCES)  // a folder to write to, but not to list
+  if (!to.folder.is_open() && errno == EACCES)  // a folder that may be written but not listed
     to.folder = descriptor(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
 #endif
   if (!to.folder.is_open()) cannot_write(path);
@@ -259,8 +259,8 @@ struct destination {
   return to;
 }
 
-/// Whether locks on files of a folder hold against everybody who can see them: whether they lie on a disk or in the memory of
-/// this machine, and not somewhere in a network.
+/// Whether file locks in a folder hold against everyone with access: whether it lies on a disk or in the memory of this
+/// machine, not on a network.
 [[nodiscard, gnu::cold]] inline bool is_local([[maybe_unused]] const descriptor& folder) {
 #if defined(__linux__)
   struct statfs system{};
@@ -274,15 +274,15 @@ struct destination {
 #endif
 }
 
-/// "1f0c": 16 digits of a name, so that different ones stay different where there is no room for all of it.
+/// A hash of a name in hexadecimal ("1f0c" for 4 digits), which keeps shortened names distinct.
 [[nodiscard, gnu::cold]] inline std::string digest(std::string_view name, int digits) {
   std::string text;
   for (std::uint64_t hash = stream_of(name); digits > 0; --digits, hash >>= 4) text += "0123456789abcdef"[hash & 15u];
   return text;
 }
 
-/// NAME.KIND-, to which a number comes, in a folder: cut to the length that a name can have there, and with the machine in it
-/// where locks need it.
+/// NAME.KIND-, to be followed by a number. It is cut to the folder's limit for names, and contains the machine where
+/// locks hold on one machine only.
 [[nodiscard, gnu::cold]] inline std::string name_beside(const destination& to, const char* kind) {
   std::string ending = join('.', kind, '-');
   if (!is_local(to.folder)) {
@@ -290,21 +290,21 @@ struct destination {
     static_cast<void>(::gethostname(machine, sizeof machine - 1));
     ending += digest(machine, 8) + "-";
   }
-  constexpr std::size_t digits = 10;  // that the number may have
+  constexpr std::size_t digits = 10;  // of the number, at most
   const long limit = ::fpathconf(to.folder.get(), _PC_NAME_MAX);
   const std::size_t most = limit > 0 ? static_cast<std::size_t>(limit) : 255;
   if (to.name.size() + ending.size() + digits <= most) return to.name + ending;
   ending = join('~', digest(to.name, 16), ending);  // g++ 12 warns of a string put before another
   std::size_t length = most - std::min(most, ending.size() + digits);
-  while (length > 0 && (static_cast<unsigned char>(to.name[length]) & 0xc0u) == 0x80) --length;  // not within a letter of UTF-8
+  while (length > 0 && (static_cast<unsigned char>(to.name[length]) & 0xc0u) == 0x80) --length;  // keep UTF-8 whole
   return to.name.substr(0, length) + ending;
 }
 
-/// Whether two descriptions are of one file.
+/// Whether two results of stat are of one file.
 [[nodiscard]] inline bool is_same(const struct stat& a, const struct stat& b) { return a.st_ino == b.st_ino && a.st_dev == b.st_dev; }
 
-/// Removes a file beside another if nobody writes it any more: whoever does holds a lock on it, which ends with the process.
-/// Says whether it is gone.
+/// Removes a file if its writer is gone: a writer holds a lock on it, which ends with the process. Returns whether the
+/// file is gone.
 [[nodiscard, gnu::cold]] inline bool remove_abandoned(const descriptor& folder, const std::string& name) {
   const descriptor file(::openat(folder.get(), name.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!file.is_open()) return errno == ENOENT;
@@ -314,8 +314,8 @@ struct destination {
   return is_same(opened, named) && ::unlinkat(folder.get(), name.c_str(), 0) == 0;
 }
 
-/// The same for all of the names `start` + a number, from `first` on. Where many write at once some numbers are free again while
-/// those after them are not: so it ends only after 16 of them that nothing has.
+/// Does the same for all names `start` + number, starting at `first`. Concurrent writers leave gaps in the numbers, so
+/// it stops only after 16 free numbers in a row.
 [[gnu::cold]] inline void remove_abandoned(const descriptor& folder, const std::string& start, int first) {
   for (int number = first, free = 0; free < 16; ++number) {
     const std::string name = start + std::to_string(number);
@@ -325,12 +325,12 @@ struct destination {
   }
 }
 
-/// A new file beside another, locked, under a name that nobody has; what is left there of processes that are gone is removed.
+/// Creates a new, locked file beside another, under an unused name. Removes files that dead processes left there.
 [[nodiscard, gnu::cold]] inline descriptor open_beside(const destination& to, const std::filesystem::path& path, std::string& name) {
   const std::string start = name_beside(to, "partial");
   for (int number = 0, taken = 0;;) {
     name = start + std::to_string(number);
-    // What takes the place of a file is nobody's to read before it has that file's mode.
+    // A replacement must not be readable by others before it has the mode of the file that it replaces.
     const mode_t mode = to.exists ? 0600 : 0666;
     descriptor file(::openat(to.folder.get(), name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
     if (!file.is_open()) {
@@ -340,7 +340,7 @@ struct destination {
     }
     while (::flock(file.get(), LOCK_EX) != 0 && errno == EINTR) {
     }
-    // Somebody may have taken it for abandoned in between.
+    // Another process may have removed it as abandoned before it was locked.
     struct stat own{};
     if (::fstat(file.get(), &own) != 0 || own.st_nlink > 0 || ++taken == 100) {
       remove_abandoned(to.folder, start, number + 1);
@@ -349,8 +349,8 @@ struct destination {
   }
 }
 
-/// Whether a disk has room for so many bytes of a file, which it keeps for it; true where it does not say. A file that may not
-/// grow is as long as before, even if there is room.
+/// Whether the disk has room for so many bytes of a file, which are then reserved; true where the system cannot tell.
+/// Unless the file may grow, its size stays the same.
 [[nodiscard, gnu::cold]] inline bool has_room([[maybe_unused]] const descriptor& file, [[maybe_unused]] std::uint64_t bytes,
                                    [[maybe_unused]] bool may_grow) {
 #if defined(__linux__)
@@ -364,18 +364,18 @@ struct destination {
   return true;
 }
 
-/// Opens what is not to be replaced.
+/// Opens a path that is written to directly: a device, a pipe, or an open file in /proc.
 [[nodiscard, gnu::cold]] inline descriptor open_stream(const destination& to, const std::filesystem::path& path) {
   const bool is_pipe = S_ISFIFO(to.status.st_mode);
   descriptor file(::open(path.c_str(), O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC | (is_pipe ? O_NONBLOCK : 0)));
   if (!file.is_open()) cannot_write(path, is_pipe && errno == ENXIO ? "it is a pipe that nobody reads" : std::strerror(errno));
   if (is_pipe && ::fcntl(file.get(), F_SETFL, O_WRONLY | O_APPEND) != 0) cannot_write(path);
-  // A device that is full (/dev/full) says so where there is nothing to write, too.
+  // A full device (/dev/full) reports that even for a write of no bytes.
   if (S_ISCHR(to.status.st_mode) && ::write(file.get(), "", 0) < 0 && errno == ENOSPC) cannot_write(path);
   return file;
 }
 
-/// Brings a file to the disk; what has none, has nothing to bring. Says whether that worked.
+/// Flushes a file to disk, if it is on one. Returns whether that succeeded.
 [[nodiscard, gnu::cold]] inline bool to_disk(int file) {
   return ::fsync(file) == 0 || errno == EINVAL || errno == ENOTSUP || errno == EROFS;
 }
@@ -415,8 +415,8 @@ FATHOM_INLINE void atomic_file::commit() {
     return;
   }
   keeps_file_ ? write_through() : replace();
-  detail::remove_abandoned(folder_, whole_, 0);  // what was to be written there before
-  static_cast<void>(::fsync(folder_.get()));  // the name itself; not all systems can
+  detail::remove_abandoned(folder_, whole_, 0);  // left by interrupted writes in place
+  static_cast<void>(::fsync(folder_.get()));  // flushes the name itself, where the system can
 }
 
 FATHOM_INLINE void atomic_file::replace() {
@@ -425,7 +425,7 @@ FATHOM_INLINE void atomic_file::replace() {
     if (!file_.close()) cannot_write();
     return;
   }
-  // A file that something is mounted on, or of somebody else in a folder like /tmp: it may be written, but not replaced.
+  // A mount point, or another user's file in a folder like /tmp, may be writable but not replaceable.
   struct stat there{};
   if ((errno != EBUSY && errno != EPERM && errno != EACCES) || !detail::look_at(folder_, name_, there)) cannot_write();
   write_through();
@@ -435,9 +435,10 @@ FATHOM_INLINE void atomic_file::write_through() {
   const detail::descriptor to(::openat(folder_.get(), name_.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat whole{};
   if (!to.is_open() || ::fstat(file_.get(), &whole) != 0) cannot_write();
-  // A disk that has no room for it says so before anything is written.
+  // Reserve the space first, so that a full disk fails before anything is overwritten.
   if (!detail::has_room(to, static_cast<std::uint64_t>(whole.st_size), false)) cannot_write();
-  // From now on it must not be taken for abandoned: if this process is killed, it is what was to be written.
+  // From here on the copy must survive if this process is killed: it may be the only complete one. So rename it to
+  // NAME.whole-N.
   const std::string partial = std::exchange(temporary_, {});
   std::string complete;
   for (int number = 0;; ++number) {

@@ -1,4 +1,4 @@
-// Files of JSON, and what two texts of JSON say differently, for the errors of definitions.
+// JSON files, and the differences between two JSON values. For definitions (.inl.hpp) only.
 #pragma once
 
 #include <algorithm>
@@ -16,12 +16,12 @@
 
 namespace fathom::io::detail {
 
-/// Of a text that is not JSON, for an error: ", but an HTML page, ..."; empty when one cannot tell.
+/// Names the format of text that is not JSON, for an error: ", but an HTML page, ..."; empty when unknown.
 [[nodiscard, gnu::cold]] inline std::string but_what(std::string_view text) {
   const std::string what = what_begins_with(std::as_bytes(std::span(text.data(), std::min<std::size_t>(text.size(), 512))));
   return what.empty() || what.starts_with("JSON") ? std::string() : ", but " + what;
 }
-/// A file of JSON. Fails when it cannot be read or is not JSON.
+/// Reads a JSON file. Fails when it cannot be read or is not JSON.
 [[nodiscard, gnu::cold]] inline json read_json(const std::filesystem::path& path) {
   const whole_file file(path);
   std::optional<json> found = json::parse(file.text());
@@ -29,7 +29,7 @@ namespace fathom::io::detail {
   return *std::move(found);
 }
 
-/// Whether arrays and objects lie within one another more than `levels` deep.
+/// Whether arrays and objects are nested more than `levels` deep.
 [[nodiscard, gnu::cold]] inline bool is_deeper(const json& value, int levels) {
   if (value.is_structured() && levels == 0) return true;
   if (value.is_array())
@@ -40,13 +40,13 @@ namespace fathom::io::detail {
       if (is_deeper(inner, levels - 1)) return true;
   return false;
 }
-/// What a file says, for an error.
+/// A value from a file, for an error.
 [[nodiscard, gnu::cold]] inline std::string shown(const json& value) {
   return is_deeper(value, 2) ? "something nested too deeply" : value.dump();
 }
 
-/// What the second says otherwise than the first, as "key: expected X, found Y" lines; empty when they agree. Keys that
-/// `expected` does not have count only where the match is exact.
+/// The differences between two objects, as lines "config key: expected X, found Y"; empty when they agree. Keys that
+/// only `found` has are ignored unless `exact`.
 [[nodiscard, gnu::cold]] inline std::string differences(const json& expected, const json& found, bool exact,
                                                         const std::string& prefix = "") {
   std::string text;

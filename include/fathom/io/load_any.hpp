@@ -1,4 +1,4 @@
-// Several architectures in one program: weights of whichever of its models a file is of.
+// Several architectures in one program: loads a file into the model that it belongs to.
 #pragma once
 
 #include <cstddef>
@@ -15,24 +15,23 @@
 
 namespace fathom {
 
-/// Weights of one of several models. std::visit([](const auto& weights) { ... }, any) has them as the one that they are of,
+/// Weights of one of several models. In std::visit([](const auto& weights) { ... }, any), the model is
 /// std::remove_cvref_t<decltype(*weights)>::model.
 template <class... Models>
 using any_weights = std::variant<owned<typename Models::parameters>...>;
 
 namespace io {
 
-/// Which of the descriptions a file is of, the first if several are: as its metadata says, or, if there is one, a config file.
-/// Fails if none is, and says in what each of them differs.
+/// The index of the first description that matches the file's: that of the config file if a path is given, otherwise
+/// that of the metadata. Fails if none matches, with the differences from each.
 [[nodiscard]] std::size_t which_description(const safetensors_file& file, const std::filesystem::path& config_file,
                                             std::span<const std::string> known);
 
 }  // namespace io
 
-/// Reads weights from a safetensors file as load does, into new weights of the one among the models whose description the file
-/// carries, as those that fathom saved do. For other files, `config` is a JSON file with the keys of that entry
-/// (io/config.hpp). Fails, with all models that it could have been, if it is none of them. Models must have a description
-/// (io/description.hpp).
+/// Reads a safetensors file, as load does, into new weights of the model that its description matches. Files that
+/// fathom saved contain a description; for others, `config` is a JSON file with the same keys (io/config.hpp).
+/// Fails if no model matches, with the differences from each. Models must have a description (io/description.hpp).
 template <class... Models>
 [[nodiscard]] any_weights<Models...> load_any(const std::filesystem::path& path, const std::filesystem::path& config = {}) {
   static_assert((io::has_description<Models> && ...),

@@ -1,4 +1,4 @@
-// What load_any.hpp declares.
+// Implementation of load_any.hpp.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@
 namespace fathom::io {
 
 namespace detail {
-/// The same for the text of a description; `where` is whose it is.
+/// The same for the text of a description. `where` names its source in errors.
 [[nodiscard, gnu::cold]] inline std::size_t which_description(std::string_view text, const std::string& where,
                                                               std::span<const std::string> known) {
   const std::optional<json> found = json::parse(text);

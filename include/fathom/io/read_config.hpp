@@ -1,5 +1,5 @@
-// A config.json, read by the compiler as well. Its keys, ours and those of GPT-2 in transformers, are listed here and nowhere
-// else: what may stand there, how it is read, and how it is written (config.hpp).
+// Reads a config.json, at compile time as well. This file alone defines its keys, ours and those of GPT-2 in
+// transformers: which values they accept, and how they are read and written (config.hpp).
 #pragma once
 
 #include <cstddef>
@@ -16,9 +16,9 @@
 
 namespace fathom::io {
 
-/// One sentence for the compiler: what is wrong with a config.json. Empty when nothing is.
+/// One sentence for the compiler to print: what is wrong with a config.json. Empty when nothing is.
 struct config_problem {
-  char text[500]{};  // and zero bytes after it
+  char text[500]{};  // padded with zero bytes
 
   [[nodiscard]] constexpr std::string_view view() const { return {text, size()}; }
   [[nodiscard]] constexpr bool empty() const { return text[0] == '\0'; }
@@ -58,14 +58,14 @@ struct config_problem {
 
 namespace detail {
 
-/// A value where it stands in a text of JSON, and what it begins with: `end` when it is not there.
+/// The text of a value and its first event; `end` when the value is missing.
 struct json_place {
   std::string_view text{};
   json_event event = json_event::end;
 
   [[nodiscard]] constexpr bool is_there() const { return event != json_event::end; }
   [[nodiscard]] constexpr bool is_null() const { return event == json_event::null; }
-  /// A reader that has just read its beginning.
+  /// A reader that has just read the first event.
   [[nodiscard]] constexpr json_reader reader() const {
     json_reader r(text);
     static_cast<void>(r.next());
@@ -73,7 +73,7 @@ struct json_place {
   }
   [[nodiscard]] constexpr bool is(std::string_view string) const { return event == json_event::string && reader().is(string); }
   [[nodiscard]] constexpr bool boolean() const { return reader().boolean(); }
-  /// A whole number from `least` to the largest int; -1: it is none.
+  /// An integer from `least` to the largest int; otherwise -1.
   [[nodiscard]] constexpr int count(int least) const {
     if (event != json_event::integer) return -1;
     const json_reader r = reader();
@@ -82,7 +82,7 @@ struct json_place {
     return found < least ? -1 : found;
   }
 };
-/// The value that a reader has just come to, which it goes to the end of. Only of text that is JSON.
+/// The value that a reader has just reached; moves the reader to its end. The text must be valid JSON.
 [[nodiscard, gnu::cold]] constexpr json_place place_of(json_reader& at, std::string_view text) {
   const std::size_t begin = at.begin();
   const json_event event = at.last();
@@ -94,7 +94,7 @@ struct json_place {
   static_cast<void>(at.next());
   return place_of(at, text);
 }
-/// Whether two values are the same: null, booleans, numbers and strings without escapes in `expected`.
+/// Whether two values are equal: null, booleans, numbers, or strings (without escapes in `expected`).
 [[nodiscard, gnu::cold]] constexpr bool is_same(const json_place& expected, const json_place& found) {
   const json_reader a = expected.reader(), b = found.reader();
   const auto is_number = [](json_event e) { return e == json_event::integer || e == json_event::real; };
@@ -103,7 +103,7 @@ struct json_place {
   if (a.last() == json_event::string) return b.is(a.raw());
   return a.last() != json_event::boolean || a.boolean() == b.boolean();
 }
-/// Calls f with the elements of an array, until it says false.
+/// Calls f with the elements of an array until f returns false.
 template <class F>
 [[gnu::cold]] constexpr void for_elements(std::string_view array, const F& f) {
   json_reader at(array);
@@ -112,11 +112,11 @@ template <class F>
     if (!f(place_of(at, array))) return;
 }
 
-/// What a file says, for an error: its beginning, on one line.
+/// Adds the beginning of a value, on one line.
 [[gnu::cold]] constexpr void add_found(config_problem& to, const json_place& found) {
   constexpr std::size_t most = 60;
   std::size_t length = found.text.size() > most ? most : found.text.size();
-  while (length < found.text.size() && length > 0 && (found.text[length] & 0xC0) == 0x80) --length;  // no half characters
+  while (length < found.text.size() && length > 0 && (found.text[length] & 0xC0) == 0x80) --length;  // whole characters
   for (const char& c : found.text.substr(0, length))
     if (c == '\n' || c == '\r' || c == '\t')
       to.add(" ");
@@ -124,7 +124,7 @@ template <class F>
       to.add(std::string_view(&c, 1));
   if (length < found.text.size()) to.add("...");
 }
-/// Says what is wrong with a value, but for what was expected, which comes next.
+/// Adds "KEY is VALUE; expected "; the caller adds the rest.
 [[gnu::cold]] constexpr void begin_problem(config_problem& to, std::string_view prefix, std::string_view key,
                                            const json_place& found) {
   to.add("\"", prefix, key, "\" is ");
@@ -135,16 +135,16 @@ template <class F>
   to.add("; expected ");
 }
 
-/// A key of ours.
+/// One of our keys.
 struct config_key {
   std::string_view name;
-  const char* expected;        // what a value must be, for errors; null: anything, of which no config knows
-  std::string_view standard;   // what it is where it is not there, or null; empty: it must be there
-  bool (*read)(const json_place& found, config& to, config_problem& problem) = nullptr;  // false: it is not as expected
-  std::optional<json> (*write)(const config& from) = nullptr;                            // of one that is normalized
+  const char* expected;        // the accepted values, for errors; null: not part of a config, any value will do
+  std::string_view standard;   // default if the key is missing or null; empty: the key is required
+  bool (*read)(const json_place& found, config& to, config_problem& problem) = nullptr;  // false: not as expected
+  std::optional<json> (*write)(const config& from) = nullptr;                            // `from` must be normalized
 };
 
-/// Reads the keys of an object of JSON that begins with its brace. Leaves a config that means nothing with a problem.
+/// Reads the keys of a JSON object; the text begins with its brace. After a problem, the config is unusable.
 template <std::size_t N>
 [[gnu::cold]] constexpr void read_keys(std::string_view object, const config_key (&keys)[N], std::string_view prefix, config& to,
                          config_problem& problem) {
@@ -188,7 +188,7 @@ template <int config::*Member>
   return from.*Member;
 }
 
-/// What the values of an enumeration are called.
+/// The name of a value of an enumeration.
 template <class Value>
 struct named_value {
   Value value;
@@ -215,7 +215,7 @@ template <class Value, std::size_t N>
   fail("a value outside of its enumeration");
 }
 
-/// Of the object "shortcut".
+/// Keys of the object "shortcut".
 inline constexpr config_key shortcut_keys[] = {
     {"depths", "an array of depths", {},
      [](const json_place& found, config& to, config_problem& problem) {
@@ -259,7 +259,7 @@ inline constexpr config_key shortcut_keys[] = {
     {"placement", "one of after_self_attention, replace_self_attention, joint", "\"after_self_attention\"",
      [](const json_place& found, config& to, config_problem&) { return read_name(found, placement_names, to.shortcut.placement); },
      [](const config& from) { return write_name(from.shortcut.placement, placement_names); }},
-    {"zero_init", flag_expected, "false",  // not written: it only says how training begins
+    {"zero_init", flag_expected, "false",  // not written: only affects initialization
      [](const json_place& found, config& to, config_problem& problem) {
        if (found.event != json_event::boolean) return false;
        to.shortcut.zero_init = found.boolean();
@@ -322,22 +322,22 @@ inline constexpr config_key config_keys[] = {
            if (auto value = key.write(from)) object[key.name] = *std::move(value);
        return std::optional<json>(object);
      }},
-    // What training is told beside it; it is no part of a config.
+    // Training options in the same file; not part of a config.
     {"batch", nullptr, {}},
     {"tokens", nullptr, {}},
     {"adamw", nullptr, {}}};
 
-// Names for these types: what nvcc makes of their declarations, g++ warns of.
+// Aliases, because g++ warns about the code that nvcc generates for the plain declarations.
 using size_member = int config::*;
 using flag_member = bool config::*;
 
-/// A key of GPT2Config that decides what is computed. What only training, generation or the memory of their model asks for
-/// is not listed, nor is reorder_and_upcast_attn: it orders the same products in another way.
+/// A key of GPT2Config that affects the computation. Keys that only affect training, generation or the memory of their
+/// model are not listed, nor is reorder_and_upcast_attn, which only reorders the same products.
 struct transformers_key {
   std::string_view name;
-  std::string_view standard;  // what it means where a file does not have it, as JSON
-  std::string_view member{};  // of fathom::config; empty: a config cannot express anything else than
-  std::string_view accepted{};  // these: an array of JSON, whose first value is the one to write
+  std::string_view standard;  // default if the key is missing, as JSON
+  std::string_view member{};  // of fathom::config; empty: a config can express only the accepted values
+  std::string_view accepted{};  // a JSON array; the first value is the one to write
   size_member size = nullptr;
   flag_member flag = nullptr;
   bool is_written = true;
@@ -352,14 +352,14 @@ inline constexpr transformers_key transformers_keys[] = {
     {"n_inner", "null", "hidden", {}, &config::hidden},  // null: 4 * width
     {"tie_word_embeddings", "true", "tied", {}, nullptr, &config::tied},
     {"layer_norm_epsilon", "1e-05", {}, "[1e-05]"},
-    {"activation_function", R"("gelu_new")", {}, R"(["gelu_new","gelu_pytorch_tanh","gelu_fast"])"},  // all the tanh form
+    {"activation_function", R"("gelu_new")", {}, R"(["gelu_new","gelu_pytorch_tanh","gelu_fast"])"},  // all tanh forms
     {"scale_attn_weights", "true", {}, "[true]"},
     {"scale_attn_by_inverse_layer_idx", "false", {}, "[false]"},
     {"add_cross_attention", "false", {}, "[false]"},
     {"is_encoder_decoder", "false", {}, "[false]", nullptr, nullptr, false},
     {"quantization_config", "null", {}, "[null]", nullptr, nullptr, false}};
 
-/// Says what is accepted of a key that a config has no member for.
+/// Adds the accepted values of a key that a config has no member for.
 [[gnu::cold]] constexpr void add_accepted(config_problem& to, std::string_view accepted) {
   const json_place first = place_of(accepted.substr(1));
   if (first.event == json_event::string) {
@@ -395,7 +395,7 @@ struct transformers_places {
     while (transformers_keys[i].name != name) ++i;
     return of[i];
   }
-  /// Whether the file is one of transformers.
+  /// Whether the file has keys of transformers.
   [[nodiscard]] constexpr bool are_there() const { return at("n_embd").is_there() || at("model_type").is_there(); }
 };
 
@@ -431,14 +431,14 @@ struct transformers_places {
 
 }  // namespace detail
 
-/// What a config.json says.
+/// The result of reading a config.json.
 struct config_reading {
-  config value{};            // where there is a problem, the smallest that there is: no further errors follow from it
-  config_problem problem{};  // "\"width\" is 4.5; expected a whole number, at least 1"; empty: there is none
+  config value{};            // after a problem, the smallest valid config, so that no further errors follow
+  config_problem problem{};  // "\"width\" is 4.5; expected a whole number, at least 1"; empty: no problem
 };
 
-/// Reads the text of a config.json, with our keys or those of GPT2Config in transformers, whose defaults hold for keys that
-/// are not there. In a program, and in the compiler:
+/// Reads the text of a config.json, with our keys or those of GPT2Config in transformers. Missing keys take the
+/// defaults of their format. Works at run time and at compile time:
 ///
 ///   constexpr auto read = fathom::io::read_config(R"({"vocab": 256, "context": 64, "width": 64, "depth": 2, "heads": 4})");
 ///   static_assert(read.problem.empty());
@@ -461,14 +461,14 @@ struct config_reading {
   return result;
 }
 
-/// A sentence as a type, for the compiler to print: config_sentence<problem> is what is wrong with a config.json.
+/// A sentence as a type, for the compiler to print: config_sentence<problem> tells what is wrong with a config.json.
 template <config_problem Problem>
 struct sentence;
 template <char... Letters>
 struct letters;
 
 namespace detail {
-#if defined(__clang__) && __clang_major__ < 16  // these print an array of letters as numbers, and no more than ten
+#if defined(__clang__) && __clang_major__ < 16  // prints at most ten letters, and as numbers
 template <config_problem Problem, std::size_t N = Problem.size()>
 struct sentence_of {
   template <std::size_t... I>
@@ -486,7 +486,7 @@ struct sentence_of {
 template <config_problem Problem>
 using config_sentence = typename detail::sentence_of<Problem>::type;
 
-/// Whether a sentence says nothing.
+/// Whether a sentence is empty: the config.json is valid.
 template <class Sentence>
 inline constexpr bool is_config = false;
 template <config_problem Problem>

@@ -1,4 +1,4 @@
-// What safetensors.hpp declares.
+// Implementation of safetensors.hpp.
 #pragma once
 
 #include <algorithm>
@@ -61,10 +61,10 @@ FATHOM_INLINE std::vector<std::byte> stored_tensor::bytes() const {
 
 namespace detail {
 
-/// Numbers that are converted at a time.
+/// Numbers converted at a time.
 inline constexpr index most_at_once = 16384;
 
-/// Numbers of memory, which need not be aligned, as those of another type.
+/// Converts numbers, which need not be aligned, to another type.
 template <class From, class To>
 void convert(const std::byte* from, std::size_t count, To* to) {
   for (std::size_t i = 0; i < count; ++i) {
@@ -73,7 +73,7 @@ void convert(const std::byte* from, std::size_t count, To* to) {
     to[i] = static_cast<To>(number);
   }
 }
-/// The same as float, of a type that has a name: F32, F64, BF16, F16 or I8.
+/// Converts to float from a type given by name: F32, F64, BF16, F16 or I8.
 inline void convert_to_float(std::string_view type, const std::byte* from, std::size_t count, float* to) {
   if (type == "F32") return static_cast<void>(std::memcpy(to, from, count * sizeof(float)));
   if (type == "F64") return convert<double>(from, count, to);
@@ -82,7 +82,7 @@ inline void convert_to_float(std::string_view type, const std::byte* from, std::
   return convert<std::int8_t>(from, count, to);
 }
 
-/// Calls f(first, numbers) for the numbers of a tensor as float, some at a time.
+/// Calls f(first, numbers) for successive pieces of a tensor, converted to float.
 template <class F>
 void for_floats(const stored_tensor& from, const F& f) {
   const auto most = static_cast<std::size_t>(std::min(most_at_once, from.size())), bytes = bytes_of_type(from.type);
@@ -121,7 +121,7 @@ FATHOM_INLINE const stored_tensor& stored_tensors::at(std::string_view name) con
 
 namespace detail {
 
-/// A header, as it is written.
+/// The parsed header, not yet validated.
 class header_text {
  public:
   struct entry {
@@ -133,10 +133,10 @@ class header_text {
   std::map<std::string, std::string, std::less<>> metadata;
   bool is_object = false;
   bool metadata_is_object = true;
-  std::optional<std::string> bad_metadata;  // a key of the metadata whose value is no string
-  std::optional<std::string> twice;         // a key that an object has twice
+  std::optional<std::string> bad_metadata;  // a key of the metadata whose value is not a string
+  std::optional<std::string> twice;         // a duplicate key
 
-  /// Says whether it is JSON.
+  /// Parses the text. Returns whether it is JSON.
   [[nodiscard, gnu::cold]] bool read(std::string_view text) {
     std::string nesting;
     json_reader at(text, &nesting);
@@ -145,7 +145,7 @@ class header_text {
   }
 
  private:
-  static constexpr int deepest = 64;  // keys of deeper objects may be there twice: nothing asks for them
+  static constexpr int deepest = 64;  // deeper objects are not checked for duplicate keys: nothing uses them
 
   [[gnu::cold]] void take(const json_reader& at) {
     switch (at.last()) {
@@ -183,11 +183,11 @@ class header_text {
         --depth_;
         numbers_ = nullptr;
         break;
-      default: other();  // numbers that are no integers, and booleans
+      default: other();  // real numbers and booleans
     }
   }
   void begin_array() {
-    if (depth_ == 0) depth_ = deepest;  // no header: nothing in it is looked at
+    if (depth_ == 0) depth_ = deepest;  // not a header: ignore its contents
     if (depth_ == 2 && !in_metadata_ && key_ == "shape") {
       numbers_ = &entry_->shape;
       entry_->has_shape = true;
@@ -211,7 +211,7 @@ class header_text {
       key_ = std::move(name);
     }
   }
-  /// A value that is not what its place is for; that is no harm where nobody looks.
+  /// Handles a value of an unexpected type; unknown keys may have any.
   void other() {
     if (depth_ == 1 && in_metadata_) metadata_is_object = false;
     if (depth_ == 1 || (depth_ == 2 && !in_metadata_ && (key_ == "dtype" || key_ == "shape" || key_ == "data_offsets")) ||
@@ -220,15 +220,15 @@ class header_text {
     if (depth_ == 2 && in_metadata_ && !bad_metadata) bad_metadata = key_;
   }
 
-  int depth_ = 0;  // of what is open: 1, the header; 2, an entry; 3, its arrays
+  int depth_ = 0;  // nesting: 1 in the header, 2 in an entry, 3 in its arrays
   bool in_metadata_ = false;
-  entry* entry_ = nullptr;                         // that is being read
-  std::string key_;                                // of an entry
-  std::vector<std::uint64_t>* numbers_ = nullptr;  // where those of the array go that is open
-  std::vector<std::set<std::string, std::less<>>> keys_;  // of the objects that are open, but for the header itself
+  entry* entry_ = nullptr;                         // the current one
+  std::string key_;                                // the current key of an entry
+  std::vector<std::uint64_t>* numbers_ = nullptr;  // destination of the current array
+  std::vector<std::set<std::string, std::less<>>> keys_;  // of each open object, except the header
 };
 
-/// What a header says, checked against a file.
+/// Reads a file's header and validates it against the file.
 class header_reader {
  public:
   [[gnu::cold]] explicit header_reader(const input_file& file) : file_(file) {
@@ -268,7 +268,7 @@ class header_reader {
   [[noreturn]] void invalid(const Pieces&... pieces) const {
     fail(file_.name(), ": is not a valid safetensors file: ", pieces...);
   }
-  /// Fails when the file is something else.
+  /// Fails when the file has another known format.
   void expect_header() const {
     std::vector<std::byte> beginning(static_cast<std::size_t>(std::min<std::uint64_t>(file_.size(), 512)));
     file_.read(0, beginning);
@@ -281,7 +281,7 @@ class header_reader {
     const std::uint64_t begin = entry.place[0], end = entry.place[1], data = file_.size() - data_;
     if (begin > end || end > data) invalid(name, " is said to lie at ", begin, " to ", end, "; the file has ", data, " bytes of data");
     stored_tensor tensor{entry.type, {}, &file_, data_ + begin, data_ + end, name};
-    // Of types that are not known, or of less than a byte, it is not checked how many bytes they take.
+    // The byte count is not checked for unknown types or types of fractional bytes.
     const std::size_t bytes = bytes_of_type(entry.type);
     std::uint64_t needed = std::max<std::size_t>(bytes, 1);
     bool overflows = false, is_empty = false;
@@ -303,13 +303,13 @@ class header_reader {
     return tensor;
   }
 
-  /// The format has neither holes nor overlaps.
+  /// Fails unless the tensors cover the data without gaps or overlaps, as the format requires.
   [[gnu::cold]] void check_coverage(const std::map<std::string, stored_tensor, std::less<>>& tensors) const {
     std::vector<const std::pair<const std::string, stored_tensor>*> order;
     order.reserve(tensors.size());
     for (const auto& tensor : tensors) order.push_back(&tensor);
     std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-      // An empty tensor comes before the one that begins where it does.
+      // An empty tensor sorts before the tensor that begins at the same byte.
       return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
     });
     std::uint64_t expected = 0;
@@ -322,7 +322,7 @@ class header_reader {
   }
 
   const input_file& file_;
-  std::uint64_t data_ = 0;  // where it begins
+  std::uint64_t data_ = 0;  // offset of the data
   std::string text_;
 };
 
@@ -346,7 +346,7 @@ FATHOM_INLINE std::uint64_t tensor_to_write::byte_count() const {
 
 namespace detail {
 
-/// Writes numbers as another type than they are of.
+/// Converts the numbers of a tensor and writes them.
 inline void write_converted(atomic_file& file, const tensor_to_write& tensor) {
   const std::size_t bytes = bytes_of_type(tensor.from_type), most = static_cast<std::size_t>(most_at_once);
   std::vector<float> floats(std::min(most, tensor.from.size() / bytes));
@@ -376,7 +376,7 @@ inline void write_converted(atomic_file& file, const tensor_to_write& tensor) {
 
 FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors,
                                      const std::map<std::string, std::string>& metadata) {
-  // The keys in their order, as they always were; so files of the same weights are the same, byte for byte.
+  // Keys are sorted, so that the same weights always give the same file, byte for byte.
   const auto quoted = [](const std::string& text) {
     std::string all;
     fathom::detail::write_json_string(all, text);

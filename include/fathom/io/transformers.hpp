@@ -1,5 +1,6 @@
-// Checkpoints in the layout of `transformers`: a folder with config.json, and model.safetensors or shards of it
-// (huggingface.co/docs/transformers, GPT2Config and "Sharded checkpoints"); and how GPT-2's files of weights differ from ours.
+// Checkpoints in the layout of `transformers`: a folder with config.json and with model.safetensors or its shards
+// (huggingface.co/docs/transformers, GPT2Config and "Sharded checkpoints"). Also the differences between GPT-2's weight
+// files and ours.
 #pragma once
 
 #include <filesystem>
@@ -21,33 +22,34 @@ namespace fathom {
 
 namespace io {
 
-/// What may come before the names of GPT-2's tensors: whether it does depends on which of its classes was saved.
+/// Optional prefix of GPT-2's tensor names; it depends on the class that was saved.
 inline constexpr const char* transformers_prefix = "transformer.";
-/// The token embedding, and the output projection, which a tied checkpoint may hold a second time.
+/// The token embedding and the output projection. A tied checkpoint may hold the table a second time as its head.
 inline constexpr const char* transformers_table = "wte.weight";
 inline constexpr const char* transformers_head = "lm_head.weight";
-/// Whether a tensor of a GPT-2 checkpoint is no weight: old ones hold the causal mask.
+/// Whether a tensor of a GPT-2 checkpoint is a buffer, not a weight: old checkpoints hold the causal mask.
 [[nodiscard]] bool is_transformers_buffer(std::string_view name);
-/// What is wrong with the head of a tied checkpoint that holds it a second time, as a line of an error: it must be the same
-/// as the table, byte for byte. Empty if nothing is.
+/// Checks the separate head of a tied checkpoint, which must equal the table byte for byte. Returns a line for an error
+/// message, or an empty string.
 [[nodiscard]] std::string tied_head_problem(std::string_view prefix, const stored_tensor& table, const stored_tensor& head);
 
-/// What a config.json of `transformers` (its text) says otherwise than a config, one line for every key, empty when they
-/// agree; and after these the config that it stands for, when there is one.
+/// The differences between a config and the text of a config.json of `transformers`, one line for each key; empty when
+/// they agree. The last line gives the config that would fit, if there is one.
 [[nodiscard]] std::string transformers_differences(const config& given, std::string_view found);
 
-/// Fails unless the config.json of a folder says what a config does.
+/// Fails unless the config.json of a folder agrees with a config.
 void check_transformers_config(const config& given, const std::filesystem::path& folder);
 
-/// The config.json that `transformers` makes a GPT2LMHeadModel of, as text. type is that of the weights, "float32".
+/// The text of a config.json from which `transformers` makes a GPT2LMHeadModel. `type` is the type of the weights:
+/// "float32".
 [[nodiscard]] std::string to_transformers_json(const config& given, std::string_view type);
 
-/// The tensors of a folder, as those of one file: of its model.safetensors, or of the shards that
-/// model.safetensors.index.json lists. `transformers` too looks for them in this order.
+/// The tensors of a folder as if they were in one file: those of model.safetensors, or else of the shards that
+/// model.safetensors.index.json lists. `transformers` uses the same order.
 class safetensors_folder : public stored_tensors {
  public:
-  /// Fails when there is neither, a file is not valid, a shard lacks what the index says is in it, or two shards have a tensor
-  /// of one name. Tensors that the index does not list are there as those that it does.
+  /// Fails when neither exists, a file is not valid, a shard lacks a tensor that the index lists, or two shards have
+  /// tensors of the same name. Includes tensors that the index does not list.
   explicit safetensors_folder(const std::filesystem::path& folder);
 
  private:
@@ -61,8 +63,9 @@ void write_transformers(const std::filesystem::path& folder, const model_numbers
 
 }  // namespace io
 
-/// Writes weights as a GPT-2 checkpoint of `transformers`: config.json and model.safetensors in a folder, which is made if
-/// it is not there; GPT2LMHeadModel.from_pretrained reads it. For models without a shortcut. Fails when it cannot be written.
+/// Writes weights as a GPT-2 checkpoint of `transformers`, for GPT2LMHeadModel.from_pretrained: config.json and
+/// model.safetensors in a folder, which is created if needed. For models without a shortcut. Fails when it cannot
+/// write.
 template <class Weights>
 void save_transformers(const std::filesystem::path& folder, const Weights& weights) {
   if constexpr (!detail::stands_for_weights<Weights>) {

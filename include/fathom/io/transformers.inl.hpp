@@ -1,4 +1,4 @@
-// What transformers.hpp declares.
+// Implementation of transformers.hpp.
 #pragma once
 
 #include <algorithm>
@@ -46,7 +46,7 @@ FATHOM_INLINE std::string tied_head_problem(std::string_view prefix, const store
 // ---- config.json -----------------------------------------------------------------------------------------------------
 
 namespace detail {
-/// The values of a key that say what a config, which is normalized, says; the first is the one to write.
+/// The values of a key that agree with a normalized config; the first is the one to write.
 [[nodiscard, gnu::cold]] inline json accepted_values(const transformers_key& key, const config& c) {
   if (key.flag) return json::array({c.*key.flag});
   if (!key.size) return *json::parse(key.accepted);
@@ -97,7 +97,7 @@ FATHOM_INLINE std::string to_transformers_json(const config& given, std::string_
   for (const detail::transformers_key& key : detail::transformers_keys)
     if (const json accepted = detail::accepted_values(key, normalized(given)); key.is_written && !accepted[0].is_null())
       all[key.name] = accepted[0];
-  // GPT-2's 50256 begins and ends texts; another vocabulary has no such token, and generation must not stop at one.
+  // GPT-2's token 50256 begins and ends texts. Other vocabularies lack such a token, so generation must not stop at it.
   for (const char* special : {"bos_token_id", "eos_token_id"}) all[special] = given.vocab == 50257 ? json(50256) : json();
   for (const char* dropout : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) all[dropout] = 0.0;
   all["dtype"] = type;
@@ -112,7 +112,7 @@ FATHOM_INLINE void write_transformers(const std::filesystem::path& folder, const
   tensors.add(weights, transformers_prefix);
   for (tensor_to_write& tensor : tensors.tensors)
     if (tensor.name == join(transformers_prefix, transformers_head)) tensor.name = transformers_head;
-  // Both are there in full before either takes its name.
+  // Both files are complete before either gets its name.
   atomic_file file(folder / "config.json");
   file.write(to_transformers_json(of, weights.type == "F64" ? "float64" : "float32") + "\n");
   write_weights(folder / "model.safetensors", tensors, to_json(of));
@@ -124,7 +124,7 @@ FATHOM_INLINE void write_transformers(const std::filesystem::path& folder, const
 FATHOM_INLINE safetensors_folder::safetensors_folder(const std::filesystem::path& folder) : stored_tensors(folder.string()) {
   const auto single = folder / "model.safetensors", index_file = folder / "model.safetensors.index.json";
   std::error_code ignored;
-  // A link that leads nowhere is there: caches of downloads have such when what they link to is gone.
+  // A dangling link counts as present: download caches leave them behind when the target is deleted.
   const auto is_there = [&](const std::filesystem::path& file) {
     return std::filesystem::exists(std::filesystem::symlink_status(file, ignored));
   };
@@ -139,12 +139,12 @@ FATHOM_INLINE safetensors_folder::safetensors_folder(const std::filesystem::path
   }
   const json read = detail::read_json(index_file);
   const json& map = std::as_const(read)["weight_map"];
-  std::map<std::string, std::vector<std::string>> listed;  // tensors of each shard
+  std::map<std::string, std::vector<std::string>> listed;  // shard -> its tensors
   bool is_good = map.is_object();
   if (is_good)
     for (const auto& [name, shard] : map.members()) {
       const std::string file = shard.is_string() ? shard.text() : "/";
-      is_good &= std::filesystem::path(file).filename() == file;  // in this very folder
+      is_good &= std::filesystem::path(file).filename() == file;  // must be in this folder
       listed[file].push_back(name);
     }
   if (!is_good) fail(index_file.string(), ": expected an object weight_map, of tensors' names and names of files beside it");

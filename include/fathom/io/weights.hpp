@@ -1,4 +1,4 @@
-// Weights to and from safetensors files.
+// Saves and loads weights as safetensors files.
 #pragma once
 
 #include <algorithm>
@@ -27,10 +27,10 @@
 
 namespace fathom {
 
-/// What load does about tensors of the model that the file does not have.
+/// What load does when the file lacks tensors of the model.
 enum class missing {
   fails,  // an error
-  keep    // they keep the values that they have: a plain GPT-2 checkpoint into a model with shortcuts
+  keep    // they keep their values: for a plain GPT-2 checkpoint into a model with shortcuts
 };
 
 struct load_options {
@@ -40,25 +40,25 @@ struct load_options {
 namespace io {
 
 
-/// What is wanted of some tensors of a file.
+/// The tensors to find in a file, and what else it may contain.
 struct wanted_tensors {
   const tensor_table& table;
-  std::string description;          // their model's, to be checked against the file's; empty: none
+  std::string description;          // of the model, to compare with the file's; empty: none
   bool is_tied;                     // the head is wte.weight, in GPT-2's names
-  std::string prefix = "";          // before their names
+  std::string prefix = "";          // of their names in the file
   load_options options{};
-  std::vector<std::string> accepted_prefixes{};  // other tensors of the file may begin with these; "": any may be there
-  bool accepts_copies = false;      // or be named like one of the file's tensors with something before it, and have its shape:
-                                    // so a trainer's checkpoint holds what its optimiser remembers for every weight
+  std::vector<std::string> accepted_prefixes{};  // other tensors may have names with these prefixes; "": any name
+  bool accepts_copies = false;      // other tensors may be PREFIX.NAME with the shape of NAME, as the states of
+                                    // the optimiser in a trainer's checkpoint are
 };
-/// Where in a file a tensor is.
+/// A tensor found in a file.
 struct found_tensor {
-  const stored_tensor* numbers = nullptr;  // null: it is missing, and may be
+  const stored_tensor* numbers = nullptr;  // null: missing, as the options allow
   const stored_tensor* scales = nullptr;   // of int8 numbers
 };
-/// Where each of them is, in the order of the table. Fails with everything that does not fit.
+/// Finds the tensors, in the order of the table. Fails with a list of everything that does not fit.
 [[nodiscard]] std::vector<found_tensor> find_tensors(const stored_tensors& file, const wanted_tensors& wanted);
-/// Reads their numbers into parameters whose numbers are of a type, F32 or F64.
+/// Reads the tensors into parameters of a type, F32 or F64.
 void read_tensors(const stored_tensors& file, const wanted_tensors& wanted, std::string_view type, std::byte* to);
 
 template <class Model>
@@ -66,11 +66,11 @@ template <class Model>
   return {.table = table, .description = description_of<Model>(), .is_tied = Model::tied, .options = options};
 }
 
-/// Whether weights are packed to decode with, and not numbers to train.
+/// Whether weights are packed for decoding, rather than parameters to train.
 template <class Parameters>
 inline constexpr bool is_packed = requires { typename Parameters::number; };
 
-/// The bytes of a model's largest tensor.
+/// The size of a model's largest tensor in bytes.
 template <class Model>
 inline constexpr std::size_t largest_tensor = [] {
   index largest = 0;
@@ -78,7 +78,7 @@ inline constexpr std::size_t largest_tensor = [] {
   return static_cast<std::size_t>(largest) * sizeof(typename Model::scalar);
 }();
 
-/// Packs a tensor of a file; As: its shape and role. `room` is for its numbers as the model has them.
+/// Packs a tensor of a file. As gives its shape and role; `room` is scratch for its unpacked numbers.
 template <class Packed, class As, class To>
 void pack_stored(const found_tensor& from, const As&, std::span<std::byte> room, To& to) {
   using model = typename Packed::model;
@@ -91,7 +91,7 @@ void pack_stored(const found_tensor& from, const As&, std::span<std::byte> room,
   }(std::make_index_sequence<As::rank>());
 }
 
-/// Reads the tensors of a file into weights of any kind, in whatever memory.
+/// Reads the tensors of a file into parameters or packed weights, in any memory.
 template <class Weights>
 void read_weights(const stored_tensors& file, Weights& weights, const load_options& options, bool accepts_copies) {
   using model = typename Weights::model;
@@ -128,9 +128,9 @@ void read_weights(const stored_tensors& file, Weights& weights, const load_optio
 
 }  // namespace io
 
-/// Writes weights to a safetensors file, under the names of ../README.md, with the model's description in the metadata. The file appears
-/// under its name when it is complete (io/file.hpp). Fails when it cannot be written. `weights` are a model's parameters, or
-/// what owns them.
+/// Writes weights to a safetensors file, with the tensor names of ../README.md and the model's description as metadata.
+/// Writes atomically (io/file.hpp). Fails when the file cannot be written. `weights` are a model's parameters or their
+/// owner.
 /// save<P>, with P = float, bf16 or int8, writes them as P (../README.md, "Types in files").
 template <class P = void, class Weights>
 void save(const std::filesystem::path& path, const Weights& weights) {
@@ -156,12 +156,13 @@ void save(const std::filesystem::path& path, const Weights& weights) {
   }
 }
 
-/// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2; or from a folder
-/// that save_pretrained of `transformers` wrote for a GPT-2, shards included, whose config.json is then checked first.
-/// Types F32, F64, BF16 and F16, and I8 with scales, are converted. When it does not fit the model, the error lists every
-/// key of the description that disagrees, or every tensor that is missing, unknown or of another shape or type, and the weights
-/// stay as they were. When the file becomes shorter, or its disk fails, while the numbers are read, it is an error that leaves
-/// some of them read. `weights` are parameters, or packed<P>, or what owns them: there is never a second copy of all weights.
+/// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2. Also reads a
+/// folder that save_pretrained of `transformers` wrote for a GPT-2, shards included, after checking its config.json.
+/// Converts F32, F64, BF16 and F16, and I8 with scales. If the file does not fit the model, the error lists every key
+/// of the description that disagrees and every tensor that is missing, unknown or of another shape or type, and the
+/// weights do not change. If the file shrinks or the disk fails during reading, the weights may be partly read.
+/// `weights` are parameters, packed<P> or an owner of either; there is never a second copy of all weights in the
+/// host's memory.
 template <class Weights>
 void load(const io::safetensors_file& file, Weights&& weights, const load_options& options = {}) {
   if constexpr (!detail::stands_for_weights<Weights>) {

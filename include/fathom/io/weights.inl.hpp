@@ -1,4 +1,4 @@
-// What weights.hpp declares.
+// Implementation of weights.hpp.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace fathom::io {
 
 namespace detail {
 
-/// Whether a tensor is named like another one with something before it, "adamw.first.wte.weight", and has its shape.
+/// Whether a tensor has another one's name with a prefix ("adamw.first.wte.weight"), and the same shape.
 [[nodiscard]] inline bool is_copy(const stored_tensors& file, std::string_view name, const stored_tensor& tensor) {
   for (std::size_t dot = name.find('.'); dot != name.npos; dot = name.find('.', dot + 1)) {
     if (name.substr(0, dot) == "transformer") continue;  // a model's own prefix
@@ -30,14 +30,14 @@ namespace detail {
   return false;
 }
 
-/// What a file's description says otherwise than a model's.
+/// The differences between a model's description and a file's.
 [[nodiscard, gnu::cold]] inline std::string description_problems(const std::string& text, const std::string& expected,
                                                                  missing may_lack) {
   const json found = json::parse(text).value_or(json());
   if (!found.is_object()) return join("\n  metadata ", config_entry, ": is not a JSON object");
   const json* const shortcut = found.find("shortcut");
   if (may_lack == missing::fails || !shortcut || !shortcut->is_null()) return description_differences(expected, text);
-  // A file of plain GPT-2, into a model that has more: what both say must agree.
+  // A plain GPT-2 file, into a model with more parts: only keys that both have must agree.
   json without = value_of_description(expected);
   without.erase("shortcut");
   if (is_of_config(text) && !is_of_config(expected))

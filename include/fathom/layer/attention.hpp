@@ -1,5 +1,5 @@
-// Attention over a layer's own input, over the rows of a residual source, or over both in one softmax. self_attention.hpp,
-// shortcut_attention.hpp and joint_attention.hpp name the three.
+// Attention over a layer's own input (self_attention.hpp), over the rows of a residual source (shortcut_attention.hpp),
+// or over both in one softmax (joint_attention.hpp).
 #pragma once
 
 #include <string>
@@ -14,10 +14,9 @@
 
 namespace fathom::layers {
 
-/// Keys and values kept for decoding: [sequences * capacity * Rows, 2 Width], each row a key and then a value, both of all
-/// heads. `Rows` of them belong to each position, and a position's lie side by side. Between rows lies a line of the
-/// processor's cache: at a distance of 2 Width numbers, which often is a power of two, the rows of one head would share few of
-/// its sets.
+/// The key-value cache for decoding: [sequences * capacity * Rows, 2 Width]. Each row holds a key and a value, of all
+/// heads. Each position has `Rows` adjacent rows. One cache line of padding separates rows: with a stride of 2 Width,
+/// often a power of two, the rows of a head would map to few sets of the processor's cache.
 template <class T, index Width, index Rows>
 struct key_value_cache {
   matrix<T> kv;
@@ -26,13 +25,13 @@ struct key_value_cache {
   static constexpr index line = static_cast<index>(alignment / sizeof(T));
 };
 
-/// What an attention looks at: its own input.
+/// Attention over the layer's own input.
 struct own_context {
   static constexpr index source_rows = 0;
   static constexpr std::string_view name{};
 };
-/// What an attention looks at: D rows of a residual source for every position. Name: of the map that makes keys and values of
-/// them; as everywhere, one that begins with '/' does not stand under the layer's own.
+/// Attention over D rows of a residual source per position. Name is that of the projection to keys and values. As
+/// everywhere, a leading '/' makes it absolute, not relative to the layer's name.
 template <index D, fixed_string Name = "c_kv">
 struct rows_of_source {
   static_assert(D > 0, "fathom::rows_of_source: a source has at least one row for every position");
@@ -40,10 +39,11 @@ struct rows_of_source {
   static constexpr std::string_view name = Name.view();
 };
 
-/// Leaves queries and keys as they are. What takes its place in attention_options may change them by their position, as rotary
-/// embeddings do, in place:
-///   forward    x [e.rows() * rows_per_position, heads * head_width]: row r belongs to row r / rows_per_position of the pass
-///   backward   the gradient dx of what forward left becomes that of what it found
+/// Leaves queries and keys unchanged. A replacement in attention_options may change them in place by position, as
+/// rotary embeddings do:
+///   forward    x [e.rows() * rows_per_position, heads * head_width]; row r belongs to row
+///              r / rows_per_position of the pass
+///   backward   turns the gradient of forward's result into the gradient of its input
 struct no_rotation {
   template <class On>
   static void forward(const On&, const extent&, output<On>, index /*head_width*/, index /*rows_per_position*/) {}
@@ -51,28 +51,28 @@ struct no_rotation {
   static void backward(const On&, const extent&, output<On>, index /*head_width*/, index /*rows_per_position*/) {}
 };
 
-/// How an attention is made. Options are a type, which says what is to be different:
+/// Options of attention, as a type. Derive from it to change some:
 ///   struct local : fathom::layers::attention_options { static constexpr fathom::index kv_heads = 2, window = 256; };
 struct attention_options {
-  static constexpr index kv_heads = 0;    // heads of keys and values, a divisor of the heads, of which several queries' share
-                                          // one (Ainslie et al., arXiv 2305.13245); 0: as many as heads
+  static constexpr index kv_heads = 0;    // key-value heads, each shared by several query heads; must divide heads;
+                                          // 0: as many as heads (GQA, Ainslie et al., arXiv 2305.13245)
   static constexpr index head_width = 0;  // 0: width / heads
-  static constexpr index window = 0;      // positions that a query sees, its own the last of them; 0: all up to its own
-  static constexpr bool causal = true;    // false: a query sees all positions, later ones too; then nothing can be decoded
-  static constexpr bool bias = true;      // whether the projections have one
-  static constexpr initial output_initial = initial::residual;  // what the output projection begins as
-  using rotation = no_rotation;           // what is done to queries and keys before they meet
-  static constexpr auto values_name = fixed_string("");  // the channel in which its own values are published; "": in none
+  static constexpr index window = 0;      // positions that a query sees, up to and including its own; 0: all of them
+  static constexpr bool causal = true;    // false: a query also sees later positions, and decoding is impossible
+  static constexpr bool bias = true;      // of the projections
+  static constexpr initial output_initial = initial::residual;  // initialization of the output projection
+  using rotation = no_rotation;           // applied to queries and keys before their product
+  static constexpr auto values_name = fixed_string("");  // channel in which it publishes its own values; "": none
 };
 
-/// y = residual + Attention(x[, memory]) (Vaswani et al., arXiv 1706.03762): softmax(q k^T / sqrt(d)) v per head, over the keys
-/// of the query's own and of earlier positions, then the output projection.
-///   x, y [rows, E];  memory [rows * D, E], D rows for every position, where it looks at a source;  H query heads of width d, G
-///   heads of keys and values
-/// Memories: own_context, rows_of_source<D>, or both in this order. Queries come from x. With its own context, so do keys and
-/// values: q, k, v = x W + b, in c_attn [E, (H + 2 G) d]; without, q = x W_q + b_q, c_q [E, H d]. A source's rows become keys and
-/// values by c_kv [E, 2 G d]. The output projection c_proj is [H d, E].
-/// Every position owns its own key first, then those of its source: what a query sees is a prefix, and one softmax runs over it.
+/// y = residual + Attention(x[, memory]) (Vaswani et al., arXiv 1706.03762): softmax(q k^T / sqrt(d)) v per head, over
+/// the keys of the query's own and of earlier positions, then the output projection.
+///   x, y [rows, E];  memory [rows * D, E], D rows of the source per position, if any
+///   H query heads of width d, G key-value heads
+/// Memories: own_context, rows_of_source<D>, or both in this order. Queries come from x. With own_context, so do keys
+/// and values: q, k, v = x W + b, c_attn [E, (H + 2 G) d]. Without, q = x W_q + b_q, c_q [E, H d]. c_kv [E, 2 G d]
+/// projects the source's rows to keys and values. The output projection is c_proj [H d, E]. Each position has its own
+/// key first, then those of its source, so that a query sees a prefix of the keys in one softmax.
 template <index E, index H, class Options, class... Memories>
 struct attention {
   static constexpr index width = E, heads = H;
@@ -95,7 +95,7 @@ struct attention {
   static constexpr index D = source_rows;
 
  public:
-  /// Whether the stage around it publishes its values, [rows, K], those of its own context (hidden_states.hpp).
+  /// Whether the enclosing stage publishes the values of the own context, [rows, K] (hidden_states.hpp).
   static constexpr bool publishes = !Options::values_name.view().empty();
   using published = channel<Options::values_name, K>;
   static_assert(!publishes || has_context, "fathom::attention: only values of an attention's own context are published");
@@ -104,7 +104,7 @@ struct attention {
   using projection = linear<Q, E, Options::output_initial, Options::bias>;
 
   template <class S>
-  struct parameters {  // of its own context alone
+  struct parameters {  // own context only
     typename query::template parameters<S> c_attn;
     typename projection::template parameters<S> c_proj;
   };
@@ -137,8 +137,8 @@ struct attention {
 
   template <class T>
   struct tape {
-    matrix<T> q;    // [rows, Q], queries; with its own context [rows, Q + 2 K], and its keys and values beside them
-    matrix<T> kv;   // [rows * key_rows, 2 K], keys and values side by side; nothing where its own context is all
+    matrix<T> q;    // [rows, Q], queries; with own context [rows, Q + 2 K], queries, keys and values
+    matrix<T> kv;   // [rows * key_rows, 2 K], keys and values; empty without a source
     matrix<T> out;  // [rows, Q], all heads, before the projection
     T* lse;         // [rows, H]
     constexpr tape(arena& a, const extent& e)
@@ -149,7 +149,7 @@ struct attention {
   };
   template <class T>
   struct scratch {
-    matrix<T> dq;    // as q, kv and out of the tape
+    matrix<T> dq;    // shaped like q, kv and out of the tape
     matrix<T> dkv;
     matrix<T> dout;
     T* delta;        // [rows, H]
@@ -162,7 +162,7 @@ struct attention {
   template <class T>
   using cache = key_value_cache<T, K, key_rows>;
 
-  /// Where forward and extend leave what is published, [rows, K].
+  /// The values to publish, [rows, K], after forward or extend.
   template <class T>
   [[nodiscard]] static matrix<T> published_rows(const tape<T>& t) {
     return values(keys_and_values(t.q, t.kv)).every(key_rows, 0);
@@ -193,7 +193,7 @@ struct attention {
                        const scratch<scalar<On>>& s) {
     differentiate(on, p, e, x, memory, dy, dx, dmemory, t, g, s);
   }
-  /// backward, and what others have sent back to the values that were published, dpublished [rows, K].
+  /// backward, with the gradient dpublished [rows, K] that other stages added to the published values.
   template <class On, class P, class G>
     requires(source_rows == 0)
   static void backward_published(const On& on, const P& p, const extent& e, input<On> x, input<On> dy, output<On> dx,
@@ -219,7 +219,7 @@ struct attention {
                      output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
     attend_on(on, p, e, x, memory, residual, y, t, c);
   }
-  /// The softmax of a forward pass, weights [sequences * H * tokens, tokens * key_rows], columns as the rows of keys.
+  /// The attention weights of a forward pass, w [sequences * H * tokens, tokens * key_rows]; columns are rows of keys.
   template <class On>
   static void weights(const On& on, const extent& e, const tape<scalar<On>>& t, output<On> w) {
     attention_weights(on, shape(e, e.tokens), queries(t.q), keys(keys_and_values(t.q, t.kv)), t.lse, w);
@@ -230,8 +230,8 @@ struct attention {
     if (D > 0) sum += key_value::flops(tokens * D);
     return sum + static_cast<double>(key_rows) * attention_flops(tokens) + projection::flops(tokens);
   }
-  /// Scores and weighted sums, of one row of keys for each position: every query meets on average (tokens + 1) / 2 positions,
-  /// fewer in a window.
+  /// Scores and weighted sums for one row of keys per position. A causal query sees (tokens + 1) / 2 positions on
+  /// average, fewer in a window.
   [[nodiscard]] static constexpr double attention_flops(index tokens) {
     const double all = static_cast<double>(tokens), seen = static_cast<double>(Options::window);
     if (!Options::causal) return 4.0 * Q * all * all;
@@ -299,7 +299,7 @@ struct attention {
     }
   }
 
-  /// Queries into the tape, and all keys and values, which are returned: [rows * key_rows, 2 K].
+  /// Writes the queries to the tape and returns all keys and values, [rows * key_rows, 2 K].
   template <class On, class P>
   static output<On> project(const On& on, const P& p, const extent& e, input<On> x, [[maybe_unused]] input<On> memory,
                             const tape<scalar<On>>& t) {
@@ -317,7 +317,7 @@ struct attention {
     return kv;
   }
 
-  /// The map that makes queries.
+  /// The projection that makes queries.
   template <class P>
   static auto& query_of(P& p) {
     if constexpr (has_context)
@@ -361,9 +361,9 @@ struct attention {
 namespace fathom {
 
 // ---- Options of attention, as parts: attention<8, kv_heads<2>, window<256>> -----------------------------------------------
-// Each says its field, and what it changes of the options of a layer.
+// Each has its field and changes the options of a layer.
 
-/// Heads of keys and values, which several heads of queries share.
+/// Grouped-query attention: the number of key-value heads, each shared by several query heads.
 template <index Count>
 struct kv_heads {
   static constexpr auto option = field<"kv_heads">(Count);
@@ -372,7 +372,7 @@ struct kv_heads {
     static constexpr index kv_heads = Count;
   };
 };
-/// The positions that a query sees, its own the last of them.
+/// The number of positions that a query sees, up to and including its own.
 template <index Positions>
 struct window {
   static constexpr auto option = field<"window">(Positions);
@@ -381,7 +381,7 @@ struct window {
     static constexpr index window = Positions;
   };
 };
-/// The width of a head, if it is not width / heads.
+/// The width of a head, if not width / heads.
 template <index Width>
 struct head_width {
   static constexpr auto option = field<"head_width">(Width);
@@ -390,7 +390,7 @@ struct head_width {
     static constexpr index head_width = Width;
   };
 };
-/// Publishes the attention's values under a name, for sources of later blocks to read: channel<NAME, heads of values * head width>.
+/// Publishes the attention's values for sources of later blocks, in channel<NAME, key-value heads * head width>.
 template <fixed_string Name>
 struct publish_values {
   static constexpr auto option = field<"publish_values">(static_cast<const char*>(Name.text));
@@ -409,7 +409,7 @@ struct no_bias {
 };
 
 namespace detail {
-/// The options of a layer, changed by each of a part's.
+/// The options of a layer after applying each of a part's.
 template <class Base, class... Options>
 struct changed_options {
   using type = Base;
@@ -418,7 +418,7 @@ template <class Base, class First, class... Rest>
 struct changed_options<Base, First, Rest...> : changed_options<typename First::template of<Base>, Rest...> {};
 }  // namespace detail
 
-/// Causal self-attention as a part, with so many heads, and options.
+/// Causal self-attention as a part.
 template <index Heads, class... Options>
 struct attention {
   static constexpr auto options = fields(field<"heads">(Heads), Options::option...);

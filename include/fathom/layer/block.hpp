@@ -1,4 +1,4 @@
-// A block: stages one after the other.
+// A block: a sequence of stages.
 #pragma once
 
 #include <algorithm>
@@ -8,8 +8,8 @@
 
 namespace fathom::layers {
 
-/// A block of one stage is that stage. A block of several is its first stage, followed by a block of the rest. So a block is itself a
-/// stage.
+/// A block of one stage is that stage; a block of several is its first stage, followed by a block of the rest. A block
+/// is itself a stage.
 template <class... Stages>
 struct block;
 
@@ -49,7 +49,7 @@ struct block<First, Rest...> {
     rest_type::visit(f, at, p.rest...);
   }
 
-  /// Calls f(stage, name) for every tensor; stages are counted from `stage` on.
+  /// Calls f(stage, name) for every tensor. The first stage has the number `stage`.
   template <class F, class Path, class P>
   static constexpr void visit_stages(const F& f, const Path& at, int stage, P& p) {
     First::visit([&](const auto& name, initial, auto&) { f(stage, name); }, at, p.first);
@@ -92,7 +92,7 @@ struct block<First, Rest...> {
                        const tape<scalar<On>>& t, G& g, arena free) {
     backward_from(on, p, e, hidden, x, d, t, g, free, 0);
   }
-  /// The same down to the first `lowest` stages, which are left out.
+  /// The same without the first `lowest` stages.
   template <class On, class P, class Hidden, class G>
   static void backward_from(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d,
                             const tape<scalar<On>>& t, G& g, arena free, int lowest) {

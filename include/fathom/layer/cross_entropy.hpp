@@ -7,7 +7,8 @@
 
 namespace fathom::layers {
 
-/// losses = -log softmax(logits)[target] in nats for every row; 0 where the target is -1.   logits [rows, V], losses [rows]
+/// losses = -log softmax(logits)[target] in nats for every row; 0 where the target is -1.
+/// logits [rows, V], losses [rows]
 struct cross_entropy {
   template <class T>
   struct tape {
@@ -19,7 +20,7 @@ struct cross_entropy {
                       const tape<scalar<On>>& t) {
     cross_entropy_forward(on, logits, targets, losses, t.lse);
   }
-  /// The logits become the gradient of scale * (sum of losses) with respect to them.
+  /// Replaces the logits by the gradient of scale * (sum of losses) with respect to them.
   template <class On>
   static void backward(const On& on, output<On> logits, std::span<const token> targets, scalar<On> scale,
                        const tape<scalar<On>>& t) {

@@ -10,7 +10,7 @@
 namespace fathom::layers {
 
 /// x = wte[tokens].   wte [V, E], x [rows, E]
-/// A tied table is the output projection as well, and is stored so that it can be multiplied with.
+/// A tied table is also the output projection, and is stored as one.
 template <index V, index E, bool Tied>
 struct token_embedding {
   static constexpr index width = E;
@@ -40,7 +40,7 @@ struct token_embedding {
   [[nodiscard]] static std::string describe() { return join(V, " tokens"); }
 };
 
-/// x += wpe[positions], a learned row for every position.   wpe [Context, E], x [rows, E]
+/// x += wpe[positions]: learned absolute positions.   wpe [Context, E], x [rows, E]
 template <index Context, index E>
 struct learned_positions {
   template <class S>
@@ -56,7 +56,7 @@ struct learned_positions {
   static void forward(const On& on, const P& p, const extent& e, output<On> x) {
     positions_forward(on, e, p.wpe, x);
   }
-  /// What was added to x has the gradient dx, and x keeps it.
+  /// g += the gradient of wpe. dx is also the gradient of the x before the addition, unchanged.
   template <class On, class G>
   static void backward(const On& on, const extent& e, input<On> dx, G& g) {
     positions_backward(on, e, dx, g.wpe);
@@ -64,7 +64,7 @@ struct learned_positions {
   [[nodiscard]] static std::string describe() { return join(Context, " positions"); }
 };
 
-/// The sum of a token's row and of what each of the additions has for it: x = wte[tokens], and then x += ... An addition is a layer
+/// The token embedding plus the sum of the additions: x = wte[tokens], then x += ... for each. An addition is a layer
 /// like learned_positions, with forward(on, p, e, x), backward(on, e, dx, g) and describe().
 template <class Tokens, class... Additions>
 struct sum_of_embeddings {
@@ -101,20 +101,20 @@ using embedding = sum_of_embeddings<token_embedding<V, E, Tied>, learned_positio
 
 namespace fathom {
 
-/// The table of tokens, as a part of `embed`.
+/// The token embedding, as a part of `embed`.
 struct tokens {
   static constexpr auto options = fields();
   template <class At>
   using bind = layers::token_embedding<At::vocab, At::width, At::tied>;
 };
-/// A learned row for every position, as a part of `embed`.
+/// Learned absolute positions, as a part of `embed`.
 struct learned_positions {
   static constexpr auto options = fields();
   template <class At>
   using bind = layers::learned_positions<At::context, At::width>;
 };
 
-/// The embedding as a part: `tokens`, and what is added to them.
+/// The embedding as a part: `tokens` and the additions.
 template <class Tokens, class... Additions>
 struct embed {
   static constexpr auto options = fields(field<"parts">(parts_of<Tokens, Additions...>{}));

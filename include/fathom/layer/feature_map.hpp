@@ -1,4 +1,4 @@
-// The three feature maps of the shortcut: how a selected depth becomes features (../README.md, "Shortcut").
+// The three feature maps of the shortcut, from a selected depth to features (../README.md, "Shortcut").
 //
 // Each reads X [rows, E] and writes F [rows, E]; F may be every D-th row of a larger matrix. backward adds to dX.
 #pragma once
@@ -109,7 +109,7 @@ struct mlp_features {
   struct tape {
     typename layer_norm<E>::template tape<T> ln;
     matrix<T> normed;  // [rows, E]
-    matrix<T> before;  // [rows, F], what GELU was applied to
+    matrix<T> before;  // [rows, F], before GELU
     matrix<T> hidden;  // [rows, F], after GELU
     constexpr tape(arena& a, const extent& e)
         : ln(a, e),
@@ -148,7 +148,7 @@ struct mlp_features {
 
 namespace fathom {
 
-// The same as parts of `features` (feature_memory.hpp).
+// The feature maps as parts of `features` (feature_memory.hpp).
 
 struct identity_features {
   static constexpr auto options = fields();

@@ -1,4 +1,4 @@
-// The residual source of the paper: learned features of chosen depths, one concatenated memory (Verma and Pilanci,
+// The paper's residual source: learned features of selected depths, concatenated to one memory (Verma and Pilanci,
 // arXiv 2409.10870).
 #pragma once
 
@@ -12,8 +12,9 @@
 
 namespace fathom::layers {
 
-/// Row t * D + n of the memory [rows * D, E] is Feature(X_s)[t], s the n-th of the D selected depths; every depth has its
-/// own weights. Position-major: what a query may see, the features of all depths up to its own position, is a prefix.
+/// Row t * D + n of the memory [rows * D, E] is Feature(X_s)[t], where s is the n-th of the D selected depths. Every
+/// depth has its own weights. The order is position-major, so that a query sees a prefix: the features of all depths up
+/// to its position.
 template <index E, depth_set Depths, class Feature>
 struct feature_memory {
   static constexpr depth_set depths = Depths;
@@ -78,12 +79,12 @@ struct feature_memory {
 
 namespace fathom {
 
-/// Depths that a source reads: 0 is the embedding, s the output of block s.
+/// Depths that a source reads: 0 is the embedding, s the output of the s-th block.
 template <int... Depths>
 struct depths {
   static constexpr depth_set set{Depths...};
 };
-/// The same as bits, bit s for depth s.
+/// The same as a bit set: bit s for depth s.
 template <std::uint64_t Bits>
 struct depth_bits {
   static constexpr depth_set set = depth_set::from_bits(Bits);
@@ -94,8 +95,8 @@ template <int depth, int block>
 inline constexpr bool depth_is_at_most_the_block_that_looks_back = depth <= block;
 }
 
-/// The paper's source as a part: learned features of chosen depths, features<depths<2, 4>, mlp_features<>>. The depths must lie
-/// below, or be the input of, every block that looks back.
+/// The paper's source as a part: learned features of selected depths, features<depths<2, 4>, mlp_features<>>. Each
+/// depth must be the input of the first block that looks back, or lie below it.
 template <class Depths, class Feature = mlp_features<>>
 struct features {
   static constexpr auto tensor_name = fixed_string("features");
@@ -110,7 +111,7 @@ struct features {
   }
   template <class At>
   struct bound {
-    static constexpr depth_set set = checked<At>() ? Depths::set : depth_set{0};  // after an error, what every block can read
+    static constexpr depth_set set = checked<At>() ? Depths::set : depth_set{0};  // after an error
     using type = layers::feature_memory<At::width, set, detail::bound_part<Feature, At, layers::identity_features<At::width>>>;
   };
 

@@ -1,4 +1,4 @@
-// The gated feed-forward layer.
+// The gated MLP (SwiGLU, GeGLU).
 #pragma once
 
 #include <string>
@@ -11,8 +11,8 @@
 
 namespace fathom::layers {
 
-/// y = residual + (A(x W_gate) * (x W_up)) W_down, with biases if HasBias: SwiGLU where A is silu, GeGLU where it is GELU (Shazeer,
-/// arXiv 2002.05202).   x, y [rows, E]; hidden width F
+/// y = residual + (A(x W_gate) * (x W_up)) W_down, with biases if HasBias: SwiGLU if A is silu, GeGLU if A is a GELU
+/// (Shazeer, arXiv 2002.05202).   x, y [rows, E]; hidden width F
 template <index E, index F, contract::activation A = silu, bool HasBias = false>
 struct gated_mlp {
   static constexpr index width = E;
@@ -35,9 +35,9 @@ struct gated_mlp {
 
   template <class T>
   struct tape {
-    matrix<T> a;       // [rows, F], what the activation is applied to
-    matrix<T> b;       // [rows, F], what it multiplies
-    matrix<T> hidden;  // [rows, F], A(a) b
+    matrix<T> a;       // [rows, F], x W_gate
+    matrix<T> b;       // [rows, F], x W_up
+    matrix<T> hidden;  // [rows, F], A(a) * b
     constexpr tape(arena& m, const extent& e)
         : a(m.take_spread<T>(e.rows(), F)), b(m.take_spread<T>(e.rows(), F)), hidden(m.take_spread<T>(e.rows(), F)) {}
   };

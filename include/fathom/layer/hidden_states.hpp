@@ -1,4 +1,4 @@
-// What a stage can look back at while its block runs: the outputs of all earlier blocks, and rows that stages publish.
+// What a stage can look back at: the outputs of all earlier blocks, and rows that stages publish.
 #pragma once
 
 #include <array>
@@ -11,8 +11,9 @@
 
 namespace fathom {
 
-/// Rows of `Width` numbers that a stage of every block publishes, one for each token, beside the blocks' outputs: states between
-/// two sublayers, values of an attention. The type is the key to them: hidden.rows<channel<"values", 128>>(block).
+/// Rows that a stage of a block publishes in addition to the block's output, one row of `Width` numbers per token: the
+/// stream between two sublayers, or values of attention. The type is the key:
+/// hidden.published<channel<"values", 128>>(block).
 template <fixed_string Name, index Width>
 struct channel {
   static constexpr index width = Width;
@@ -22,7 +23,7 @@ template <class... Channels>
 struct channels {};
 
 namespace detail {
-/// What is in one list or the other, each once.
+/// The union of two lists.
 template <class A, class B>
 struct joined_channels;
 template <class... A>
@@ -33,7 +34,7 @@ template <class... A, class First, class... Rest>
 struct joined_channels<channels<A...>, channels<First, Rest...>>
     : joined_channels<std::conditional_t<(std::is_same_v<A, First> || ...), channels<A...>, channels<A..., First>>,
                       channels<Rest...>> {};
-/// The channels of a stage or a block: none where it does not say.
+/// The channels of a stage or a block; none by default.
 template <class Stage>
 struct channels_of {
   using type = channels<>;
@@ -44,7 +45,7 @@ struct channels_of<Stage> {
   using type = typename Stage::published;
 };
 
-/// Where the rows of one channel lie, those of each block, and their gradients.
+/// The rows of one channel and their gradients, for each block.
 template <class T, int Depth, class Channel>
 struct published_rows {
   std::array<T*, Depth> rows{};
@@ -57,15 +58,15 @@ using joined_channels = typename detail::joined_channels<A, B>::type;
 template <class Stage>
 using channels_of = typename detail::channels_of<Stage>::type;
 
-/// The hidden states of a pass, and, in backward, the gradients that stages send back to them.
-/// State 0 is the embedding, state s the output of block s; each [rows, E].
+/// The hidden states of a pass and, in backward, the gradients that stages add to them. State 0 is the embedding, state
+/// s the output of the s-th block; each is [rows, E].
 template <class T, int Depth, class Channels = channels<>>
 struct hidden_states;
 
 template <class T, int Depth, class... Channels>
 struct hidden_states<T, Depth, channels<Channels...>> {
   std::array<T*, Depth + 1> states{};
-  std::array<T*, Depth + 1> gradients{};  // null where no stage reads
+  std::array<T*, Depth + 1> gradients{};  // null for states that no stage reads
   std::tuple<detail::published_rows<T, Depth, Channels>...> published{};
   index rows = 0;
   index width = 0;
@@ -74,7 +75,7 @@ struct hidden_states<T, Depth, channels<Channels...>> {
   [[nodiscard]] matrix<T> gradient(int depth) const { return {gradients[static_cast<std::size_t>(depth)], rows, width}; }
 };
 
-/// What the stages of one block see of them: those of this block's input and of everything below.
+/// The hidden states that the stages of one block may read: the block's input and everything below.
 template <class Hidden>
 class below;
 
@@ -87,16 +88,17 @@ class below<hidden_states<T, Depth, channels<Channels...>>> {
   /// The number of the block, from 0. Its input is state(block).
   int block;
 
-  /// The output of block `depth`, [rows, E]; depth 0 is the embedding.
+  /// The output of the block numbered `depth` - 1, [rows, E]; depth 0 is the embedding.
   [[nodiscard]] matrix<const T> state(int depth) const { return all_->state(depth); }
-  /// Where backward adds the gradient with respect to it, [rows, E].
+  /// Its gradient, [rows, E], to which backward adds.
   [[nodiscard]] matrix<T> gradient(int depth) const { return all_->gradient(depth); }
-  /// What a block, this or an earlier one, has published in a channel, [rows, Channel::width]. The stage that publishes fills it in.
+  /// The rows that this or an earlier block publishes in a channel, [rows, Channel::width]. The publishing stage fills
+  /// them.
   template <class Channel>
   [[nodiscard]] matrix<T> published(int number) const {
     return {of<Channel>().rows[static_cast<std::size_t>(number)], all_->rows, Channel::width};
   }
-  /// Where backward adds the gradient with respect to it. The stage that publishes sends it on.
+  /// Their gradient, to which backward adds. The publishing stage propagates it.
   template <class Channel>
   [[nodiscard]] matrix<T> published_gradient(int number) const {
     return {of<Channel>().gradients[static_cast<std::size_t>(number)], all_->rows, Channel::width};

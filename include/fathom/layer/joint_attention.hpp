@@ -1,4 +1,4 @@
-// Self-attention whose one softmax also runs over features of earlier depths: the shortcut's `joint` placement.
+// Self-attention whose softmax also covers features of earlier depths: the shortcut's `joint` placement.
 #pragma once
 
 #include "fathom/layer/attention.hpp"
@@ -6,8 +6,8 @@
 
 namespace fathom::layers {
 
-/// y = residual + Joint(x, memory): queries, keys and values of the block's own context come from its c_attn, further
-/// keys and values from the features (shortcut.attn.c_kv); one softmax over both; the block's output projection.
+/// y = residual + Joint(x, memory): c_attn makes queries, keys and values of the own context, shortcut.attn.c_kv makes
+/// further keys and values of the features. One softmax covers both; then comes the block's output projection.
 ///   x, y [rows, E];  memory [rows * D, E];  H heads
 template <index E, index H, index D>
 using joint_attention = attention<E, H, attention_options, own_context, rows_of_source<D, "/shortcut.attn.c_kv">>;
@@ -17,8 +17,8 @@ using joint_attention = attention<E, H, attention_options, own_context, rows_of_
 namespace fathom {
 using layers::joint_attention;
 
-/// Self-attention whose softmax also runs over a source's rows, as a part; it stands in place of `attention`. In one block only, the
-/// tensors of the shortcut may stand at the root, as `shortcut.*`; in several, they are the block's.
+/// Self-attention whose softmax also covers a source's rows, as a part that replaces `attention`. With AtRoot, the
+/// shortcut's tensors are named `shortcut.*`, outside of the block; use it in one block only.
 template <index Heads, bool AtRoot = true, class... Options>
 struct look_back_jointly {
   static constexpr auto source_name = [] {

@@ -1,31 +1,29 @@
-// What a layer is. Layers are empty types: static functions over views, written once over the primitive operations of
-// backend/operations.hpp, and so running on every backend. They hold no state and never allocate. A new layer is one
-// file beside this one, or in a user's own program.
+// The interface of layers. A layer is an empty type with static functions over views. It is written once, in terms of
+// the primitive operations of backend/operations.hpp, and runs on every backend. Layers hold no state and never
+// allocate. A new layer is one file, here or in your own program.
 //
-// A layer that a block can hold (self_attention, mlp, ... ; see stage.hpp) has these members. `on` is the execution
-// context; T its scalar; e the extent of the pass; x [e.rows(), E] what the layer reads; y [e.rows(), E] where it adds to
-// the residual stream.
+// A layer of a block (self_attention, mlp, ... ; see stage.hpp) has these members. `on` is the execution context, T its
+// scalar, e the extent of the pass, x [e.rows(), E] the input, and y [e.rows(), E] the new residual stream.
 //
 //   static constexpr index width;                 E
 //   template <class S> struct parameters;         its tensors, over a storage (core/storage.hpp)
 //   static constexpr void visit(f, at, p...);     calls f(at / "weight", initial::..., p.weight...) for each tensor of
 //                                                 any number of parameters of this layer, in lockstep
-//   template <class T> struct tape;               tape(arena&, extent): what forward keeps for backward
-//   template <class T> struct scratch;            scratch(arena&, extent): what backward needs for itself
-//   template <class T> struct cache;              cache(arena&, sequences, capacity): what it remembers of earlier tokens
-//                                                 while decoding; only where it looks at earlier tokens
+//   template <class T> struct tape;               tape(arena&, extent): what forward saves for backward
+//   template <class T> struct scratch;            scratch(arena&, extent): temporary memory of backward
+//   template <class T> struct cache;              cache(arena&, sequences, capacity): state of earlier tokens, for
+//                                                 decoding; only if the layer looks at earlier tokens
 //
 //   static void forward(on, p, e, x, residual, y, tape);       y = residual + layer(x)
-//   static void backward(on, p, e, x, dy, dx, tape, g, scratch);   dx = gradient with respect to x; g += that of p
-//   static void extend(on, p, e, x, residual, y, tape, cache);  forward for the tokens that follow what the cache holds;
-//                                                              a layer that looks at no other token has none
+//   static void backward(on, p, e, x, dy, dx, tape, g, scratch);   dx = gradient with respect to x; g += gradient of p
+//   static void extend(on, p, e, x, residual, y, tape, cache);  forward for the tokens after those in the cache;
+//                                                              only if the layer looks at earlier tokens
 //
 //   static constexpr double flops(index tokens);  floating-point operations of forward for a sequence of that many tokens
-//   static std::string describe();                a line for the summary; where it has none, what its part says (part.hpp)
+//   static std::string describe();                a line for the summary; default: its part's (part.hpp)
 //
-// A layer that also attends to a residual source (residual_source.hpp) says how many rows for each token, in
-// `source_rows`; it takes those rows, `memory` [e.rows() * source_rows, E], after x, and their gradient, `dmemory`, after
-// dx.
+// A layer that also attends to a residual source (residual_source.hpp) has `source_rows`, the number of rows per token.
+// It takes these rows, `memory` [e.rows() * source_rows, E], after x, and their gradient, `dmemory`, after dx.
 #pragma once
 
 #include <concepts>
@@ -41,7 +39,7 @@
 
 namespace fathom {
 
-/// The numbers that a context computes with, and the views that a layer takes and fills.
+/// The scalar type of a context, and the views that a layer reads and writes.
 template <class On>
 using scalar = typename On::scalar;
 template <class On>
@@ -49,7 +47,7 @@ using input = matrix<const scalar<On>>;
 template <class On>
 using output = matrix<scalar<On>>;
 
-/// How many numbers the parameters of a layer, a source, a stage or a model are.
+/// The number of parameters of a layer, a source, a stage or a model.
 template <class Layer>
 [[nodiscard]] constexpr index parameter_count_of() {
   constexpr typename Layer::template parameters<shapes> tensors{};
@@ -58,26 +56,26 @@ template <class Layer>
   return count;
 }
 
-/// Holds nothing: the tape, scratch or cache of a layer that needs none.
+/// An empty tape, scratch or cache.
 struct nothing {
   template <class... Arguments>
   constexpr explicit nothing(Arguments&&...) {}
-  char unused = 0;  // g++ takes an object without numbers for one without a value
+  char unused = 0;  // without a member, g++ warns that the object is uninitialized
 };
 
 namespace contract {
 
-/// A context to check signatures with; no operation knows it.
+/// A context for checking signatures; no operation accepts it.
 struct any_context {
   using scalar = float;
 };
-/// A visitor to check visit with.
+/// A visitor for checking visit.
 struct any_visitor {
   template <class... A>
   constexpr void operator()(const A&...) const {}
 };
 
-/// What layers, sources and stages have in common: parameters and their visitor, a tape, scratch.
+/// The common members of layers, sources and stages: parameters and their visitor, a tape, scratch.
 template <class L>
 concept has_parameters = requires(typename L::template parameters<plain<float>>& p, const no_path& at) {
   L::visit(any_visitor{}, at, p);
@@ -90,7 +88,7 @@ template <class L>
 concept has_flops = requires(index tokens) {
   { L::flops(tokens) } -> std::convertible_to<double>;
 };
-/// forward and backward of a layer that reads its own rows only,
+/// Whether L has forward and backward of a layer without a source.
 template <class L>
 concept runs_alone = requires(const any_context& on, const typename L::template parameters<plain<float>>& p,
                               typename L::template parameters<plain<float>>& g, const extent& e, matrix<const float> x, matrix<float> y,
@@ -98,7 +96,7 @@ concept runs_alone = requires(const any_context& on, const typename L::template 
   L::forward(on, p, e, x, x, y, t);
   L::backward(on, p, e, x, x, y, t, g, s);
 };
-/// and of one that attends to a source.
+/// Whether L has forward and backward of a layer that attends to a source.
 template <class L>
 concept runs_with_source = requires(const any_context& on, const typename L::template parameters<plain<float>>& p,
                                     typename L::template parameters<plain<float>>& g, const extent& e, matrix<const float> x,
@@ -108,7 +106,7 @@ concept runs_with_source = requires(const any_context& on, const typename L::tem
   L::backward(on, p, e, x, x, x, y, y, t, g, s);
 };
 
-/// A layer that a block can hold, as this file describes it.
+/// A layer of a block, as described at the top of this file.
 template <class L>
 concept layer = requires {
   { L::width } -> std::convertible_to<index>;
@@ -117,7 +115,7 @@ concept layer = requires {
 }  // namespace contract
 
 namespace layers {
-/// y = residual: what stands in place of a layer that is none, so that no further errors follow the one that says so.
+/// y = residual: replaces an invalid layer after its error, to prevent follow-up errors.
 template <index E>
 struct no_layer {
   static constexpr index width = E;

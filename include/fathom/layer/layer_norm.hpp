@@ -10,8 +10,9 @@
 
 namespace fathom::layers {
 
-/// y = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, for each row (Ba, Kiros and Hinton, arXiv 1607.06450).
-/// x, y [rows, E]; weight, bias [E]. Epsilon is a std::ratio, because clang++ 14 knows no template argument that is a double.
+/// y = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, for each row (Ba et al., arXiv 1607.06450).
+/// x, y [rows, E]; weight, bias [E]. Epsilon is a std::ratio, because clang++ 14 does not support double template
+/// arguments.
 template <index E, class Epsilon = std::ratio<1, 100'000>>
 struct layer_norm {
   static constexpr index width = E;
@@ -47,7 +48,7 @@ struct layer_norm {
     layer_norm_backward(on, x, p.weight.data(), t.mean, t.rstd, dy, dx, g.weight.data(), g.bias.data());
   }
 
-  /// Counted as matrix products are, the convention of the field: element-wise work is not.
+  /// 0: by convention, only matrix products count, not element-wise operations.
   [[nodiscard]] static constexpr double flops(index) { return 0; }
 };
 
@@ -55,7 +56,7 @@ struct layer_norm {
 
 namespace fathom {
 
-/// What is added to a variance: epsilon<1, 1'000'000> is 1e-6.
+/// The number added to a variance: epsilon<1, 1'000'000> is 1e-6.
 template <std::intmax_t Numerator, std::intmax_t Denominator>
 using epsilon = std::ratio<Numerator, Denominator>;
 

@@ -1,4 +1,4 @@
-// The linear map.
+// The linear layer.
 #pragma once
 
 #include <string>
@@ -10,7 +10,8 @@
 
 namespace fathom::layers {
 
-/// y = x W + b.   x [rows, In], W [In, Out] (the GPT-2 `Conv1D` convention), b [Out], y [rows, Out]; without b if !HasBias
+/// y = x W + b.   x [rows, In], W [In, Out] (the GPT-2 `Conv1D` convention), b [Out], y [rows, Out].
+/// Without b if !HasBias.
 template <index In, index Out, initial Weights = initial::normal, bool HasBias = true>
 struct linear {
   template <class S>
@@ -45,7 +46,7 @@ struct linear {
     else
       matmul(on, x, p.weight, y, epilogue::add{residual});
   }
-  /// y = A(x W + b); the argument of the activation A goes to `before`
+  /// before = x W + b; y = A(before), with an activation A
   template <class A, class On, class P>
   static void forward_activated(const On& on, const P& p, input<On> x, output<On> before, output<On> y) {
     const scalar<On>* bias = nullptr;

@@ -31,7 +31,7 @@ struct mlp {
 
   template <class T>
   struct tape {
-    matrix<T> before;  // [rows, F], what the activation was applied to
+    matrix<T> before;  // [rows, F], before the activation
     matrix<T> hidden;  // [rows, F], after it
     constexpr tape(arena& a, const extent& e) : before(a.take_spread<T>(e.rows(), F)), hidden(a.take_spread<T>(e.rows(), F)) {}
   };

@@ -1,10 +1,10 @@
-// What a norm is: a map of each row of x [rows, E] to a row of y.
+// The interface of norms. A norm maps each row of x [rows, E] to a row of y.
 //
-//   static constexpr index width;                                     E
-//   template <class S> struct parameters;  visit(f, at, p...);        as a layer's (layer.hpp)
-//   template <class T> struct tape;                                   tape(arena&, extent): what forward keeps for backward
+//   static constexpr index width;                                 E
+//   template <class S> struct parameters;  visit(f, at, p...);    as a layer's (layer.hpp)
+//   template <class T> struct tape;                               tape(arena&, extent): what forward saves for backward
 //   static void forward(on, p, x, y, tape);
-//   static void backward(on, p, x, dy, dx, tape, g);                  dx += the gradient with respect to x; g += that of p
+//   static void backward(on, p, x, dy, dx, tape, g);              dx += gradient with respect to x; g += gradient of p
 //   static constexpr double flops(index tokens);
 #pragma once
 
@@ -22,7 +22,7 @@ concept norm_runs = requires(const any_context& on, const typename N::template p
   N::forward(on, p, x, y, t);
   N::backward(on, p, x, x, y, t, g);
 };
-/// A norm, as this file describes it.
+/// A norm, as described at the top of this file.
 template <class N>
 concept norm = requires {
   { N::width } -> std::convertible_to<index>;
@@ -30,7 +30,7 @@ concept norm = requires {
 }  // namespace contract
 
 namespace layers {
-/// y = x: what stands in place of a norm that is none, so that no further errors follow the one that says so.
+/// y = x: replaces an invalid norm after its error, to prevent follow-up errors.
 template <index E>
 struct no_norm {
   static constexpr index width = E;

@@ -8,8 +8,8 @@
 
 namespace fathom::layers {
 
-/// logits = Norm_f(x) W^T.   x [rows, E], W [V, E], logits [rows, V]. Tied, W is the token embedding, which the caller hands
-/// over as `wte`; untied, it is lm_head.weight. A tape and a scratch serve any number of rows up to their own.
+/// logits = Norm_f(x) W^T.   x [rows, E], W [V, E], logits [rows, V]. If tied, W is the token embedding, which the
+/// caller passes as `wte`; otherwise lm_head.weight. A tape or scratch also works for fewer rows than it has.
 template <index V, index E, bool Tied, class Norm = layer_norm<E>>
 struct output_head {
   template <class S>
@@ -77,7 +77,7 @@ struct output_head {
 
 namespace fathom {
 
-/// The head's matrix is the token embedding's, or its own.
+/// Whether the head shares the matrix of the token embedding.
 struct tied {
   static constexpr bool value = true;
 };
@@ -85,7 +85,7 @@ struct untied {
   static constexpr bool value = false;
 };
 
-/// The head as a part: a norm, and logits.
+/// The output head as a part: a norm, then the logits.
 template <class Norm, class Tying = tied>
 struct head {
   static constexpr bool is_tied = Tying::value;

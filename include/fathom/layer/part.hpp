@@ -1,5 +1,5 @@
-// The words of the language in which architectures are written: parts. A part knows no width; it is bound to one when a model is
-// made. What it becomes then is a layer, a source, a stage (layer.hpp, residual_source.hpp, stage.hpp).
+// Parts, from which architectures are written. A part has no width of its own; instantiating a model binds it to one
+// and makes it a layer, a source or a stage (layer.hpp, residual_source.hpp, stage.hpp).
 //
 //   template <int Rank>
 //   struct bottleneck {                                                          // a part of your own
@@ -8,8 +8,8 @@
 //     using bind = bottleneck_layer<At::width, Rank>;                            // At: a binding, as below
 //   };
 //
-// Optional: `static constexpr std::string_view name`, what it is called in descriptions (otherwise what the type is called), and
-// `tensor_name`, what its tensors are called within the stage (see `pre` in stage.hpp).
+// Optional: `static constexpr std::string_view name`, its name in descriptions (default: the type's), and
+// `tensor_name`, the name of its tensors within the stage (see `pre` in stage.hpp).
 #pragma once
 
 #include <string>
@@ -24,15 +24,15 @@
 
 namespace fathom {
 
-/// What a part is bound to: the sizes of the model, and the blocks that it stands in (first to last, from 0; a run of blocks is
-/// bound once).
+/// What a part is bound to: the sizes of the model, and the blocks that contain it (first to last, from 0; a run of
+/// identical blocks is bound once).
 template <index Vocab, index Context, index Width, int Depth, bool Tied, int FirstBlock = 0, int LastBlock = Depth - 1>
 struct binding {
   static constexpr index vocab = Vocab;      // V
-  static constexpr index context = Context;  // most tokens of a sequence
+  static constexpr index context = Context;  // most tokens per sequence
   static constexpr index width = Width;      // E
-  static constexpr int depth = Depth;        // L, blocks in all
-  static constexpr bool tied = Tied;         // the head is the token embedding
+  static constexpr int depth = Depth;        // L, total number of blocks
+  static constexpr bool tied = Tied;         // the head shares the token embedding
   static constexpr int first_block = FirstBlock, last_block = LastBlock;
   static constexpr index source_rows = 0;
 
@@ -52,7 +52,7 @@ struct takes_a_binding {};
 }  // namespace detail
 
 namespace contract {
-/// A part, as this file describes it.
+/// A part, as described at the top of this file.
 template <class P>
 concept part = requires {
   std::tuple_size<std::remove_cvref_t<decltype(P::options)>>::value;
@@ -60,7 +60,7 @@ concept part = requires {
 };
 }  // namespace contract
 
-/// A part whose tensors have another name than they would have by themselves: named<"input_layernorm", layer_norm<>>.
+/// A part with other tensor names than its default: named<"input_layernorm", layer_norm<>>.
 template <fixed_string Name, class Part>
 struct named : Part {
   static constexpr auto tensor_name = Name;
@@ -83,7 +83,7 @@ template <class Part, class At, class Otherwise>
 struct bound_or<false, Part, At, Otherwise> {
   using type = Otherwise;
 };
-/// What a part becomes where `At` is; `Otherwise`, after an error, when it is no part.
+/// A part bound to `At`; if it is not a part, `Otherwise`, after an error.
 template <class Part, class At, class Otherwise>
 using bound_part = typename bound_or<check_part<Part>(), Part, At, Otherwise>::type;
 
@@ -93,11 +93,11 @@ template <class A>
                                          "backend/activation.hpp");
   return contract::activation<A>;
 }
-/// An activation; after an error, one that does nothing.
+/// A if it is an activation; otherwise the identity, after an error.
 template <class A>
 using checked_activation = std::conditional_t<check_activation<A>(), A, identity>;
 
-/// What the summary says of a layer or a source: what it says itself, or what its part does.
+/// The summary line of a layer or a source: its own, or that of its part.
 template <class Bound, class Part>
 [[nodiscard]] std::string line_of() {
   if constexpr (requires { Bound::describe(); })
@@ -108,7 +108,7 @@ template <class Bound, class Part>
     return std::string(type_name<Bound>());
 }
 
-/// What a part's tensors are called: what it says, or `Otherwise`.
+/// The name of a part's tensors: the part's own tensor_name, or `Otherwise`.
 template <class Part, fixed_string Otherwise>
 [[nodiscard]] consteval auto tensor_name_of() {
   if constexpr (requires { Part::tensor_name; })

@@ -1,13 +1,13 @@
-// Where a stage reads from, beyond the stream that flows into it: any earlier depth.
+// Residual sources: what a stage reads besides its input stream, from any earlier depth.
 //
-// A residual source turns what lies below a block, outputs of earlier blocks and rows that their stages have published
-// (hidden_states.hpp), into rows that a stage of the block reads: for every token so many rows, [rows * rows per token, E], a token's
-// side by side. The paper's shortcut is one source (feature_memory.hpp), a learned sum of earlier outputs another. A source sees one
-// token at a time, so that it needs no cache while decoding. It learns at run time which block it is in, hidden.block, so that all
-// blocks of a run may have one. A new source is one file with these members:
+// A residual source turns outputs of earlier blocks and rows that stages publish (hidden_states.hpp) into rows that a
+// stage of the block reads: [rows * rows per token, E], with the rows of a token side by side. The paper's shortcut is
+// one source (feature_memory.hpp); another is a learned sum of earlier outputs. A source treats each token separately,
+// so decoding needs no cache for it. It learns the number of its block at run time, from hidden.block, so that all
+// blocks of a run can share one type. A new source is one file with these members:
 //
-//   static constexpr index rows_per_token;        or the most, where the number differs from block to block, and then
-//   static constexpr index rows_at(int block);    how many they are there
+//   static constexpr index rows_per_token;        the rows per token; if it varies between blocks, the largest number
+//   static constexpr index rows_at(int block);    the rows per token in a block; only if it varies
 //   static constexpr depth_set depths;            the depths that it reads in any of its blocks
 //   template <class S> struct parameters;  visit(f, at, p...)      as a layer's (layer.hpp)
 //   template <class T> struct tape;  struct scratch                as a layer's
@@ -26,7 +26,7 @@
 
 namespace fathom {
 
-/// How many rows a source has for each token, in a block.
+/// The rows per token of a source in a block.
 template <class Source>
 [[nodiscard]] constexpr index rows_per_token_at(int block) {
   if constexpr (requires { Source::rows_at(block); })
@@ -37,7 +37,7 @@ template <class Source>
 
 namespace contract {
 
-/// What the checks hand over for the states below a block.
+/// The hidden states for checking signatures.
 using any_hidden = below<hidden_states<float, 1>>;
 
 template <class S>
@@ -49,7 +49,7 @@ concept source_runs = requires(const any_context& on, const typename S::template
   S::backward(on, p, e, hidden, memory, t, g, s);
 };
 
-/// A residual source, as this file describes it.
+/// A residual source, as described at the top of this file.
 template <class S>
 concept residual_source = requires {
   { S::rows_per_token } -> std::convertible_to<index>;
@@ -59,7 +59,7 @@ concept residual_source = requires {
 }  // namespace contract
 
 namespace layers {
-/// The source of a stage that reads nothing but its own input.
+/// The source of a stage that reads only its input.
 struct no_source {
   static constexpr index rows_per_token = 0;
   static constexpr depth_set depths{};
@@ -74,8 +74,7 @@ struct no_source {
   [[nodiscard]] static constexpr double flops(index) { return 0; }
 };
 
-/// One row of zeros for each token: what stands in place of a source that is none, so that no further errors follow the one that
-/// says so.
+/// One row of zeros per token: replaces an invalid source after its error, to prevent follow-up errors.
 template <index E>
 struct no_rows : no_source {
   static constexpr index rows_per_token = 1;

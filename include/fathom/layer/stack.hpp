@@ -1,5 +1,5 @@
-// The body of a model: runs of identical blocks, or of a pattern of blocks. Within a run they are an array, walked by a run-time
-// loop, so that compile time and code size do not grow with depth.
+// The body of a model: runs that repeat a block, or a pattern of blocks. A run-time loop walks the array of a run's
+// blocks, so compile time and code size do not grow with depth.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,7 @@
 
 namespace fathom {
 
-/// A stage of a body, from which backward goes no further down: what lies below needs no gradients. Block -1: all stages, and the
-/// embedding.
+/// The lowest stage for which backward computes gradients. Block -1: all stages and the embedding.
 struct lowest_stage {
   int block = -1;
   int stage = 0;
@@ -24,18 +23,18 @@ struct lowest_stage {
 
 namespace fathom::layers {
 
-/// `Count` times a block, or a pattern of several.
+/// Repeats a block, or a pattern of blocks, `Count` times.
 template <class Block, int Count>
 struct repeat {
   using block_type = Block;
   static constexpr int count = Count;
 };
 
-/// Several blocks, one after the other, of which a run can be made: each has an output of its own, and a number.
+/// A sequence of blocks that a run repeats as a whole. Each block has its own output and number.
 template <class... Blocks>
 struct pattern;
 
-/// What a run repeats: one block, or a pattern. `number` is that of its first block.
+/// What a run repeats: a block or a pattern. `number` is the number of its first block.
 template <class Block>
 struct unit {
   static constexpr int length = 1;  // blocks
@@ -62,7 +61,7 @@ struct unit {
   [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
     return Block::template scratch_bytes<T>(e);
   }
-  /// Of one block.
+  /// Size of the tape of one block in bytes.
   template <class T>
   [[nodiscard]] static constexpr std::size_t block_tape_bytes(const extent& e) {
     return bytes_of<tape<T>>(e);
@@ -84,7 +83,7 @@ struct unit {
     if (number < lowest.block) return;
     Block::backward_from(on, p, e, below<Hidden>(hidden, number), hidden.state(number), d, t, g, free,
                          number == lowest.block ? lowest.stage : 0);
-    // What later stages sent back to this depth joins the stream's own gradient.
+    // Add the gradients that later stages sent back to this depth.
     if (hidden.gradients[static_cast<std::size_t>(number)]) add(on, hidden.gradient(number), d);
   }
 
@@ -186,7 +185,7 @@ struct unit<pattern<First, Rest...>> {
   }
 };
 
-/// Runs, first to last. Blocks are numbered through, and named h.0, h.1, ...
+/// Runs, first to last. Blocks are numbered across all runs and named h.0, h.1, ...
 template <class... Runs>
 struct stack;
 
@@ -234,7 +233,7 @@ struct stack<Run, Rest...> {
   using unit_type = unit<typename Run::block_type>;
   using rest_type = stack<Rest...>;
   static constexpr index count = Run::count;
-  static constexpr int depth = Run::count * unit_type::length + rest_type::depth;  // blocks in all
+  static constexpr int depth = Run::count * unit_type::length + rest_type::depth;  // total number of blocks
   static constexpr index width = unit_type::width;
   static constexpr depth_set depths = unit_type::depths | rest_type::depths;
   using published = joined_channels<typename unit_type::published, typename rest_type::published>;
@@ -244,7 +243,7 @@ struct stack<Run, Rest...> {
     std::array<typename unit_type::template parameters<S>, static_cast<std::size_t>(count)> blocks;
     [[no_unique_address]] typename rest_type::template parameters<S> rest;
   };
-  /// `number` is that of the first block here.
+  /// `number` is the number of the first block.
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, int number, P&... p) {
     for (int i = 0; i < Run::count; ++i)
@@ -258,7 +257,7 @@ struct stack<Run, Rest...> {
       unit_type::visit_stages(f, number + i * unit_type::length, p.blocks[static_cast<std::size_t>(i)]);
     rest_type::visit_stages(f, number + own, p.rest);
   }
-  /// visit, but of each run the first two units only, which show whether names of blocks are distinct.
+  /// visit, but only the first two units of each run: enough to check that names of blocks are distinct.
   template <class F, class Path>
   static constexpr void visit_two(const F& f, const Path& at, int number, const parameters<shapes>& p) {
     for (int i = 0; i < std::min(Run::count, 2); ++i)
@@ -266,7 +265,7 @@ struct stack<Run, Rest...> {
     rest_type::visit_two(f, at, number + own, p.rest);
   }
 
-  /// The tapes of the blocks lie one after the other, all alike; block(i) is made when it is looked at.
+  /// The tapes of all units have the same layout and lie one after the other. block(i) creates the views on demand.
   template <class T>
   class tape {
    public:
@@ -310,13 +309,13 @@ struct stack<Run, Rest...> {
   [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
     return std::max(unit_type::template scratch_bytes<T>(e), rest_type::template scratch_bytes<T>(e));
   }
-  /// The largest tape of one block: what decoding needs for a block's activations.
+  /// Size of the largest tape of a block in bytes: decoding needs it for activations.
   template <class T>
   [[nodiscard]] static constexpr std::size_t block_tape_bytes(const extent& e) {
     return std::max(unit_type::template block_tape_bytes<T>(e), rest_type::template block_tape_bytes<T>(e));
   }
 
-  /// hidden.states[0] is the embedding; fills in the state after every block.
+  /// Takes the embedding in hidden.states[0] and fills in the state after every block.
   template <class On, class P, class Hidden>
   static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number,
                       const tape<scalar<On>>& t) {
@@ -324,7 +323,7 @@ struct stack<Run, Rest...> {
       unit_type::forward(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, t.block(i));
     rest_type::forward(on, p.rest, e, hidden, number + own, t.rest);
   }
-  /// forward while decoding; the blocks use the memory of `free` in turn for their activations.
+  /// forward for decoding. All blocks use the same memory, `free`, for their activations.
   template <class On, class P, class Hidden>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number,
                      const cache<scalar<On>>& c, arena free) {
@@ -332,8 +331,8 @@ struct stack<Run, Rest...> {
       unit_type::extend(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, c.block(i), free);
     rest_type::extend(on, p.rest, e, hidden, number + own, c.rest, free);
   }
-  /// d [rows, E]: the gradient with respect to the last block's output comes in, that of the first's input goes out. Stages below
-  /// `lowest` are left out.
+  /// d [rows, E] is the gradient with respect to the last block's output on entry, and to the first block's input on
+  /// return. Skips stages below `lowest`.
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, output<On> d,
                        const tape<scalar<On>>& t, G& g, arena free, const lowest_stage& lowest) {

@@ -1,19 +1,20 @@
-// The steps that a block is made of. A stage takes the residual stream in and gives it out, both [rows, E], and may look
-// back at earlier depths through a residual source.
+// Stages, the steps of a block. A stage transforms the residual stream [rows, E], and may look back at earlier depths
+// through a residual source.
 //
 //   static constexpr index width;                E
 //   static constexpr depth_set depths;           the depths that it looks back at
 //   template <class S> struct parameters;  visit(f, at, p...);  template <class T> struct tape, cache;   as a layer's
 //   static constexpr std::size_t scratch_bytes<T>(extent);
-//   static void forward(on, p, e, hidden, x, y, tape);          y = the stream after the stage; hidden: what lies below the block
-//                                                               (hidden_states.hpp), and the block's number
-//   static void extend(on, p, e, hidden, x, y, tape, cache);    the same while decoding
-//   static void backward(on, p, e, hidden, x, d, tape, g, arena);   d: gradient with respect to y in, to x out
+//   static void forward(on, p, e, hidden, x, y, tape);          y = the stream after the stage; hidden: the block's
+//                                                               number and the states below it (hidden_states.hpp)
+//   static void extend(on, p, e, hidden, x, y, tape, cache);    forward for decoding
+//   static void backward(on, p, e, hidden, x, d, tape, g, arena);   d: gradient for y on entry, for x on return
 //   static constexpr double flops(index tokens);
 //   static void describe(f, at, tokens);         calls f(path, text, parameters, flops) for each line of the summary
 //
-// A stage may publish rows for later stages and blocks: `using published = channels<channel<NAME, W>, ...>`. Its forward and extend
-// fill hidden.published<channel>(hidden.block), and its backward takes hidden.published_gradient<channel>(hidden.block) in.
+// A stage may publish rows for later stages and blocks: `using published = channels<channel<NAME, W>, ...>`. Then
+// forward and extend fill hidden.published<channel>(hidden.block), and backward adds the contribution of
+// hidden.published_gradient<channel>(hidden.block).
 #pragma once
 
 #include <string>
@@ -38,8 +39,8 @@ concept stage_runs = requires(const any_context& on, const typename S::template 
   S::backward(on, p, e, hidden, x, y, t, g, free);
   { S::template scratch_bytes<float>(e) } -> std::convertible_to<std::size_t>;
 };
-/// A stage, as this file describes it. One that publishes is checked by what it has, not by how it is called: its channels are
-/// known to its model only.
+/// A stage, as described at the top of this file. Stages that publish are not checked, because only their model knows
+/// their channels.
 template <class S>
 concept stage = requires {
   { S::width } -> std::convertible_to<index>;
@@ -49,7 +50,7 @@ concept stage = requires {
 }  // namespace fathom::contract
 
 namespace fathom::detail {
-/// The channels of a layer that publishes something, as attention may its values.
+/// The channels of a layer that publishes rows, such as the values of attention.
 template <class Layer, bool Publishes>
 struct published_by {
   using type = channels<>;
@@ -63,8 +64,8 @@ struct published_by<Layer, true> {
 namespace fathom::layers {
 
 /// y = x + Layer(Norm(x)), the pre-norm residual sublayer of GPT-2, with the names of its tensors. With a source, the
-/// layer also attends to the source's rows. A name that begins with '/' does not stand under the block's own.
-/// The parts, if there are any, say what the summary shows.
+/// layer also attends to the source's rows. A name with a leading '/' is not relative to the block's name. The parts,
+/// if given, describe layer and source in the summary.
 template <fixed_string NormName, class Norm, fixed_string LayerName, class Layer, fixed_string SourceName = "",
           class Source = no_source, class LayerPart = void, class SourcePart = void>
 struct sublayer {
@@ -97,7 +98,7 @@ struct sublayer {
     typename Norm::template tape<T> norm;
     matrix<T> normed;  // [rows, E]
     typename Source::template tape<T> source;
-    matrix<T> memory;  // [rows * rows_per_token, E], what the source yields at most
+    matrix<T> memory;  // [rows * rows_per_token, E], the source's rows, at most
     typename Layer::template tape<T> layer;
     constexpr tape(arena& a, const extent& e)
         : norm(a, e),
@@ -197,19 +198,19 @@ struct sublayer {
   }
 
  private:
-  /// What the layer publishes, to where later stages read it.
+  /// Copies the rows that the layer publishes to their channel.
   template <class On, class Hidden>
   static void publish_rows([[maybe_unused]] const On& on, [[maybe_unused]] const Hidden& hidden,
                            [[maybe_unused]] const tape<scalar<On>>& t) {
     if constexpr (publishes)
       copy(on, Layer::published_rows(t.layer), hidden.template published<typename Layer::published>(hidden.block));
   }
-  /// What they have sent back.
+  /// The gradient that later stages added to them.
   template <class Hidden>
   static auto sent_back(const Hidden& hidden) {
     return hidden.template published_gradient<typename Layer::published>(hidden.block);
   }
-  /// Of the rows of memory, those that the source has in the block: [rows * rows per token there, E].
+  /// The rows of memory that the source has in this block: [rows * rows per token in the block, E].
   template <class T, class Hidden>
   static matrix<T> rows_at(const matrix<T>& memory, const extent& e, [[maybe_unused]] const Hidden& hidden) {
     if constexpr (requires { Source::rows_at(hidden.block); })
@@ -219,7 +220,7 @@ struct sublayer {
   }
 };
 
-/// y = Source(hidden): the stream goes on from what the source makes of earlier depths. The source has one row a token.
+/// y = Source(hidden): replaces the stream by the source's rows, one per token.
 template <fixed_string Name, index E, class Source, class SourcePart = void>
 struct read {
   static constexpr index width = E;
@@ -259,7 +260,7 @@ struct read {
                      const tape<scalar<On>>& t, const nothing&) {
     Source::forward(on, p, e, hidden, y, t);
   }
-  /// The stream that came in was not read: its gradient is what the source sends to its depths.
+  /// The input stream was not read, so d becomes 0; the source adds its gradients to the depths that it reads.
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On>, output<On> d,
                        const tape<scalar<On>>& t, G& g, arena free) {
@@ -275,7 +276,7 @@ struct read {
   }
 };
 
-/// y = x: what stands in place of a stage that is none, so that no further errors follow the one that says so.
+/// y = x: replaces an invalid stage after its error, to prevent follow-up errors.
 template <index E>
 struct no_stage {
   static constexpr index width = E;
@@ -308,7 +309,7 @@ struct no_stage {
   static void describe(const F&, const path&, index) {}
 };
 
-/// y = x, and the stream as it is here is published: a state between two sublayers.
+/// y = x; publishes the stream at this point, between two sublayers.
 template <index E, class Channel>
 struct publish : no_stage<E> {
   using published = channels<Channel>;
@@ -334,7 +335,8 @@ struct publish : no_stage<E> {
 namespace fathom {
 
 namespace detail {
-// Checks are functions: clang++ takes a class with a static_assert that failed for no class, and more errors would follow.
+// Checks are functions, because clang++ treats a class with a failed static_assert as invalid and reports further
+// errors.
 template <class Layer>
 [[nodiscard]] consteval bool check_layer() {
   static_assert(contract::layer<Layer>, "fathom: this layer lacks a member, or has one of another type: see layer/layer.hpp");
@@ -360,10 +362,10 @@ struct no_source {
   using bind = layers::no_source;
 };
 
-/// The pre-norm sublayer: x + Layer(Norm(x)[, what Source makes of earlier depths]), as a part of a block. Its name is that of its
-/// tensors: `NAME.ln`, `NAME` for the layer, `NAME.features` or whatever the source says for the source; "attn" and "mlp" have
-/// GPT-2's `ln_1` and `ln_2` for norms. A name that begins with '/' stands at the root, not under the block's own. Edits find the
-/// stage by its name, without the '/'.
+/// The pre-norm sublayer x + Layer(Norm(x)[, rows of Source]), as a part of a block. Its name gives the names of its
+/// tensors: `NAME.ln` for the norm, `NAME` for the layer, `NAME.source` for the source, unless these parts have a
+/// tensor_name. The norms of "attn" and "mlp" are GPT-2's `ln_1` and `ln_2`. A name with a leading '/' is at the root,
+/// not relative to the block's name. Edits find the stage by its name without the '/'.
 template <fixed_string Name, class Norm, class Layer, class Source = no_source>
 struct pre {
   static constexpr std::string_view stage_name = Name.view().substr(Name.view().starts_with('/') ? 1 : 0);
@@ -417,7 +419,7 @@ struct pre {
   using bind = typename bound<At>::type;
 };
 
-/// The stream goes on from what a source, which has one row for each token, makes of earlier depths.
+/// Replaces the stream by the rows of a source with one row per token, as a part of a block.
 template <fixed_string Name, class Source>
 struct read {
   static constexpr std::string_view stage_name = Name.view().substr(Name.view().starts_with('/') ? 1 : 0);
@@ -435,8 +437,8 @@ struct read {
   using bind = layers::read<Name, At::width, typename bound<At>::type, Source>;
 };
 
-/// The stream between two sublayers, published under a name for sources of later stages and blocks to read:
-/// hidden.published<channel<NAME, E>>(block).
+/// Publishes the stream between two sublayers for sources of later stages and blocks, which read
+/// hidden.published<channel<NAME, E>>(block). A part of a block.
 template <fixed_string Name>
 struct publish {
   static constexpr std::string_view stage_name = Name.view();

@@ -14,9 +14,9 @@
 
 namespace fathom {
 
-/// A layer (layer.hpp) with everything that it runs on: parameters and their gradients, an input, an output and their
-/// gradients, a tape and scratch. All numbers but the results begin as normal(0, 1) values of a seed, weights scaled by
-/// 1/sqrt(width). The views may be written to.
+/// A layer (layer.hpp) with all the memory to run it: parameters and their gradients, an input, an output and their
+/// gradients, a tape and scratch. The seed determines the initial parameters and inputs: normal(0, 1), weights scaled
+/// by 1/sqrt(width). The views are writable.
 template <class Layer, class Backend>
 class standalone {
  public:
@@ -66,7 +66,8 @@ class standalone {
         Layer::forward(on, *weights, extent_, x, x, y, views_.tape);
     });
   }
-  /// dx, dmemory and gradients (added to) from dy; after forward. dx is the gradient through the layer alone.
+  /// Computes dx and dmemory from dy, and adds to gradients. Call after forward. dx is the gradient through the layer
+  /// alone, without the residual.
   void backward() {
     session_.run([&](const auto& on) {
       if constexpr (source_rows > 0)

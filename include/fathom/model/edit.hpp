@@ -238,20 +238,28 @@ struct edit_of_body<body<Items...>, Where, Edit> {
   using type = typename edited_body<Edit, 0, is_good ? begin : 0, is_good ? end : 0, list<>, typename run_of<Items>::type...>::type;
 };
 
-template <class Architecture, class Where, class... Edits>
-struct edit_of {
+/// The architecture<...> that a type is or inherits from. Naming it does not bind its parts, which takes compile time.
+template <class Architecture>
+struct plain_architecture {
   using type = architecture<typename Architecture::sizes_part, typename Architecture::embed_part, typename Architecture::body_part,
                             typename Architecture::head_part>;
 };
-template <class Architecture, class Where, class First, class... Rest>
-struct edit_of<Architecture, Where, First, Rest...>
-    : edit_of<architecture<typename Architecture::sizes_part, typename Architecture::embed_part,
-                           typename edit_of_body<typename Architecture::body_part, Where, First>::type, typename Architecture::head_part>,
-              Where, Rest...> {};
+template <class... Parts>
+struct plain_architecture<architecture<Parts...>> {
+  using type = architecture<Parts...>;
+};
+
+template <class Architecture, class Where, class... Edits>
+struct edit_of {
+  using type = Architecture;
+};
+template <class Sizes, class Embed, class Body, class Head, class Where, class First, class... Rest>
+struct edit_of<architecture<Sizes, Embed, Body, Head>, Where, First, Rest...>
+    : edit_of<architecture<Sizes, Embed, typename edit_of_body<Body, Where, First>::type, Head>, Where, Rest...> {};
 }  // namespace detail
 
 /// An architecture with the edits applied, in order, to the selected blocks. Other blocks stay as they are.
 template <class Architecture, class Where, class... Edits>
-using edit = typename detail::edit_of<Architecture, Where, Edits...>::type;
+using edit = typename detail::edit_of<typename detail::plain_architecture<Architecture>::type, Where, Edits...>::type;
 
 }  // namespace fathom

@@ -113,27 +113,28 @@ struct placed<placement::joint, Heads, Source, ZeroInit> {
   using type = in_place_of<"attn", pre<"attn", layer_norm<>, look_back_jointly<Heads>, Source>>;
 };
 
-template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, std::uint64_t Depths, feature_map Features,
-          int FeatureHidden, placement Placement, bool ZeroInit>
+template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied>
+struct plain_gpt {
+  using type = architecture<sizes<Vocab, Context, Width>, embed<tokens, learned_positions>,
+                            body<repeat<Depth, block<pre<"attn", layer_norm<>, attention<Heads>>, pre<"mlp", layer_norm<>, mlp<Hidden>>>>>,
+                            head<layer_norm<>, std::conditional_t<Tied, tied, untied>>>;
+};
+/// With the shortcut, if there are depths to look back at.
+template <class Plain, int Heads, std::uint64_t Depths, feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
 struct gpt_parts {
-  using plain = architecture<sizes<Vocab, Context, Width>, embed<tokens, learned_positions>,
-                             body<repeat<Depth, block<pre<"attn", layer_norm<>, attention<Heads>>, pre<"mlp", layer_norm<>, mlp<Hidden>>>>>,
-                             head<layer_norm<>, std::conditional_t<Tied, tied, untied>>>;
   using source = features<depth_bits<Depths>, typename feature_map_part<Features, FeatureHidden>::type>;
-  using type = edit<plain, last_block, typename placed<Placement, Heads, source, ZeroInit>::type>;
+  using type = edit<typename Plain::type, last_block, typename placed<Placement, Heads, source, ZeroInit>::type>;
 };
-template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, feature_map Features, int FeatureHidden,
-          placement Placement, bool ZeroInit>
-struct gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied, 0, Features, FeatureHidden, Placement, ZeroInit> {
-  using type = typename gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied, 1, Features, FeatureHidden, Placement, ZeroInit>::plain;
-};
+template <class Plain, int Heads, feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
+struct gpt_parts<Plain, Heads, 0, Features, FeatureHidden, Placement, ZeroInit> : Plain {};
 }  // namespace detail
 
 /// The architecture that a config stands for. Takes the members of the config one by one: nvcc cannot name types with a
 /// class-type argument everywhere, and error messages are shorter.
 template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, std::uint64_t Depths,
           feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
-struct gpt : detail::gpt_parts<Vocab, Context, Width, Depth, Heads, Hidden, Tied, Depths, Features, FeatureHidden, Placement, ZeroInit>::type {
+struct gpt : detail::gpt_parts<detail::plain_gpt<Vocab, Context, Width, Depth, Heads, Hidden, Tied>, Heads, Depths, Features, FeatureHidden,
+                               Placement, ZeroInit>::type {
   static constexpr config configuration{.vocab = Vocab,
                                         .context = Context,
                                         .width = Width,

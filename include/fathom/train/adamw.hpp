@@ -22,11 +22,11 @@ struct adamw_options {
   float beta2 = 0.95f;
   float eps = 1e-8f;
   float decay = 0.1f;  // of tensors with two dimensions; biases and gains are not decayed
-  float clip = 1.0f;   // largest global norm of the gradients; 0: none
+  float clip = 1.0f;   // gradient clipping: largest global norm; 0: none
 };
 
 namespace detail {
-/// adamw_options with the names that other libraries have for its fields beside them, for an error.
+/// adamw_options, and other libraries' names for its fields, so that a wrong name gives a helpful error.
 struct misnamed_adamw_options {
   double rate = 0, lr = 0, learning_rate = 0;
   double beta1 = 0, adam_beta1 = 0, beta2 = 0, adam_beta2 = 0;
@@ -42,7 +42,7 @@ struct misnamed_adamw_options {
 };
 }  // namespace detail
 
-/// AdamW (Loshchilov and Hutter, arXiv 1711.05101), of which the t-th step is
+/// AdamW (Loshchilov and Hutter, arXiv 1711.05101). Step t is
 ///
 ///   m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2
 ///   w -= rate (decay w + m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps))
@@ -92,7 +92,7 @@ struct adamw_rule {
 template <class T>
 inline constexpr bool is_in_kernels<adamw_rule::formula<T>> = true;
 
-/// AdamW for a model, with its moments by name.
+/// AdamW for a model, with named access to its moments.
 template <class Model>
 class adamw : public optimizer_of<Model, adamw_rule> {
   using base = optimizer_of<Model, adamw_rule>;

@@ -1,4 +1,5 @@
-// Checkpoints of a run: a safetensors file with the weights, the states of the optimiser, and what the run is and how far it is.
+// Checkpoints of a run: a safetensors file with the weights, the optimiser's states, and the options and progress of
+// the run.
 #pragma once
 
 #include <cstddef>
@@ -17,31 +18,31 @@
 
 namespace fathom {
 
-/// What a resumed run must agree in, beside the model.
+/// What must match, besides the model, to resume a run.
 struct run_identity {
-  training options;         // those that decide what is computed; those of AdamW only where it is the optimiser
-  index data_tokens = 0;    // of the training data, and
-  std::uint64_t data_hash = 0;  // FNV-1a of them
-  std::string compute;      // what products are computed in: "float", "double", "bf16"
-  std::string_view optimizer{};            // another optimiser's name, and
-  std::vector<option_value> own{};         // its options
-  std::vector<std::string> tensors{};      // the names of all tensors, and
-  std::vector<tensor_setting> settings{};  // what the groups make of them
+  training options;         // those that affect the result; AdamW's only if it is the optimiser
+  index data_tokens = 0;    // tokens of the training data
+  std::uint64_t data_hash = 0;  // FNV-1a hash of them
+  std::string compute;      // type of the matrix products: "float", "double", "bf16"
+  std::string_view optimizer{};            // name; empty for AdamW
+  std::vector<option_value> own{};         // options of another optimiser than AdamW
+  std::vector<std::string> tensors{};      // names of all tensors
+  std::vector<tensor_setting> settings{};  // of each tensor, from the groups
 };
 [[nodiscard]] run_identity identify(const training& options, std::span<const token> data, std::string_view compute);
 
-/// How far a run is.
+/// The progress of a run.
 struct run_state {
-  index step = 0;              // taken so far
+  index step = 0;              // steps taken so far
   std::vector<double> recent;  // losses of the last steps
 };
 
-/// Weights and states in the host's memory, of one table.
+/// Weights and states in host memory, all with the same table.
 struct checkpoint_numbers {
   const tensor_table& table;
   std::string_view type;  // "F32" or "F64"
   struct part {
-    std::string_view name;  // of a state: tensors are named with it, and a dot, before the weight's name; of the weights: none
+    std::string_view name;  // of a state, whose tensors are named NAME.WEIGHT; empty: the weights
     const std::byte* begin;
   };
   std::vector<part> parts;
@@ -52,14 +53,15 @@ void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers
 /// A checkpoint to resume from.
 class checkpoint_file {
  public:
-  /// Fails when it is not one of this run, with all that is different; `description` is the model's (io/description.hpp), if
-  /// it has one. With `extend`, one of a run of fewer steps will do, and, where the warm-up wanted is -1, of any warm-up.
+  /// Fails when the checkpoint is of another run, with all differences. `description` is the model's
+  /// (io/description.hpp), if it has one. `extend` also accepts a run of fewer steps, and any warm-up if the wanted one
+  /// is -1.
   checkpoint_file(const std::filesystem::path& path, std::string_view description, const run_identity& identity, bool extend);
   [[nodiscard]] const run_state& state() const { return state_; }
-  /// Of the run that wrote it.
+  /// The warm-up steps of the run that wrote it.
   [[nodiscard]] index warmup() const { return warmup_; }
-  /// One of its parts, the weights ("") or a state, into numbers of a type. Fails when it does not fit, and when the file has
-  /// other tensors than these states.
+  /// Reads a part, the weights ("") or a state, into numbers of a type. Fails when it does not fit, or when the file
+  /// has tensors of other states.
   void read(std::string_view part, std::span<const std::string_view> states, const io::wanted_tensors& model, std::string_view type,
             std::byte* to) const;
 

@@ -1,4 +1,4 @@
-// What checkpoint.hpp declares.
+// Implementation of checkpoint.hpp.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@
 namespace fathom {
 
 namespace detail {
-inline constexpr const char* state_entry = "fathom.training";  // of the metadata
-/// What comes before the names of the tensors of a part.
+inline constexpr const char* state_entry = "fathom.training";  // metadata entry
+/// The prefix of the tensor names of a part.
 [[nodiscard]] inline std::string prefix_of(std::string_view part) { return part.empty() ? std::string() : join(part, "."); }
 
 [[nodiscard]] inline const char* name_of(schedule s) {
@@ -26,13 +26,13 @@ inline constexpr const char* state_entry = "fathom.training";  // of the metadat
 [[nodiscard]] inline json json_of(const tensor_setting& s) {
   json all = json::object();
   all["rate"] = s.rate;
-  all["decay"] = s.decay ? json(*s.decay) : json();  // null: by the tensor's shape
+  all["decay"] = s.decay ? json(*s.decay) : json();  // null: depends on the tensor's shape
   all["frozen"] = s.frozen;
   return all;
 }
 
-/// Files hold AdamW's options among the trainer's, and no schedule where it is a cosine, no group where there is none: what they
-/// have always held.
+/// Keeps the original file format: AdamW's options are among the trainer's, and a cosine schedule and default groups
+/// are left out.
 [[nodiscard]] inline json json_of(const run_identity& identity) {
   const training& o = identity.options;
   json all = json::object();
@@ -65,7 +65,7 @@ inline constexpr const char* state_entry = "fathom.training";  // of the metadat
   return all;
 }
 
-/// Gives both what one of them leaves to be understood, so that they can be compared.
+/// Adds defaults that only one of the two states, so that they can be compared.
 inline void say_defaults(json& a, json& b) {
   for (json* const one : {&a, &b})
     if (!one->contains("schedule")) (*one)["schedule"] = name_of(schedule::cosine);
@@ -115,11 +115,11 @@ FATHOM_INLINE checkpoint_file::checkpoint_file(const std::filesystem::path& path
     fail(file_.path(), ": is not a trainer's checkpoint, so the run cannot be resumed from it");
 
   json expected = detail::json_of(identity);
-  if (!found.contains("compute")) expected.erase("compute");  // files did not always say it
+  if (!found.contains("compute")) expected.erase("compute");  // older files do not have it
   if (warmup.is_unsigned() && std::in_range<index>(warmup.as<std::uint64_t>())) warmup_ = warmup.as<index>();
   const bool had_fewer_steps = steps.is_unsigned() && std::cmp_less(steps.as<std::uint64_t>(), identity.options.steps);
   if (extend && had_fewer_steps) expected.erase("steps");
-  if (extend && had_fewer_steps) expected.erase("cooldown");  // which is then that of the longer run
+  if (extend && had_fewer_steps) expected.erase("cooldown");  // the longer run's cooldown applies
   if (extend && identity.options.warmup == -1) expected.erase("warmup");
   detail::say_defaults(expected, found);
   std::string text = io::detail::differences(expected, found, false);
@@ -143,7 +143,7 @@ FATHOM_INLINE void checkpoint_file::read(std::string_view part, std::span<const 
   else
     wanted.accepted_prefixes.push_back("");
   const std::vector<io::found_tensor> found = io::find_tensors(file_, wanted);
-  std::string problems;  // other types would be converted, and the run not be what it was
+  std::string problems;  // no conversion of types: the run would not continue exactly
   for (std::size_t i = 0; i < found.size(); ++i)
     if (found[i].numbers->type != type)
       problems += join("\n  ", wanted.prefix, wanted.table[i].name, ": expected ", type, ", found ", found[i].numbers->type);

@@ -1,4 +1,4 @@
-// The loss on data that the model was not trained on.
+// The loss on held-out data.
 #pragma once
 
 #include <span>
@@ -12,9 +12,10 @@
 
 namespace fathom {
 
-/// Mean negative log-likelihood of a run of tokens, in nats per token: the run in windows of `length` tokens, every token
-/// but the first predicted once from those before it in its window. At most `most_batches` batches are looked at; 0: all.
-/// Fails when there is nothing to predict, when a batch does not fit the tape, and on a negative number of batches.
+/// Mean negative log-likelihood of a token sequence, in nats per token. The sequence is cut into windows of `length`
+/// tokens; every token except the first is predicted once, from the tokens before it in its window. Uses at most
+/// `most_batches` batches; 0: all. Fails when there is nothing to predict, when a batch does not fit the tape, and when
+/// `most_batches` is negative.
 template <class Model>
 [[nodiscard]] double evaluate(const typename Model::parameters& weights, std::span<const token> tokens,
                               typename Model::tape& tape, index batch, index length = Model::context,
@@ -30,7 +31,7 @@ template <class Model>
   }
   return sum / static_cast<double>(counted);
 }
-/// The same for what owns weights.
+/// The same for owned weights.
 template <class Model>
 [[nodiscard]] double evaluate(const owned<typename Model::parameters>& weights, std::span<const token> tokens,
                               typename Model::tape& tape, index batch, index length = Model::context,

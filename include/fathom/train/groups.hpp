@@ -1,4 +1,4 @@
-// Groups of parameters: tensors, chosen by their names, that are trained otherwise than the rest, or not at all.
+// Parameter groups: tensors, selected by name, with their own learning rate or weight decay, or frozen.
 #pragma once
 
 #include <functional>
@@ -15,18 +15,18 @@
 
 namespace fathom {
 
-/// Of several groups that a tensor's name matches, the last one decides, and decides all.
+/// If several groups match a tensor, only the last one applies.
 struct parameter_group {
-  std::function<bool(std::string_view)> match{};  // of a tensor's name ("h.3.attn.c_attn.weight"); glob makes one
-  double rate = 1;                // times the optimiser's rate
-  std::optional<double> decay{};  // weight decay of these tensors, whatever their shape; none: as without the group
-  bool frozen = false;            // they keep their values, and have no part in the norm of the gradients
+  std::function<bool(std::string_view)> match{};  // takes a tensor's name ("h.3.attn.c_attn.weight"); see glob
+  double rate = 1;                // factor of the optimiser's learning rate
+  std::optional<double> decay{};  // weight decay, for tensors of any shape; none: the optimiser's
+  bool frozen = false;            // not trained, and not part of the gradient norm
 };
 
-/// Matches whole names: `*` stands for any letters, dots included, `?` for one letter. glob("h.?.mlp.*").
+/// Matches whole names: `*` matches any characters, dots included; `?` matches one character. glob("h.?.mlp.*").
 [[nodiscard]] std::function<bool(std::string_view)> glob(std::string pattern);
 
-/// What the groups come to for a tensor.
+/// The settings of a tensor, from the groups.
 struct tensor_setting {
   double rate = 1;
   std::optional<double> decay{};
@@ -35,7 +35,8 @@ struct tensor_setting {
 };
 
 namespace detail {
-/// The setting of every tensor of a table. Fails on a group that matches no tensor or makes no sense, and when all is frozen.
+/// The setting of every tensor of a table. Fails on a group that matches no tensor or is invalid, and when all tensors
+/// are frozen.
 [[nodiscard]] std::vector<tensor_setting> resolve(std::span<const parameter_group> groups, const tensor_table& table);
 }  // namespace detail
 

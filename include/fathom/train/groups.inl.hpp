@@ -1,4 +1,4 @@
-// What groups.hpp declares.
+// Implementation of groups.hpp.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace fathom {
 
 FATHOM_INLINE std::function<bool(std::string_view)> glob(std::string pattern) {
   return [pattern = std::move(pattern)](std::string_view name) {
-    // Back to the last star, which then takes one letter more, whenever the rest does not fit.
+    // On a mismatch, backtrack to the last star and let it match one more character.
     std::size_t p = 0, n = 0, star = std::string::npos, after_star = 0;
     while (n < name.size()) {
       if (p < pattern.size() && pattern[p] == '*') {

@@ -1,4 +1,4 @@
-// Lion: steps of the sign of a momentum.
+// Lion: steps along the sign of an interpolated momentum.
 #pragma once
 
 #include <array>
@@ -10,11 +10,11 @@
 namespace fathom {
 
 struct lion_options {
-  float rate = 1e-4f;  // three to ten times less than AdamW's, as every number moves by it, and
+  float rate = 1e-4f;  // use 3 to 10 times less than for AdamW, because every weight moves by the full rate
   float beta1 = 0.9f;
   float beta2 = 0.99f;
-  float decay = 1.0f;  // as many times more; of tensors with two dimensions, biases and gains are not decayed
-  float clip = 1.0f;   // largest global norm of the gradients; 0: none
+  float decay = 1.0f;  // use 3 to 10 times more; of tensors with two dimensions: biases and gains are not decayed
+  float clip = 1.0f;   // gradient clipping: largest global norm; 0: none
 };
 
 /// Lion (Chen et al., "Symbolic Discovery of Optimization Algorithms", arXiv 2302.06675):

@@ -1,4 +1,4 @@
-// The log of a run: a CSV file with a line for every step.
+// The training log: a CSV file with one line per step.
 #pragma once
 
 #include <filesystem>
@@ -10,14 +10,14 @@
 
 namespace fathom {
 
-/// step,loss,validation,rate,gradient_norm,tokens,seconds: loss and validation in nats, validation empty where the step did
-/// not evaluate; tokens trained on so far; seconds that training took so far, those of interrupted runs included.
+/// Columns: step,loss,validation,rate,gradient_norm,tokens,seconds. loss and validation are in nats; validation is
+/// empty for steps without evaluation. tokens and seconds are totals so far, including interrupted runs.
 class training_log {
  public:
   /// No log.
   training_log() = default;
-  /// A log that begins with the lines of the first `step` steps, if the file has them; all else that it has is dropped: later
-  /// steps, a last line that is not whole, lines of something else. Fails when it cannot be written.
+  /// Continues an existing log after `step` steps, or begins a new one. Keeps the file's lines of these steps and drops
+  /// everything else: later steps, an incomplete last line, invalid lines. Fails when the file cannot be written.
   training_log(const std::filesystem::path& path, index step, index tokens_per_step);
 
   void write(const progress& p);
@@ -25,7 +25,7 @@ class training_log {
  private:
   io::appended_file file_;
   index tokens_per_step_ = 0;
-  double seconds_before_ = 0;  // of the steps whose lines were there
+  double seconds_before_ = 0;  // from the lines that were kept
 };
 
 }  // namespace fathom

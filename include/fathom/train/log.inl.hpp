@@ -1,4 +1,4 @@
-// What log.hpp declares.
+// Implementation of log.hpp.
 #pragma once
 
 #include <algorithm>
@@ -15,27 +15,27 @@
 namespace fathom {
 
 namespace detail {
-// Numbers in files have a point, whatever a program's locale is: so this is not printf and strtod.
+// Uses charconv, not printf and strtod, because those depend on the locale's decimal point.
 
-/// The cell of a line that begins at `at`, and where the next one begins: behind a comma, or at the line's end.
+/// The cell that begins at `at`. Moves `at` past the comma after it, or past the end of the line.
 [[nodiscard]] inline std::string_view next_cell(std::string_view line, std::size_t& at) {
   const std::size_t comma = std::min(line.find(',', at), line.size());
   const std::string_view cell = line.substr(at, comma - at);
   at = comma + 1;
   return cell;
 }
-/// The number that a cell is; NaN when it is none.
+/// Parses a cell as a number; NaN if it is not one.
 [[nodiscard]] inline double number_in(std::string_view cell) {
   double value = 0;
   const auto [end, problem] = std::from_chars(cell.data(), cell.data() + cell.size(), value);
   return problem != std::errc() || end != cell.data() + cell.size() ? std::nan("") : value;
 }
-/// Appends a number with so many digits behind the point, or in all.
+/// Appends a number with so many digits after the point (fixed) or significant digits (general).
 inline void append_number(std::string& line, double number, std::chars_format format, int digits) {
   char text[400];  // a double can have 309 digits before the point
   line.append(text, std::to_chars(std::begin(text), std::end(text), number, format, digits).ptr);
 }
-/// The step and the seconds of a line; a step of 0 when it is no line of a log.
+/// The step and the seconds of a line; step 0 if it is not a line of a log.
 struct log_line {
   index step = 0;
   double seconds = 0;
@@ -65,7 +65,7 @@ FATHOM_INLINE training_log::training_log(const std::filesystem::path& path, inde
     index last = 0;
     for (std::string_view rest = old.text(); !rest.empty();) {
       const std::size_t end = rest.find('\n');
-      if (end == rest.npos) break;  // torn
+      if (end == rest.npos) break;  // incomplete line
       const std::string_view line = rest.substr(0, end);
       rest.remove_prefix(end + 1);
       const detail::log_line found(line);

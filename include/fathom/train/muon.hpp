@@ -1,4 +1,4 @@
-// Muon: hidden matrices move by the nearest orthogonal matrix to their momentum; AdamW does the rest.
+// Muon: hidden matrices are updated with their orthogonalized momentum; all other tensors use AdamW.
 #pragma once
 
 #include <array>
@@ -18,16 +18,16 @@
 namespace fathom {
 
 struct muon_options {
-  float rate = 0.02f;  // of matrices; the schedule's
+  float rate = 0.02f;  // of hidden matrices; the schedule applies to it
   float momentum = 0.95f;
   bool nesterov = true;
-  int iterations = 5;          // of Newton and Schulz
-  float adamw_rate = 3e-4f;    // of embeddings, heads, biases and gains: follows the same schedule
-  float beta1 = 0.9f;          // and so on: of AdamW
+  int iterations = 5;          // Newton-Schulz iterations
+  float adamw_rate = 3e-4f;    // of embeddings, heads, biases and gains; follows the same schedule
+  float beta1 = 0.9f;          // beta1, beta2 and eps are AdamW's
   float beta2 = 0.95f;
   float eps = 1e-8f;
   float decay = 0.1f;  // of tensors with two dimensions; biases and gains are not decayed
-  float clip = 1.0f;   // largest global norm of the gradients; 0: none
+  float clip = 1.0f;   // gradient clipping: largest global norm; 0: none
 };
 
 namespace detail {
@@ -48,11 +48,11 @@ struct combine_numbers {
     y = V(a) * y + V(b) * x;
   }
 };
-/// The momentum and, in the place of the gradient, the direction that it gives.
+/// Updates the momentum and replaces the gradient by the direction of the step.
 template <class T>
 struct muon_momentum {
   T momentum, scale;
-  T of_gradient, of_momentum;  // of the direction
+  T of_gradient, of_momentum;  // coefficients of the direction
   template <class V>
   FATHOM_ANYWHERE void operator()(V& g, V& m) const {
     const V gradient = g * V(scale);
@@ -68,16 +68,17 @@ inline constexpr bool is_in_kernels<detail::combine_numbers<T>> = true;
 template <class T>
 inline constexpr bool is_in_kernels<detail::muon_momentum<T>> = true;
 
-/// Numbers that newton_schulz works in, for a matrix of this size.
+/// Size of the workspace of newton_schulz in numbers, for a matrix of this size.
 [[nodiscard]] constexpr index newton_schulz_workspace(index rows, index columns) {
   const index least = std::min(rows, columns);
   return rows * columns + 2 * least * least;
 }
 
-/// x [rows, columns] becomes about U V^T, where U S V^T is its singular value decomposition: `iterations` times
-/// x = a x + b (x x^T) x + c (x x^T)^2 x, of which a, b, c are those of Jordan et al., "Muon: An optimizer for hidden layers in
-/// neural networks", 2024, which bring singular values soon, and not exactly, to 1: after five, all that were at least 0.01 of
-/// x's Frobenius norm are between 0.68 and 1.14. x has its rows side by side. `workspace`: newton_schulz_workspace numbers.
+/// Newton-Schulz iteration: replaces x [rows, columns] by approximately U V^T, where U S V^T is its singular value
+/// decomposition. Normalizes x, then applies x = a x + b (x x^T) x + c (x x^T)^2 x `iterations` times, with the
+/// coefficients of Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. They drive the
+/// singular values towards 1 quickly but not exactly: after five iterations, all that were at least 0.01 of x's
+/// Frobenius norm lie between 0.68 and 1.14. x must be contiguous. `workspace` has newton_schulz_workspace numbers.
 template <class On, class T>
 void newton_schulz(const On& on, matrix<T> x, int iterations, T* workspace) {
   const auto number = [](double n) { return static_cast<T>(n); };
@@ -88,7 +89,7 @@ void newton_schulz(const On& on, matrix<T> x, int iterations, T* workspace) {
       square(workspace + size + least * least, least, least);
   update(on, detail::scale_number<T>{number(1 / (std::sqrt(sum_of_squares(on, x.data, size)) + 1e-7))}, size, x.data);
   for (int i = 0; i < iterations; ++i) {
-    // The smaller of x x^T and x^T x; both come to the same.
+    // Use the smaller of x x^T and x^T x; the result is the same.
     if (is_wide) {
       matmul_nt(on, x, matrix<const T>(x), gram, epilogue::none{});
     } else {
@@ -105,14 +106,14 @@ void newton_schulz(const On& on, matrix<T> x, int iterations, T* workspace) {
   }
 }
 
-/// Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon): of the weights of linear maps, which are hidden matrices
-/// [in, out],
+/// Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon). For hidden matrices, the weights [in, out] of
+/// linear layers,
 ///
 ///   m = momentum m + (1 - momentum) g,   d = m;   with nesterov: d = (1 - momentum) g + momentum m
 ///   w -= rate (sqrt(max(1, out / in)) newton_schulz(d) + decay w)
 ///
-/// and of all other tensors AdamW (adamw.hpp), whose rate is adamw_rate times what the schedule and the group make of `rate`.
-/// Of matrices, the second state stays zero.
+/// All other tensors use AdamW (adamw.hpp) at adamw_rate, scaled by the schedule and the group like `rate`. The second
+/// state of hidden matrices stays zero.
 struct muon_rule {
   using options = muon_options;
   static constexpr std::string_view name = "muon";

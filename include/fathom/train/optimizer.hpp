@@ -1,34 +1,35 @@
-// What an optimiser is, and how to write one.
+// Optimisers, and how to write one.
 //
-// An optimiser is a rule and a class made of it. The rule is a type with static members only; sgd.hpp is a short one. In a
-// program of one's own it is one small file:
+// An optimiser is a class made from a rule, which is a type with only static members. sgd.hpp is a short example. Your
+// own optimiser is one small file:
 //
 //   struct mine_options {
-//     float rate = 1e-3f;   // there must be a rate,
-//     float clip = 1.0f;    // and a clip: the largest global norm of the gradients; 0: none.
-//     float decay = 0.1f;   // Where there is a decay, it is of tensors with two dimensions, and groups can change it.
-//     float beta = 0.9f;    // And whatever else the rule knows.
+//     float rate = 1e-3f;   // required
+//     float clip = 1.0f;    // required: the largest global norm of the gradients; 0: none
+//     float decay = 0.1f;   // optional: weight decay of tensors with two dimensions; groups can change it
+//     float beta = 0.9f;    // any other options of the rule
 //   };
 //   struct mine_rule {
 //     using options = mine_options;
 //     static constexpr std::string_view name = "mine";                         // for errors and checkpoints
-//     static constexpr std::array<std::string_view, 1> states{"mine.moment"};  // what it remembers for every weight: zero when
-//                                                                              // training begins; in checkpoints, the numbers of
-//                                                                              // weight W are the tensor "mine.moment.W"
-//     // f(name, option) for every option that decides what is computed: checkpoints hold them, and a run is resumed with the
-//     // same ones only. An option is a bool or a number.
+//     static constexpr std::array<std::string_view, 1> states{"mine.moment"};  // states of each weight, zero at first;
+//                                                                              // for tensor W, checkpoints hold the
+//                                                                              // tensor "mine.moment.W"
+//     // Calls f(name, option) for every option that affects the result. An option is a bool or a number. Checkpoints
+//     // hold these options; a run can be resumed only with the same values.
 //     template <class F> static void visit(const F& f, const options& o) {
 //       f("rate", o.rate), f("clip", o.clip), f("decay", o.decay), f("beta", o.beta);
 //     }
-//     // Whether they make sense, and if not, what an error says that they should be. All are finite and 0 or more already.
+//     // Whether the options are valid, and the expected values for the error if not. All are already known to be
+//     // finite and 0 or more.
 //     static bool is_valid(const options& o) { return o.beta < 1; }
 //     static constexpr std::string_view expected = "beta below 1";
 //
-//     // A step, with everything worked out that is the same for all numbers, in the numbers' type T (float or double).
+//     // A step in the type T of the weights (float or double). Its members hold what is the same for all weights.
 //     template <class T> struct formula {
 //       T rate, keep, beta;
-//       // The weight, its gradient (clipped), and one reference for each of the states. V is T, or a SIMD batch of it; on a GPU,
-//       // this runs in a kernel. backend/update.hpp says more.
+//       // Takes the weight, its clipped gradient, and a reference to each state. V is T or a SIMD batch of T. On a
+//       // GPU, this runs in a kernel. See backend/update.hpp.
 //       template <class V> FATHOM_ANYWHERE void operator()(V& w, const V& g, V& moment) const {
 //         moment = V(beta) * moment + g;
 //         w = V(keep) * w - V(rate) * sign_of(moment);
@@ -40,21 +41,21 @@
 //   };
 //   template <class Model> using mine = fathom::optimizer_of<Model, mine_rule>;
 //
-//   mine<net> by_hand({.rate = 1e-2f});                                        // as fathom::adamw<net>
+//   mine<net> by_hand({.rate = 1e-2f});                                        // like fathom::adamw<net>
 //   fathom::trainer<net, mine> trainer({.steps = 1000, .optimizer = {.rate = 1e-2f}});
 //
-// Everything else follows: clipping, groups, schedules, checkpoints and resuming, any number of threads, all backends. A program
-// that links fathom::kernels also includes <fathom/functors.hpp>.
+// The library adds everything else: clipping, groups, schedules, checkpoints and resuming, any number of threads, all
+// backends. A program that links fathom::kernels must also include <fathom/functors.hpp>.
 //
-// A rule may treat whole matrices, the weights of linear maps [in, out], otherwise than all other tensors (muon.hpp does). Then it
-// also has
+// A rule may update whole matrices, the weights [in, out] of linear layers, differently from all other tensors, as
+// muon.hpp does. Then it also has
 //
-//   static index workspace(index rows, index columns);   // numbers to work in, for a matrix of this size
-//   template <class On, class T, std::size_t N>          // on: a context of any backend, for operations of backend/operations.hpp
+//   static index workspace(index rows, index columns);   // workspace size in numbers, for a matrix of this size
+//   template <class On, class T, std::size_t N>          // on: a context of any backend (backend/operations.hpp)
 //   static void update_matrix(const On& on, const options& o, const step_settings& s, T gradient_scale, matrix<T> w, matrix<T> g,
 //                             const std::array<T*, N>& state, T* workspace);
 //
-// which changes w and every state [rows * columns], and may do with g what it likes; it is zeroed afterwards.
+// which updates w and the states [rows * columns]. It may overwrite g, which is zeroed afterwards.
 #pragma once
 
 #include <algorithm>
@@ -86,9 +87,9 @@
 
 namespace fathom {
 
-/// What a step is for a tensor.
+/// The settings of a step for a tensor.
 struct step_settings {
-  double rate;   // of the schedule and the tensor's group
+  double rate;   // learning rate, from the schedule and the tensor's group
   double decay;  // 0 for tensors that are not decayed
   index step;    // from 1
 };
@@ -103,12 +104,12 @@ inline constexpr bool is_formula_of = false;
 template <class Formula, class T, std::size_t... N>
 inline constexpr bool is_formula_of<Formula, T, std::index_sequence<N...>> =
     std::is_invocable_v<const Formula&, T&, const T&, std::enable_if_t<N + 1 != 0, T&>...>;
-/// Whether it takes a weight, a gradient and so many states.
+/// Whether a formula takes a weight, a gradient and so many states.
 template <class Formula, class T, std::size_t States>
 concept takes_weight_gradient_and_each_state = is_formula_of<Formula, T, std::make_index_sequence<States>>;
 }  // namespace detail
 
-/// What a rule has; the header's first lines explain it.
+/// The requirements of a rule; the top of this header explains them.
 template <class Rule, class T = float>
 concept optimizer_rule = requires { typename Rule::options; } && requires(const typename Rule::options& o, const step_settings& s) {
   requires std::default_initializable<typename Rule::options>;
@@ -123,20 +124,20 @@ concept optimizer_rule = requires { typename Rule::options; } && requires(const 
   requires std::is_trivially_copyable_v<typename Rule::template formula<T>>;
   requires detail::takes_weight_gradient_and_each_state<typename Rule::template formula<T>, T, std::size(Rule::states)>;
 };
-/// Whether a rule treats matrices by themselves.
+/// Whether a rule has its own update for matrices.
 template <class Rule>
 concept matrix_rule = requires(index n) {
   { Rule::workspace(n, n) } -> std::convertible_to<index>;
 };
 
-/// An option of a rule, as a checkpoint has it.
+/// An option of a rule, as stored in a checkpoint.
 struct option_value {
   std::string name;
   double number;
   bool is_flag;
 };
 
-/// What a trainer asks of an optimiser: optimizer_of has it for every rule.
+/// What a trainer requires of an optimiser. optimizer_of provides it for every rule.
 template <class O>
 concept optimizer = requires {
   typename O::options;
@@ -159,8 +160,8 @@ concept optimizer = requires {
 };
 
 namespace detail {
-/// Options with the names that other libraries have for their fields beside them, for an error; nothing can be one where a rule
-/// has none.
+/// Options with other libraries' names for their fields, so that a wrong name gives a helpful error. If the rule has no
+/// such type, this is one that nothing converts to.
 template <class Rule>
 struct misnamed_options {
   class type {
@@ -173,7 +174,7 @@ struct misnamed_options<Rule> {
   using type = typename Rule::misnamed;
 };
 
-/// Weight decay, where options have one.
+/// The weight decay; 0 if the options have none.
 template <class Options>
 [[nodiscard]] constexpr double decay_in(const Options& o) {
   if constexpr (requires { o.decay; })
@@ -182,8 +183,8 @@ template <class Options>
     return 0;
 }
 
-/// The steps of whole parameter blocks, for backends that need no better way: one tensor after the other, all that it takes when
-/// the step is asked for. A backend's own way is a type `steps` like this one.
+/// The default implementation of a step over whole parameter blocks: tensor by tensor, all within finish(). A backend
+/// can replace it with its own type `steps`.
 struct tensor_steps {
   template <class Model, class Formula, std::size_t States>
   class of {
@@ -192,7 +193,7 @@ struct tensor_steps {
     using scalar = typename Model::scalar;
 
    public:
-    /// What there is to do, with formulas of `kinds` kinds. `ranges` and the formulas must outlive this.
+    /// Sets the ranges to update, with formulas of `kinds` kinds. `ranges` and the formulas must outlive this.
     void plan(std::span<const step_range> ranges, std::size_t) { ranges_ = ranges; }
     void start(const executor&, parameters& w, parameters& g, const std::array<parameters*, States>& states,
                std::span<const Formula> formulas, float clip) {
@@ -202,7 +203,7 @@ struct tensor_steps {
       formulas_ = formulas;
       clip_ = clip;
     }
-    /// The norm of the gradients. When it is not finite, nothing has changed.
+    /// Takes the step and returns the norm of the gradients. If it is not finite, nothing changes.
     [[nodiscard]] double finish(const executor& where) const {
       double norm = 0;
       where.run([&](const auto& on) {
@@ -248,7 +249,7 @@ struct steps_of<Backend> {
 };
 }  // namespace detail
 
-/// The optimiser of a rule for a model: its states, and steps.
+/// The optimiser of a rule for a model: owns the states and takes steps.
 template <class Model, class Rule>
 class optimizer_of {
   static_assert(optimizer_rule<Rule, typename Model::scalar>,
@@ -264,7 +265,7 @@ class optimizer_of {
   using executor = typename Model::executor;
   static constexpr std::size_t state_count = std::size(Rule::states);
 
-  /// Fails on options that make no sense.
+  /// Fails on invalid options.
   explicit optimizer_of(const options& o = {}, executor where = {}) : options_((check(o), o)), where_(where) {
     for (auto& state : states_) state = make<parameters>();
     set_groups({});
@@ -276,7 +277,7 @@ class optimizer_of {
     Habit::template complain<Habit>();
   }
 
-  /// Treats tensors by groups from now on. Fails on groups that make no sense (groups.hpp).
+  /// Sets the parameter groups. Fails on invalid groups (groups.hpp).
   void set_groups(std::span<const parameter_group> groups) {
     const auto like = state_count > 0 ? nullptr : make<parameters>();
     const tensor_table table = table_of<Model>(state_count > 0 ? *states_[0] : *like);
@@ -310,27 +311,27 @@ class optimizer_of {
       if (!settings_[t].frozen) trained.insert(table[t].name);
     lowest_trained_ = lowest_stage_with<typename Model::architecture>([&](std::string_view name) { return trained.contains(name); });
   }
-  /// What the groups come to, for each tensor in the order of memory.
+  /// The settings from the groups, for each tensor in memory order.
   [[nodiscard]] std::span<const tensor_setting> settings() const { return settings_; }
-  /// The lowest stage that has a tensor to train. What lies below needs no gradients: Model::forward_backward leaves it out.
+  /// The lowest stage with a tensor to train. Model::forward_backward skips the gradients below it.
   [[nodiscard]] lowest_stage lowest_trained() const { return lowest_trained_; }
 
-  /// One step at the rate of the options, or at another. Zeroes the gradients. Returns their global norm before clipping.
-  /// Fails when that norm is not finite, as gradients of a broken batch are: weights and states are then as they were, the
-  /// gradients zero, and the next step is as if this batch had not been.
+  /// Takes a step at the rate of the options, or at another rate. Zeroes the gradients. Returns their global norm
+  /// before clipping. Fails when the norm is not finite; weights, states and step count then stay the same, and the
+  /// gradients are zeroed, so that training can continue with the next batch.
   double step(parameters& weights, parameters& gradients) { return step(weights, gradients, static_cast<double>(options_.rate)); }
   double step(parameters& weights, parameters& gradients, double rate) {
     const double norm = try_step(weights, gradients, rate);
     if (!std::isfinite(norm)) fail(Rule::name, ".step: the norm of the gradients is ", norm, " at step ", steps_ + 1);
     return norm;
   }
-  /// The same, but does not fail: a norm that is not finite is returned like any other. A loop may go on.
+  /// The same, but returns a non-finite norm instead of failing.
   double try_step(parameters& weights, parameters& gradients, double rate) {
     start_step(weights, gradients, rate);
     return finish_step();
   }
-  /// Its two halves: one that starts a step, for which a GPU need not wait, and one that waits and returns the norm. Weights and
-  /// gradients must be there, and stay as they are, until then.
+  /// The two halves of a step: start_step enqueues it on a GPU without waiting; finish_step waits and returns the norm.
+  /// In between, weights and gradients must stay in place and unchanged.
   void start_step(parameters& weights, parameters& gradients, double rate) {
     if (!(rate >= 0) || !std::isfinite(rate)) fail(Rule::name, ".step: a rate of ", rate, "; expected a finite one, 0 or more");
     for (std::size_t k = 0; k < kinds_.size(); ++k) formulas_[k] = Rule::template formula_of<scalar>(options_, settings_of(kinds_[k], rate));
@@ -344,21 +345,21 @@ class optimizer_of {
     if (std::isfinite(norm)) {
       if constexpr (matrix_rule<Rule>) step_matrices(norm);
       ++steps_;
-    } else {  // what is not finite would be added to, and stay so
+    } else {  // the next batch would be added to non-finite gradients
       memory_of<parameters>::zero(started_.gradients, sizeof(parameters));
     }
     return norm;
   }
 
-  /// Steps taken so far, and the states: what a checkpoint holds.
+  /// Steps taken so far, and the states. Checkpoints hold both.
   [[nodiscard]] index steps() const { return steps_; }
   [[nodiscard]] const parameters& state(std::size_t n) const { return *states_[n]; }
-  /// Forgets all steps.
+  /// Zeroes the states and the step count.
   void reset() {
     for (auto& state : states_) memory_of<parameters>::zero(state.get(), sizeof(parameters));
     steps_ = 0;
   }
-  /// Goes on from there.
+  /// Continues from these states.
   void restore(std::array<owned<parameters>, state_count> states, index steps) {
     states_ = std::move(states);
     steps_ = steps;
@@ -376,7 +377,7 @@ class optimizer_of {
   }
 
  private:
-  /// What tensors of one kind have in common.
+  /// Tensors with equal settings share a kind, and so a formula.
   struct kind {
     double rate;  // a factor
     double decay;

@@ -1,4 +1,4 @@
-// How far a run is: one line on a terminal, written over and over; nothing where there is no terminal.
+// Training progress, and a progress bar that redraws one line of a terminal; silent without a terminal.
 #pragma once
 
 #include <chrono>
@@ -13,19 +13,19 @@
 
 namespace fathom {
 
-/// What a trainer knows after a step.
+/// The state of a run after a step.
 struct progress {
-  index step = 0;   // taken so far
+  index step = 0;   // steps taken so far
   index steps = 0;  // of the whole run
   double loss = 0;  // mean over the step's tokens, in nats
   double rate = 0;
   double gradient_norm = 0;
   double tokens_per_second = 0;
   double seconds = 0;            // since fit began
-  double validation = std::nan("");  // NLL in nats, where this step evaluated
+  double validation = std::nan("");  // NLL in nats; NaN unless this step evaluated
 };
 
-/// What is called after every step: anything that takes a const progress&. If it returns something, false ends the run there.
+/// A callback after every step: any callable that takes a const progress&. It may return a bool; false ends the run.
 class step_observer {
  public:
   step_observer() = default;
@@ -55,7 +55,7 @@ class step_observer {
   std::function<bool(const progress&)> call_;
 };
 
-/// Draws a bar with the steps, the loss, the speed and the time left on standard error, at most ten times a second.
+/// Draws a bar with the steps, the loss, the speed and the time left to standard error, at most ten times a second.
 class progress_bar {
  public:
   explicit progress_bar(bool wanted = true);
@@ -64,7 +64,7 @@ class progress_bar {
   ~progress_bar();
 
   void show(const progress& p);
-  /// The run goes on from this step: earlier ones took no time here.
+  /// Excludes the steps before this one from the time estimate, because a resumed run did not take them.
   void start_at(index step) { first_ = step; }
 
  private:

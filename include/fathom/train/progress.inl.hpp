@@ -1,4 +1,4 @@
-// What progress.hpp declares.
+// Implementation of progress.hpp.
 #pragma once
 
 #include <unistd.h>

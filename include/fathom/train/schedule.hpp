@@ -1,4 +1,4 @@
-// The learning rate over the steps of a run. Each schedule begins with a linear warm-up, of which no step has a rate of 0.
+// Learning-rate schedules. Each begins with a linear warm-up, whose first step already has a rate above 0.
 #pragma once
 
 #include <cmath>
@@ -14,7 +14,7 @@ namespace detail {
 }
 }  // namespace detail
 
-/// Linear warm-up, then half a cosine down to `lowest`, which it reaches one step after the last (Loshchilov and Hutter,
+/// Linear warm-up, then cosine decay to `lowest`, reached one step after the last (Loshchilov and Hutter,
 /// arXiv 1608.03983).
 struct warmup_cosine {
   double rate;
@@ -31,7 +31,7 @@ struct warmup_cosine {
   }
 };
 
-/// Linear warm-up, then a straight line down to `lowest`, which it reaches one step after the last.
+/// Linear warm-up, then linear decay to `lowest`, reached one step after the last.
 struct warmup_linear {
   double rate;
   double lowest;
@@ -46,15 +46,15 @@ struct warmup_linear {
   }
 };
 
-/// Warm-up, stable, decay (Hu et al., MiniCPM, arXiv 2404.06395): linear warm-up, the rate itself, and over the last `cooldown`
-/// steps a straight line down to `lowest`, which it reaches one step after the last. A checkpoint of the stable part can be
-/// resumed for more steps, as if it had been planned for them.
+/// Warmup-stable-decay (Hu et al., MiniCPM, arXiv 2404.06395): linear warm-up, constant rate, then linear decay to
+/// `lowest` over the last `cooldown` steps, reached one step after the last. A checkpoint from the constant phase can
+/// be resumed for more steps, as if the run had been planned for them.
 struct warmup_stable_decay {
   double rate;
   double lowest;
   index warmup;  // steps
   index steps;
-  index cooldown;  // steps; where they and the warm-up are more than all, the warm-up is whole
+  index cooldown;  // steps; if warm-up and cooldown overlap, the warm-up takes precedence
 
   /// The rate of step `step`, from 0.
   [[nodiscard]] double operator()(index step) const {
@@ -65,7 +65,6 @@ struct warmup_stable_decay {
   }
 };
 
-/// Which of them.
 enum class schedule { cosine, linear, warmup_stable_decay };
 
 }  // namespace fathom

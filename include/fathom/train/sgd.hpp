@@ -1,4 +1,4 @@
-// SGD with momentum, or Nesterov's.
+// SGD with momentum, optionally Nesterov's.
 #pragma once
 
 #include <array>
@@ -14,11 +14,11 @@ struct sgd_options {
   float momentum = 0.9f;
   bool nesterov = false;
   float decay = 0;    // of tensors with two dimensions; biases and gains are not decayed
-  float clip = 1.0f;  // largest global norm of the gradients; 0: none
+  float clip = 1.0f;  // gradient clipping: largest global norm; 0: none
 };
 
-/// Stochastic gradient descent with momentum (Sutskever et al., "On the importance of initialization and momentum in deep
-/// learning", 2013), as torch.optim.SGD has it: the weight decay is part of the gradient, and there is no dampening.
+/// Stochastic gradient descent with momentum (Sutskever et al., "On the importance of initialization and momentum in
+/// deep learning", 2013), as in torch.optim.SGD: weight decay is added to the gradient, and there is no dampening.
 ///
 ///   d = g + decay w,   m = momentum m + d,   w -= rate m;   with nesterov: w -= rate (d + momentum m)
 struct sgd_rule {
@@ -40,7 +40,7 @@ struct sgd_rule {
   template <class T>
   struct formula {
     T rate, momentum, decay;
-    T of_gradient, of_momentum;  // what the step is made of: 0 and 1, or, with nesterov, 1 and momentum
+    T of_gradient, of_momentum;  // coefficients of the step: 0 and 1; with nesterov, 1 and momentum
 
     template <class V>
     FATHOM_ANYWHERE void operator()(V& w, const V& g, V& m) const {

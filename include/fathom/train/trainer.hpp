@@ -1,4 +1,5 @@
-// The training loop: random windows, gradient accumulation, schedule, evaluation, log, checkpoints, resume; with any optimiser.
+// The training loop, for any optimiser: random windows, gradient accumulation, schedule, evaluation, log, checkpoints,
+// resume.
 #pragma once
 
 #include <algorithm>
@@ -35,8 +36,8 @@
 namespace fathom {
 
 namespace detail {
-/// `training` with the names that other libraries have for its fields beside them: what {.learning_rate = 1} is taken for, so
-/// that the error can say what to write.
+/// `training` with other libraries' names for its fields: {.learning_rate = 1} selects this type, so that the error can
+/// list the right names.
 struct misnamed_training {
   index batch = 0, batch_size = 0, micro_batch_size = 0, train_batch_size = 0;
   index tokens = 0, context = 0, block_size = 0, seq_len = 0, sequence_length = 0, max_length = 0;
@@ -64,8 +65,8 @@ struct misnamed_training {
   int threads = 0, num_threads = 0, num_workers = 0;
   step_observer observer{}, callback{}, on_step{};
 };
-/// The same for training_of. It has no name that an optimiser's option may have: g++ would take {.optimizer = {.rate = 1}} for a
-/// trainer made of {.rate = 1}, as well.
+/// The same for training_of. It must not contain names of optimiser options: g++ would also accept
+/// {.optimizer = {.rate = 1}} as a trainer made from {.rate = 1}.
 template <class Options>
 struct misnamed_training_of {
   index batch = 0, batch_size = 0, micro_batch_size = 0, train_batch_size = 0;
@@ -91,7 +92,7 @@ struct misnamed_training_of {
   step_observer observer{}, callback{}, on_step{};
 };
 
-/// The options of a trainer whose optimiser has these: its own, or, for AdamW, the trainer's that name its fields.
+/// The trainer options for an optimiser with these options: training_of, or `training` for AdamW.
 template <class Options>
 struct training_for {
   using type = training_of<Options>;
@@ -104,7 +105,8 @@ struct training_for<adamw_options> {
     return {.rate = o.rate, .beta1 = o.beta1, .beta2 = o.beta2, .decay = o.decay, .clip = o.clip};
   }
 };
-/// All but the observer and the groups, in one type; of the optimiser's own, those that every one has.
+/// Converts to `training`: all options but the observer and the groups, and those optimiser options that all optimisers
+/// share.
 template <class Training>
 [[nodiscard]] training common_of(const Training& o) {
   training c{.batch = o.batch,
@@ -138,7 +140,7 @@ template <class Training>
   }
   return c;
 }
-/// The options with defaults filled in, for a model of this context. Fails on what makes no sense.
+/// Fills in the defaults, for a model of this context. Fails on invalid options.
 template <class Training>
 [[nodiscard]] Training with_defaults(Training o, index context) {
   const training c = checked_training(common_of(o), context);
@@ -148,7 +150,7 @@ template <class Training>
   o.cooldown = c.cooldown;
   return o;
 }
-/// The rate of step `step` of a run, from 0.
+/// The learning rate of step `step`, from 0.
 [[nodiscard]] inline double rate_of(const training& o, index step) {
   const double rate = o.rate, lowest = o.lowest_rate;
   switch (o.schedule) {
@@ -158,7 +160,7 @@ template <class Training>
   }
 }
 
-/// What a model's products are computed in: "float", "double", "bf16".
+/// The type of a model's matrix products: "float", "double", "bf16".
 template <class Model>
 [[nodiscard]] constexpr std::string_view compute_name() {
   const auto name = []<class T>(std::type_identity<T>) -> std::string_view {
@@ -174,13 +176,14 @@ template <class Model>
 }
 }  // namespace detail
 
-/// Owns weights, gradients, the optimiser's states and tape, and trains. The same seed gives the same weights, bit for bit,
-/// whatever the number of threads, and whether a run was interrupted or not. Optimizer: adamw, sgd, lion, muon, or one of your own
-/// (optimizer.hpp). With adamw, the options are `training`; with others, training_of their options.
+/// Trains a model. Owns weights, gradients, optimiser states and tape. The same seed gives bitwise identical weights,
+/// for any number of threads, and whether or not the run was interrupted and resumed. Optimizer: adamw, sgd, lion,
+/// muon, or your own (optimizer.hpp). The options are `training` for adamw, and training_of<its options> for other
+/// optimisers.
 template <class Model, template <class> class Optimizer = adamw>
 class trainer;
 
-/// For what is no optimiser: one error, and nothing that would bring more.
+/// For a type that is not an optimiser: gives a single error and prevents follow-up errors.
 template <class Model, template <class> class Optimizer>
   requires(!optimizer<Optimizer<Model>>)
 class trainer<Model, Optimizer> {
@@ -209,7 +212,7 @@ class trainer<Model, Optimizer> {
   using parameters = typename Model::parameters;
   using options_type = typename options_for::type;
 
-  /// Initial weights from the seed. Fails on settings that make no sense.
+  /// Initializes the weights from the seed. Fails on invalid options.
   explicit trainer(options_type options = {})
       : default_warmup_(options.warmup == -1),
         options_(detail::with_defaults(std::move(options), Model::context)),
@@ -237,13 +240,13 @@ class trainer<Model, Optimizer> {
   }
 
   [[nodiscard]] const parameters& weights() const { return *weights_; }
-  /// For other initial weights than the seed's.
+  /// Mutable, to set other initial weights.
   [[nodiscard]] parameters& weights() { return *weights_; }
   [[nodiscard]] const options_type& options() const { return options_; }
 
-  /// Trains on one run of tokens, and evaluates on another, which may be empty. Fails before the first step when the data, the
-  /// checkpoint to resume, or the files to write are not as they should be; and, naming the step and the last good checkpoint,
-  /// when the loss or the gradients are no longer finite.
+  /// Trains on one token sequence and evaluates on another, which may be empty. Fails before the first step when the
+  /// data, the checkpoint to resume from, or the output files are unusable. Fails later when the loss or the gradients
+  /// become non-finite; the error names the step and the last good checkpoint.
   training_result fit(std::span<const token> train, std::span<const token> validation = {}) {
     check_tokens(train, 0, Model::vocab, "fit: training data");
     check_tokens(validation, 0, Model::vocab, "fit: validation data");
@@ -253,7 +256,7 @@ class trainer<Model, Optimizer> {
                                   .steps = options_.steps * options_.accumulate,
                                   .seed = options_.seed});
     detail::check_files(common_, (1 + optimizer_type::state_count) * sizeof(parameters));  // the weights and the states
-    // Nothing of an earlier run counts here but its weights.
+    // A new run keeps only the weights of an earlier one.
     memory_of<parameters>::zero(gradients_.get(), sizeof(parameters));
     optimizer_.reset();
     run_identity identity = identity_with(train);
@@ -296,7 +299,7 @@ class trainer<Model, Optimizer> {
       if (!options_.observer(now)) stopped = true;
       const bool due = options_.checkpoint_every > 0 && run.step % options_.checkpoint_every == 0;
       if (!options_.checkpoint.empty() && (due || stopped || run.step == options_.steps)) {
-        // A good checkpoint must not give way to weights that this step has spoilt.
+        // Never overwrite a good checkpoint with diverged weights.
         Model::forward(*weights_, windows.at(run.step * options_.accumulate - 1), tape_);
         const double after = static_cast<double>(tape_.loss());
         if (!std::isfinite(after)) diverged("the loss is ", after, " after step ", run.step);
@@ -313,7 +316,7 @@ class trainer<Model, Optimizer> {
     result.seconds = seconds_since(begin);
     return result;
   }
-  /// The same for a corpus (data/corpus.hpp): its training and its held-back part.
+  /// The same for the training and validation parts of a corpus (data/corpus.hpp).
   template <class Corpus>
     requires requires(const Corpus& corpus) {
       std::span<const token>(corpus.train());
@@ -335,7 +338,7 @@ class trainer<Model, Optimizer> {
   [[nodiscard]] index tokens_per_step() const { return options_.batch * options_.tokens * options_.accumulate; }
 
   struct step_result {
-    double loss;  // the mean over all micro-batches
+    double loss;  // mean over all micro-batches
     double norm;  // of the gradients
   };
   step_result take_step(data::windows& windows, index step, double rate) {
@@ -344,7 +347,8 @@ class trainer<Model, Optimizer> {
       const batch& b = windows.at(step * options_.accumulate + n);
       Model::forward_backward(*weights_, b, tape_, *gradients_, 1.0 / static_cast<double>(options_.accumulate),
                               optimizer_.lowest_trained());
-      // A GPU can begin with the update before anybody waits for the loss: where that is not finite, neither is the norm.
+      // Let a GPU start the update before the host waits for the loss. If the loss is not finite, neither is the norm,
+      // so the update changes nothing.
       if (n + 1 == options_.accumulate) optimizer_.start_step(*weights_, *gradients_, rate);
       result.loss += static_cast<double>(tape_.loss()) / static_cast<double>(options_.accumulate);
     }
@@ -360,7 +364,7 @@ class trainer<Model, Optimizer> {
          last_checkpoint_ > 0 ? join(options_.checkpoint.string(), ", of step ", last_checkpoint_) : std::string("none"));
   }
 
-  /// What this run is, on this data.
+  /// The identity of this run on this data.
   [[nodiscard]] run_identity identity_with(std::span<const token> data) const {
     run_identity identity = identify(common_, data, detail::compute_name<Model>());
     if constexpr (!is_adamw) {
@@ -385,16 +389,16 @@ class trainer<Model, Optimizer> {
     last_checkpoint_ = run.step;
   }
 
-  /// Weights and states as the checkpoint has them, if there is one; returns how far its run was.
+  /// Restores weights and states from the checkpoint, if it exists. Returns the progress of its run.
   run_state restore(run_identity& identity) {
     std::error_code problem;
     const bool is_there = !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint, problem);
     if (problem) fail(options_.checkpoint.string(), ": cannot be opened: ", problem.message());
     if (!is_there) return {};
     run_identity wanted = identity;
-    if (options_.extend && default_warmup_) wanted.options.warmup = -1;  // whatever it is there
+    if (options_.extend && default_warmup_) wanted.options.warmup = -1;  // accept the file's
     const checkpoint_file file(options_.checkpoint, io::description_of<Model>(), wanted, options_.extend);
-    // All are read into new memory first: a file that fits in one part but not in another changes nothing.
+    // Read everything into new memory first, so that a file that fits only in part changes nothing.
     const auto read = [&](std::string_view part) {
       auto numbers = make<parameters>();
       edit_on_host(*numbers, [&](auto& here) {
@@ -415,7 +419,7 @@ class trainer<Model, Optimizer> {
 
   bool default_warmup_;
   options_type options_;
-  training common_;  // those of them that every trainer has
+  training common_;  // the options that all trainers share
   owned<parameters> weights_, gradients_;
   typename Model::tape tape_;
   optimizer_type optimizer_;

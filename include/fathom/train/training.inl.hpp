@@ -1,4 +1,4 @@
-// What training.hpp declares.
+// Implementation of training.hpp.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +32,7 @@ FATHOM_INLINE training checked_training(training o, index context) {
   if (has_cooldown ? o.cooldown < 0 : o.cooldown != -1)
     fail("trainer: cooldown ", o.cooldown, "; expected ",
          has_cooldown ? "0 or more steps, or -1" : "none (-1), as only schedule::warmup_stable_decay has one");
-  // All tokens of a run are counted in an index.
+  // The token count of a whole run must fit an index.
   index most = std::numeric_limits<index>::max();
   for (const index factor : {o.batch, o.tokens, o.accumulate, std::max<index>(o.steps, 1)}) {
     if (factor > most)
