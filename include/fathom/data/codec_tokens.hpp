@@ -18,7 +18,8 @@
 #include "fathom/data/corpus.hpp"
 #include "fathom/data/files.hpp"
 #include "fathom/data/frames.hpp"
-#include "fathom/data/tokens.hpp"
+#include "fathom/data/npy.hpp"
+#include "fathom/model/batch.hpp"
 
 namespace fathom::data {
 

@@ -19,7 +19,10 @@
 #include "fathom/core/types.hpp"
 #include "fathom/data/corpus.hpp"
 #include "fathom/data/files.hpp"
+#include "fathom/data/key_events.hpp"
 #include "fathom/data/midi.hpp"
+#include "fathom/data/midi_player.hpp"
+#include "fathom/data/note.hpp"
 #include "fathom/model/batch.hpp"
 
 namespace fathom::data {
