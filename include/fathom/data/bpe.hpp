@@ -41,15 +41,15 @@ namespace fathom::data {
 class bpe {
  public:
   /// Reads a folder: its tokenizer.json, or else vocab.json and merges.txt, or encoder.json and vocab.bpe; and the
-  /// added tokens of added_tokens.json and tokenizer_config.json, if present. Fails if a file asks for rules other than
-  /// GPT-2's: another tokenizer_class, a normalizer, another pre_tokenizer and so on.
+  /// added tokens of added_tokens.json and tokenizer_config.json, if present. Fails when a file asks for rules other
+  /// than GPT-2's: another tokenizer_class, a normalizer, another pre_tokenizer and so on.
   explicit bpe(const std::filesystem::path& folder) : bpe(detail::read_bpe(folder)) {}
   /// Reads two files and ignores others beside them. `vocab` is a JSON object that maps tokens to their ids, 0 to
   /// size() - 1; `merges` has two tokens on each line, after an optional first line "#version: ...". Bytes are spelled
   /// as in GPT-2's files. Tokens that are neither a byte nor made by a line are special and stand for their spelling.
   /// If one of them would be a single piece of text, the end of `merges` is assumed to be missing; only
-  /// added_tokens.json may have such tokens. Fails if a file cannot be read or is malformed, and if a byte that occurs
-  /// in UTF-8 has no token.
+  /// added_tokens.json may have such tokens. Fails when a file cannot be read or is malformed, and if a byte that
+  /// occurs in UTF-8 has no token.
   bpe(const std::filesystem::path& vocab, const std::filesystem::path& merges) : bpe(detail::read_bpe(vocab, merges)) {}
   /// The same from the contents of such files, which need not outlive the call.
   [[nodiscard]] static bpe from_memory(std::string_view vocab, std::string_view merges,
@@ -78,8 +78,8 @@ class bpe {
     check(text, "bpe.encode");
     added_.encode(text, tokens, spelled, [this](std::string_view plain, auto& to) { encode_plain(plain, to); });
   }
-  /// Fails if a text, which errors call `name`, has a byte without a token. Some vocabularies lack the bytes that occur
-  /// in no UTF-8 text.
+  /// Fails when a text, which errors call `name`, has a byte without a token. Some vocabularies lack the bytes that
+  /// occur in no UTF-8 text.
   void check(std::string_view text, std::string_view name) const {
     if (!lacks_bytes_) return;
     const auto missing = std::find_if(text.begin(), text.end(), [&](char byte) { return merges_.token_of(byte) < 0; });
@@ -88,20 +88,20 @@ class bpe {
            missing - text.begin(), " has no token in the vocabulary; expected UTF-8, which never has it");
   }
 
-  /// The text of tokens, which may be malformed UTF-8. Fails if a token is not in [0, size()).
+  /// The text of tokens, which may be malformed UTF-8. Fails when a token is not in [0, size()).
   [[nodiscard]] std::string decode(std::span<const token> tokens) const {
     std::string text;
     for (const token t : tokens) text += bytes(t);
     return text;
   }
-  /// The bytes of a token, which may begin or end within a UTF-8 sequence. Fails if it is not in [0, size()).
+  /// The bytes of a token, which may begin or end within a UTF-8 sequence. Fails when it is not in [0, size()).
   [[nodiscard]] std::string_view bytes(token t) const& {
     if (t < 0 || t >= size()) fail("bpe: token ", t, " is outside of the vocabulary, 0 to ", size() - 1);
     return bytes_[t];
   }
   void bytes(token) const&& = delete;  // would dangle
 
-  /// The special or added token with a spelling. Fails if there is none.
+  /// The special or added token with a spelling. Fails when there is none.
   [[nodiscard]] token special_token(std::string_view spelling) const {
     const token found = added_.find(spelling);
     if (found < 0) fail("bpe: ", detail::in_quotes(spelling), " is no special token of the vocabulary");

@@ -20,7 +20,7 @@ namespace fathom::data::detail {
 
 /// How a file declares a token that was added to a vocabulary.
 struct added_token {
-  bool special = true;      // if not, it is a token in all text
+  bool special = true;      // otherwise a token in all text
   bool normalized = false;  // tokens that are not normalized are searched for first
 };
 
@@ -31,7 +31,7 @@ class vocabulary_entries {
 
   /// Starts a file: later entries belong to it.
   void begin_file(std::string name) { files_.push_back(std::move(name)); }
-  /// Adds a token and returns its entry, which may already exist. Fails if that has another id.
+  /// Adds a token and returns its entry, which may already exist. Fails when that has another id.
   std::size_t add(std::string_view key, token id) {
     const std::size_t there = find(key);
     if (there == none) {
@@ -49,7 +49,7 @@ class vocabulary_entries {
            file(there));
     return there;
   }
-  /// The same for an id in JSON. Fails if it is not an id.
+  /// The same for an id in JSON. Fails when it is not an id.
   std::size_t add(std::string_view key, const json& id) {
     if (!id.is_unsigned() || id.as<std::uint64_t>() > std::uint64_t{std::numeric_limits<token>::max()})
       fail(files_.back(), ": the token ", in_quotes(key), " has the id ",

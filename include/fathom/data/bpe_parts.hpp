@@ -62,7 +62,7 @@ struct bpe_parts {
       add_merge(number, text);
     }
   }
-  /// Reads a tokenizer.json. Fails if its rules are not implemented (check_rules).
+  /// Reads a tokenizer.json. Fails when its rules are not implemented (check_rules).
   void read_tokenizer(const source& file) {
     const std::optional<json> read = json::parse(file.text);
     if (!read) fail(file.name, ": is not JSON", io::detail::but_what(file.text));
@@ -121,7 +121,7 @@ struct bpe_parts {
   void read_ids(const source& file, bool added) {
     entries.begin_file(file.name);
     std::optional<std::string> key;  // the last one
-    json_reader at(file.text);       // needs no memory for deep nesting, which only invalid files have
+    json_reader at(file.text);       // uses no memory for deep nesting, which only invalid files have
     for (bool is_inside = false; at.next() < json_event::end;) {
       if (at.last() == json_event::key) {
         key = at.string();

@@ -1,4 +1,4 @@
-// Which rules the files of a tokenizer ask for, and whether bpe.hpp implements them.
+// The rules that the files of a tokenizer ask for. Fails when bpe.hpp does not implement them.
 #pragma once
 
 #include <filesystem>
@@ -17,7 +17,7 @@
 
 namespace fathom::data::detail {
 
-/// All rules for pieces.
+/// All rules for pieces. Add new ones here.
 inline constexpr const piece_rule* piece_rules[] = {&gpt2_pieces};
 
 /// The rule with a regular expression; nullptr if there is none.
@@ -29,9 +29,9 @@ inline constexpr const piece_rule* piece_rules[] = {&gpt2_pieces};
   return nullptr;
 }
 
-/// Returns the rule for pieces of a tokenizer.json. Fails if the file asks for an encoding that bpe does not implement.
-/// Settings for the ends of texts and for batches (post_processor, truncation, padding) do not affect encode(), nor do
-/// those for unknown tokens (unk_token, fuse_unk, byte_fallback): all bytes of UTF-8 are known.
+/// Returns the rule for pieces of a tokenizer.json. Fails when the file asks for an encoding that bpe does not
+/// implement. Settings for the ends of texts and for batches (post_processor, truncation, padding) do not affect
+/// encode(), nor do those for unknown tokens (unk_token, fuse_unk, byte_fallback): all bytes of UTF-8 are known.
 [[nodiscard]] inline const piece_rule& check_rules(const std::string& file, const json& root) {
   const auto& model = root["model"];
   const auto expect = [&](bool holds, const char* name, const json& value, const char* expected) {
@@ -76,7 +76,7 @@ inline constexpr const piece_rule* piece_rules[] = {&gpt2_pieces};
   return *pieces;
 }
 
-/// Fails if a tokenizer_config.json, or else the config.json beside it, asks for rules other than GPT-2's.
+/// Fails when a tokenizer_config.json, or else the config.json beside it, asks for rules other than GPT-2's.
 inline void check_config(const std::filesystem::path& folder, const std::string& name, const json& config,
                          bool has_tokenizer) {
   if (!config.is_object() && !config.is_null())

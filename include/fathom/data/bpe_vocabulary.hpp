@@ -37,7 +37,7 @@ class token_bytes {
   std::vector<std::size_t> ends_;  // [size()], where the bytes of each token end
 };
 
-/// The tokens of files, by id. Fails if the files contradict each other, or if tokens or merges are missing.
+/// The tokens of files, by id. Fails when the files contradict each other, or if tokens or merges are missing.
 struct bpe_vocabulary {
   token_bytes bytes;
   bpe_merges merges;

@@ -1,4 +1,4 @@
-// Tokens to train on, to validate on and to test on: one block of them, and where it is split.
+// Tokens for training, validation and test, in one block.
 #pragma once
 
 #include <algorithm>
@@ -20,17 +20,17 @@
 
 namespace fathom::data {
 
-/// How much of a corpus is held back, as fractions of its tokens. The rest is for training.
+/// The fractions of a corpus to hold out. The rest is for training.
 struct split {
   double validation = 0.1;
   double test = 0.0;
-  std::uint64_t seed = 0;  // when whole documents are held back: which ones
+  std::uint64_t seed = 0;  // selects the documents, when whole ones are held out
 };
 
 namespace detail {
 inline void check_split(const split& parts) {
   for (const double fraction : {parts.validation, parts.test, parts.validation + parts.test})
-    if (!(fraction >= 0 && fraction < 1))  // so written that NaN fails
+    if (!(fraction >= 0 && fraction < 1))  // also catches NaN
       fail("split: validation = ", parts.validation, ", test = ", parts.test,
            "; expected fractions of at least 0 that together are less than 1");
 }
@@ -41,13 +41,13 @@ inline void check_vocab(index vocab) {
     fail("a vocabulary of ", vocab, " symbols; expected 1 to ", largest);
 }
 
-/// The number of tokens, out of `total`, that is nearest to a fraction.
+/// A fraction of `total` tokens, rounded to the nearest.
 [[nodiscard]] inline index part_of(index total, double fraction) {
   return static_cast<index>(std::llround(static_cast<double>(total) * fraction));
 }
 }  // namespace detail
 
-/// What lies below a folder, or in a list of files, and is not part of the corpus.
+/// A file below a folder, or in a list, that is not part of the corpus.
 struct skipped_file {
   std::filesystem::path path;
   std::string reason;
@@ -56,8 +56,8 @@ struct skipped_file {
 /// A text as tokens: first the training part, then validation, then test.
 class corpus {
  public:
-  /// Holds back the end: the last `parts.test` of the tokens, and the `parts.validation` before them. Fails when the
-  /// training part, or a part that was asked for, would be empty; `name` is what the error calls the corpus.
+  /// Holds out the end: the last `parts.test` of the tokens for test, and `parts.validation` before them for
+  /// validation. Fails when the training part, or a requested part, would be empty; errors call the corpus `name`.
   corpus(std::vector<token> tokens, index vocab, const split& parts = {}, const std::string& name = "corpus")
       : tokens_(std::move(tokens)), vocab_(vocab) {
     detail::check_split(parts);
@@ -71,7 +71,7 @@ class corpus {
            " and test = ", parts.test, ", training would have ", train_, ", validation ", validation, " and test ",
            test, " tokens");
   }
-  /// Parts of given sizes, in tokens. The test part is what is left.
+  /// Parts of given sizes, in tokens. The rest is the test part.
   corpus(std::vector<token> tokens, index vocab, index train, index validation)
       : tokens_(std::move(tokens)), vocab_(vocab), train_(train), validation_(validation) {
     check("corpus");
@@ -86,16 +86,16 @@ class corpus {
     return part(train_ + validation_, size() - train_ - validation_);
   }
   [[nodiscard]] std::span<const token> all() const& { return tokens_; }
-  // The spans point into the corpus: of a temporary one they would point nowhere.
+  // Spans into a temporary would dangle.
   void train() const&& = delete;
   void validation() const&& = delete;
   void test() const&& = delete;
   void all() const&& = delete;
-  /// How many symbols the encoding has.
+  /// The size of the vocabulary.
   [[nodiscard]] index vocab() const { return vocab_; }
 
-  /// What was left out of the folder that this was read from, and why: empty and hidden files, those of other kinds,
-  /// and with file_options::skip_damaged (files.hpp) those that cannot be read.
+  /// The files of the folder that were skipped, and why: empty and hidden files, files of other kinds, and, with
+  /// file_options::skip_damaged (files.hpp), files that cannot be read.
   [[nodiscard]] const std::vector<skipped_file>& skipped() const& { return skipped_; }
   void skipped() const&& = delete;
   void set_skipped(std::vector<skipped_file> files) { skipped_ = std::move(files); }
@@ -117,15 +117,15 @@ class corpus {
   std::vector<skipped_file> skipped_;
 };
 
-/// A corpus that holds back whole documents, so that none is in two parts; `parts.seed` decides which ones, the same on
-/// every machine. A part takes the documents, in random order, that still fit into its fraction, and then the smallest
-/// one left if that brings it nearer, or if it would be empty otherwise. So it misses its fraction by no more than half
-/// of the smallest document left over, unless the other parts need that one. Within a part the documents keep their
-/// order, one right after the other. Empty documents are passed over. Fails when there are fewer documents than parts.
+/// A corpus that holds out whole documents, so that none is in two parts. `parts.seed` selects them, the same way on
+/// every machine. Each part takes the documents, in random order, that still fit into its fraction; then also the
+/// smallest one left, if that brings it nearer or if the part is empty. So a part misses its fraction by at most half
+/// of the smallest document left, unless the other parts need that one. Within a part, documents keep their order and
+/// follow each other directly. Empty documents are skipped. Fails when there are fewer documents than parts.
 [[nodiscard]] inline corpus split_documents(std::span<const std::span<const token>> documents, index vocab,
                                             const split& parts = {}) {
   detail::check_split(parts);
-  std::vector<std::size_t> order;  // the documents that have tokens, shuffled (Fisher and Yates)
+  std::vector<std::size_t> order;  // non-empty documents, shuffled (Fisher and Yates)
   index total = 0;
   for (std::size_t i = 0; i < documents.size(); ++i) {
     if (!documents[i].empty()) order.push_back(i);
@@ -135,14 +135,14 @@ class corpus {
   for (index i = std::ssize(order) - 1; i > 0; --i)
     std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(numbers.below(i + 1))]);
 
-  index reserved = 1 + (parts.validation > 0) + (parts.test > 0);  // documents to leave for the parts still to come
+  index reserved = 1 + (parts.validation > 0) + (parts.test > 0);  // documents reserved for the remaining parts
   if (std::ssize(order) < reserved)
     fail("split_documents: ", order.size(), " documents that are not empty; expected at least ", reserved,
          ", one for each part");
 
   enum part : std::size_t { train, validation, test };
   std::vector<part> where(documents.size(), train);
-  std::array<index, 3> sizes{};  // of the parts held back, in tokens
+  std::array<index, 3> sizes{};  // of the held-out parts, in tokens
   index left = std::ssize(order);
   const auto size = [&](std::size_t document) { return std::ssize(documents[document]); };
   const auto hold_back = [&](part to, double fraction) {
@@ -174,8 +174,8 @@ class corpus {
   return corpus(std::move(tokens), vocab, total - sizes[validation] - sizes[test], sizes[validation]);
 }
 
-/// The same for one run of tokens in which every document ends with the token `delimiter`, which stays part of it; the
-/// last may lack it.
+/// The same for a sequence of tokens in which each document ends with the token `delimiter`, which stays part of it.
+/// The last document may lack it.
 [[nodiscard]] inline corpus split_documents(std::span<const token> tokens, token delimiter, index vocab,
                                             const split& parts = {}) {
   std::vector<std::span<const token>> documents;

@@ -1,5 +1,5 @@
-// The files of a data set: what lies below a folder, by the ends of the names, and how all of it becomes documents. One
-// file that cannot be read fails the whole folder, or is left out and listed.
+// The files of a data set: finds those below a folder by their extensions and makes documents of them. A file that
+// cannot be read fails the whole folder, or is skipped and listed.
 #pragma once
 
 #include <sys/stat.h>
@@ -27,21 +27,20 @@ namespace fathom::data {
 
 /// How the files of a folder, or of a list, are read.
 ///
-/// Of a folder, all files below it are, in the order of their names; linked files and folders are followed, and what
-/// can be reached in several ways (links, hard ones too) is read once. Left out are hidden files and folders, empty
-/// files, and, where the reader says what names it reads, files with others; corpus::skipped() lists them. Anything
-/// else that cannot be read is an error: damaged files, broken links, folders that may not be listed, pipes and
-/// devices.
+/// In a folder, all files below it are read, in the order of their names. Linked files and folders are followed; a file
+/// reachable in several ways (also by hard links) is read once. Skipped are hidden files and folders, empty files, and
+/// files without the extensions of the reader, if it has any; corpus::skipped() lists them. Anything else that cannot
+/// be read is an error: damaged files, broken links, folders that may not be listed, pipes and devices.
 struct file_options {
-  /// Such errors do not end the reading: what they are about is left out, and corpus::skipped() has it with the error.
-  /// (Without exceptions, -fno-exceptions, a damaged file ends the program all the same.) A file that is named by
-  /// itself, not in a folder or a list, is always read whole.
+  /// Skips files with such errors; corpus::skipped() lists them with the error. (Without exceptions, -fno-exceptions, a
+  /// damaged file still ends the program.) Does not apply to a file given by its own path, rather than in a folder or a
+  /// list.
   bool skip_damaged = false;
 };
 
 namespace detail {
 
-/// The end of a file's name in small letters: ".wav".
+/// The extension of a file in lower case: ".wav".
 [[nodiscard]] inline std::string ending_of(const std::filesystem::path& file) {
   std::string ending = file.extension().string();
   for (char& letter : ending)
@@ -49,7 +48,7 @@ namespace detail {
   return ending;
 }
 
-/// For an error, where something else was expected: "; it is " and what bytes are, if they tell (io/file.hpp).
+/// For errors about unexpected contents: "; it is " and what the bytes are, if they can be identified (io/file.hpp).
 [[nodiscard]] inline std::string but_is(std::span<const std::byte> bytes, bool surely = false) {
   const std::string what = io::what_begins_with(bytes.first(std::min<std::size_t>(bytes.size(), 512)), surely);
   return what.empty() ? what : join("; it is ", what);
@@ -60,16 +59,16 @@ struct folder_files {
   std::vector<skipped_file> skipped;
 };
 
-/// Walks through a folder, as file_options says.
+/// Walks a folder as described at file_options.
 class folder_walk {
  public:
   [[gnu::cold]] folder_walk(const std::filesystem::path& folder, std::span<const std::string_view> endings,
               const file_options& options)
       : endings_(endings), options_(options) {
-    std::error_code error;  // what is wrong with the folder itself is no matter of skipping
+    std::error_code error;  // an error of the folder itself is never skipped
     std::filesystem::directory_iterator(folder, error);
     if (error) fail(folder.string(), ": cannot be listed: ", error.message());
-    // Links come after all that can be reached without them, so that files have the names under which they lie.
+    // Follows links after everything else, so that files keep their own names.
     look_at(folder, false);
     while (!folders_.empty() || !links_.empty()) {
       if (!folders_.empty()) {
@@ -105,7 +104,7 @@ class folder_walk {
     std::error_code error;
     for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
          entry.increment(error)) {
-      std::error_code ignored;  // what nothing is known of is looked at
+      std::error_code ignored;  // entries of unknown type are examined
       if (entry->path().filename().native().starts_with('.'))
         leave_out(entry->path(), "is hidden");
       else if (entry->is_symlink(ignored))
@@ -120,7 +119,7 @@ class folder_walk {
     struct stat status{};
     if (::stat(path.c_str(), &status) != 0) {
       const int reason = errno;
-      // A link that leads nowhere may have led to a folder, if its name is not that of a file of another kind.
+      // A broken link may have pointed to a folder, unless its extension is that of another kind of file.
       if (!path.has_extension() || wanted(path))
         damaged(path, join("cannot be found: ", std::strerror(reason)));
       else
@@ -162,8 +161,8 @@ class folder_walk {
   std::multimap<std::filesystem::path, std::string> skipped_;    // and why
 };
 
-/// The files below a folder whose names end in one of these (".wav"; small letters stand for capitals, too), or all of
-/// them if there are none. Fails when there is no such file.
+/// The files below a folder with one of these extensions (".wav"; case is ignored), or all files if there are no
+/// extensions. Fails when there is no such file.
 [[nodiscard, gnu::cold]] inline folder_files files_below(const std::filesystem::path& folder,
                                               std::span<const std::string_view> endings = {},
                                               const file_options& options = {}) {
@@ -176,7 +175,7 @@ class folder_walk {
        left_out.empty() ? "" : join("; ", left_out.front().path.string(), " ", left_out.front().reason));
 }
 
-/// Documents read from files, and what was left out.
+/// Documents read from files, and the skipped files.
 struct documents {
   std::vector<std::vector<token>> tokens;
   std::vector<std::filesystem::path> paths;  // [documents]
@@ -187,7 +186,7 @@ struct documents {
   }
 };
 
-/// Calls read(path) for every file, and gathers the tokens; files without any are left out, because of `nothing`.
+/// Calls read(path) for every file and collects the tokens. Skips files without tokens, with the reason `nothing`.
 template <class Read>
 [[nodiscard]] documents read_documents(folder_files files, const file_options& options, const char* nothing,
                                        const Read& read) {
@@ -220,7 +219,7 @@ template <class Read>
   return result;
 }
 
-/// The corpus of documents, of which whole ones are held back.
+/// The corpus of documents; whole documents are held out.
 [[nodiscard]] inline corpus corpus_of(documents found, index vocab, const split& parts) {
   check_split(parts);
   const auto needed = std::size_t{1} + (parts.validation > 0) + (parts.test > 0);

@@ -23,11 +23,10 @@ struct key_event {
   note what;
 };
 
-/// What keyboards do to play notes, in time, when a second has so many ticks; keys go up before others go down. Onsets
-/// and ends are rounded to the nearest tick, but a note lasts for one at least. A key can only be struck again once it
-/// is up: then a note ends where the next begins that has its pitch, and its channel if those are `separate`; of notes
-/// that begin together one is left, as long and as loud as the longest and the loudest. Fails when a note is out of
-/// range.
+/// The key events that play notes, in order of time, with a resolution in ticks per second. At equal times, keys go up
+/// before others go down. Onsets and ends are rounded to the nearest tick, but a note lasts at least one tick. A note
+/// ends where the next one with the same pitch (and channel, if `separate`) begins. If several of these begin together,
+/// they become one, with the longest duration and the greatest velocity. Fails when a note is out of range.
 [[nodiscard]] inline std::vector<key_event> key_events(std::span<const note> notes, int ticks_per_second, bool separate,
                                                        const std::string& name) {
   struct stroke {
@@ -52,7 +51,7 @@ struct key_event {
   std::stable_sort(strokes.begin(), strokes.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
 
   std::vector<stroke> clean;
-  std::array<std::size_t, 16 * 128> last;  // stroke of each key
+  std::array<std::size_t, 16 * 128> last;  // the last stroke of each key
   last.fill(strokes.size());
   for (const stroke& s : strokes) {
     std::size_t& before = last[static_cast<std::size_t>((separate ? s.what.channel : 0) * 128 + s.what.pitch)];

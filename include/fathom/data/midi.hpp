@@ -20,12 +20,12 @@
 
 namespace fathom::data {
 
-/// The notes of a MIDI file in memory, by onset; errors call it by its name. Tracks of formats 0 and 1 play together,
-/// and share what they do to a channel; those of format 2 follow one another. A key that is struck again in its track
-/// before it is up ends the note before it; what sounds when its track ends, ends there. The file may be wrapped up in
-/// RIFF (RMID) or MacBinary. Passed over, as other software does: chunks of unknown kinds, messages that are not for a
-/// channel, what follows the end of a track within its chunk, and all after as many tracks as the header announces.
-/// Fails when the file is damaged, and when a note ends after longest_piece.
+/// The notes of a MIDI file in memory, by onset; errors call it `name`. Tracks of formats 0 and 1 play together and
+/// share channel state; tracks of format 2 play one after another. A key struck again in its track before it is up ends
+/// the previous note. The end of a track ends its notes. The file may be wrapped in RIFF (RMID) or MacBinary. As in
+/// other software, these are skipped: chunks of unknown kinds, messages not for a channel, bytes after the end of a
+/// track within its chunk, and everything after the number of tracks that the header announces. Fails when the file is
+/// damaged, and when a note ends after longest_piece.
 [[nodiscard]] inline std::vector<note> read_midi(std::span<const std::byte> bytes, const midi_options& options = {},
                                                  const std::string& name = "MIDI (in memory)") {
   detail::midi_parser file(bytes, name);
@@ -46,9 +46,9 @@ namespace fathom::data {
   return read_midi(io::whole_file(path).bytes(), options, path.string());
 }
 
-/// A MIDI file of format 0 with ticks of a millisecond, to which times are rounded. On each channel a note ends, at the
-/// latest, where the next of its pitch begins, and of those that begin together one is written: so they sound on a
-/// keyboard. Fails when a note is out of range, ends after longest_piece, or is not finite.
+/// A MIDI file of format 0 with ticks of a millisecond, to which times are rounded. So that a keyboard can play it, a
+/// note ends where the next one of its pitch and channel begins, if not earlier; of several that begin together, only
+/// one is written. Fails when a note is out of range, ends after longest_piece, or is not finite.
 [[nodiscard]] inline std::vector<std::byte> midi_bytes(std::span<const note> notes,
                                                        const std::string& name = "MIDI (in memory)") {
   constexpr int ticks_per_second = 1000, ticks_per_quarter = 500;
@@ -59,7 +59,7 @@ namespace fathom::data {
   std::vector<std::byte> file;
   const auto put = [&](auto... bytes) { (file.push_back(static_cast<std::byte>(bytes)), ...); };
   put('M', 'T', 'h', 'd', 0, 0, 0, 6, 0, 0, 0, 1, ticks_per_quarter >> 8, ticks_per_quarter & 0xff);
-  put('M', 'T', 'r', 'k', 0, 0, 0, 0);  // the length comes last
+  put('M', 'T', 'r', 'k', 0, 0, 0, 0);  // the length is filled in at the end
   const std::size_t begin = file.size();
   put(0, 0xff, detail::midi_event::set_tempo, 3, tempo >> 16, tempo >> 8 & 0xff, tempo & 0xff);
   std::array<int, 16> programs;
@@ -80,7 +80,7 @@ namespace fathom::data {
   for (std::size_t i = 0; i < 4; ++i) file[begin - 4 + i] = static_cast<std::byte>(length >> (24 - 8 * i) & 0xff);
   return file;
 }
-/// The same as a file, which appears only when complete.
+/// The same as a file, which appears only once complete.
 inline void write_midi(const std::filesystem::path& path, std::span<const note> notes) {
   const auto bytes = midi_bytes(notes, path.string());
   io::atomic_file file(path);

@@ -16,18 +16,18 @@
 
 namespace fathom::data::detail {
 
-/// An event that matters to notes.
+/// An event that affects notes.
 struct midi_event {
-  enum : std::uint8_t { end_of_track = 0x2f, set_tempo = 0x51 };  // else the status byte of a channel message
+  enum : std::uint8_t { end_of_track = 0x2f, set_tempo = 0x51 };  // others: status bytes of channel messages
 
   std::int64_t tick;    // since the beginning of its track
   std::size_t offset;   // in the file, for errors
   std::int64_t track;   // from 0
-  std::uint32_t tempo;  // of set_tempo: microseconds in a quarter note
+  std::uint32_t tempo;  // set_tempo: microseconds per quarter note
   std::uint8_t status, first, second;
 };
 
-/// The bytes of a MIDI file as events. Fails when they are not as they should be.
+/// Reads the events in the bytes of a MIDI file. Fails when they are malformed.
 class midi_parser {
  public:
   midi_parser(std::span<const std::byte> bytes, std::string name) : bytes_(bytes), name_(std::move(name)) {
@@ -50,7 +50,7 @@ class midi_parser {
 
   [[nodiscard]] int format() const { return format_; }
   [[nodiscard]] std::int64_t tracks() const { return tracks_; }
-  /// How long a tick is, in seconds, when a quarter note has so many microseconds.
+  /// The duration of a tick in seconds, at a tempo in microseconds per quarter note.
   [[nodiscard]] double seconds_per_tick(std::uint32_t tempo) const {
     return ticks_per_second_ > 0 ? 1 / ticks_per_second_ : 1e-6 * tempo / ticks_per_quarter_;
   }
@@ -60,7 +60,7 @@ class midi_parser {
     ++track_;
     const std::size_t length = next_track();
     end_ = at_ + length;
-    std::int64_t tick = 0;  // fewer than 2^28 for each byte: cannot overflow
+    std::int64_t tick = 0;  // less than 2^28 per byte: cannot overflow
     std::uint8_t running = 0;
     bool over = false;
     while (!over && at_ < end_) {
@@ -78,7 +78,7 @@ class midi_parser {
       } else if (event.status > 0xf0) {
         read_system_message(event);
       } else {
-        running = event.status;  // meta and system exclusive events leave it, as most software does
+        running = event.status;  // meta and system exclusive events keep it, as in most software
         const int kind = event.status >> 4;
         event.first = data_byte();
         if (kind != 0xc && kind != 0xd) event.second = data_byte();
@@ -86,7 +86,7 @@ class midi_parser {
       }
     }
     events.push_back({tick, at_, track_, 0, midi_event::end_of_track, 0, 0});
-    at_ = end_;  // some tracks have bytes after their last event; no software plays them
+    at_ = end_;  // skips bytes after the last event, which no software plays
     end_ = bytes_.size();
   }
 
@@ -106,11 +106,11 @@ class midi_parser {
     fail_at(at_, pieces...);
   }
 
-  /// Whether a control change is one that notes depend on: the sustain pedal, or a channel mode message.
+  /// Whether notes depend on a controller: the sustain pedal and channel mode messages.
   [[nodiscard]] static bool matters(std::uint8_t controller) { return controller == 64 || controller >= 120; }
 
-  /// Goes to where the MIDI file begins, and forgets what comes after it: it may be wrapped up in a RIFF file of type
-  /// RMID (MMA RP-029), or follow the 128 bytes of a MacBinary header (the length of the file is at byte 83).
+  /// Moves to the beginning of the MIDI file and drops what follows it. The file may be inside a RIFF file of type RMID
+  /// (MMA RP-029), or follow a MacBinary header of 128 bytes (with the length of the file at byte 83).
   void unwrap() {
     end_ = bytes_.size();
     const auto is_at = [&](std::size_t at, std::string_view expected) {
@@ -125,7 +125,7 @@ class midi_parser {
         if (end_ - at_ < 8) fail("expected a chunk \"data\", which has the MIDI file in it");
         const std::size_t begin = at_;
         found = tag() == "data";
-        const std::uint32_t big_endian = number(4);  // but RIFF is little-endian
+        const std::uint32_t big_endian = number(4);  // RIFF is little-endian
         const std::size_t length =
             (big_endian & 0xff) << 24 | (big_endian & 0xff00) << 8 | (big_endian >> 8 & 0xff00) | big_endian >> 24;
         if (length > end_ - at_)
@@ -133,7 +133,7 @@ class midi_parser {
         if (found)
           end_ = at_ + length;
         else
-          at_ += std::min(length + length % 2, end_ - at_);  // chunks begin at even places
+          at_ += std::min(length + length % 2, end_ - at_);  // chunks are 2-byte aligned
       }
     } else if (is_at(128, "MThd") && is_at(0, std::string_view("\0", 1))) {
       at_ = 83;
@@ -147,12 +147,12 @@ class midi_parser {
 
   void read_division() {
     const std::uint32_t division = number(2);
-    if (division < 0x8000) {  // ticks in a quarter note
+    if (division < 0x8000) {  // ticks per quarter note
       ticks_per_quarter_ = division;
       if (division == 0) fail_at(at_ - 2, "0 ticks in a quarter note; expected at least 1");
       return;
     }
-    // Frames in a second, negated, in the upper byte; ticks in a frame in the lower one.
+    // Upper byte: frames per second, negated. Lower byte: ticks per frame.
     const std::uint32_t frames = 0x100 - (division >> 8), ticks = division & 0xff;
     if ((frames != 24 && frames != 25 && frames != 29 && frames != 30) || ticks == 0)
       fail_at(at_ - 2, frames, " frames in a second of ", ticks,
@@ -160,7 +160,7 @@ class midi_parser {
     ticks_per_second_ = (frames == 29 ? 30000.0 / 1001 : frames) * ticks;
   }
 
-  /// Goes to the beginning of the next track, and gives its length. Chunks of other kinds are passed over.
+  /// Moves to the beginning of the next track and returns its length in bytes. Skips other chunks.
   [[nodiscard]] std::size_t next_track() {
     for (;;) {
       if (end_ - at_ < 8) fail("the file ends; expected the 8 bytes with which this track begins");
@@ -174,7 +174,7 @@ class midi_parser {
     }
   }
 
-  /// Whether it ends the track.
+  /// Reads a meta event. Returns whether it ends the track.
   [[nodiscard]] bool read_meta(midi_event& event) {
     const std::uint8_t type = byte();
     const std::uint32_t length = variable_length();
@@ -190,8 +190,7 @@ class midi_parser {
     return false;
   }
 
-  /// Messages to all of a system (clock, song position and the like) mean nothing in files; some have them all the
-  /// same.
+  /// Skips a system message (clock, song position and the like). They mean nothing in files, but some files have them.
   void read_system_message(const midi_event& event) {
     switch (event.status) {
       case 0xf2:  // song position
@@ -223,14 +222,14 @@ class midi_parser {
     if (count > end_ - at_) fail("an event of ", count, " bytes, where the track has ", end_ - at_, " left");
     at_ += count;
   }
-  /// Big-endian, of `count` bytes.
+  /// Reads a big-endian number of `count` bytes.
   [[nodiscard]] std::uint32_t number(int count) {
     std::uint32_t value = 0;
     for (int i = 0; i < count; ++i) value = value << 8 | byte();
     return value;
   }
-  /// Seven bits in each byte; all but the last have the eighth set. It may begin with zeros, but has no more than 28
-  /// bits.
+  /// Reads a number with seven bits per byte; the eighth bit is set in all bytes but the last. Leading zeros are
+  /// allowed, more than 28 bits are not.
   [[nodiscard]] std::uint32_t variable_length() {
     const std::size_t begin = at_;
     std::uint32_t value = 0;
@@ -248,9 +247,9 @@ class midi_parser {
 
   std::span<const std::byte> bytes_;
   std::string name_;
-  std::size_t at_ = 0, end_ = 0;  // end_: of the track, or of the file between tracks
+  std::size_t at_ = 0, end_ = 0;  // end_: of the current track, or of the file between tracks
   int format_ = 0;
-  std::int64_t tracks_ = 0;       // that the header announces
+  std::int64_t tracks_ = 0;       // as the header announces
   std::int64_t track_ = -1;       // the one being read
   double ticks_per_quarter_ = 0;  // one of the two is 0
   double ticks_per_second_ = 0;

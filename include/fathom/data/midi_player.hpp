@@ -15,24 +15,24 @@
 namespace fathom::data {
 
 struct midi_options {
-  bool sustain = true;      // a note lasts until its key and the sustain pedal are up, or its key is struck again
-  bool percussion = false;  // keep the notes of the percussion channel, whose pitches mean instruments
+  bool sustain = true;      // a note lasts until key and sustain pedal are up, or the key is struck again
+  bool percussion = false;  // keep notes of the percussion channel, where pitch selects the instrument
 };
 
 namespace detail {
 inline constexpr int percussion_channel = 9;
 
-/// Plays events, and notes down what sounds.
+/// Plays events and records the notes that sound.
 class midi_player {
  public:
   midi_player(const midi_parser& file, const midi_options& options) : file_(file), options_(options) {}
 
-  /// Tracks that begin together, after everything that was played before.
+  /// Plays tracks that begin together, after everything played before.
   void play(std::vector<midi_event>& events) {
     std::stable_sort(events.begin(), events.end(), [](const auto& a, const auto& b) { return a.tick < b.tick; });
     channels_ = {};
     const double begin = now_;
-    double tempo_time = begin, tick = file_.seconds_per_tick(500000);  // 120 quarter notes in a minute
+    double tempo_time = begin, tick = file_.seconds_per_tick(500000);  // 120 quarter notes per minute
     std::int64_t tempo_tick = 0;
     for (const midi_event& event : events) {
       now_ = tempo_time + static_cast<double>(event.tick - tempo_tick) * tick;
@@ -47,16 +47,16 @@ class midi_player {
       }
     }
   }
-  /// By onset.
+  /// The notes, ordered by onset.
   [[nodiscard]] std::vector<note> notes() && {
     std::erase_if(notes_, [](const note& n) { return n.duration < 0; });
     return std::move(notes_);
   }
 
  private:
-  using keys = std::map<std::int64_t, std::size_t>;  // from track and pitch to the note that sounds
+  using keys = std::map<std::int64_t, std::size_t>;  // from track and pitch to the sounding note
   struct channel {
-    keys down, held;  // held by the pedal alone
+    keys down, held;  // held: only by the pedal
     bool pedal = false;
     int program = 0;
   };
@@ -80,14 +80,14 @@ class midi_player {
     for (keys* sounding : {&on.down, &on.held})
       if (const auto before = sounding->find(key(event)); before != sounding->end()) {
         note& n = notes_[before->second];
-        if (stop(event, before->second); n.duration == 0) n.duration = -1;  // struck twice at once: it counts once
+        if (stop(event, before->second); n.duration == 0) n.duration = -1;  // struck twice at once: one note
         sounding->erase(before);
       }
     on.down[key(event)] = notes_.size();
     notes_.push_back({now_, 0, event.first, event.second, number, on.program});
   }
   void release(const midi_event& event, channel& on, keys::iterator released) {
-    if (released == on.down.end()) return;  // was not down
+    if (released == on.down.end()) return;  // not down
     if (on.pedal)
       on.held.insert(*released);
     else
@@ -106,7 +106,7 @@ class midi_player {
       if (!on.pedal) stop_all(event, on.held);
     }
   }
-  /// What still sounds in a track ends with it.
+  /// Ends the notes that still sound in a track.
   void end_track(const midi_event& event) {
     for (channel& on : channels_)
       for (keys* sounding : {&on.down, &on.held}) {

@@ -21,10 +21,10 @@
 namespace fathom::data {
 
 namespace detail {
-/// Elements that lie column by column (the first index varies fastest), row by row (the last one does).
+/// Reorders elements from column-major (the first index varies fastest) to row-major (the last one does).
 [[nodiscard]] inline std::vector<token> from_fortran_order(const std::vector<token>& elements,
                                                            const std::vector<index>& shape) {
-  std::vector<index> strides, at(shape.size());  // of each dimension, and where in it
+  std::vector<index> strides, at(shape.size());  // stride of, and position in, each dimension
   index stride = 1;
   for (const index extent : shape) {
     strides.push_back(stride);
@@ -43,14 +43,15 @@ namespace detail {
   return rows;
 }
 
-/// The elements, row by row, and their shape if wanted.
+/// The elements in row-major order, and their shape if requested.
 [[nodiscard]] inline std::vector<token> read_npy(const std::filesystem::path& path, index vocab,
                                                  std::vector<index>* shape = nullptr) {
   const io::whole_file file(path);
   const std::string name = path.string();
   auto bytes = file.bytes();
 
-  // 6 bytes of magic, 2 of version, and the length of the header in 2 bytes (version 1) or 4 (versions 2 and 3).
+  // A magic number of 6 bytes, a version of 2, and the length of the header in 2 bytes (version 1) or 4 (versions 2 and
+  // 3).
   constexpr std::string_view magic = "\x93NUMPY";
   if (bytes.size() < 10 || std::memcmp(bytes.data(), magic.data(), magic.size()) != 0)
     fail(name, ": is not a .npy file: it does not begin with \\x93NUMPY, a version and the length of a header",
@@ -73,7 +74,7 @@ namespace detail {
     fail(name, ": has elements of type ", header.type.substr(0, 100),
          header.is_record ? ", which are records or arrays" : "",
          "; expected integers of 1, 2, 4 or 8 bytes, signed or not: |u1, <i2, >u4 and the like");
-  // The count is compared, not the bytes: their number may be too large to compute.
+  // Compares counts, not bytes: count * bytes could overflow.
   if (bytes.size() % type.bytes != 0 || std::cmp_not_equal(header.count, bytes.size() / type.bytes))
     fail(name, ": is not a valid .npy file: its header announces ", header.count, " elements of ", type.bytes,
          " bytes, and ", bytes.size(), " bytes follow");
@@ -90,10 +91,10 @@ namespace detail {
   return elements;
 }
 
-/// Writes a numpy array of type '<i4' and of a shape as Python writes it, all at once (io/file.hpp).
+/// Writes a numpy array of type '<i4' with a shape in Python's notation, atomically (io/file.hpp).
 inline void write_npy(const std::filesystem::path& path, std::span<const token> tokens, const std::string& shape) {
   std::string header = join("{'descr': '<i4', 'fortran_order': False, 'shape': ", shape, ", }");
-  header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 11, ' ');  // so that the data begins at a multiple of 64
+  header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 11, ' ');  // aligns the data to 64 bytes
   header += '\n';
   const auto length = static_cast<std::uint16_t>(header.size());
   io::atomic_file file(path);
@@ -105,7 +106,7 @@ inline void write_npy(const std::filesystem::path& path, std::span<const token> 
 }
 }  // namespace detail
 
-/// Writes tokens as a numpy array of one dimension, of type '<i4', all at once (io/file.hpp).
+/// Writes tokens as a one-dimensional numpy array of type '<i4', atomically (io/file.hpp).
 inline void write_npy(const std::filesystem::path& path, std::span<const token> tokens) {
   detail::write_npy(path, tokens, join("(", tokens.size(), ",)"));
 }

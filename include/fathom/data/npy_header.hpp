@@ -15,15 +15,15 @@ namespace fathom::data::detail {
 
 /// The header of a .npy file: a Python dictionary, such as
 ///   {'descr': '<u2', 'fortran_order': False, 'shape': (3, 4), }
-/// with these three keys and no others, in any order, with white space anywhere between them. Python 2 wrote numbers as
-/// 3L; numpy reads that in versions 1 and 2 of the format.
+/// with exactly these three keys, in any order, and white space anywhere between them. Python 2 wrote numbers as 3L,
+/// which numpy accepts in versions 1 and 2 of the format.
 class npy_header {
  public:
-  std::string_view type;  // '<u2'; of arrays of records, a list
+  std::string_view type;  // such as '<u2'; a list for arrays of records
   bool is_record = false;
   bool fortran_order = false;
   std::vector<index> shape;
-  index count = 1;  // of elements: the product of the shape
+  index count = 1;  // number of elements: the product of the shape
 
   npy_header(std::string_view text, bool may_have_long, const std::string& path)
       : rest_(text), may_have_long_(may_have_long), path_(path) {
@@ -75,7 +75,7 @@ class npy_header {
   /// A string without escapes.
   std::string_view quoted() {
     skip_space();
-    if (rest_.starts_with("u'") || rest_.starts_with("u\"")) rest_.remove_prefix(1);  // as Python 2 may write it
+    if (rest_.starts_with("u'") || rest_.starts_with("u\"")) rest_.remove_prefix(1);  // from Python 2
     const char quote = rest_.starts_with('"') ? '"' : '\'';
     expect(quote);
     const auto length = rest_.find(quote);
@@ -84,7 +84,7 @@ class npy_header {
     rest_.remove_prefix(length + 1);
     return text;
   }
-  /// A string, or what describes records: lists and tuples in each other.
+  /// A string, or the description of records: nested lists and tuples.
   void read_type() {
     skip_space();
     is_record = rest_.starts_with('[') || rest_.starts_with('(');
@@ -126,7 +126,7 @@ class npy_header {
     if (may_have_long_ && rest_.starts_with('L')) rest_.remove_prefix(1);
     return value;
   }
-  /// (), (3,), (3, 4): a comma follows a number unless it is the last of several.
+  /// (), (3,), (3, 4): a comma follows each number, except the last of several.
   void read_shape() {
     expect('(');
     while (!accept(')')) {
@@ -144,10 +144,10 @@ class npy_header {
   const std::string& path_;
 };
 
-/// A type of integers, as numpy.dtype takes it: "<u2", ">i8", "=i4", "|u1", "u1", a letter of C's types with a byte
-/// order or without, or a name. numpy.save writes the first, second and fourth form.
+/// An integer type in the notation of numpy.dtype: "<u2", ">i8", "=i4", "|u1", "u1", a type code of C with or without a
+/// byte order, or a name. numpy.save writes the first, second and fourth form.
 struct npy_integer {
-  std::size_t bytes = 0;  // 0: it is no integer
+  std::size_t bytes = 0;  // 0: not an integer type
   bool is_signed = false, big_endian = false;
 
   explicit npy_integer(std::string_view type) {

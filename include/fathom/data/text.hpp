@@ -1,4 +1,4 @@
-// Text files as tokens: a byte or a letter each.
+// Text files as tokens: bytes or letters.
 #pragma once
 
 #include <algorithm>
@@ -27,9 +27,9 @@ namespace fathom::data {
 struct characters {
   static constexpr index vocab = 27;
 
-  /// Plain text as text8 has it: capitals become small letters, a digit becomes its English word with a space on each
-  /// side, and then every run of bytes that are not letters, those of UTF-8 beyond ASCII among them, becomes one space.
-  /// Text that is so already stays as it is.
+  /// Text normalised as in text8: capitals become small letters, a digit becomes its English word with a space on each
+  /// side, and then each run of other bytes, including non-ASCII UTF-8, becomes one space. Normalised text does not
+  /// change.
   [[nodiscard]] static std::vector<token> encode(std::string_view text) {
     constexpr std::array<std::string_view, 10> words{"zero", "one", "two",   "three", "four",
                                                      "five", "six", "seven", "eight", "nine"};
@@ -63,7 +63,7 @@ struct characters {
 };
 
 namespace detail {
-/// What the beginning of a file, 64 KiB, tells about whether it is text in units of 16 or 32 bits.
+/// Whether the first 64 KiB of a file are text in units of 16 or 32 bits.
 class wide_text {
  public:
   wide_text(std::string_view bytes, std::size_t unit_bytes, bool big_endian) {
@@ -80,20 +80,20 @@ class wide_text {
     for (std::size_t i = 0; i < units_ && is_characters_; ++i) {
       const std::uint32_t u = unit(i);
       if (unit_bytes == 2 && u >= 0xd800 && u < 0xdc00 && (i + 1 == units_ || is_low_surrogate(unit(i + 1)))) {
-        ++i;  // a pair; the last one may be cut
+        ++i;  // a pair; the last one may be cut short
         continue;
       }
       is_characters_ =
           u < 0xd800 || (u >= 0xe000 && u < 0x110000 && (u & 0xfffe) != 0xfffe && (u < 0xfdd0 || u > 0xfdef));
       ascii_ += u < 0x80;
-      controls_ += (u < 0x20 && (u < '\t' || u > '\r')) || u == 0x7f;  // but white space
+      controls_ += (u < 0x20 && (u < '\t' || u > '\r')) || u == 0x7f;  // except white space
     }
   }
-  /// Whether it may be text, if there is reason to think so: all units are characters (of surrogates, pairs), and no
-  /// more than an eighth are NUL and other control characters.
+  /// Whether it may be text, given other evidence: all units are characters (surrogates in pairs), and at most an
+  /// eighth are NUL and other control characters.
   [[nodiscard]] bool is_likely() const { return is_characters_ && 8 * controls_ <= units_; }
-  /// Whether it is text, without any reason to think so: all of at least 8 units are characters that text has, and an
-  /// eighth or more of them ASCII, in which all bytes but one are 0. Few binary data are like that.
+  /// Whether it is text, without other evidence: there are at least 8 units, all are characters that occur in text, and
+  /// at least an eighth are ASCII, where all bytes but one are 0. Binary data rarely looks like that.
   [[nodiscard]] bool is_certain() const {
     return is_characters_ && controls_ == 0 && units_ >= 8 && 8 * ascii_ >= units_;
   }
@@ -103,10 +103,9 @@ class wide_text {
   bool is_characters_ = true;
 };
 
-/// The text of a file: its bytes, without the byte order mark that UTF-8 may begin with. Every reader of text takes it
-/// from here. Fails on text in UTF-16 and UTF-32, whose bytes are not what a model should learn, and on what Git leaves
-/// where a file is to be fetched. Binary data is
-/// neither: these have a byte order mark, and wide_text::is_likely; or they have none, and wide_text::is_certain.
+/// The text of a file: its bytes without a UTF-8 byte order mark. All readers of text use this. Fails on UTF-16 and
+/// UTF-32, whose bytes a model should not learn, and on Git LFS pointers. Text is recognised as UTF-16 or UTF-32 by a
+/// byte order mark and wide_text::is_likely, or without a mark by wide_text::is_certain; binary data is neither.
 [[nodiscard]] inline std::string_view plain_text(std::string_view bytes, const std::string& name) {
   using namespace std::string_view_literals;
   if (bytes.starts_with("version https://git-lfs.github.com/spec/"))
@@ -137,8 +136,7 @@ class wide_text {
   return tokens;
 }
 
-/// The tokens of a file of text. Fails when it cannot be read. An encoder that has errors of its own is also given the
-/// name of the file.
+/// The tokens of a text file. Fails when it cannot be read. Encoders that report errors also get the name of the file.
 template <class Encode>
 [[nodiscard]] std::vector<token> read_text(const std::filesystem::path& path, const Encode& encode) {
   const io::whole_file file(path);
@@ -155,7 +153,7 @@ template <class Encode>
   return tokens;
 }
 
-/// A corpus of files, each of which is a document.
+/// A corpus of files; each is a document.
 template <class Encode>
 [[nodiscard]] corpus read_texts(const std::vector<std::filesystem::path>& paths, index vocab, const split& parts,
                                 const Encode& encode, const file_options& files = {}) {
@@ -163,7 +161,7 @@ template <class Encode>
   return corpus_of(read_documents({paths, {}}, files, "is empty", read), vocab, parts);
 }
 
-/// A corpus of one file, or of all the files below a folder.
+/// A corpus of one file, or of all files below a folder.
 template <class Encode>
 [[nodiscard]] corpus read_texts(const std::filesystem::path& path, index vocab, const split& parts,
                                 const Encode& encode, const file_options& files = {}) {
@@ -175,24 +173,23 @@ template <class Encode>
 }
 }  // namespace detail
 
-/// The bytes of a text file, each a token. The end of the file is held back. Of a folder, every file below it is a
-/// document (file_options in files.hpp says which are left out), and whole documents are held back (split_documents in
-/// corpus.hpp).
+/// The bytes of a text file as tokens; the end of the file is held out. In a folder, every file below it is a document
+/// (file_options in files.hpp lists the exceptions), and whole documents are held out (split_documents in corpus.hpp).
 ///
-/// Any bytes are taken, of text in whatever encoding and of binary data, with three exceptions: UTF-8's byte order mark
-/// at the beginning of a file is passed over; text in UTF-16 or UTF-32 is an error (detail::plain_text says how that is
-/// told from binary data, which makes a corpus by itself: corpus(tokens, 256)); and so is a Git LFS pointer.
+/// Any bytes are accepted, text in any encoding and binary data, with three exceptions: a UTF-8 byte order mark is
+/// skipped; UTF-16 and UTF-32 are errors (see detail::plain_text; binary data mistaken for them can be passed as
+/// corpus(tokens, 256)); and so is a Git LFS pointer.
 [[nodiscard]] inline corpus bytes(const std::filesystem::path& path, const split& parts = {},
                                   const file_options& files = {}) {
   return detail::read_texts(path, 256, parts, detail::encode_bytes, files);
 }
-/// The bytes of several text files. Each is a document, and whole documents are held back.
+/// The bytes of several text files. Each is a document, and whole documents are held out.
 [[nodiscard]] inline corpus bytes(const std::vector<std::filesystem::path>& paths, const split& parts = {},
                                   const file_options& files = {}) {
   return detail::read_texts(paths, 256, parts, detail::encode_bytes, files);
 }
 
-/// The file text8, or any other plain text or folder of texts, in the symbols of `characters`; else as bytes().
+/// The file text8, or any other text file or folder of texts, in the symbols of `characters`; otherwise like bytes().
 [[nodiscard]] inline corpus text8(const std::filesystem::path& path, const split& parts = {},
                                   const file_options& files = {}) {
   return detail::read_texts(path, characters::vocab, parts, characters::encode, files);

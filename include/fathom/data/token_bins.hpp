@@ -1,5 +1,5 @@
-// Tokens from and to .bin files: 16-bit numbers one after the other, as nanoGPT writes them, and the files of llm.c,
-// which have a header. Trusts nothing in a file.
+// Tokens from and to .bin files: plain 16-bit numbers, as nanoGPT writes them, and the files of llm.c, which have a
+// header. Trusts nothing in a file.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +21,8 @@
 namespace fathom::data {
 
 namespace detail {
-/// The header of llm.c's files of tokens (dev/data/data_common.py there): 256 numbers of 32 bits, the first three being
-/// the magic number of a kind of file, its version, and how many tokens follow.
+/// The header of llm.c's token files (dev/data/data_common.py there): 256 numbers of 32 bits. The first three are a
+/// magic number that tells the kind of file, its version, and the number of tokens that follow.
 struct llmc_header {
   static constexpr std::size_t size = 256 * sizeof(std::int32_t);
   std::int32_t magic = 0, version = 0, count = 0;
@@ -33,7 +33,7 @@ struct llmc_header {
     std::memcpy(&version, bytes.data() + 4, sizeof version);
     std::memcpy(&count, bytes.data() + 8, sizeof count);
   }
-  /// What llm.c calls a file of this magic number; nullptr if it has none.
+  /// The kind of file in llm.c with this magic number; nullptr if there is none.
   [[nodiscard]] const char* kind() const {
     switch (magic) {
       case 20240520:
@@ -57,7 +57,7 @@ struct llmc_header {
   }
 };
 
-/// The tokens of a file of llm.c, which has a header.
+/// The tokens of an llm.c file with a header.
 [[nodiscard]] inline std::vector<token> read_llmc(std::span<const std::byte> bytes, const llmc_header& header,
                                                   index vocab, const std::string& name) {
   const auto is = [&](std::int32_t magic, std::int32_t version) {
@@ -85,7 +85,7 @@ struct llmc_header {
   const std::string name = path.string();
   const auto bytes = file.bytes();
   if (const llmc_header header(bytes); header.kind()) return read_llmc(bytes, header, vocab, name);
-  // What is something else could be read as tokens, too.
+  // Files of other formats could be read as tokens, too.
   if (const std::string other = but_is(bytes, true); !bytes.empty() && !other.empty())
     fail(name, ": is not a file of tokens", other);
   if (bytes.empty() || bytes.size() % 2 != 0)
@@ -94,7 +94,7 @@ struct llmc_header {
 }
 }  // namespace detail
 
-/// Writes tokens as 16-bit little-endian numbers, all at once (io/file.hpp). Fails when one needs more than 16 bits.
+/// Writes tokens as 16-bit little-endian numbers, atomically (io/file.hpp). Fails when a token needs more than 16 bits.
 inline void write_bin(const std::filesystem::path& path, std::span<const token> tokens) {
   check_tokens(tokens, 0, 65536, path.c_str());
   const std::vector<std::uint16_t> numbers(tokens.begin(), tokens.end());

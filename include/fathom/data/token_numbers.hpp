@@ -18,7 +18,7 @@ namespace fathom::data::detail {
 
 static_assert(std::endian::native == std::endian::little, "token files are little-endian; so must be the machine");
 
-/// Numbers of type Number that lie one after the other, as tokens.
+/// Converts contiguous numbers of type Number to tokens. Fails on a number outside of [0, vocab).
 template <class Number>
 [[nodiscard]] std::vector<token> to_tokens(std::span<const std::byte> bytes, bool big_endian, index vocab,
                                            const std::string& path) {

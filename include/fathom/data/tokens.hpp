@@ -13,13 +13,13 @@
 
 namespace fathom::data {
 
-/// The tokens of a file, read as its name says.
+/// The tokens of a file. The extension selects the format:
 ///
-/// - .bin: 16-bit little-endian numbers without anything else, as nanoGPT has them; or a file of llm.c with its header,
-///   of 16-bit tokens (magic number 20240520, version 1) or 32-bit ones (20240801, version 7)
-/// - .npy: a numpy array of integers of any type, byte order and shape, row by row whatever its order in the file
+/// - .bin: plain 16-bit little-endian numbers, as nanoGPT writes them; or an llm.c file with its header, of 16-bit
+///   tokens (magic number 20240520, version 1) or 32-bit tokens (20240801, version 7)
+/// - .npy: a numpy array of integers of any type, byte order and shape, in row-major order
 ///
-/// Fails on a token outside of [0, vocab), and when a file has more or less than it announces.
+/// Fails on a token outside of [0, vocab), and when the length of a file differs from what it announces.
 [[nodiscard]] inline corpus tokens(const std::filesystem::path& path, index vocab, const split& parts = {}) {
   detail::check_vocab(vocab);
   const std::string ending = detail::ending_of(path);
