@@ -48,17 +48,19 @@ def main():
 // Which code points are letters, numbers and white space: Unicode {unicodedata2.unidata_version}. Made by cmake/make_unicode.py.
 #pragma once
 
+#include "fathom/core/standard.hpp"  // first
+
 #include <array>
 #include <cstdint>
 
 namespace fathom::data {{
 
-/// Categories of Unicode: letters are L*, numbers N*, space is what has the property White_Space.
+/// Unicode categories: letters are L*, numbers N*; space has the property White_Space.
 enum class symbol_kind : std::uint8_t {{ other, letter, number, space }};
 
 namespace detail {{
 // clang-format off
-/// For every {BLOCK} code points from 0 on, which of the blocks below says their kinds.
+/// For each {BLOCK} code points from 0 on, the index of the block with their kinds.
 inline constexpr std::array<std::uint8_t, {used}> unicode_index{{
 {rows(map(str, index))}
 }};
@@ -69,7 +71,7 @@ inline constexpr std::array<std::uint64_t, {4 * len(blocks)}> unicode_blocks{{
 // clang-format on
 }}  // namespace detail
 
-/// The kind of a code point. What is not assigned is other.
+/// The kind of a code point. Unassigned code points are other.
 [[nodiscard]] constexpr symbol_kind kind_of(std::uint32_t code) {{
   if (code / {BLOCK} >= detail::unicode_index.size()) return symbol_kind::other;
   const std::uint64_t word = detail::unicode_blocks[4U * detail::unicode_index[code / {BLOCK}] + code % {BLOCK} / 32];

@@ -1,5 +1,5 @@
-// Sound files: WAV, FLAC, Ogg, MP3 and what else libsndfile reads, as samples of one channel at the rate one wants; and
-// WAV files written. Needs libsndfile and libsamplerate; link fathom::audio.
+// Sound files: reads WAV, FLAC, Ogg, MP3 and other formats of libsndfile as mono samples at a requested rate, and
+// writes WAV. Needs libsndfile and libsamplerate; link fathom::audio.
 #pragma once
 
 #include <samplerate.h>
@@ -28,18 +28,17 @@
 
 namespace fathom::data {
 
-/// Sound of one channel.
+/// Mono sound.
 struct sound {
-  std::vector<float> samples;  // in [-1, 1], but for files that do not keep to it
-  int rate = 0;                // samples in a second
+  std::vector<float> samples;  // in [-1, 1], unless the file exceeds it
+  int rate = 0;                // samples per second
 };
 
-/// How many samples a sound may have: 37 hours at 8 kHz, 4 GiB. Small files can be made that unfold into more than
-/// that.
+/// The maximal number of samples of a sound: 37 hours at 8 kHz, 4 GiB. Small malicious files can expand to more.
 inline constexpr index most_samples = index{1} << 30;
 
-/// How the names of sound files end: of those that libsndfile, from 1.1 on, reads, up to .sd2; and of others, which
-/// fail by their names, instead of being passed over in a folder.
+/// Extensions of sound files: up to .sd2 those that libsndfile (from 1.1 on) reads, then others, which are errors
+/// rather than being skipped in a folder.
 inline constexpr std::string_view sound_endings[] = {
     ".wav", ".wave", ".bwf", ".rf64", ".bw64",  ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp1", ".mp2",
     ".mp3", ".mpga", ".aif", ".aiff", ".aifc",  ".au",  ".snd",  ".caf", ".sph", ".nist", ".voc", ".8svx",
@@ -53,7 +52,7 @@ namespace detail {
 class sound_memory {
  public:
   explicit sound_memory(std::span<const std::byte> bytes) : bytes_(bytes) {}
-  /// For writing: no more than this many bytes.
+  /// For writing at most `capacity` bytes.
   explicit sound_memory(std::size_t capacity) : buffer_(capacity) {}
 
   [[nodiscard]] std::span<const std::byte> written() const { return std::span(buffer_).first(used_); }
@@ -81,8 +80,7 @@ class sound_memory {
     return position_ = from + offset;
   }
   sf_count_t read(void* to, sf_count_t count) {
-    count =
-        std::max(std::min(size() - position_, count), sf_count_t{0});  // whatever is asked for, wherever it was sought
+    count = std::max(std::min(size() - position_, count), sf_count_t{0});  // for any count and position
     if (count > 0) std::memcpy(to, bytes_.data() + position_, static_cast<std::size_t>(count));
     position_ += count;
     return count;
@@ -102,8 +100,8 @@ class sound_memory {
 };
 }  // namespace detail
 
-/// Samples at another rate, n * to / from of them; what the new rate cannot hold is filtered out (libsamplerate's best
-/// filter). Fails when one rate is more than 256 times the other.
+/// Samples at another rate, n * to / from of them, band-limited to the new rate (libsamplerate's best filter). Fails
+/// when one rate is more than 256 times the other.
 [[nodiscard]] inline std::vector<float> resample(std::span<const float> samples, int from, int to) {
   const double ratio = from > 0 && to > 0 ? static_cast<double>(to) / from : 0;
   if (src_is_valid_ratio(ratio) == 0)
@@ -128,7 +126,8 @@ class sound_memory {
 }
 
 namespace detail {
-/// Appends the sound of a part of a file to `result`, whose rate it takes, or gives to it if that is 0.
+/// Appends the sound of a part of a file to `result`, resampled to its rate. If that is 0, it becomes the rate of the
+/// part.
 inline void append_sound(const sound_part& part, sound& result, const std::string& name) {
   sound_memory memory(part.bytes());
   SF_INFO info{};
@@ -159,7 +158,7 @@ inline void append_sound(const sound_part& part, sound& result, const std::strin
   }
   if (sf_error(handle.get()) != SF_ERR_NO_ERROR)
     fail(name, ": cannot be read after ", samples.size(), " samples: ", sf_strerror(handle.get()));
-  // FLAC that was written to a pipe does not say how long it is.
+  // FLAC written to a pipe does not state its length.
   const std::int64_t announced = part.frames() ? *part.frames() : info.frames == SF_COUNT_MAX ? 0 : info.frames;
   if (std::cmp_less(samples.size(), announced))
     fail(name, ": is cut short: it announces ", announced, " samples, and ", samples.size(), " can be read");
@@ -181,17 +180,16 @@ inline void append_sound(const sound_part& part, sound& result, const std::strin
 }  // namespace detail
 
 /// The sound of a file, as the mean of its channels, at a rate, or at the file's own if that is 0. Fails when the file
-/// cannot be read to its announced end, when a sample is not finite, and when there are more than most_samples. What a
-/// header announces is believed only as far as samples follow.
+/// cannot be read to its announced end, when a sample is not finite, and when there are more than most_samples.
+/// Trusts an announced size only as far as samples follow.
 ///
-/// - In WAV (with RF64, BW64 and W64), AIFF, CAF, AU, SPHERE, VOC, FLAC, Ogg and MP3 it is an error when there is less
-///   than announced; in Ogg, when a page is damaged, or when none is the last of its stream. Of other files, what there
-///   is is read.
-/// - Files whose length was not known when they were written (to a pipe) are read to their end. They have sizes of 0,
-///   all ones, or other numbers that programs put there; FLAC of 0 samples; MP3 without a frame that says how many
-///   others follow.
-/// - Chained Ogg streams, and FLAC and MP3 files one after the other, are read one after the other, at the rate of the
-///   first one if that is not given. In other formats a second file after the first is an error.
+/// - WAV (with RF64, BW64 and W64), AIFF, CAF, AU, SPHERE, VOC, FLAC, Ogg and MP3 fail when there is less than
+///   announced; Ogg also when a page is damaged, or when a stream lacks its last page. Other files are read as far as
+///   they go.
+/// - Files of unknown length (written to a pipe) are read to their end. They have sizes of 0, all ones, or other
+///   placeholders; FLAC has 0 samples; MP3 has no frame that states the number of frames.
+/// - Chained Ogg streams, and FLAC and MP3 files in a row, are concatenated, at the rate of the first one if none is
+///   given. In other formats a second file after the first is an error.
 [[nodiscard]] inline sound read_audio(const std::filesystem::path& path, int rate = 0) {
   const std::string name = path.string();
   if (rate < 0)
@@ -202,8 +200,8 @@ inline void append_sound(const sound_part& part, sound& result, const std::strin
   return result;
 }
 
-/// Writes a WAV file of 16 bits and one channel, all at once (io/file.hpp). Samples are to be in [-1, 1]; what lies
-/// outside is clipped. Fails on what is not a number, and when it would be more than such a file can hold, 4 GB.
+/// Writes a 16-bit mono WAV file, atomically (io/file.hpp). Samples outside of [-1, 1] are clipped. Fails on NaN, and
+/// when the file would exceed the format's limit of 4 GB.
 inline void write_wav(const std::filesystem::path& path, std::span<const float> samples, int rate) {
   const std::string name = path.string();
   if (rate < 1) fail(name, ": cannot be written at ", rate, " samples a second; expected a rate above 0");

@@ -1,4 +1,4 @@
-// Batches of windows of a run of tokens: at random places to train on, one after the other to validate on.
+// Batches of windows of a token sequence: random ones for training, consecutive ones for validation.
 #pragma once
 
 #include <algorithm>
@@ -20,12 +20,12 @@
 namespace fathom::data {
 
 namespace detail {
-/// What owns tokens and is about to go away: batches of them cannot be had. Views (spans) and what has a name can.
+/// A temporary that owns its tokens, which batches would outlive. Views (spans) and lvalues are allowed.
 template <class Tokens>
 concept temporary_tokens = !std::is_lvalue_reference_v<Tokens> && !std::ranges::borrowed_range<Tokens> &&
                            std::convertible_to<Tokens, std::span<const token>>;
 
-/// Goes through source.at(n) for n = first, first + 1, ...
+/// Iterates over source.at(n) for n = first, first + 1, ...
 template <class Source>
 class batch_iterator {
  public:
@@ -50,7 +50,7 @@ class batch_iterator {
   index position_ = 0;
 };
 
-/// Fails when memory could not hold inputs and targets of so many windows of so many tokens, both at least 1.
+/// Fails when the inputs and targets of a batch exceed the address space. Both sizes must be at least 1.
 inline void check_batch_size(const char* who, index batch, index tokens) {
   constexpr index most = std::numeric_limits<index>::max() / index{2 * sizeof(token)};
   if (batch > most / tokens)
@@ -59,20 +59,20 @@ inline void check_batch_size(const char* who, index batch, index tokens) {
 }  // namespace detail
 
 struct window_options {
-  index batch = 1;         // windows side by side
-  index tokens = 0;        // in each window
-  index steps = 0;         // batches, counted from step 0
-  std::uint64_t seed = 0;  // which windows
-  index first_step = 0;    // where to go on: the steps before it are left out
+  index batch = 1;         // windows per batch
+  index tokens = 0;        // per window
+  index steps = 0;         // number of batches, counted from step 0
+  std::uint64_t seed = 0;  // of the random windows
+  index first_step = 0;    // where to resume: earlier steps are skipped
 };
 
-/// Random windows of a run of tokens, which must outlive this. Every window begins at a place of its own, all places
-/// being equally likely; the targets are the inputs shifted by one. Where the windows of a step begin depends on the
-/// seed, the number of the step, the length of a window and the length of the run, and on nothing else: training that
-/// stops and goes on at any step sees the same data. After construction nothing is allocated.
+/// Random windows of a token sequence, which must outlive this. Each window begins at an independent, uniformly random
+/// position; targets are the inputs shifted by one. The windows of a step depend only on the seed, the step, the window
+/// length and the sequence length, so training resumed at any step sees the same data. Allocates nothing after
+/// construction.
 class windows {
  public:
-  /// Fails when the tokens do not make up a window and its last target.
+  /// Fails when there are too few tokens for one window and its last target.
   windows(std::span<const token> tokens, const window_options& options) : tokens_(tokens), options_(options) {
     if (options.batch < 1 || options.tokens < 1 || options.steps < 0 || options.first_step < 0)
       fail("windows: batch = ", options.batch, ", tokens = ", options.tokens, ", steps = ", options.steps,
@@ -85,9 +85,9 @@ class windows {
     targets_.resize(inputs_.size());
   }
   template <detail::temporary_tokens Tokens>
-  windows(Tokens&&, const window_options&) = delete;  // name the tokens: a temporary's are gone before the first batch
+  windows(Tokens&&, const window_options&) = delete;  // would dangle: name the tokens
 
-  /// The batch of a step, [batch, tokens]. It is valid until the next one is asked for.
+  /// The batch of a step, [batch, tokens]. Valid until the next call.
   [[nodiscard]] const fathom::batch& at(index step) & {
     random numbers(options_.seed, stream_of("windows") + static_cast<std::uint64_t>(step));
     for (index sequence = 0; sequence < options_.batch; ++sequence) {
@@ -110,19 +110,19 @@ class windows {
   fathom::batch batch_;
 };
 
-/// Batches of random windows, step after step:
+/// Batches of random windows, one per step:
 ///
 ///   for (const fathom::batch& batch : fathom::data::batches(tokens, {.batch = 8, .tokens = 128, .steps = 1000})) ...
 [[nodiscard]] inline windows batches(std::span<const token> tokens, const window_options& options) {
   return {tokens, options};
 }
 template <detail::temporary_tokens Tokens>
-windows batches(Tokens&&, const window_options&) = delete;  // name the tokens: a temporary's would be gone by then
+windows batches(Tokens&&, const window_options&) = delete;  // would dangle: name the tokens
 
-/// A run of n tokens, which must outlive this, once and in order: as windows of `length` tokens that do not overlap, up
+/// A sequence of n tokens, which must outlive this, once and in order: non-overlapping windows of `length` tokens, up
 /// to `batch` of them at a time. Every token but the first is a target exactly once, n - 1 in all, predicted from the
-/// tokens before it in its window. The last window is filled up with inputs 0 and targets -1, which do not count; the
-/// last batch may have fewer windows. To get the mean over the run, weigh the loss of every batch with its counted().
+/// tokens before it in its window. The last window is padded with inputs 0 and targets -1, which are ignored; the last
+/// batch may have fewer windows. For the mean over the sequence, weight the loss of each batch by its counted().
 class consecutive {
  public:
   /// Fails when there is nothing to predict.
@@ -138,12 +138,12 @@ class consecutive {
     targets_.resize(inputs_.size());
   }
   template <detail::temporary_tokens Tokens>
-  consecutive(Tokens&&, index, index) = delete;  // name the tokens: a temporary's are gone before the first batch
+  consecutive(Tokens&&, index, index) = delete;  // would dangle: name the tokens
 
-  /// How many batches there are.
+  /// The number of batches.
   [[nodiscard]] index size() const { return (windows_ - 1) / sequences_ + 1; }
 
-  /// Batch `n` of size(), [up to batch, length]. It is valid until the next one is asked for.
+  /// Batch `n` of size(), [up to batch, length]. Valid until the next call.
   [[nodiscard]] const fathom::batch& at(index n) & {
     if (n < 0 || n >= size()) fail("consecutive: batch ", n, "; expected 0 to ", size() - 1);
     const index sequences = std::min(sequences_, windows_ - n * sequences_);

@@ -1,4 +1,4 @@
-// The tables of bpe.hpp: from strings and from pairs of tokens to numbers.
+// The tables of a tokenizer: hash tables from strings and from pairs of tokens to numbers, and a prefix tree.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ static_assert(std::endian::native == std::endian::little, "words of text are com
     std::memcpy(&word, bytes, 8);
     return word;
   }
-  if (count >= 4) {  // two words, which may overlap
+  if (count >= 4) {  // two words that may overlap
     std::uint32_t low, high;
     std::memcpy(&low, bytes, 4);
     std::memcpy(&high, bytes + count - 4, 4);
@@ -35,17 +35,17 @@ static_assert(std::endian::native == std::endian::little, "words of text are com
   return count == 0 ? 0 : byte(0) | byte(count / 2) | byte(count - 1);
 }
 
-/// Spreads the bits of a number; the upper ones are the better.
+/// Mixes the bits of a number; the upper bits are mixed best.
 [[nodiscard]] inline std::uint64_t spread(std::uint64_t word) {
   word = (word ^ word >> 32) * 0x9E3779B97F4A7C15U;
   return word ^ word >> 29;
 }
 
-/// From strings to numbers: open addressing. The table knows strings of up to eight bytes; the others are asked for by
-/// their numbers, `text(number)`, because somebody else keeps them.
+/// A hash table from strings to numbers, with open addressing. It stores strings of up to eight bytes; longer ones
+/// belong to the caller, and `text(number)` looks them up.
 class string_table {
  public:
-  /// The number of a string, -1 when it is not there.
+  /// The number of a string; -1 if it is not in the table.
   template <class Text>
   [[nodiscard]] token find(std::string_view key, const Text& text) const {
     const std::uint64_t word = word_of(key);
@@ -55,7 +55,7 @@ class string_table {
         return s.number;
     }
   }
-  /// For a string that is not there.
+  /// Inserts a string that is not in the table.
   void insert(std::string_view key, token number) {
     if (++used_ > slots_.size() / 2) {
       std::vector<slot> old(slots_.size() * 2);
@@ -69,7 +69,7 @@ class string_table {
 
  private:
   struct slot {
-    std::uint64_t word = 0;  // the bytes, or a hash of more than eight
+    std::uint64_t word = 0;  // up to eight bytes, or the hash of more
     std::size_t length = 0;
     token number = -1;  // empty
   };
@@ -89,20 +89,20 @@ class string_table {
 
   std::vector<slot> slots_ = std::vector<slot>(16);
   std::size_t used_ = 0;
-  int shift_ = 60;  // 64 - log2 of the slots
+  int shift_ = 60;  // 64 - log2(slots)
 };
 
 inline constexpr std::uint32_t no_rank = std::numeric_limits<std::uint32_t>::max();
 
-/// From pairs of tokens to their ranks, that is places in the list of merges: open addressing.
+/// A hash table from pairs of tokens to their ranks (positions in the list of merges), with open addressing.
 class pair_table {
  public:
   explicit pair_table(std::size_t pairs)
       : slots_(std::bit_ceil(std::max<std::size_t>(2 * pairs, 16))), shift_(64 - std::countr_zero(slots_.size())) {}
 
-  /// The rank of a pair, no_rank when it has none.
+  /// The rank of a pair; no_rank if it has none.
   [[nodiscard]] std::uint32_t find(token left, token right) const { return slots_[slot_of(key_of(left, right))].rank; }
-  /// For a pair that has none.
+  /// Inserts a pair that is not in the table.
   void insert(token left, token right, std::uint32_t rank) {
     if (++used_ > slots_.size() / 2) {
       std::vector<slot> old(slots_.size() * 2);
@@ -133,10 +133,11 @@ class pair_table {
   std::size_t used_ = 0;
 };
 
-/// Strings, of which the longest that begins at a place of a text is found byte by byte, however many there are.
+/// A prefix tree. It finds the longest string that begins at a position of a text byte by byte, however many strings it
+/// has.
 class prefix_tree {
  public:
-  /// For a string that is not empty.
+  /// Inserts a non-empty string.
   void insert(std::string_view key, token number) {
     token node = 0;
     for (const char byte : key) {
@@ -155,16 +156,16 @@ class prefix_tree {
   }
   struct match {
     std::size_t at, length;
-    token number;  // -1: there is none
+    token number;  // -1: no match
   };
-  /// The first place of a text, from one on, where strings begin, and the longest of them.
+  /// The first match from position `at` on: the longest string that begins there.
   [[nodiscard]] match find(std::string_view text, std::size_t at) const {
     for (; at < text.size(); ++at)
       if (begins_[static_cast<unsigned char>(text[at])])
         if (const match longest = longest_at(text, at); longest.number >= 0) return longest;
     return {text.size(), 0, -1};
   }
-  /// The longest string that a text has at a place.
+  /// The longest string at position `at` of a text.
   [[nodiscard]] match longest_at(std::string_view text, std::size_t at) const {
     match longest{at, 0, -1};
     std::uint32_t node = 0;

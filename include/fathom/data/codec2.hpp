@@ -1,13 +1,13 @@
-// Speech as tokens: Codec 2 in its mode 700C (David Rowe, rowetel.com), 700 bits a second, which a stream of tokens
-// decodes back to. Needs libcodec2; link fathom::codec2.
+// Speech as tokens: Codec 2 in mode 700C (David Rowe, rowetel.com), 700 bits per second. Tokens can be decoded back to
+// sound. Needs libcodec2; link fathom::codec2.
 //
-// 40 ms of speech at 8 kHz are a frame of 28 bits, natural binary, the highest bit first (newamp1.c and codec2.c
+// A frame is 40 ms of speech at 8 kHz in 28 bits, natural binary, most significant bit first (newamp1.c and codec2.c
 // there):
 //
 //   9 bits  shape of the spectrum, first stage of a vector quantiser      tokens    0 to  511
 //   9 bits  its second stage, which refines the first                              512 to 1023
 //   4 bits  energy, 10 + 2.5 i dB                                                 1024 to 1039
-//   6 bits  pitch: 0 says unvoiced, i from 1 on 50 * 8^(i / 64) Hz                1040 to 1103
+//   6 bits  pitch: 0 is unvoiced, i > 0 is 50 * 8^(i / 64) Hz                     1040 to 1103
 #pragma once
 
 #include <codec2/codec2.h>
@@ -29,21 +29,20 @@
 
 namespace fathom::data {
 
-/// Four tokens a frame, 100 a second.
+/// Four tokens per frame, 100 per second.
 struct codec2 {
   enum field : index { shape, refinement, energy, pitch };
-  static constexpr std::array<index, 5> begins{0, 512, 1024, 1040, 1104};  // of the fields' ranges, and the end
+  static constexpr std::array<index, 5> begins{0, 512, 1024, 1040, 1104};  // of the ranges, and the end of the last
   static constexpr index fields = 4;
   static constexpr index vocab = begins[fields];
-  static constexpr int rate = 8000;            // samples in a second
+  static constexpr int rate = 8000;            // samples per second
   static constexpr index frame_samples = 320;  // 40 ms
   static constexpr token unvoiced = begins[pitch];
 
   using values = std::array<int, fields>;     // of a frame, counted from 0 in each field
   using bits = std::array<unsigned char, 4>;  // of a frame, as Codec 2 packs them; the last 4 are 0
 
-  /// Samples at 8 kHz, in [-1, 1], as tokens; the last frame is filled up with silence. The same samples give the same
-  /// tokens. Fails on what is not a number.
+  /// Samples at 8 kHz, in [-1, 1], as tokens. The last frame is padded with silence. Deterministic. Fails on NaN.
   [[nodiscard]] static std::vector<token> encode(std::span<const float> samples) {
     std::vector<std::int16_t> speech = to_pcm16(samples, "codec2::encode");
     const std::size_t frames = (speech.size() + frame_samples - 1) / frame_samples;
@@ -60,12 +59,12 @@ struct codec2 {
     return tokens;
   }
 
-  /// Samples at 8 kHz, 320 for each frame. Fails on a token outside of the vocabulary; any other tokens are played, as
-  /// frames() reads them.
+  /// Samples at 8 kHz, 320 per frame. Fails on a token outside of the vocabulary; any other sequence can be played, as
+  /// frames() reads it.
   ///
-  /// Codec 2 draws the phases of what is unvoiced from one random generator, which all of a program shares and nobody
-  /// can set: so what is decoded first is the same in every run, what is decoded second sounds the same, and two
-  /// threads must not decode at a time. Speech comes out about 30 ms later than it went in.
+  /// Codec 2 draws the phases of unvoiced sound from one random generator, which is global and cannot be seeded. So the
+  /// first sound a program decodes is the same in every run, later ones only sound the same, and two threads must not
+  /// decode concurrently. The delay is about 30 ms.
   [[nodiscard]] static std::vector<float> decode(std::span<const token> tokens) {
     const framed read = frames(tokens);
     std::vector<values> v(read.values.size() / fields);
@@ -73,10 +72,9 @@ struct codec2 {
     return play(v);
   }
 
-  /// The frames of tokens, well-formed or not. A frame is a run of tokens in the order of the fields: a token that is
-  /// not of a later field than the one before it begins the next frame. What a frame lacks is taken from the frame
-  /// before it. Frames that come before every field has had a value are dropped: the end of a frame at the beginning is
-  /// one.
+  /// The frames of tokens, well-formed or not. A frame is a run of tokens in the order of the fields: a token whose
+  /// field is not after the previous one begins the next frame. Missing values are taken from the previous frame.
+  /// Frames are dropped until every field has had a value, such as a partial frame at the beginning.
   [[nodiscard]] static framed frames(std::span<const token> tokens) {
     return detail::hold(detail::rows_of(tokens, begins, "codec2"), fields);
   }
@@ -94,9 +92,9 @@ struct codec2 {
     if (field == energy) return join("energy ", decibels(value), " dB");
     return value == 0 ? "unvoiced" : join("pitch ", std::lround(hertz(value)), " Hz");
   }
-  /// The energy that a value of the field `energy` stands for: the mean of the spectrum.
+  /// The energy in dB of a value of the field `energy`: the mean of the spectrum.
   [[nodiscard]] static float decibels(int value) { return 10 + 2.5f * static_cast<float>(value); }
-  /// The fundamental frequency that a value of the field `pitch` stands for, from 1 on.
+  /// The fundamental frequency in Hz of a value of the field `pitch`, which must be at least 1.
   [[nodiscard]] static float hertz(int value) { return 50 * std::exp2(3 * static_cast<float>(value) / 64); }
 
   /// A frame as Codec 2 packs it, and back.
@@ -110,7 +108,7 @@ struct codec2 {
     return {number >> 19, number >> 10 & 511, number >> 6 & 15, number & 63};
   }
 
-  /// The samples of frames, whose values must lie in their fields.
+  /// The samples of frames. Values must be in the range of their fields.
   [[nodiscard]] static std::vector<float> play(std::span<const values> v) {
     const auto coder = create();
     std::vector<std::int16_t> speech(v.size() * frame_samples);
@@ -129,7 +127,7 @@ struct codec2 {
   }
 };
 
-/// Two tokens a frame, 50 a second: the shapes of the spectrum only, without energy and pitch.
+/// Two tokens per frame, 50 per second: only the shape of the spectrum, without energy and pitch.
 struct codec2_shapes {
   static constexpr std::array<index, 3> begins{0, 512, 1024};
   static constexpr index fields = 2;
@@ -137,15 +135,14 @@ struct codec2_shapes {
   static constexpr int rate = codec2::rate;
   static constexpr index frame_samples = codec2::frame_samples;
 
-  /// As codec2::encode, without the energy and the pitch of each frame.
+  /// Like codec2::encode, without the energy and the pitch of each frame.
   [[nodiscard]] static std::vector<token> encode(std::span<const float> samples) {
     std::vector<token> tokens = codec2::encode(samples);
     std::erase_if(tokens, [](token t) { return t >= vocab; });
     return tokens;
   }
-  /// As codec2::decode, with one energy and one pitch throughout, as codec2 counts them: a voice that never falls
-  /// silent and speaks on one note: 40 dB and 128 Hz, unless told otherwise, the medians of a man reading. A pitch of 0
-  /// whispers.
+  /// Like codec2::decode, with constant energy and pitch, given as values of codec2's fields: a voice on one note that
+  /// never falls silent. The defaults, 40 dB and 128 Hz, are medians of a man reading. A pitch of 0 whispers.
   [[nodiscard]] static std::vector<float> decode(std::span<const token> tokens, int energy = 12, int pitch = 29) {
     if (energy < 0 || energy > 15 || pitch < 0 || pitch > 63)
       fail("codec2_shapes: energy ", energy, ", pitch ", pitch, "; expected 0 to 15 and 0 to 63");
@@ -155,7 +152,7 @@ struct codec2_shapes {
       v.push_back({read.values[i], read.values[i + 1], energy, pitch});
     return codec2::play(v);
   }
-  /// As codec2::frames.
+  /// Like codec2::frames.
   [[nodiscard]] static framed frames(std::span<const token> tokens) {
     return detail::hold(detail::rows_of(tokens, begins, "codec2_shapes"), fields);
   }

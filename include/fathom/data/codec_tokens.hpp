@@ -18,23 +18,24 @@
 #include "fathom/data/corpus.hpp"
 #include "fathom/data/files.hpp"
 #include "fathom/data/frames.hpp"
-#include "fathom/data/tokens.hpp"
+#include "fathom/data/npy.hpp"
+#include "fathom/model/batch.hpp"
 
 namespace fathom::data {
 
-/// In which order the entries of all codebooks become one run of tokens; of 3 codebooks a, b, c and 4 frames:
+/// The order of the entries of all codebooks in a token sequence; with 3 codebooks a, b, c and 4 frames:
 enum class codebook_order {
   interleaved,  // frame by frame:                  a0 b0 c0  a1 b1 c1  a2 b2 c2  a3 b3 c3
   flattened,    // codebook after codebook:         a0 a1 a2 a3  b0 b1 b2 b3  c0 c1 c2 c3
-  delayed,      // each one frame behind the last:  a0  a1 b0  a2 b1 c0  a3 b2 c1  b3 c2  c3
-};  // (MusicGen's pattern, Copet et al., arXiv 2306.05284, but for its padding, which a single run does not need)
+  delayed,      // each one frame after the last:   a0  a1 b0  a2 b1 c0  a3 b2 c1  b3 c2  c3
+};  // (MusicGen's pattern, Copet et al., arXiv 2306.05284, without padding, which a single sequence does not need)
 
-/// What a codec's arrays are like. Every codebook has a range of the vocabulary of its own, one after the other.
+/// The arrays of a codec. The codebooks have consecutive ranges of the vocabulary.
 struct codebooks {
   index count = 8;       // EnCodec: 8 at 24 kHz and 6 kbit/s
-  index entries = 1024;  // of each
+  index entries = 1024;  // per codebook
   codebook_order order = codebook_order::interleaved;
-  bool frames_first = false;  // arrays [frames, codebooks]; else [codebooks, frames]
+  bool frames_first = false;  // arrays are [frames, codebooks], not [codebooks, frames]
 
   [[nodiscard]] index vocab() const { return count * entries; }
   /// The codebook and the entry of a token.
@@ -43,13 +44,13 @@ struct codebooks {
     check_tokens({&t, 1}, 0, vocab(), "codebooks");
     return {t / entries, static_cast<token>(t % entries)};
   }
-  /// "codebook 2: 17", the first one being 0.
+  /// "codebook 2: 17"; codebooks are counted from 0.
   [[nodiscard]] std::string name(token t) const {
     const auto [book, entry] = classify(t);
     return join("codebook ", book, ": ", entry);
   }
 
-  /// Entries [codebooks, frames] as tokens. Delayed, there must be more than one frame.
+  /// Entries [codebooks, frames] as tokens. The delayed order needs more than one frame.
   [[nodiscard]] std::vector<token> flatten(std::span<const token> array) const {
     check();
     check_tokens(array, 0, entries, "codebooks::flatten");
@@ -78,11 +79,11 @@ struct codebooks {
     return tokens;
   }
 
-  /// The frames of tokens, well-formed or not, as values [frames, codebooks]. Interleaved and delayed: a token that is
-  /// not of a later codebook than the one before it begins the next step; delayed ends with the last frame that all
-  /// codebooks have reached. Flattened: the entries of each codebook in their order, as many as the first one has. What
-  /// a frame lacks is taken from the frame before it; frames before every codebook has had a value are dropped. Fails
-  /// on a token outside of the vocabulary.
+  /// The frames of tokens, well-formed or not, as values [frames, codebooks]. Interleaved and delayed: a token whose
+  /// codebook is not after the previous one begins the next step; delayed ends with the last frame that all codebooks
+  /// reach. Flattened: the entries of each codebook in order, as many as the first one has. Missing values are taken
+  /// from the previous frame; frames are dropped until every codebook has had a value. Fails on a token outside of the
+  /// vocabulary.
   [[nodiscard]] framed frames(std::span<const token> tokens) const {
     check();
     std::vector<index> begins;
@@ -90,7 +91,7 @@ struct codebooks {
     const auto books = static_cast<std::size_t>(count);
     if (order == codebook_order::flattened) {
       check_tokens(tokens, 0, vocab(), "codebooks::frames");
-      std::vector<std::size_t> next(books);  // the frame that the next entry of each codebook belongs to
+      std::vector<std::size_t> next(books);  // the frame of the next entry of each codebook
       for (const token t : tokens) next[0] += t < entries;
       std::vector<token> rows(next[0] * books, -1);
       const std::size_t length = std::exchange(next[0], 0);
@@ -117,7 +118,7 @@ struct codebooks {
     return detail::hold(std::move(rows), books);
   }
 
-  /// Fails when these are not numbers that a codec can have.
+  /// Fails when the numbers are not valid for a codec.
   void check() const {
     constexpr index largest = std::numeric_limits<token>::max();
     if (count < 1 || entries < 1 || count > largest / entries)
@@ -126,9 +127,9 @@ struct codebooks {
   }
 };
 
-/// The tokens of a .npy file with an array [codebooks, frames] (or [frames, codebooks]) of integers; dimensions of 1
-/// may come before these, as those of a batch do. Of one codebook, [frames] is enough. Fails on any other shape, and on
-/// an entry that the codebooks do not have.
+/// The tokens of a .npy file with an integer array [codebooks, frames] (or [frames, codebooks]). Leading dimensions of
+/// 1, such as a batch, are allowed. With one codebook, [frames] is enough. Fails on any other shape, and on an entry
+/// out of range.
 [[nodiscard]] inline std::vector<token> read_codec_npy(const std::filesystem::path& path, const codebooks& books) {
   books.check();
   std::vector<index> shape;
@@ -149,9 +150,8 @@ struct codebooks {
   return books.flatten(turned);
 }
 
-/// Writes tokens as the array that a codec decodes, [codebooks, frames] (or [frames, codebooks]), of type '<i4', all at
-/// once (io/file.hpp). Tokens need not be well-formed: codebooks::frames says how they are read. Fails when they have
-/// no whole frame.
+/// Writes tokens as the array that a codec decodes, [codebooks, frames] (or [frames, codebooks]), of type '<i4',
+/// atomically (io/file.hpp). Tokens may be malformed: see codebooks::frames. Fails when they have no whole frame.
 inline void write_codec_npy(const std::filesystem::path& path, std::span<const token> tokens, const codebooks& books) {
   const std::vector<token> values = books.frames(tokens).values;  // [frames, codebooks]
   const auto count = static_cast<std::size_t>(books.count), frames = values.size() / count;
@@ -162,8 +162,8 @@ inline void write_codec_npy(const std::filesystem::path& path, std::span<const t
   detail::write_npy(path, turned, join("(", count, ", ", frames, ")"));
 }
 
-/// The .npy files below a folder (file_options in files.hpp), each a document, of which whole ones are held back
-/// (split_documents in corpus.hpp); or one such file, whose end is held back.
+/// The .npy files below a folder (file_options in files.hpp); each is a document, and whole documents are held out
+/// (split_documents in corpus.hpp). Or one such file, the end of which is held out.
 [[nodiscard]] inline corpus codec_tokens(const std::filesystem::path& path, const codebooks& books,
                                          const split& parts = {}, const file_options& files = {}) {
   books.check();

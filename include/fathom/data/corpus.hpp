@@ -1,4 +1,4 @@
-// Tokens to train on, to validate on and to test on: one block of them, and where it is split.
+// Tokens for training, validation and test, in one block.
 #pragma once
 
 #include <cmath>
@@ -14,24 +14,24 @@
 
 namespace fathom::data {
 
-/// How much of a corpus is held back, as fractions of its tokens. The rest is for training.
+/// The fractions of a corpus to hold out. The rest is for training.
 struct split {
   double validation = 0.1;
   double test = 0.0;
-  std::uint64_t seed = 0;  // when whole documents are held back: which ones
+  std::uint64_t seed = 0;  // selects the documents, when whole ones are held out
 };
 
 namespace detail {
 void check_split(const split& parts);
 void check_vocab(index vocab);
 
-/// The number of tokens, out of `total`, that is nearest to a fraction.
+/// A fraction of `total` tokens, rounded to the nearest.
 [[nodiscard]] inline index part_of(index total, double fraction) {
   return static_cast<index>(std::llround(static_cast<double>(total) * fraction));
 }
 }  // namespace detail
 
-/// What lies below a folder, or in a list of files, and is not part of the corpus.
+/// A file below a folder, or in a list, that is not part of the corpus.
 struct skipped_file {
   std::filesystem::path path;
   std::string reason;
@@ -40,10 +40,10 @@ struct skipped_file {
 /// A text as tokens: first the training part, then validation, then test.
 class corpus {
  public:
-  /// Holds back the end: the last `parts.test` of the tokens, and the `parts.validation` before them. Fails when the
-  /// training part, or a part that was asked for, would be empty; `name` is what the error calls the corpus.
+  /// Holds out the end: the last `parts.test` of the tokens for test, and `parts.validation` before them for
+  /// validation. Fails when the training part, or a requested part, would be empty; errors call the corpus `name`.
   corpus(std::vector<token> tokens, index vocab, const split& parts = {}, const std::string& name = "corpus");
-  /// Parts of given sizes, in tokens. The test part is what is left.
+  /// Parts of given sizes, in tokens. The rest is the test part.
   corpus(std::vector<token> tokens, index vocab, index train, index validation);
 
   [[nodiscard]] std::span<const token> train() const& { return part(0, train_); }
@@ -52,16 +52,16 @@ class corpus {
     return part(train_ + validation_, size() - train_ - validation_);
   }
   [[nodiscard]] std::span<const token> all() const& { return tokens_; }
-  // The spans point into the corpus: of a temporary one they would point nowhere.
+  // Spans into a temporary would dangle.
   void train() const&& = delete;
   void validation() const&& = delete;
   void test() const&& = delete;
   void all() const&& = delete;
-  /// How many symbols the encoding has.
+  /// The size of the vocabulary.
   [[nodiscard]] index vocab() const { return vocab_; }
 
-  /// What was left out of the folder that this was read from, and why: empty and hidden files, those of other kinds,
-  /// and with file_options::skip_damaged (files.hpp) those that cannot be read.
+  /// The files of the folder that were skipped, and why: empty and hidden files, files of other kinds, and, with
+  /// file_options::skip_damaged (files.hpp), files that cannot be read.
   [[nodiscard]] const std::vector<skipped_file>& skipped() const& { return skipped_; }
   void skipped() const&& = delete;
   void set_skipped(std::vector<skipped_file> files) { skipped_ = std::move(files); }
@@ -80,15 +80,15 @@ class corpus {
   std::vector<skipped_file> skipped_;
 };
 
-/// A corpus that holds back whole documents, so that none is in two parts; `parts.seed` decides which ones, the same on
-/// every machine. A part takes the documents, in random order, that still fit into its fraction, and then the smallest
-/// one left if that brings it nearer, or if it would be empty otherwise. So it misses its fraction by no more than half
-/// of the smallest document left over, unless the other parts need that one. Within a part the documents keep their
-/// order, one right after the other. Empty documents are passed over. Fails when there are fewer documents than parts.
+/// A corpus that holds out whole documents, so that none is in two parts. `parts.seed` selects them, the same way on
+/// every machine. Each part takes the documents, in random order, that still fit into its fraction; then also the
+/// smallest one left, if that brings it nearer or if the part is empty. So a part misses its fraction by at most half
+/// of the smallest document left, unless the other parts need that one. Within a part, documents keep their order and
+/// follow each other directly. Empty documents are skipped. Fails when there are fewer documents than parts.
 [[nodiscard]] corpus split_documents(std::span<const std::span<const token>> documents, index vocab, const split& parts = {});
 
-/// The same for one run of tokens in which every document ends with the token `delimiter`, which stays part of it; the
-/// last may lack it.
+/// The same for a sequence of tokens in which each document ends with the token `delimiter`, which stays part of it.
+/// The last document may lack it.
 [[nodiscard]] corpus split_documents(std::span<const token> tokens, token delimiter, index vocab, const split& parts = {});
 
 }  // namespace fathom::data

@@ -23,7 +23,7 @@ namespace fathom::data {
 namespace detail {
 FATHOM_INLINE void check_split(const split& parts) {
   for (const double fraction : {parts.validation, parts.test, parts.validation + parts.test})
-    if (!(fraction >= 0 && fraction < 1))  // so written that NaN fails
+    if (!(fraction >= 0 && fraction < 1))  // also catches NaN
       fail("split: validation = ", parts.validation, ", test = ", parts.test,
            "; expected fractions of at least 0 that together are less than 1");
 }
@@ -63,7 +63,7 @@ FATHOM_INLINE void corpus::check(const std::string& name) const {
 FATHOM_INLINE corpus split_documents(std::span<const std::span<const token>> documents, index vocab,
                                             const split& parts) {
   detail::check_split(parts);
-  std::vector<std::size_t> order;  // the documents that have tokens, shuffled (Fisher and Yates)
+  std::vector<std::size_t> order;  // non-empty documents, shuffled (Fisher and Yates)
   index total = 0;
   for (std::size_t i = 0; i < documents.size(); ++i) {
     if (!documents[i].empty()) order.push_back(i);
@@ -73,14 +73,14 @@ FATHOM_INLINE corpus split_documents(std::span<const std::span<const token>> doc
   for (index i = std::ssize(order) - 1; i > 0; --i)
     std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>(numbers.below(i + 1))]);
 
-  index reserved = 1 + (parts.validation > 0) + (parts.test > 0);  // documents to leave for the parts still to come
+  index reserved = 1 + (parts.validation > 0) + (parts.test > 0);  // documents reserved for the remaining parts
   if (std::ssize(order) < reserved)
     fail("split_documents: ", order.size(), " documents that are not empty; expected at least ", reserved,
          ", one for each part");
 
   enum part : std::size_t { train, validation, test };
   std::vector<part> where(documents.size(), train);
-  std::array<index, 3> sizes{};  // of the parts held back, in tokens
+  std::array<index, 3> sizes{};  // of the held-out parts, in tokens
   index left = std::ssize(order);
   const auto size = [&](std::size_t document) { return std::ssize(documents[document]); };
   const auto hold_back = [&](part to, double fraction) {

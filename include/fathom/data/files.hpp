@@ -1,5 +1,5 @@
-// The files of a data set: what lies below a folder, by the ends of the names, and how all of it becomes documents. One
-// file that cannot be read fails the whole folder, or is left out and listed.
+// The files of a data set: finds those below a folder by their extensions and makes documents of them. A file that
+// cannot be read fails the whole folder, or is skipped and listed.
 #pragma once
 
 #include <cstddef>
@@ -18,24 +18,23 @@ namespace fathom::data {
 
 /// How the files of a folder, or of a list, are read.
 ///
-/// Of a folder, all files below it are, in the order of their names; linked files and folders are followed, and what
-/// can be reached in several ways (links, hard ones too) is read once. Left out are hidden files and folders, empty
-/// files, and, where the reader says what names it reads, files with others; corpus::skipped() lists them. Anything
-/// else that cannot be read is an error: damaged files, broken links, folders that may not be listed, pipes and
-/// devices.
+/// In a folder, all files below it are read, in the order of their names. Linked files and folders are followed; a file
+/// reachable in several ways (also by hard links) is read once. Skipped are hidden files and folders, empty files, and
+/// files without the extensions of the reader, if it has any; corpus::skipped() lists them. Anything else that cannot
+/// be read is an error: damaged files, broken links, folders that may not be listed, pipes and devices.
 struct file_options {
-  /// Such errors do not end the reading: what they are about is left out, and corpus::skipped() has it with the error.
-  /// (Without exceptions, -fno-exceptions, a damaged file ends the program all the same.) A file that is named by
-  /// itself, not in a folder or a list, is always read whole.
+  /// Skips files with such errors; corpus::skipped() lists them with the error. (Without exceptions, -fno-exceptions, a
+  /// damaged file still ends the program.) Does not apply to a file given by its own path, rather than in a folder or a
+  /// list.
   bool skip_damaged = false;
 };
 
 namespace detail {
 
-/// The end of a file's name in small letters: ".wav".
+/// The extension of a file in lower case: ".wav".
 [[nodiscard]] std::string ending_of(const std::filesystem::path& file);
 
-/// For an error, where something else was expected: "; it is " and what bytes are, if they tell (io/file.hpp).
+/// For errors about unexpected contents: "; it is " and what the bytes are, if they can be identified (io/file.hpp).
 [[nodiscard]] std::string but_is(std::span<const std::byte> bytes, bool surely = false);
 
 struct folder_files {
@@ -43,12 +42,12 @@ struct folder_files {
   std::vector<skipped_file> skipped;
 };
 
-/// The files below a folder whose names end in one of these (".wav"; small letters stand for capitals, too), or all of
-/// them if there are none. Fails when there is no such file.
+/// The files below a folder with one of these extensions (".wav"; case is ignored), or all files if there are no
+/// extensions. Fails when there is no such file.
 [[nodiscard]] folder_files files_below(const std::filesystem::path& folder, std::span<const std::string_view> endings = {},
                                        const file_options& options = {});
 
-/// Documents read from files, and what was left out.
+/// Documents read from files, and the skipped files.
 struct documents {
   std::vector<std::vector<token>> tokens;
   std::vector<std::filesystem::path> paths;  // [documents]
@@ -59,11 +58,11 @@ struct documents {
   }
 };
 
-/// Calls read(path) for every file, and gathers the tokens; files without any are left out, because of `nothing`.
+/// Calls read(path) for every file and collects the tokens. Skips files without tokens, with the reason `nothing`.
 [[nodiscard]] documents read_documents(folder_files files, const file_options& options, const char* nothing,
                                        const std::function<std::vector<token>(const std::filesystem::path&)>& read);
 
-/// The corpus of documents, of which whole ones are held back.
+/// The corpus of documents; whole documents are held out.
 [[nodiscard]] corpus corpus_of(documents found, index vocab, const split& parts);
 
 }  // namespace detail

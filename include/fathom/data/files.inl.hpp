@@ -39,16 +39,16 @@ FATHOM_INLINE std::string but_is(std::span<const std::byte> bytes, bool surely) 
   return what.empty() ? what : join("; it is ", what);
 }
 
-/// Walks through a folder, as file_options says.
+/// Walks a folder as described at file_options.
 class folder_walk {
  public:
   [[gnu::cold]] folder_walk(const std::filesystem::path& folder, std::span<const std::string_view> endings,
               const file_options& options)
       : endings_(endings), options_(options) {
-    std::error_code error;  // what is wrong with the folder itself is no matter of skipping
+    std::error_code error;  // an error of the folder itself is never skipped
     std::filesystem::directory_iterator(folder, error);
     if (error) fail(folder.string(), ": cannot be listed: ", error.message());
-    // Links come after all that can be reached without them, so that files have the names under which they lie.
+    // Follows links after everything else, so that files keep their own names.
     look_at(folder, false);
     while (!folders_.empty() || !links_.empty()) {
       if (!folders_.empty()) {
@@ -84,7 +84,7 @@ class folder_walk {
     std::error_code error;
     for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
          entry.increment(error)) {
-      std::error_code ignored;  // what nothing is known of is looked at
+      std::error_code ignored;  // entries of unknown type are examined
       if (entry->path().filename().native().starts_with('.'))
         leave_out(entry->path(), "is hidden");
       else if (entry->is_symlink(ignored))
@@ -99,7 +99,7 @@ class folder_walk {
     struct stat status{};
     if (::stat(path.c_str(), &status) != 0) {
       const int reason = errno;
-      // A link that leads nowhere may have led to a folder, if its name is not that of a file of another kind.
+      // A broken link may have pointed to a folder, unless its extension is that of another kind of file.
       if (!path.has_extension() || wanted(path))
         damaged(path, join("cannot be found: ", std::strerror(reason)));
       else

@@ -1,5 +1,5 @@
-// Tokens that come in frames, as codecs of sound make them: each frame has a token of every field, in order, and every
-// field has a range of the vocabulary of its own. Well-formed or not: what a model writes is read, too.
+// Tokens in frames, as audio codecs make them: each frame has one token per field, in order, and each field has its own
+// range of the vocabulary. Also reads malformed sequences, which models write.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace fathom::data {
 
-/// What stands at one place of a frame: which field, and its value, counted from 0.
+/// An element of a frame: its field, and its value, counted from 0.
 struct field_value {
   index field = 0;
   token value = 0;
@@ -22,18 +22,18 @@ struct field_value {
 /// Frames read from tokens.
 struct framed {
   std::vector<token> values;  // [frames, fields], counted from 0 in each field
-  index filled = 0;           // values that the tokens lacked, so that those of the frame before were taken
-  index dropped = 0;          // tokens that came before there was a value for each field
+  index filled = 0;           // missing values, taken from the previous frame
+  index dropped = 0;          // tokens before every field had a value
 };
 
 namespace detail {
-/// The field of a token. `begins` has the first token of each field, and then the size of the vocabulary.
+/// The field of a token. `begins` has the first token of each field, then the size of the vocabulary.
 [[nodiscard]] inline field_value field_of(token t, std::span<const index> begins) {
   const auto after = std::upper_bound(begins.begin(), begins.end(), index{t});
   return {after - begins.begin() - 1, static_cast<token>(t - *(after - 1))};
 }
 
-/// Tokens as rows [frames, fields], -1 for what is lacking: a token that is not of a later field than the one before it
+/// Tokens as rows [frames, fields], with -1 for missing values. A token whose field is not after the previous one
 /// begins the next row. Fails on a token outside of the vocabulary.
 [[nodiscard]] inline std::vector<token> rows_of(std::span<const token> tokens, std::span<const index> begins,
                                                 const char* name) {
@@ -50,8 +50,7 @@ namespace detail {
   return rows;
 }
 
-/// Rows [frames, fields] made whole: what a row lacks is taken from the row before it. Rows that come before every
-/// field has had a value go away.
+/// Fills missing values of rows [frames, fields] from the previous row. Drops rows until every field has had a value.
 [[nodiscard]] inline framed hold(std::vector<token> rows, std::size_t fields) {
   framed result;
   std::vector<token> last(fields, -1);

@@ -1,4 +1,4 @@
-// A baseline: n-gram models, interpolated with the smoothing of Witten and Bell.
+// A baseline: n-gram models with interpolated Witten-Bell smoothing.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace fathom::data {
 
 struct ngram_options {
-  index order = 3;  // n: a token is predicted from up to order - 1 tokens before it
+  index order = 3;  // n: predicts a token from up to n - 1 previous tokens
   index vocab = 256;
 };
 
@@ -26,16 +26,16 @@ struct ngram_options {
 ///
 ///   P(w | h) = (c(hw) + t(h) P(w | h')) / (c(h) + t(h))
 ///
-/// where c(hw) is how often token w came after context h in training, c(h) is how often any token did, t(h) is how many
-/// different ones did, and h' is h without its oldest token. Below the empty context stands the uniform distribution; a
-/// context that nothing came after counts as its h'. (Witten and Bell, "The zero-frequency problem", IEEE Transactions
-/// on Information Theory 37, 1991, method C; in this recursive form Chen and Goodman, "An empirical study of smoothing
-/// techniques for language modeling", Harvard TR-10-98, 1998, "Witten-Bell smoothing".)
+/// where c(hw) is the number of times token w followed context h in training, c(h) the number of times any token did,
+/// t(h) the number of distinct tokens that did, and h' is h without its oldest token. The empty context backs off to
+/// the uniform distribution; a context without followers backs off to h'. (Witten and Bell, "The zero-frequency
+/// problem", IEEE Transactions on Information Theory 37, 1991, method C; in this recursive form Chen and Goodman, "An
+/// empirical study of smoothing techniques for language modeling", Harvard TR-10-98, 1998, "Witten-Bell smoothing".)
 class ngram {
  public:
   static constexpr index largest_order = 8;
 
-  /// Counts the n-grams of a run of tokens.
+  /// Counts the n-grams of a token sequence.
   explicit ngram(std::span<const token> train, const ngram_options& options = {})
       : order_(options.order), vocab_(options.vocab), slots_(1024) {
     if (order_ < 1 || order_ > largest_order) fail("ngram: order = ", order_, "; expected 1 to ", largest_order);
@@ -46,7 +46,7 @@ class ngram {
 
     contexts seen{};
     for (std::size_t i = 0; i < train.size(); ++i)
-      // The longest first: each order makes the context of the next longer one at the next token.
+      // Longest first: order n makes the context of order n + 1 for the next token.
       for (auto n = std::min(static_cast<std::size_t>(order_), i + 1); n >= 1; --n) {
         const id context = seen[n - 1];
         const id next = add(context, train[i]);
@@ -57,7 +57,7 @@ class ngram {
       }
   }
 
-  /// P(next | context). Only the last order - 1 tokens of the context matter; there may be fewer.
+  /// P(next | context). Uses the last order - 1 tokens of the context, which may have fewer.
   [[nodiscard]] double probability(std::span<const token> context, token next) const {
     check_tokens(context, 0, vocab_, "ngram: context");
     check_tokens({&next, 1}, 0, vocab_, "ngram: next token");
@@ -67,8 +67,8 @@ class ngram {
     return advance(seen, next);
   }
 
-  /// The mean of -log P over all tokens of a text, in nats, each given as many of the tokens before it in the text as
-  /// the order permits.
+  /// The mean of -log P over all tokens of a text, in nats. Each token is predicted from as many previous tokens of the
+  /// text as the order permits.
   [[nodiscard]] double nll(std::span<const token> text) const {
     if (text.empty()) fail("ngram: no tokens to evaluate");
     check_tokens(text, 0, vocab_, "ngram: evaluation");
@@ -82,25 +82,25 @@ class ngram {
   using id = std::uint32_t;
   using count = std::uint32_t;
 
-  /// An n-gram that occurred in training, of any length up to the order: the n-gram `parent`, and then `last`.
+  /// An n-gram that occurred in training, of any length up to the order: the n-gram `parent` followed by `last`.
   struct node {
     id parent;
     token last;
-    count occurrences;                     // c(hw), with the n-gram as hw
-    count followers, different_followers;  // c(h) and t(h), with the n-gram as h
+    count occurrences;                     // c(hw), where hw is the n-gram
+    count followers, different_followers;  // c(h) and t(h), where h is the n-gram
   };
-  static constexpr id root = 0;  // the empty n-gram; nothing has it as a child, so 0 also stands for "none"
+  static constexpr id root = 0;  // the empty n-gram; it is no child, so 0 also means "none"
 
-  /// The n-grams that the text so far ends with, by length: contexts of what comes next.
+  /// The n-grams at the end of the text so far, by length: the contexts of the next token.
   using contexts = std::array<id, largest_order + 1>;
 
-  /// The probability of the next token; moves the contexts on to the one after it.
+  /// Returns the probability of the next token and advances the contexts past it.
   [[nodiscard]] double advance(contexts& seen, token next) const {
     contexts after{};
     double p = 1 / static_cast<double>(vocab_);
     for (std::size_t n = 1; n <= static_cast<std::size_t>(order_); ++n) {
       const id context = seen[n - 1];
-      if (n > 1 && context == root) break;  // a context that never occurred; so did no longer one
+      if (n > 1 && context == root) break;  // this context never occurred, nor did longer ones
       after[n] = slots_[slot_of(context, next)];
       const double c = nodes_[context].followers, t = nodes_[context].different_followers;
       const double c_next = after[n] == root ? 0 : nodes_[after[n]].occurrences;
@@ -110,7 +110,7 @@ class ngram {
     return p;
   }
 
-  /// Where the table has the child of an n-gram, or has room for it.
+  /// The slot of the child of an n-gram, or a free slot for it.
   [[nodiscard]] std::size_t slot_of(id parent, token last) const {
     const std::uint64_t key = (std::uint64_t{parent} << 32) | static_cast<std::uint32_t>(last);
     std::uint64_t hash = key * 0x9e3779b97f4a7c15u;
@@ -120,12 +120,12 @@ class ngram {
       if (found == root || (nodes_[found].parent == parent && nodes_[found].last == last)) return slot;
     }
   }
-  /// The child of an n-gram, a new one if there is none.
+  /// The child of an n-gram; added if it does not exist.
   [[nodiscard]] id add(id parent, token last) {
     std::size_t slot = slot_of(parent, last);
     if (slots_[slot] != root) return slots_[slot];
     if (nodes_.size() > std::numeric_limits<id>::max()) fail("ngram: more than ", nodes_.size() - 1, " n-grams");
-    if (2 * nodes_.size() >= slots_.size()) {  // at most half full, so that searches stay short
+    if (2 * nodes_.size() >= slots_.size()) {  // at most half full, to keep searches short
       slots_.assign(2 * slots_.size(), root);
       for (id n = 1; n < nodes_.size(); ++n) slots_[slot_of(nodes_[n].parent, nodes_[n].last)] = n;
       slot = slot_of(parent, last);

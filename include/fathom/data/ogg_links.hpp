@@ -1,5 +1,5 @@
-// Ogg ("The Ogg encapsulation format version 0", RFC 3533), as far as it takes to see that no page is missing, and
-// where one stream follows another. Decoders pass over damaged pages, and what was in them is lost without a word.
+// Ogg ("The Ogg encapsulation format version 0", RFC 3533), just enough to check that no page is missing and to find
+// where one stream follows another. Decoders skip damaged pages and silently lose what they held.
 #pragma once
 
 #include <algorithm>
@@ -18,11 +18,11 @@
 
 namespace fathom::data::detail {
 
-/// The length of the Ogg page that begins at a place; 0 where there is no whole one, with the right checksum: CRC-32
-/// with the polynomial 0x04c11db7, of the page with 0 in the place of the checksum.
+/// The length of the Ogg page at a position; 0 if there is no whole page with a valid checksum: CRC-32 with the
+/// polynomial 0x04c11db7, over the page with its checksum set to 0.
 [[nodiscard]] inline std::size_t ogg_page(const sound_bytes& bytes, std::size_t at) {
   using namespace std::string_view_literals;
-  constexpr std::size_t checksum = 22, header = 27;  // where it stands; the bytes before the lengths of the segments
+  constexpr std::size_t checksum = 22, header = 27;  // offset of the checksum; bytes before the segment lengths
   if (!bytes.is_at(at, "OggS\0"sv) || bytes.left(at) < header) return 0;
   const auto segments = static_cast<std::size_t>(bytes.number(at + 26, 1, false));
   if (bytes.left(at) < header + segments) return 0;
@@ -49,9 +49,9 @@ namespace fathom::data::detail {
   return sum == bytes.number(at + checksum, 4, false) ? length : 0;
 }
 
-/// The links of a chain, one after the other. A link is a group of streams that begin together, only one of which may
-/// be sound. One of FLAC, which libsndfile 1.2 does not read, becomes a FLAC file. Fails when a page is damaged, and
-/// when a stream of sound has no last page.
+/// The links of a chain in order. A link is a group of streams that begin together; only one of them may be sound. A
+/// FLAC link, which libsndfile 1.2 does not read, becomes a FLAC file. Fails when a page is damaged, and when a sound
+/// stream has no last page.
 [[nodiscard]] inline std::vector<sound_part> ogg_links(const sound_bytes& bytes, const std::string& name) {
   using namespace std::string_view_literals;
   enum : unsigned { first_page = 2, last_page = 4 };  // bits of a page's flags
@@ -60,8 +60,8 @@ namespace fathom::data::detail {
     bool is_flac = false;
   };
   std::vector<sound_part> links;
-  std::map<std::uint64_t, sound_stream> sounds;  // of the link, by their numbers
-  std::vector<std::byte> flac;                   // of the link: what is in the pages
+  std::map<std::uint64_t, sound_stream> sounds;  // of the link, by stream number
+  std::vector<std::byte> flac;                   // of the link: contents of the pages
   const auto ended = [&] {
     return std::all_of(sounds.begin(), sounds.end(), [](auto& s) { return s.second.has_ended; });
   };
@@ -77,12 +77,12 @@ namespace fathom::data::detail {
     begin = at;
     sounds.clear();
   };
-  bool in_headers = true;  // of the link, which begins with the first pages of all its streams
+  bool in_headers = true;  // a link begins with the first pages of all its streams
   while (at < bytes.size()) {
     const std::size_t length = ogg_page(bytes, at);
     if (length == 0) {
       const bool is_something_else = !"OggS"sv.starts_with(bytes.text(at, 4));
-      if (ended() && is_something_else) break;  // tags and the like, after the last page
+      if (ended() && is_something_else) break;  // tags and the like after the last page
       fail(name, ": is cut short or damaged at byte ", at, ": expected an Ogg page, whole and as its checksum says");
     }
     const auto flags = static_cast<unsigned>(bytes.number(at + 5, 1, false));
@@ -97,7 +97,7 @@ namespace fathom::data::detail {
                                 "\x7f"
                                 "FLAC")) {
       sounds[number].is_flac = true;
-      body = std::min(body + 9, end);  // after a version and a number of packets, what a FLAC file begins with
+      body = std::min(body + 9, end);  // skips a version and a number of packets; a FLAC file follows
     } else if (is_first &&
                (bytes.is_at(body, "\x01vorbis") || bytes.is_at(body, "OpusHead") || bytes.is_at(body, "Speex   "))) {
       sounds.try_emplace(number);

@@ -1,4 +1,4 @@
-// Samples of sound as numbers of 16 bits, which is what most files hold and what codecs for speech work on.
+// Samples as 16-bit numbers, the format of most sound files and of speech codecs.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@
 
 namespace fathom::data {
 
-/// Samples in [-1, 1) as 16-bit numbers, 1 being 32768: to the nearest, and what lies outside is clipped. Fails on what
-/// is not a number; `name` is what the error calls the sound.
+/// Samples in [-1, 1) as 16-bit numbers, scaled by 32768, rounded to nearest and clipped. Fails on NaN; errors call the
+/// sound `name`.
 [[nodiscard]] inline std::vector<std::int16_t> to_pcm16(std::span<const float> samples,
                                                         const std::string& name = "to_pcm16") {
   std::vector<std::int16_t> numbers(samples.size());
@@ -25,7 +25,7 @@ namespace fathom::data {
   return numbers;
 }
 
-/// And back, exactly.
+/// The inverse, exactly.
 [[nodiscard]] inline std::vector<float> from_pcm16(std::span<const std::int16_t> numbers) {
   std::vector<float> samples(numbers.size());
   std::transform(numbers.begin(), numbers.end(), samples.begin(),

@@ -1,5 +1,5 @@
-// Music as tokens: the vocabulary of performances usual for MAESTRO (Oore et al., "This time with feeling: learning
-// expressive musical performance", arXiv 1808.03715), which says when each key of a piano goes down and up.
+// Music as tokens: the performance vocabulary usual for MAESTRO (Oore et al., "This time with feeling: learning
+// expressive musical performance", arXiv 1808.03715), which describes when each key of a piano goes down and up.
 #pragma once
 
 #include <algorithm>
@@ -19,16 +19,19 @@
 #include "fathom/core/types.hpp"
 #include "fathom/data/corpus.hpp"
 #include "fathom/data/files.hpp"
+#include "fathom/data/key_events.hpp"
 #include "fathom/data/midi.hpp"
+#include "fathom/data/midi_player.hpp"
+#include "fathom/data/note.hpp"
 #include "fathom/model/batch.hpp"
 
 namespace fathom::data {
 
-/// The tokens of performances: the 388 of the paper, and one more, which ends a piece.
+/// The tokens of performances: the 388 of the paper, and one that ends a piece.
 ///
-///     0 to 127     a key goes down: pitch 0 to 127, with the velocity that was set last
+///     0 to 127     a key goes down: pitch 0 to 127, with the last velocity set
 ///   128 to 255     a key goes up: pitch 0 to 127
-///   256 to 355     time goes on: by 10, 20, ... 1000 ms
+///   256 to 355     time passes: 10, 20, ... 1000 ms
 ///   356 to 387     set the velocity, in 32 steps: 1 to 4, 5 to 8, ... 125 to 127
 ///   388            the piece ends
 struct performance {
@@ -42,7 +45,7 @@ struct performance {
     [[nodiscard]] bool operator==(const event&) const = default;
   };
 
-  /// What a token means. Fails when it is not in [0, vocab).
+  /// The meaning of a token. Fails when it is not in [0, vocab).
   [[nodiscard]] static event meaning(token t) {
     check_tokens({&t, 1}, 0, vocab, "performance");
     if (t < note_off) return {kind::note_on, t};
@@ -51,7 +54,7 @@ struct performance {
     if (t < end) return {kind::velocity, (t - velocity) * 4 + 3};
     return {kind::end, 0};
   }
-  /// A token for people: "on C4", which is middle C, "off F#3", "wait 250 ms", "velocity 63", "end".
+  /// A readable name: "on C4", which is middle C, "off F#3", "wait 250 ms", "velocity 63", "end".
   [[nodiscard]] static std::string name(token t) {
     constexpr std::array<const char*, 12> keys{"C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B"};
     const auto [what, value] = meaning(t);
@@ -67,9 +70,9 @@ struct performance {
     }
   }
 
-  /// The tokens of a piece, without `end`. All channels play on one piano. Onsets and ends are rounded to 10 ms, but
-  /// a note lasts as long at least; one ends where the next of its pitch begins, and of those that begin together one
-  /// is left. Fails when a note is out of range, or ends after longest_piece.
+  /// The tokens of a piece, without `end`. All channels play on one piano. Onsets and ends are rounded to 10 ms, but a
+  /// note lasts at least 10 ms. A note ends where the next one of its pitch begins; notes of a pitch that begin
+  /// together become one. Fails when a note is out of range, or ends after longest_piece.
   [[nodiscard]] static std::vector<token> encode(std::span<const note> notes) {
     std::vector<token> tokens;
     std::int64_t now = 0;
@@ -85,13 +88,13 @@ struct performance {
     }
     return tokens;
   }
-  /// The notes of any tokens, a model's among them, by onset. A key that goes down again ends the note before; one that
-  /// is not down cannot go up; `end` and the last token end all that sounds; notes that take no time are left out. The
-  /// velocity is 64 until it is set, and again after `end`. Fails when a token is not in [0, vocab).
+  /// The notes of any tokens, including those of a model, by onset. A key that goes down again ends its previous note;
+  /// one that is not down cannot go up. `end` and the last token end all notes. Notes of zero duration are left out.
+  /// The velocity is 64 until it is set, and again after `end`. Fails when a token is not in [0, vocab).
   [[nodiscard]] static std::vector<note> decode(std::span<const token> tokens) {
     check_tokens(tokens, 0, vocab, "performance::decode");
     std::vector<note> notes;
-    std::array<std::int64_t, 128> begin;  // of each key that is down, in steps; else -1
+    std::array<std::int64_t, 128> begin;  // of each key that is down, in steps; -1 if it is up
     begin.fill(-1);
     std::array<std::size_t, 128> sounding{};  // the note of each key that is down
     std::int64_t now = 0;
@@ -139,7 +142,7 @@ struct performance {
 };
 
 namespace detail {
-/// The corpus of performances, without files that give the same tokens as one before.
+/// The corpus of performances, without files that have the same tokens as an earlier one.
 [[nodiscard]] inline corpus music_of(folder_files paths, const split& parts, const midi_options& options,
                                      const file_options& files) {
   const auto read = [&](const std::filesystem::path& path) {
@@ -161,15 +164,15 @@ namespace detail {
 }
 }  // namespace detail
 
-/// MIDI files as performances. Each is a document, which ends with performance::end, and whole documents are held back
-/// (split_documents in corpus.hpp). Files without notes are left out, and so are those that give the same tokens as one
-/// before: else a piece that is there twice could be in two parts. corpus::skipped() lists them.
+/// MIDI files as performances. Each is a document that ends with performance::end, and whole documents are held out
+/// (split_documents in corpus.hpp). Files without notes are skipped, and so are files with the same tokens as an
+/// earlier one, which could otherwise end up in two parts. corpus::skipped() lists them.
 [[nodiscard]] inline corpus music(const std::vector<std::filesystem::path>& paths, const split& parts = {},
                                   const midi_options& options = {}, const file_options& files = {}) {
   return detail::music_of({paths, {}}, parts, options, files);
 }
-/// The same for all files below a folder (file_options in files.hpp) whose names end in .mid, .midi, .kar, .rmi or
-/// .smf; or for one file, of which the end is held back.
+/// The same for all files below a folder (file_options in files.hpp) with the extension .mid, .midi, .kar, .rmi or
+/// .smf; or for one file, the end of which is held out.
 [[nodiscard]] inline corpus music(const std::filesystem::path& path, const split& parts = {},
                                   const midi_options& options = {}, const file_options& files = {}) {
   std::error_code error;

@@ -1,4 +1,4 @@
-// The bytes of a sound file, looked into, and the parts of it that libsndfile reads.
+// The bytes of a sound file, and the parts of it that libsndfile reads.
 #pragma once
 
 #include "fathom/core/standard.hpp"  // first
@@ -14,13 +14,13 @@
 
 namespace fathom::data::detail {
 
-/// A view of bytes with numbers and names in them. Places beyond the end have no text.
+/// A view of bytes that contain numbers and names. Positions beyond the end have no text.
 class sound_bytes {
  public:
   explicit sound_bytes(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
   [[nodiscard]] std::size_t size() const { return bytes_.size(); }
-  /// How many bytes there are from a place on.
+  /// The number of bytes from a position on.
   [[nodiscard]] std::size_t left(std::size_t at) const { return at < size() ? size() - at : 0; }
   [[nodiscard]] std::span<const std::byte> span() const { return bytes_; }
   [[nodiscard]] std::string_view text() const { return {reinterpret_cast<const char*>(bytes_.data()), size()}; }
@@ -30,7 +30,7 @@ class sound_bytes {
   [[nodiscard]] bool is_at(std::size_t at, std::string_view expected) const {
     return text(at, expected.size()) == expected;
   }
-  /// A number of up to 8 bytes, which must be there.
+  /// A number of up to 8 bytes, which must be within the file.
   [[nodiscard]] std::uint64_t number(std::size_t at, std::size_t count, bool big_endian) const {
     std::uint64_t value = 0;
     for (std::size_t i = 0; i < count; ++i)
@@ -42,11 +42,11 @@ class sound_bytes {
   std::span<const std::byte> bytes_;
 };
 
-/// A sound that libsndfile reads by itself: some of the bytes of a file, or what was made of them.
+/// A sound that libsndfile can read on its own: part of the bytes of a file, or bytes made from them.
 class sound_part {
  public:
   explicit sound_part(std::span<const std::byte> bytes) : original_(bytes) {}
-  /// `frames`: how many samples of each channel it has, where libsndfile only guesses.
+  /// `frames`: samples per channel, if libsndfile would only guess.
   explicit sound_part(std::vector<std::byte> bytes, std::optional<std::int64_t> frames = std::nullopt)
       : copy_(std::move(bytes)), frames_(frames) {}
 
@@ -54,7 +54,7 @@ class sound_part {
     return copy_.empty() ? original_ : std::span<const std::byte>(copy_);
   }
   [[nodiscard]] std::optional<std::int64_t> frames() const { return frames_; }
-  /// Puts a number in the place of another.
+  /// Overwrites a number.
   void put(std::size_t at, std::size_t count, bool big_endian, std::uint64_t value) {
     for (std::size_t i = 0; i < count; ++i, value >>= 8)
       edit()[at + (big_endian ? count - 1 - i : i)] = static_cast<std::byte>(value & 0xff);

@@ -1,5 +1,5 @@
-// What containers of samples (WAV, AIFF and the like) say about how many bytes of samples they have: checked, and made
-// true where programs did not know it. libsndfile does neither: it reads what is there, or nothing.
+// Containers of samples (WAV, AIFF and the like): checks the sizes that they announce, and corrects them if the writer
+// did not know them. libsndfile does neither: it reads what it finds, or nothing.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,8 @@
 
 namespace fathom::data::detail {
 
-/// A container in memory. Fails when it has fewer bytes of samples than it announces, and when another one follows it,
-/// but leaves anything else that is wrong to libsndfile.
+/// A container in memory. Fails when it has fewer bytes of samples than it announces, and when another container
+/// follows it; leaves all other errors to libsndfile.
 class sound_container {
  public:
   sound_container(const sound_bytes& bytes, const std::string& name) : bytes_(bytes), name_(name), part_(bytes.span()) {
@@ -27,14 +27,14 @@ class sound_container {
     if ((is("RIFF") || is("RIFX") || is("RF64") || is("BW64")) && is_form("WAVE")) {
       check_wave({.first = 12, .big_endian = is("RIFX")});
     } else if (is("FORM") && (is_form("AIFF") || is_form("AIFC"))) {
-      // The chunk counts the 8 bytes of an offset and a block size, too.
+      // The chunk also includes an offset and a block size, 8 bytes.
       check_chunk({.first = 12, .big_endian = true}, "SSND", 8);
     } else if (is("FORM") && (is_form("8SVX") || is_form("16SV"))) {
       check_chunk({.first = 12, .big_endian = true}, "BODY", 0);
     } else if (is("riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0"sv) && bytes_.is_at(24, "wave")) {
       check_chunk({.first = 40, .name_bytes = 16, .size_bytes = 8, .size_has_header = true, .alignment = 8}, "data", 0);
     } else if (is("caff")) {
-      // And here, the 4 bytes of a number of edits.
+      // The chunk also includes a number of edits, 4 bytes.
       check_chunk({.first = 8, .size_bytes = 8, .big_endian = true, .alignment = 1}, "data", 4);
     } else if (is(".snd") || is("dns.")) {
       check_au(is(".snd"));
@@ -45,41 +45,41 @@ class sound_container {
     }
   }
   [[nodiscard]] const sound_part& part() const { return part_; }
-  /// The samples, if they are MPEG audio; else nothing.
+  /// The samples if they are MPEG audio, or nothing.
   [[nodiscard]] std::span<const std::byte> mpeg() const { return mpeg_; }
 
  private:
-  /// How a container is made of chunks: a name, a size, and so many bytes.
+  /// The layout of chunks: a name, a size, and as many bytes.
   struct chunk_form {
-    std::size_t first = 0;       // where the first one begins
+    std::size_t first = 0;       // position of the first chunk
     std::size_t name_bytes = 4;  // W64: a GUID, whose first four bytes are letters
     std::size_t size_bytes = 4;
     bool big_endian = false;
-    bool size_has_header = false;  // it counts the name and itself: W64
-    std::size_t alignment = 2;     // of where chunks begin
+    bool size_has_header = false;  // the size includes name and size: W64
+    std::size_t alignment = 2;     // of chunks
 
     [[nodiscard]] std::size_t header() const { return name_bytes + size_bytes; }
   };
   struct chunk {
-    std::size_t at = 0;      // of its name; 0: there is none
+    std::size_t at = 0;      // of its name; 0: no chunk
     std::size_t begin = 0;   // of its data
-    std::uint64_t size = 0;  // of its data, as it announces
+    std::uint64_t size = 0;  // of its data, as announced
   };
-  /// Where the samples lie, and the number that says how many bytes they have.
+  /// The position of the samples, and the field with their size.
   struct extent {
     std::size_t begin = 0;        // of the samples
     std::uint64_t announced = 0;  // bytes of samples
-    bool is_unknown = false;      // the number is not meant
-    std::size_t field = 0;        // where it stands
+    bool is_unknown = false;      // the number is a placeholder
+    std::size_t field = 0;        // position of the size
     std::size_t field_bytes = 4;
     bool big_endian = false;
-    std::uint64_t extra = 0;  // what it counts, too
+    std::uint64_t extra = 0;  // bytes that the size also includes
   };
 
   void check_wave(const chunk_form& form) {
     const chunk data = find(form, "data");
     if (data.at == 0) return;
-    // RF64, and BW64, which is the same by another name: where the size is all ones, the chunk ds64 has it.
+    // RF64, and BW64, which is the same under another name: if the size is all ones, the chunk ds64 has it.
     const bool is_rf64 = bytes_.is_at(2, "64");
     const chunk sizes = is_rf64 ? find(form, "ds64") : chunk{};
     const bool is_wide =
@@ -100,7 +100,7 @@ class sound_container {
         mpeg_ = bytes_.span().subspan(
             data.begin, samples.is_unknown ? bytes_.left(data.begin) : static_cast<std::size_t>(announced));
     if (samples.is_unknown) {
-      // As a plain WAV file: what sizes of 64 bits are there for, it has none of.
+      // As a plain WAV file, since it has no 64-bit sizes.
       if (is_rf64) part_.put(0, "RIFF");
       part_.put(4, 4, form.big_endian, there);
     } else {
@@ -109,7 +109,7 @@ class sound_container {
     }
   }
 
-  /// A container whose samples are one chunk, the first `extra` bytes of it excepted.
+  /// A container with all samples in one chunk, after its first `extra` bytes.
   void check_chunk(const chunk_form& form, std::string_view name, std::size_t extra) {
     const chunk data = find(form, name);
     if (data.at == 0) return;
@@ -126,7 +126,7 @@ class sound_container {
     if (!samples.is_unknown) refuse_second(form, data);
   }
 
-  /// Sun's and NeXT's: 24 bytes, among them where the samples begin and how many bytes they have, and no chunks.
+  /// Sun and NeXT: a header of 24 bytes with the position and the size of the samples, and no chunks.
   void check_au(bool big_endian) {
     if (bytes_.size() < 24) return;
     const std::uint64_t begin = bytes_.number(4, 4, big_endian), announced = bytes_.number(8, 4, big_endian);
@@ -141,7 +141,7 @@ class sound_container {
     if (!samples.is_unknown) refuse_second(samples.begin + static_cast<std::size_t>(announced));
   }
 
-  /// NIST SPHERE: lines of text, the second of which says where the samples begin.
+  /// NIST SPHERE: lines of text; the second gives the position of the samples.
   void check_nist() {
     const std::string_view header = bytes_.text(0, 1024);
     const auto value = [&](std::string_view before) {
@@ -164,11 +164,11 @@ class sound_container {
     settle(samples);
     const std::size_t end = samples.begin + static_cast<std::size_t>(samples.announced);
     refuse_second(end);
-    part_ = sound_part(bytes_.span().first(end));  // libsndfile takes all that follows for samples
+    part_ = sound_part(bytes_.span().first(end));  // libsndfile reads all that follows as samples
   }
 
-  /// Creative's: where the first block begins, and blocks of a type, a size of 24 bits, and so many bytes. Type 0 has
-  /// no size, and ends the file.
+  /// Creative: the position of the first block, and blocks of a type, a 24-bit size, and as many bytes. Type 0 has no
+  /// size and ends the file.
   void check_voc() const {
     if (bytes_.size() < 26) return;
     auto at = static_cast<std::size_t>(bytes_.number(20, 2, false));
@@ -182,7 +182,7 @@ class sound_container {
     if (bytes_.left(at) > 1) refuse_second(at + 1);
   }
 
-  /// The chunk at a place, if there is one.
+  /// The chunk at a position, if any.
   [[nodiscard]] chunk read_chunk(const chunk_form& form, std::size_t at) const {
     if (bytes_.left(at) < form.header()) return {};
     for (const char letter : bytes_.text(at, 4))
@@ -191,14 +191,13 @@ class sound_container {
     const std::uint64_t counted = form.size_has_header ? form.header() : 0;
     return {at, at + form.header(), announced < counted ? 0 : announced - counted};
   }
-  /// Where the next chunk begins; the end, if the file ends before.
+  /// The position of the next chunk; the end of the file if it ends before.
   [[nodiscard]] std::size_t after(const chunk_form& form, const chunk& c) const {
     if (c.size > bytes_.left(c.begin)) return bytes_.size();
     const std::size_t end = c.begin + static_cast<std::size_t>(c.size);
     return std::min(bytes_.size(), (end + form.alignment - 1) / form.alignment * form.alignment);
   }
-  /// The first chunk of a name. Fails when the file ends before it comes, but not when something comes that is no
-  /// chunk.
+  /// The first chunk with a name. Fails when the file ends before it, but not on bytes that are not a chunk.
   [[nodiscard]] chunk find(const chunk_form& form, std::string_view name) const {
     std::size_t at = form.first;
     for (chunk c = read_chunk(form, at); c.at != 0; c = read_chunk(form, at)) {
@@ -210,7 +209,7 @@ class sound_container {
     return {};
   }
 
-  /// Whether a size of samples is not meant. One of 0 is, when nothing but whole chunks follows.
+  /// Whether a size of samples is a placeholder. A size of 0 is meant only if nothing but whole chunks follows.
   [[nodiscard]] bool is_unknown(std::uint64_t announced, std::size_t field_bytes, std::size_t begin,
                                 const chunk_form& form) const {
     if (announced > 0) return announced > bytes_.left(begin) && is_placeholder(announced, field_bytes);
@@ -221,9 +220,9 @@ class sound_container {
     }
     return false;
   }
-  /// Whether a size is one of those that programs write who do not know it: all ones, of 31, 32, 63 or 64 bits, or
-  /// nearly that much (ffmpeg; sox 0x7ffff000 in whole frames, arecord 0x80000000, others 0x7fffffff less a header),
-  /// or, in AIFF, 0x7f000000 in whole frames (sox).
+  /// Whether a program that does not know the size writes this one: all ones, of 31, 32, 63 or 64 bits, or nearly as
+  /// much (ffmpeg; sox 0x7ffff000 in whole frames, arecord 0x80000000, others 0x7fffffff minus a header), or, in AIFF,
+  /// 0x7f000000 in whole frames (sox).
   [[nodiscard]] static bool is_placeholder(std::uint64_t size, std::size_t field_bytes) {
     constexpr std::uint64_t near = 1 << 16, all = std::numeric_limits<std::uint64_t>::max();
     const auto is_near = [&](std::uint64_t typical) {
@@ -233,7 +232,7 @@ class sound_container {
     return is_near(0xffffffff) || is_near(0x80000000) || is_near(0x7f000000);
   }
 
-  /// Fails when the samples are not all there; where their number is not known, puts down how many there are.
+  /// Fails when samples are missing. Writes their size if it is unknown.
   void settle(const extent& samples) {
     const std::uint64_t there = bytes_.left(samples.begin);
     if (!samples.is_unknown && samples.announced > there)
@@ -243,13 +242,13 @@ class sound_container {
       fail(name_, ": does not say how long it is, and has ", there,
            " bytes of samples; expected no more than 4294967295, which is what its header can say");
     part_.put(samples.field, samples.field_bytes, samples.big_endian, there + samples.extra);
-    // Several such files, one after the other: the same beginning, but for sizes.
+    // Several such files in a row begin alike, except for sizes.
     const auto begin = bytes_.text(0, 4), more = bytes_.text(8, 8);
     for (auto at = bytes_.text().find(begin, samples.begin); at != std::string_view::npos;
          at = bytes_.text().find(begin, at + 1))
       if (bytes_.is_at(at + 8, more)) refuse_second(at);
   }
-  /// Fails when, after a chunk and whatever others follow it, a container begins again.
+  /// Fails when a container begins again after a chunk and those that follow it.
   void refuse_second(const chunk_form& form, chunk c) const {
     for (; c.at != 0 && c.size <= bytes_.left(c.begin); c = read_chunk(form, after(form, c)))
       refuse_second(after(form, c));

@@ -1,5 +1,5 @@
-// What libsndfile is given to read of a sound file, one part after the other: it reads only the first of several sounds
-// in one file, and takes little notice of what a file announces.
+// Splits a sound file into the parts that libsndfile reads one at a time. By itself libsndfile reads only the first of
+// several sounds in a file, and largely ignores the sizes that a file announces.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@
 
 namespace fathom::data::detail {
 
-/// FLAC files, one after the other. The decoder itself tells when a frame is missing, but not when the blocks before
-/// the first one are. Fails then.
+/// FLAC files in a row. The decoder detects missing frames, but not missing blocks before the first frame. Fails when
+/// these are missing.
 [[nodiscard]] inline std::vector<sound_part> flac_streams(const sound_bytes& bytes, const std::string& name) {
   using namespace std::string_view_literals;
   std::vector<std::size_t> begins{0};
@@ -29,7 +29,7 @@ namespace fathom::data::detail {
     const std::size_t end = i + 1 < begins.size() ? begins[i + 1] : bytes.size();
     bool is_last_block = false, is_cut = false;
     std::size_t at = begins[i] + 4;
-    while (!is_last_block && !is_cut) {  // a bit that says so, a type, a length in 24 bits
+    while (!is_last_block && !is_cut) {  // 1 bit: last block, 7 bits: type, 24 bits: length
       is_cut = end - at < 4 || bytes.number(at + 1, 3, true) > end - at - 4;
       if (is_cut) break;
       is_last_block = bytes.number(at, 1, true) >= 0x80;
@@ -43,11 +43,11 @@ namespace fathom::data::detail {
   return streams;
 }
 
-/// The parts of a sound file, `name`, in their order. Three things that libsndfile takes in silence are dealt with:
+/// The parts of a sound file in order; errors call it `name`. Handles three things that libsndfile silently accepts:
 ///
-/// - files that are shorter than they announce: an error
-/// - files that do not know their length, since they were written to a pipe: they get the one they have
-/// - several sounds, as chained Ogg streams and `cat a.mp3 b.mp3` have: each is a part; in containers, an error
+/// - files shorter than they announce: an error
+/// - files of unknown length, written to a pipe: they get their actual length
+/// - several sounds, as in chained Ogg streams and `cat a.mp3 b.mp3`: each is a part; in containers, an error
 [[nodiscard]] inline std::vector<sound_part> sound_parts(std::span<const std::byte> file, const std::string& name) {
   const sound_bytes bytes(file);
   if (bytes.is_at(0, "OggS")) return ogg_links(bytes, name);

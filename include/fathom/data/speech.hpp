@@ -12,9 +12,9 @@
 
 namespace fathom::data {
 
-/// The recordings below a folder (file_options in files.hpp), files whose names end as sound_endings says, in the
-/// tokens of a codec (codec2, codec2_shapes). Each is a document, and whole documents are held back (split_documents in
-/// corpus.hpp), so that no recording is in two parts. Of a single recording the end is held back.
+/// The recordings below a folder (file_options in files.hpp; extensions in sound_endings) as tokens of a codec (codec2,
+/// codec2_shapes). Each is a document, and whole documents are held out (split_documents in corpus.hpp), so that no
+/// recording is in two parts. Or one recording, the end of which is held out.
 template <class Codec = codec2>
 [[nodiscard]] corpus speech(const std::filesystem::path& path, const split& parts = {},
                             const file_options& files = {}) {

@@ -1,4 +1,4 @@
-// Text files as tokens: a byte or a letter each.
+// Text files as tokens: bytes or letters.
 #pragma once
 
 #include <algorithm>
@@ -24,9 +24,9 @@ namespace fathom::data {
 struct characters {
   static constexpr index vocab = 27;
 
-  /// Plain text as text8 has it: capitals become small letters, a digit becomes its English word with a space on each
-  /// side, and then every run of bytes that are not letters, those of UTF-8 beyond ASCII among them, becomes one space.
-  /// Text that is so already stays as it is.
+  /// Text normalised as in text8: capitals become small letters, a digit becomes its English word with a space on each
+  /// side, and then each run of other bytes, including non-ASCII UTF-8, becomes one space. Normalised text does not
+  /// change.
   [[nodiscard]] static std::vector<token> encode(std::string_view text) {
     constexpr std::array<std::string_view, 10> words{"zero", "one", "two",   "three", "four",
                                                      "five", "six", "seven", "eight", "nine"};
@@ -60,10 +60,9 @@ struct characters {
 };
 
 namespace detail {
-/// The text of a file: its bytes, without the byte order mark that UTF-8 may begin with. Every reader of text takes it
-/// from here. Fails on text in UTF-16 and UTF-32, whose bytes are not what a model should learn, and on what Git leaves
-/// where a file is to be fetched. Binary data is
-/// neither: these have a byte order mark, and wide_text::is_likely; or they have none, and wide_text::is_certain.
+/// The text of a file: its bytes without a UTF-8 byte order mark. All readers of text use this. Fails on UTF-16 and
+/// UTF-32, whose bytes a model should not learn, and on Git LFS pointers. Text is recognised as UTF-16 or UTF-32 by a
+/// byte order mark and wide_text::is_likely, or without a mark by wide_text::is_certain; binary data is neither.
 [[nodiscard]] std::string_view plain_text(std::string_view bytes, const std::string& name);
 
 [[nodiscard]] inline std::vector<token> encode_bytes(std::string_view text) {
@@ -99,24 +98,23 @@ template <class Paths, class Encode>
 }
 }  // namespace detail
 
-/// The bytes of a text file, each a token. The end of the file is held back. Of a folder, every file below it is a
-/// document (file_options in files.hpp says which are left out), and whole documents are held back (split_documents in
-/// corpus.hpp).
+/// The bytes of a text file as tokens; the end of the file is held out. In a folder, every file below it is a document
+/// (file_options in files.hpp lists the exceptions), and whole documents are held out (split_documents in corpus.hpp).
 ///
-/// Any bytes are taken, of text in whatever encoding and of binary data, with three exceptions: UTF-8's byte order mark
-/// at the beginning of a file is passed over; text in UTF-16 or UTF-32 is an error (detail::plain_text says how that is
-/// told from binary data, which makes a corpus by itself: corpus(tokens, 256)); and so is a Git LFS pointer.
+/// Any bytes are accepted, text in any encoding and binary data, with three exceptions: a UTF-8 byte order mark is
+/// skipped; UTF-16 and UTF-32 are errors (see detail::plain_text; binary data mistaken for them can be passed as
+/// corpus(tokens, 256)); and so is a Git LFS pointer.
 [[nodiscard]] inline corpus bytes(const std::filesystem::path& path, const split& parts = {},
                                   const file_options& files = {}) {
   return detail::read_texts(path, 256, parts, detail::encode_bytes, files);
 }
-/// The bytes of several text files. Each is a document, and whole documents are held back.
+/// The bytes of several text files. Each is a document, and whole documents are held out.
 [[nodiscard]] inline corpus bytes(const std::vector<std::filesystem::path>& paths, const split& parts = {},
                                   const file_options& files = {}) {
   return detail::read_texts(paths, 256, parts, detail::encode_bytes, files);
 }
 
-/// The file text8, or any other plain text or folder of texts, in the symbols of `characters`; else as bytes().
+/// The file text8, or any other text file or folder of texts, in the symbols of `characters`; otherwise like bytes().
 [[nodiscard]] inline corpus text8(const std::filesystem::path& path, const split& parts = {},
                                   const file_options& files = {}) {
   return detail::read_texts(path, characters::vocab, parts, characters::encode, files);

@@ -21,7 +21,7 @@
 
 namespace fathom::data::detail {
 
-/// What the beginning of a file, 64 KiB, tells about whether it is text in units of 16 or 32 bits.
+/// Whether the first 64 KiB of a file are text in units of 16 or 32 bits.
 class wide_text {
  public:
   wide_text(std::string_view bytes, std::size_t unit_bytes, bool big_endian) {
@@ -38,20 +38,20 @@ class wide_text {
     for (std::size_t i = 0; i < units_ && is_characters_; ++i) {
       const std::uint32_t u = unit(i);
       if (unit_bytes == 2 && u >= 0xd800 && u < 0xdc00 && (i + 1 == units_ || is_low_surrogate(unit(i + 1)))) {
-        ++i;  // a pair; the last one may be cut
+        ++i;  // a pair; the last one may be cut short
         continue;
       }
       is_characters_ =
           u < 0xd800 || (u >= 0xe000 && u < 0x110000 && (u & 0xfffe) != 0xfffe && (u < 0xfdd0 || u > 0xfdef));
       ascii_ += u < 0x80;
-      controls_ += (u < 0x20 && (u < '\t' || u > '\r')) || u == 0x7f;  // but white space
+      controls_ += (u < 0x20 && (u < '\t' || u > '\r')) || u == 0x7f;  // except white space
     }
   }
-  /// Whether it may be text, if there is reason to think so: all units are characters (of surrogates, pairs), and no
-  /// more than an eighth are NUL and other control characters.
+  /// Whether it may be text, given other evidence: all units are characters (surrogates in pairs), and at most an
+  /// eighth are NUL and other control characters.
   [[nodiscard]] bool is_likely() const { return is_characters_ && 8 * controls_ <= units_; }
-  /// Whether it is text, without any reason to think so: all of at least 8 units are characters that text has, and an
-  /// eighth or more of them ASCII, in which all bytes but one are 0. Few binary data are like that.
+  /// Whether it is text, without other evidence: there are at least 8 units, all are characters that occur in text, and
+  /// at least an eighth are ASCII, where all bytes but one are 0. Binary data rarely looks like that.
   [[nodiscard]] bool is_certain() const {
     return is_characters_ && controls_ == 0 && units_ >= 8 && 8 * ascii_ >= units_;
   }

@@ -8,12 +8,12 @@
 
 namespace fathom::data {
 
-/// Categories of Unicode: letters are L*, numbers N*, space is what has the property White_Space.
+/// Unicode categories: letters are L*, numbers N*; space has the property White_Space.
 enum class symbol_kind : std::uint8_t { other, letter, number, space };
 
 namespace detail {
 // clang-format off
-/// For every 128 code points from 0 on, which of the blocks below says their kinds.
+/// For each 128 code points from 0 on, the index of the block with their kinds.
 inline constexpr std::array<std::uint8_t, 1608> unicode_index{
     0, 1, 2, 2, 2, 3, 4, 5, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
     29, 30, 2, 2, 31, 32, 33, 34, 35, 2, 2, 2, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 2, 50, 2, 2, 51,
@@ -188,7 +188,7 @@ inline constexpr std::array<std::uint64_t, 832> unicode_blocks{
 // clang-format on
 }  // namespace detail
 
-/// The kind of a code point. What is not assigned is other.
+/// The kind of a code point. Unassigned code points are other.
 [[nodiscard]] constexpr symbol_kind kind_of(std::uint32_t code) {
   if (code / 128 >= detail::unicode_index.size()) return symbol_kind::other;
   const std::uint64_t word = detail::unicode_blocks[4U * detail::unicode_index[code / 128] + code % 128 / 32];
