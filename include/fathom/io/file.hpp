@@ -45,6 +45,8 @@ struct destination;
 /// numbers.
 [[nodiscard]] std::string what_begins_with(std::span<const std::byte> beginning, bool surely = false);
 
+class mapped_file;
+
 /// Random access to the bytes of a file, or to bytes in memory. When the file is truncated, reading the lost bytes
 /// fails. When it is replaced, as by atomic_file, this still reads the old file.
 class input_file {
@@ -62,6 +64,8 @@ class input_file {
   void read(std::uint64_t at, std::span<std::byte> to) const;
 
  private:
+  friend class mapped_file;
+
   std::string name_;
   detail::descriptor file_;            // not open: the bytes are in memory
   const std::byte* memory_ = nullptr;
@@ -80,6 +84,28 @@ class whole_file {
  private:
   std::unique_ptr<std::byte[]> bytes_;
   std::size_t size_ = 0;
+};
+
+/// The bytes of a file without a copy of them: the system reads what is looked at, and may forget it again. Or bytes in
+/// memory. When the file is replaced, as by atomic_file, these stay the old file's bytes. A file must not be truncated
+/// while it is mapped: the system ends a program that looks at lost bytes (SIGBUS).
+class mapped_file {
+ public:
+  /// Fails when the file cannot be opened or mapped, or is not a regular file.
+  explicit mapped_file(const std::filesystem::path& path);
+  /// Bytes in memory, which must outlive this. Errors call them `name`.
+  mapped_file(std::span<const std::byte> bytes, std::string name) : name_(std::move(name)), bytes_(bytes) {}
+  mapped_file(const mapped_file&) = delete;
+  mapped_file& operator=(const mapped_file&) = delete;
+  ~mapped_file();
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::string name_;
+  std::span<const std::byte> bytes_;
+  bool is_mapped_ = false;
 };
 
 /// A file that appears under its name all at once, when commit() is called. Until then the data goes to NAME.partial-N

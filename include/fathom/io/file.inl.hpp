@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -164,6 +165,21 @@ FATHOM_INLINE whole_file::whole_file(const std::filesystem::path& path) {
   bytes_.reset(new (std::nothrow) std::byte[size_]);
   if (!bytes_) fail(file.name(), ": out of memory: ", size_, " bytes");
   file.read(0, {bytes_.get(), size_});
+}
+
+FATHOM_INLINE mapped_file::mapped_file(const std::filesystem::path& path) {
+  const input_file file(path);
+  name_ = file.name();
+  if (file.size() > PTRDIFF_MAX) fail(name_, ": has ", file.size(), " bytes, more than memory can have");
+  if (file.size() == 0) return;  // the system maps no empty files
+  const auto size = static_cast<std::size_t>(file.size());
+  const void* const bytes = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.file_.get(), 0);
+  if (bytes == MAP_FAILED) fail(name_, ": cannot be mapped into memory: ", std::strerror(errno));
+  bytes_ = {static_cast<const std::byte*>(bytes), size};
+  is_mapped_ = true;
+}
+FATHOM_INLINE mapped_file::~mapped_file() {
+  if (is_mapped_) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 // ---- Writing ---------------------------------------------------------------------------------------------------------
