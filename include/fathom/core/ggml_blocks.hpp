@@ -25,7 +25,7 @@
 
 namespace fathom::ggml {
 
-// ---- Types -----------------------------------------------------------------------------------------------------------
+// ---- Types ----------------------------------------------------------------------------------------------------------
 
 /// The type of a tensor's numbers. The values are those in files.
 enum class type : std::uint32_t {
@@ -132,7 +132,7 @@ namespace detail {
 [[nodiscard]] constexpr float real(int number) { return static_cast<float>(number); }
 }  // namespace detail
 
-// ---- Blocks of 32 ----------------------------------------------------------------------------------------------------
+// ---- Blocks of 32 ---------------------------------------------------------------------------------------------------
 // A byte of quants[16] has number j in its lower half and number j + 16 in its upper half.
 
 /// (q - 8) * scale, q of 4 bits. 18 bytes.
@@ -196,7 +196,7 @@ struct block_q8_0 {
   [[nodiscard]] constexpr float scale() const { return detail::half(scale_bytes); }
 };
 
-// ---- Blocks of 256 ---------------------------------------------------------------------------------------------------
+// ---- Blocks of 256 --------------------------------------------------------------------------------------------------
 // Number i belongs to sub-block i / 16 or i / 32. Where a byte has 2 bits of four numbers, numbers i of each half
 // (h = i / 128) lie in bytes h * 32 to h * 32 + 31: number h * 128 + s * 32 + l has bits 2 s and 2 s + 1 of byte
 // h * 32 + l.
@@ -234,7 +234,8 @@ struct block_q3_k {
 
 /// The scales and minima of the eight sub-blocks of 32 in Q4_K and Q5_K, of 6 bits each, in 12 bytes. Bytes 0 to 3:
 /// scales 0 to 3; bytes 4 to 7: minima 0 to 3; bytes 8 to 11: the lower 4 bits of scales 4 to 7, and of minima 4 to 7
-/// above them. The two upper bits of bytes 0 to 3 are those of scales 4 to 7, and of bytes 4 to 7 those of minima 4 to 7.
+/// above them. The two upper bits of bytes 0 to 3 are those of scales 4 to 7, and of bytes 4 to 7 those of minima 4
+/// to 7.
 struct sub_scales_k {
   std::uint8_t bytes[12];
 
@@ -288,7 +289,7 @@ struct block_q6_k {
   [[nodiscard]] constexpr float scale() const { return detail::half(scale_bytes); }
 };
 
-// ---- Dequantisation --------------------------------------------------------------------------------------------------
+// ---- Dequantisation -------------------------------------------------------------------------------------------------
 
 /// Writes the numbers of a block.
 inline void dequantize(const block_q4_0& block, float* to) {

@@ -8,6 +8,7 @@
 #include "fathom/io/conversion.inl.hpp"
 #include "fathom/io/description.inl.hpp"
 #include "fathom/io/file.inl.hpp"
+#include "fathom/io/gguf.inl.hpp"
 #include "fathom/io/load_any.inl.hpp"
 #include "fathom/io/safetensors.inl.hpp"
 #include "fathom/io/transformers.inl.hpp"
