@@ -1,5 +1,5 @@
-// GGUF files: what llama.cpp's own package writes is read as it reads it, bit for bit; what is written are its bytes; and
-// nothing that a file says is trusted. make_gguf.py makes the files.
+// GGUF files: what llama.cpp's own package writes is read as it reads it, bit for bit; what is written are its bytes;
+// and nothing that a file says is trusted. make_gguf.py makes the files.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -109,7 +109,8 @@ class handmade {
     bytes_ += text;
     return *this;
   }
-  handmade& tensor(std::string_view name, std::vector<std::uint64_t> dimensions, std::uint32_t type, std::uint64_t offset) {
+  handmade& tensor(std::string_view name, std::vector<std::uint64_t> dimensions, std::uint32_t type,
+                   std::uint64_t offset) {
     text(name).put(static_cast<std::uint32_t>(dimensions.size()));
     for (const std::uint64_t n : dimensions) put(n);
     return put(type).put(offset);
@@ -147,7 +148,8 @@ TEST_CASE("every type is dequantised as gguf.quants does it, bit for bit", "[io]
   text[4] = static_cast<char>(version);
   const bool is_aligned = GENERATE(true, false);
   const std::vector<std::byte> bytes = bytes_of((is_aligned ? "" : " ") + text);
-  const gguf_file file(std::span(bytes).subspan(is_aligned ? 0 : 1), "types.gguf");
+  const auto here = std::span<const std::byte>(bytes).subspan(is_aligned ? 0 : 1);
+  const gguf_file file(here, "types.gguf");
   CHECK(file.version() == version);
   CHECK(file.alignment() == 32);
   CHECK(file.tensors().size() == expected.tensors().size() + 1);  // IQ4_NL
@@ -170,7 +172,8 @@ TEST_CASE("every type is dequantised as gguf.quants does it, bit for bit", "[io]
     }
     copy_rows(tensor, 3, 0, nullptr);
     const auto refuses = [&](fathom::index first, fathom::index count) {
-      return fails_with([&] { return copy_rows(tensor, first, count, two.data()), 0; }, "types.gguf: ", tensor.name, " of 3 rows");
+      return fails_with([&] { return copy_rows(tensor, first, count, two.data()), 0; }, "types.gguf: ", tensor.name,
+                        " of 3 rows");
     };
     CHECK(refuses(0, 4));
     CHECK(refuses(-1, 1));
@@ -307,14 +310,18 @@ TEST_CASE("what is missing or of another type is named, with what was expected",
   const std::string says = path + "its metadata one.";
   CHECK(fails_with([&] { return file.integer("one.float32", 7); }, says + "float32 is FLOAT32; expected an integer"));
   CHECK(fails_with([&] { return file.integer("one.bool"); }, says + "bool is BOOL; expected an integer"));
-  CHECK(fails_with([&] { return file.integer("one.uint64"); }, says + "uint64 is UINT64; expected an integer of 64 bits"));
-  CHECK(fails_with([&] { return file.integer("many.int8"); }, path + "its metadata many.int8 is an array of 2 INT8; expected"));
+  CHECK(fails_with([&] { return file.integer("one.uint64"); },
+                   says + "uint64 is UINT64; expected an integer of 64 bits"));
+  CHECK(fails_with([&] { return file.integer("many.int8"); },
+                   path + "its metadata many.int8 is an array of 2 INT8; expected"));
   CHECK(fails_with([&] { return file.real("one.int32"); }, says + "int32 is INT32; expected FLOAT32 or FLOAT64"));
   CHECK(fails_with([&] { return file.boolean("one.int8"); }, says + "int8 is INT8; expected BOOL"));
   CHECK(fails_with([&] { return file.text("one.int8"); }, says + "int8 is INT8; expected STRING"));
   CHECK(fails_with([&] { return file.texts("one.string"); }, says + "string is STRING; expected an array of STRING"));
-  CHECK(fails_with([&] { return file.texts("many.array"); }, "many.array is an array of 2 ARRAY; expected an array of STRING"));
-  CHECK(fails_with([&] { return file.integers("many.float32"); }, "is an array of 2 FLOAT32; expected an array of integers"));
+  CHECK(fails_with([&] { return file.texts("many.array"); },
+                   "many.array is an array of 2 ARRAY; expected an array of STRING"));
+  CHECK(fails_with([&] { return file.integers("many.float32"); },
+                   "is an array of 2 FLOAT32; expected an array of integers"));
   CHECK(fails_with([&] { return file.reals("many.int8"); }, "is an array of 2 INT8; expected an array of FLOAT32"));
   CHECK(fails_with([&] { return file.booleans("many.int8"); }, "is an array of 2 INT8; expected an array of BOOL"));
 }
@@ -387,22 +394,29 @@ TEST_CASE("counts and lengths beyond the file are refused before anything is mad
       CHECK(invalid(file, "the metadata key is said to have ", " elements; only 8 bytes follow"));
     }
   CHECK(invalid(handmade(1, 0).put(huge).put(huge).put(huge), "ends within the list of tensors"));
-  CHECK(invalid(handmade(1, 0).text("a").put(std::uint32_t{0xffffffff}).put(huge).put(huge), "the tensor a is said to have 4294967295 dimensions"));
+  CHECK(invalid(handmade(1, 0).text("a").put(std::uint32_t{0xffffffff}).put(huge).put(huge),
+                "the tensor a is said to have 4294967295 dimensions"));
 }
 
 TEST_CASE("metadata must be well-formed", "[io]") {
   constexpr std::uint32_t uint8 = 0, boolean = 7, array = 9;
-  CHECK(invalid(handmade(0, 1).text("key").put(std::uint32_t{13}).put(huge), "the metadata key has a value of the unknown type 13"));
+  CHECK(invalid(handmade(0, 1).text("key").put(std::uint32_t{13}).put(huge),
+                "the metadata key has a value of the unknown type 13"));
   CHECK(invalid(handmade(0, 1).text("key").put(array).put(std::uint32_t{99}).put(huge), "unknown type 99"));
-  CHECK(invalid(handmade(0, 1).text("key").put(boolean).put(std::uint8_t{2}), "the metadata key has a BOOL 2; expected 0 or 1"));
-  CHECK(invalid(handmade(0, 1).text("key").put(array).put(boolean).put(std::uint64_t{2}).put(std::uint16_t{0x0301}), "has a BOOL 3"));
+  CHECK(invalid(handmade(0, 1).text("key").put(boolean).put(std::uint8_t{2}),
+                "the metadata key has a BOOL 2; expected 0 or 1"));
+  CHECK(invalid(handmade(0, 1).text("key").put(array).put(boolean).put(std::uint64_t{2}).put(std::uint16_t{0x0301}),
+                "has a BOOL 3"));
   CHECK(invalid(handmade(0, 1).text("").put(uint8).put(huge), "a key of 0 bytes"));
   CHECK(invalid(handmade(0, 1).text(std::string(65536, 'a')).put(uint8).put(huge), "a key of 65536 bytes"));
-  CHECK(invalid(handmade(0, 2).text("key").put(boolean).put(true).text("key").put(boolean).put(true), "its metadata has key twice"));
+  CHECK(invalid(handmade(0, 2).text("key").put(boolean).put(true).text("key").put(boolean).put(true),
+                "its metadata has key twice"));
   CHECK(invalid(handmade(0, 1).alignment(0), "general.alignment is 0; expected a power of two"));
   CHECK(invalid(handmade(0, 1).alignment(48), "general.alignment is 48; expected a power of two"));
-  CHECK(invalid(handmade(0, 1).text("general.alignment").put(std::uint32_t{11}).put(huge), "general.alignment is -1; expected"));
-  CHECK(invalid(handmade(0, 1).text("general.alignment").put(std::uint32_t{8}).text("32"), "is STRING; expected an integer"));
+  CHECK(invalid(handmade(0, 1).text("general.alignment").put(std::uint32_t{11}).put(huge),
+                "general.alignment is -1; expected"));
+  CHECK(invalid(handmade(0, 1).text("general.alignment").put(std::uint32_t{8}).text("32"),
+                "is STRING; expected an integer"));
   // Arrays in arrays, deeper than a stack.
   handmade deep(0, 1);
   deep.text("key").put(array);
@@ -426,16 +440,19 @@ TEST_CASE("tensors must have a size, a place of their own, and lie in the file",
   CHECK(invalid(one({}, q4_0), "the tensor a has the dimensions []"));
   for (const std::uint32_t type : {4u, 5u, 31u, 33u, 36u, 42u, 0xffffffffu})
     CHECK(invalid(one({32}, type), "the tensor a has the unknown type ", std::to_string(type)));
-  CHECK(invalid(one({1025}), "the tensor a is said to have 4100 bytes from byte 0 on; the file has 4096 bytes of data"));
+  CHECK(
+      invalid(one({1025}), "the tensor a is said to have 4100 bytes from byte 0 on; the file has 4096 bytes of data"));
   CHECK(invalid(one({1}, f32, 4096), "said to have 4 bytes from byte 4096 on"));
   CHECK(invalid(one({1}, f32, huge - 31), "from byte 18446744073709551584 on"));
   CHECK(invalid(one({1}, f32, 8), "is said to begin at byte 8 of the data; expected a multiple of 32"));
   CHECK(invalid(handmade(1, 0).tensor("", {1}, f32, 0).data(4), "a tensor without a name"));
   CHECK(invalid(handmade(1, 0).tensor("a", {1}, f32, 0), "the file has 0 bytes of data"));
   CHECK(invalid(handmade(1, 1).alignment(1u << 31).tensor("a", {1}, f32, 0).data(64), "the file has 0 bytes of data"));
-  CHECK(invalid(handmade(2, 0).tensor("a", {1}, f32, 0).tensor("a", {1}, f32, 32).data(64), "two tensors with the name a"));
+  CHECK(invalid(handmade(2, 0).tensor("a", {1}, f32, 0).tensor("a", {1}, f32, 32).data(64),
+                "two tensors with the name a"));
   CHECK(invalid(handmade(2, 0).tensor("a", {1}, f32, 0).tensor("b", {1}, f32, 0).data(64), "share bytes"));
-  CHECK(invalid(handmade(2, 0).tensor("a", {1}, f32, 32).tensor("b", {9}, f32, 0).data(64), "the tensors b and a share bytes"));
+  CHECK(invalid(handmade(2, 0).tensor("a", {1}, f32, 32).tensor("b", {9}, f32, 0).data(64),
+                "the tensors b and a share bytes"));
   const std::string name(200, 'x');
   CHECK(invalid(handmade(1, 0).tensor(name, {0}, f32, 0), "the tensor " + name.substr(0, 100) + "... has"));
 
@@ -450,7 +467,8 @@ TEST_CASE("tensors must have a size, a place of their own, and lie in the file",
 TEST_CASE("a file of very many entries and tensors is read", "[io]") {
   constexpr std::uint64_t count = 100000;
   handmade many(count, count);
-  for (std::uint64_t i = 0; i < count; ++i) many.text("key" + std::to_string(i * 7919 % count)).put(std::uint32_t{10}).put(i);
+  for (std::uint64_t i = 0; i < count; ++i)
+    many.text("key" + std::to_string(i * 7919 % count)).put(std::uint32_t{10}).put(i);
   for (std::uint64_t i = 0; i < count; ++i) many.tensor("t" + std::to_string(i), {1}, f32, 32 * (count - 1 - i));
   many.data(32 * count);
   const gguf_file file(std::as_bytes(std::span(many.bytes())), "many");
@@ -563,8 +581,10 @@ TEST_CASE("what cannot be written is refused, and the file stays as it was", "[i
   const temporary_folder folder;
   const auto path = folder.write("a.gguf", "before");
   const std::array<std::byte, 64> bytes{};
-  const auto refused = [&](const gguf_metadata& metadata, const std::vector<gguf_tensor_to_write>& tensors, const std::string& reason) {
-    const bool fails = fails_with([&] { return write_gguf(path, metadata, tensors), 0; }, path.string() + ": cannot be written: " + reason);
+  const auto refused = [&](const gguf_metadata& metadata, const std::vector<gguf_tensor_to_write>& tensors,
+                           const std::string& reason) {
+    const bool fails = fails_with([&] { return write_gguf(path, metadata, tensors), 0; },
+                                  path.string() + ": cannot be written: " + reason);
     return fails && folder.read("a.gguf") == "before" && std::distance(fs::directory_iterator(folder.path()), {}) == 1;
   };
   const auto some = [&](std::size_t count) { return std::span(bytes).first(count); };
@@ -576,7 +596,8 @@ TEST_CASE("what cannot be written is refused, and the file stays as it was", "[i
   CHECK(refused({{"general.alignment", 32}}, {}, "general.alignment must be UINT32 and a power of two"));
   CHECK(refused({}, {{"a", f32, {1}, some(4)}, {"a", f32, {1}, some(4)}}, "two tensors have the name a"));
   CHECK(refused({}, {{"", f32, {1}, some(4)}}, "a tensor has the name \"\" of 0 bytes"));
-  CHECK(refused({}, {{std::string(64, 'a'), f32, {1}, some(4)}}, "a tensor has the name \"" + std::string(64, 'a') + "\" of 64 bytes"));
+  CHECK(refused({}, {{std::string(64, 'a'), f32, {1}, some(4)}},
+                "a tensor has the name \"" + std::string(64, 'a') + "\" of 64 bytes"));
   CHECK(refused({}, {{"a", f32, {3}, some(8)}}, "a has 8 bytes, which do not make up F32 [3]"));
   CHECK(refused({}, {{"a", q4_0, {16}, some(9)}}, "a has 9 bytes, which do not make up Q4_0 [16]"));
   CHECK(refused({}, {{"a", f32, {0}, some(0)}}, "a has 0 bytes, which do not make up F32 [0]"));
@@ -584,5 +605,9 @@ TEST_CASE("what cannot be written is refused, and the file stays as it was", "[i
   CHECK(refused({}, {{"a", f32, {}, some(4)}}, "a has 0 dimensions"));
   CHECK(refused({}, {{"a", f32, {1, 1, 1, 1, 1}, some(4)}}, "a has 5 dimensions"));
   CHECK(refused({}, {{"a", static_cast<ggml::type>(4), {1}, some(4)}}, "a has the unknown type 4"));
-  CHECK(fails_with([&] { return gguf_value_to_write(std::vector<gguf_value_to_write>{1, 2.0}); }, "an array of INT32 and FLOAT64"));
+  CHECK(fails_with(
+      [&] {
+        return gguf_value_to_write(std::vector<gguf_value_to_write>{1, 2.0});
+      },
+      "an array of INT32 and FLOAT64"));
 }
