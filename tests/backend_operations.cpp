@@ -220,6 +220,183 @@ TEMPLATE_TEST_CASE("layer_norm_forward and layer_norm_backward", "[backend]", fl
   }
 }
 
+namespace {
+struct shape_of_heads {
+  index rows, heads, width;
+};
+constexpr shape_of_heads shapes_of_heads[] = {{1, 1, 1},  {1, 1, 600}, {2, 1, 3},    {3, 2, 1},   {9, 1, 7},   {31, 1, 33},  {64, 1, 63},
+                                              {129, 1, 47}, {513, 1, 9}, {8, 1, 513}, {200, 1, 200}, {1, 12, 64}, {1, 3, 32},  {33, 2, 32},
+                                              {40, 4, 64}, {7, 5, 48},  {65, 3, 80},  {17, 2, 128}, {9, 3, 256}, {100, 7, 17}, {5, 9, 3}};
+
+/// The norm of one head, from its formulas in double, and the derivatives of sum(dy y): dx by differences of the formula itself.
+struct normed_head {
+  std::vector<double> x, gain;  // gain + offset
+  double epsilon;
+
+  [[nodiscard]] long double rstd(std::size_t moved = 0, long double by = 0) const {
+    long double squares = 0;
+    for (std::size_t j = 0; j < x.size(); ++j) {
+      const long double v = static_cast<long double>(x[j]) + (j == moved ? by : 0);
+      squares += v * v;
+    }
+    return 1 / std::sqrt(squares / static_cast<long double>(x.size()) + static_cast<long double>(epsilon));
+  }
+  /// sum over j of dy[j] y[j], with x[moved] moved by `by`
+  [[nodiscard]] long double result(const std::vector<double>& dy, std::size_t moved, long double by) const {
+    long double sum = 0;
+    for (std::size_t j = 0; j < x.size(); ++j)
+      sum += static_cast<long double>(dy[j]) * (static_cast<long double>(x[j]) + (j == moved ? by : 0)) * static_cast<long double>(gain[j]);
+    return sum * rstd(moved, by);
+  }
+};
+}  // namespace
+
+TEST_CASE("the reference's rms_norm is its formula, and its gradients are differences of it", "[backend]") {
+  random numbers(17, 0);
+  for (const double offset : {0.0, 1.0})
+    for (const shape_of_heads& shape : {shape_of_heads{3, 1, 7}, {2, 3, 5}, {1, 2, 1}}) {
+      const index rows = shape.rows, heads = shape.heads, width = shape.width;
+      INFO("[" << rows << ", " << heads << " * " << width << "], offset " << offset);
+      constexpr double epsilon = 0.25;  // large enough to be seen
+      const index columns = heads * width;
+      const framed<double> x = framed<double>(rows, columns, layout::columns).fill(numbers), gain = framed<double>(1, width).fill(numbers),
+                           dy = framed<double>(rows, columns, layout::rows).fill(numbers);
+      framed<double> y(rows, columns, layout::columns), rstd(1, rows * heads);
+      rms_norm_forward(oracle, x.view(), gain.data(), y.view(), rstd.data(), epsilon, offset, heads);
+      const framed<double> dx_before = framed<double>(rows, columns).fill(numbers), dgain_before = framed<double>(1, width).fill(numbers);
+      framed<double> dx = dx_before, dgain = dgain_before;
+      rms_norm_backward(oracle, x.view(), gain.data(), rstd.data(), dy.view(), dx.view(), dgain.data(), offset, heads);
+      std::vector<double> sums(static_cast<std::size_t>(width));
+      for (index i = 0; i < rows; ++i)
+        for (index h = 0; h < heads; ++h) {
+          normed_head head{{}, {}, epsilon};
+          std::vector<double> d;
+          for (index j = 0; j < width; ++j) {
+            head.x.push_back(x.view()(i, h * width + j));
+            head.gain.push_back(gain.data()[j] + offset);
+            d.push_back(dy.view()(i, h * width + j));
+          }
+          const double r = static_cast<double>(head.rstd());
+          CHECK(std::abs(rstd.data()[i * heads + h] - r) < 1e-14);
+          for (std::size_t j = 0; j < head.x.size(); ++j) {
+            const index at = h * width + static_cast<index>(j);
+            CHECK(std::abs(y.view()(i, at) - head.x[j] * r * head.gain[j]) < 1e-14);
+            constexpr long double step = 1e-6L;
+            const double slope = static_cast<double>((head.result(d, j, step) - head.result(d, j, -step)) / (2 * step));
+            CHECK(std::abs(dx.view()(i, at) - dx_before.view()(i, at) - slope) < 1e-10);
+            sums[j] += d[j] * head.x[j] * r;
+          }
+        }
+      for (index j = 0; j < width; ++j)
+        CHECK(std::abs(dgain.data()[j] - dgain_before.data()[j] - sums[static_cast<std::size_t>(j)]) < 1e-13);
+
+      framed<double> replaced(rows, columns), again = dgain_before;
+      rms_norm_backward(oracle, x.view(), gain.data(), rstd.data(), dy.view(), replaced.view(), again.data(), offset, heads, false);
+      for (index i = 0; i < rows; ++i)
+        for (index j = 0; j < columns; ++j)
+          CHECK(std::abs(replaced.view()(i, j) - (dx.view()(i, j) - dx_before.view()(i, j))) < 1e-14);
+      CHECK(again.same_bits(dgain));
+      framed<double> in_place = x;
+      rms_norm_forward(oracle, in_place.view(), gain.data(), in_place.view(), rstd.data(), epsilon, offset, heads);
+      CHECK(in_place.same_bits(y));
+      in_place = dy;
+      rms_norm_backward(oracle, x.view(), gain.data(), rstd.data(), in_place.view(), in_place.view(), again.data(), offset, heads, false);
+      check_equal("dx in the place of dy", in_place, replaced);
+    }
+}
+
+TEMPLATE_TEST_CASE("rms_norm_forward and rms_norm_backward", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  random numbers(18, 0);
+  std::size_t turn = 0;
+  for (const shape_of_heads& shape : shapes_of_heads) {
+    const index rows = shape.rows, heads = shape.heads, width = shape.width, columns = heads * width;
+    ++turn;
+    INFO("[" << rows << ", " << heads << " * " << width << "]");
+    const double offset = turn % 2 ? 1 : 0, epsilon = turn % 3 ? 1e-6 : 1e-3;
+    framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers, 2);
+    for (index j = 0; j < columns && rows > 4; ++j) x.view()(2, j) = 0;  // a row of nothing
+    const framed<T> gain = framed<T>(1, width).fill(numbers);
+    using results = std::array<framed<T>, 2>;
+    const results found = on_any_number_of_threads<Backend>(
+        results{framed<T>(rows, columns, layouts[turn / 3 % 3]), framed<T>(1, rows * heads)}, [&](const auto& on, results& r) {
+          rms_norm_forward(on, x.view(), gain.data(), r[0].view(), r[1].data(), epsilon, offset, heads);
+        });
+    framed<double> y(rows, columns), rstd(1, rows * heads);
+    rms_norm_forward(oracle, x.widened().view(), gain.widened().data(), y.view(), rstd.data(), epsilon, offset, heads);
+    if (rows > 4) CHECK(std::abs(rstd.data()[2 * heads] * std::sqrt(epsilon) - 1) < 1e-12);
+
+    // A sum of squares has no cancellation: rstd is off by half of (width + 4) eps, relatively.
+    const double n = static_cast<double>(width), relative = (n + 8) * eps<T>, most_gain = gain.largest() + offset;
+    check_close("rstd", found[1], rstd, [&](index, index i) { return relative * rstd.data()[i]; });
+    check_close("y", found[0], y, [&](index i, index j) {
+      return relative * std::abs(static_cast<double>(x.view()(i, j))) * rstd.data()[i * heads + j / width] * most_gain;
+    });
+    const results in_place = on_any_number_of_threads<Backend>(results{x, framed<T>(1, rows * heads)}, [&](const auto& on, results& r) {
+      rms_norm_forward(on, r[0].view(), gain.data(), r[0].view(), r[1].data(), epsilon, offset, heads);
+    });
+    check_equal("y in the place of x", in_place[0], found[0].widened());
+
+    const framed<T> dy = framed<T>(rows, columns, layouts[turn / 2 % 3]).fill(numbers);
+    const results before{framed<T>(rows, columns, layouts[turn / 4 % 3]).fill(numbers), framed<T>(1, width).fill(numbers)};
+    const auto backward = [&](const results& start, bool adds) {
+      return on_any_number_of_threads<Backend>(start, [&](const auto& on, results& r) {
+        rms_norm_backward(on, x.view(), gain.data(), found[1].data(), dy.view(), r[0].view(), r[1].data(), offset, heads, adds);
+      });
+    };
+    const auto check = [&](const char* what, const results& gradients, framed<double> dx, bool adds) {
+      framed<double> dgain = before[1].widened();
+      rms_norm_backward(oracle, x.widened().view(), gain.widened().data(), found[1].widened().data(), dy.widened().view(), dx.view(),
+                        dgain.data(), offset, heads, adds);
+      // With G the largest |dy (gain + offset)|, and |n| <= A = sqrt(width): the terms of dx / rstd are at most G and A A G.
+      const double g = dy.largest() * most_gain, there = adds ? before[0].largest() : 0;
+      check_close(what, gradients[0], dx, [&](index i, index j) {
+        const double r = static_cast<double>(found[1].data()[i * heads + j / width]);
+        return (n + 8) * eps<T> * (r * g * (1 + n) + there);
+      });
+      const double m = static_cast<double>(rows * heads);
+      check_close("dgain", gradients[1], dgain, [&](index, index) {
+        return (m + 4) * eps<T> * (m * dy.largest() * std::sqrt(n) + before[1].largest());
+      });
+    };
+    check("dx", backward(before, true), before[0].widened(), true);
+    // Poison in dx is gone without `adds`.
+    check("dx alone", backward({framed<T>(rows, columns, layouts[turn / 4 % 3]), before[1]}, false), before[0].widened(), false);
+    const results replaced = on_any_number_of_threads<Backend>(results{dy, before[1]}, [&](const auto& on, results& r) {
+      rms_norm_backward(on, x.view(), gain.data(), found[1].data(), r[0].view(), r[0].view(), r[1].data(), offset, heads, false);
+    });
+    check("dx in the place of dy", replaced, before[0].widened(), false);
+  }
+}
+
+TEST_CASE("rms_norm of queries and keys that lie in one row with the values", "[backend]") {
+  // Queries of 4 heads, keys of 2 heads, values: each norm sees its own columns, and touches no others.
+  using Backend = backend::cpu<float>;
+  constexpr index rows = 37, width = 32;
+  random numbers(19, 0);
+  const framed<float> qkv = framed<float>(rows, 8 * width, layout::columns).fill(numbers), gain = framed<float>(2, width).fill(numbers);
+  using results = std::array<framed<float>, 3>;
+  const results found = on_any_number_of_threads<Backend>(
+      results{qkv, framed<float>(1, rows * 4), framed<float>(1, rows * 2)}, [&](const auto& on, results& r) {
+        const matrix<float> all = r[0].view(), q = all.columns_from(0, 4 * width), k = all.columns_from(4 * width, 2 * width);
+        rms_norm_forward(on, q, gain.view().row(0), q, r[1].data(), 1e-6, 0, 4);
+        rms_norm_forward(on, k, gain.view().row(1), k, r[2].data(), 1e-6, 0, 2);
+      });
+  for (index head = 0; head < 8; ++head) {
+    framed<double> y(rows, width), rstd(1, rows);
+    const framed<double> x = qkv.widened(), g = gain.widened();
+    const matrix<const double> of_head = x.view().columns_from(head * width, width);
+    if (head < 6)
+      rms_norm_forward(oracle, of_head, g.view().row(head / 4), y.view(), rstd.data(), 1e-6);
+    else
+      copy(oracle, of_head, y.view());
+    for (index i = 0; i < rows; ++i)
+      for (index j = 0; j < width; ++j)
+        REQUIRE(std::abs(static_cast<double>(found[0].view()(i, head * width + j)) - y.view()(i, j)) < 2e-6 * (head < 6 ? 4 : 0) + 1e-30);
+  }
+}
+
 TEMPLATE_TEST_CASE("cross_entropy_forward and cross_entropy_backward", "[backend]", float, double) {
   using T = TestType;
   using Backend = backend::cpu<T>;

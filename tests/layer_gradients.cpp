@@ -30,6 +30,7 @@
 #include <fathom/layer/linear.hpp>
 #include <fathom/layer/mlp.hpp>
 #include <fathom/layer/output_head.hpp>
+#include <fathom/layer/rms_norm.hpp>
 #include <fathom/layer/self_attention.hpp>
 #include <fathom/layer/shortcut_attention.hpp>
 
@@ -400,8 +401,35 @@ TEST_CASE("an epsilon is added to the variance", "[layer]") {
   STATIC_REQUIRE(layers::layer_norm<4>::epsilon == 1e-5);
 }
 
+TEST_CASE("an RMS norm adds its epsilon to the mean square, and its offset to the gain", "[layer]") {
+  using norm = layers::rms_norm<4, std::ratio<3, 4>, 1>;
+  constexpr double x[] = {1, -2, 2, 4};  // a mean square of 25 / 4
+  norm::parameters<plain<double>> p;
+  for (index j = 0; j < 4; ++j) p.weight.data()[j] = static_cast<double>(j);
+  std::array<double, 4> y{};
+  alignas(alignment) std::byte memory[alignment];
+  arena a(memory);
+  const norm::tape<double> tape(a, extent{1, 1});
+  norm::forward(reference::context<double>(), p, matrix<const double>(x, 1, 4), matrix<double>(y.data(), 1, 4), tape);
+  for (std::size_t j = 0; j < 4; ++j) CHECK(std::abs(y[j] - x[j] / std::sqrt(7.0) * (1 + static_cast<double>(j))) < 1e-14);
+  STATIC_REQUIRE(layers::rms_norm<4>::epsilon == 1e-5);
+  STATIC_REQUIRE(layers::rms_norm<4, std::micro>::epsilon == 1e-6);
+  // Plain at the start.
+  const auto start_of = []<class Norm>(std::type_identity<Norm>) {
+    typename Norm::template parameters<plain<double>> tensors;
+    initial start{};
+    std::vector<std::string> names;
+    Norm::visit([&](const path& name, initial how, auto&) { names.emplace_back(name.view()), start = how; }, path{}, tensors);
+    CHECK(names == std::vector<std::string>{"weight"});
+    return start;
+  };
+  CHECK(start_of(std::type_identity<layers::rms_norm<4>>{}) == initial::one);
+  CHECK(start_of(std::type_identity<layers::rms_norm<4, std::micro, 1>>{}) == initial::zero);
+}
+
 TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation<layers::layer_norm<6>>,
-                   (normalisation<layers::layer_norm<6, std::ratio<1, 4>>>), activation, (residual_layer<layers::mlp<6, 10>>),
+                   (normalisation<layers::layer_norm<6, std::ratio<1, 4>>>), normalisation<layers::rms_norm<6>>,
+                   (normalisation<layers::rms_norm<6, std::ratio<1, 4>, 1>>), activation, (residual_layer<layers::mlp<6, 10>>),
                    (residual_layer<layers::mlp<6, 10, silu, false>>), (residual_layer<layers::gated_mlp<6, 9>>),
                    (residual_layer<layers::gated_mlp<6, 9, gelu_erf, true>>), (residual_layer<self_attention<12, 3>>),
                    (attending_layer<shortcut_attention<8, 2, 3>, 3>), (attending_layer<shortcut_attention<6, 1, 1>, 1>),

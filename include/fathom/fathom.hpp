@@ -12,6 +12,7 @@
 #include "fathom/io/load_any.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/layer/gated_mlp.hpp"
+#include "fathom/layer/rms_norm.hpp"
 #include "fathom/model/architecture.hpp"
 #include "fathom/model/attention_map.hpp"
 #include "fathom/model/edit.hpp"

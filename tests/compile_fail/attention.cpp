@@ -5,11 +5,14 @@
 // says: fathom::attention: expected own_context, rows_of_source<D>, or both, each once
 // says: fathom::rows_of_source: a source has at least one row for every position
 // says: fathom::layer_norm: epsilon must be positive
+// says: fathom::rms_norm: epsilon must be positive
+// says: fathom::rms_norm: the gain's offset must be 0 or 1
 // MISTAKES
 #include <ratio>
 
 #include <fathom/layer/attention.hpp>
 #include <fathom/layer/layer_norm.hpp>
+#include <fathom/layer/rms_norm.hpp>
 
 using namespace fathom::layers;
 
@@ -32,8 +35,11 @@ static_assert(attention<32, 4, attention_options, own_context, own_context>::hea
 static_assert(attention<32, 4, attention_options>::heads == 4);
 static_assert(rows_of_source<0>::source_rows == 0);
 static_assert(layer_norm<8, std::ratio<0>>::width == 8);
+static_assert(rms_norm<8, std::ratio<0>>::width == 8);
+static_assert(rms_norm<8, std::micro, 2>::width == 8);
 #endif
 
 static_assert(attention<30, 4, of_width_eight, own_context>::head_width == 8);
 static_assert(attention<30, 6, three_key_heads, own_context, rows_of_source<2>>::key_rows == 3);
 static_assert(layer_norm<8, std::ratio<1, 1'000'000>>::epsilon == 1e-6);
+static_assert(rms_norm<8, std::micro, 1>::epsilon == 1e-6);

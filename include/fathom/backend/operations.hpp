@@ -9,6 +9,8 @@
 //   elementwise(on, f, {y...}, {x...})      (y...) = f(x...), element by element: activations, gates (activation.hpp)
 //   layer_norm_forward(on, x, gain, bias, y, mean, rstd, eps)
 //   layer_norm_backward(on, x, gain, mean, rstd, dy, dx, dgain, dbias)
+//   rms_norm_forward(on, x, gain, y, rstd, eps, offset, heads)
+//   rms_norm_backward(on, x, gain, rstd, dy, dx, dgain, offset, heads, adds)      both: see "RMS norm" below
 //   attention_forward(on, shape, q, k, v, out, lse)
 //   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv)
 //   attention_weights(on, shape, q, k, lse, weights)
@@ -78,6 +80,30 @@ struct attention_shape {
 
 /// The default epsilon that normalisations add to the variance.
 inline constexpr double norm_epsilon = 1e-5;
+
+// ---- RMS norm -------------------------------------------------------------------------------------------------------
+//
+// Root mean square normalisation (Zhang and Sennrich, arXiv 1910.07467) of whole rows, or of every head of a row by
+// itself, as the norms of queries and keys are:
+//
+//   rms_norm_forward(on, x, gain, y, rstd, eps = norm_epsilon, offset = 0, heads = 1)
+//   rms_norm_backward(on, x, gain, rstd, dy, dx, dgain, offset = 0, heads = 1, adds = true)
+//
+//   x, y, dy, dx   [rows, heads * width]: heads lie side by side. Each may be some columns of a wider matrix
+//                  (matrix::columns_from), with a stride of its own
+//   gain, dgain    [width]: one gain for all heads. A width may be any, narrow ones as well
+//   rstd           [rows, heads], contiguous
+//
+//   forward:   rstd = 1 / sqrt(mean(x^2) + eps), y = x rstd (gain + offset), for each head of each row. The offset is
+//              0, or 1 for a gain that is stored as what it has over 1 (Gemma's)
+//   backward:  with n = x rstd and g = dy (gain + offset):
+//              dgain += sum of dy n over all heads of all rows
+//              dx    += rstd (g - n mean(g n)); or, without `adds`, dx = that, whatever dx held before
+//
+// Forward may work in place: y may be x, the same elements. Backward reads x as it was before the norm, the rstd of
+// forward, gain, offset and dy, but never y: who normalises in place must keep a copy of x for backward, or have no
+// backward (decoding). Without `adds`, dx may be dy, the same elements: it is read before it is written, for dgain too.
+// Nothing else may overlap.
 
 // ---- Activations and gates, by elementwise --------------------------------------------------------------------------
 

@@ -184,6 +184,51 @@ void layer_norm_backward(const context<T>&, in<T> x, const std::type_identity_t<
   }
 }
 
+/// y = x rstd (gain + offset), rstd = 1 / sqrt(mean(x^2) + eps), for each of the heads of a row; keeps rstd
+/// [rows, heads] for backward (Zhang and Sennrich, arXiv 1910.07467; "RMS norm" in operations.hpp). y may be x.
+template <class T>
+void rms_norm_forward(const context<T>&, in<T> x, const std::type_identity_t<T>* gain, out<T> y,
+                      std::type_identity_t<T>* rstd, double eps = norm_epsilon, double offset = 0, index heads = 1) {
+  using std::sqrt;
+  const index width = x.columns / heads;
+  const T count = static_cast<T>(static_cast<double>(width));
+  for (index i = 0; i < x.rows; ++i)
+    for (index h = 0; h < heads; ++h) {
+      const index c = h * width;
+      T squares(0);
+      for (index j = 0; j < width; ++j) squares += x(i, c + j) * x(i, c + j);
+      const T r = T(1) / sqrt(squares / count + static_cast<T>(eps));
+      for (index j = 0; j < width; ++j) y(i, c + j) = x(i, c + j) * r * (gain[j] + static_cast<T>(offset));
+      rstd[i * heads + h] = r;
+    }
+}
+
+/// dx += the gradient with respect to x, or without `adds` dx = it; dgain [width] += the gain's. With n = x rstd and
+/// g = dy (gain + offset), for each head of a row:  dx = rstd (g - n mean(g n)). Without `adds`, dx may be dy.
+template <class T>
+void rms_norm_backward(const context<T>&, in<T> x, const std::type_identity_t<T>* gain,
+                       const std::type_identity_t<T>* rstd, in<T> dy, out<T> dx, std::type_identity_t<T>* dgain,
+                       double offset = 0, index heads = 1, bool adds = true) {
+  const index width = x.columns / heads;
+  const T count = static_cast<T>(static_cast<double>(width));
+  for (index i = 0; i < x.rows; ++i)
+    for (index h = 0; h < heads; ++h) {
+      const index c = h * width;
+      const T r = rstd[i * heads + h];
+      T mean_gn(0);
+      for (index j = 0; j < width; ++j) {
+        const T n = x(i, c + j) * r;
+        mean_gn += dy(i, c + j) * (gain[j] + static_cast<T>(offset)) * n;
+        dgain[j] += dy(i, c + j) * n;
+      }
+      mean_gn /= count;
+      for (index j = 0; j < width; ++j) {
+        const T d = r * (dy(i, c + j) * (gain[j] + static_cast<T>(offset)) - x(i, c + j) * r * mean_gn);
+        dx(i, c + j) = adds ? dx(i, c + j) + d : d;
+      }
+    }
+}
+
 /// The score of query row `qi` and memory row `kr` in head `h`.
 template <class T>
 [[nodiscard]] T attention_score(const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k, index qi,

@@ -96,6 +96,9 @@
   template void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*, double);   \
   template void layer_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, const T*, matrix<const T>,   \
                                     matrix<T>, T*, T*);                                                                     \
+  template void rms_norm_forward(const context<C, T>&, matrix<const T>, const T*, matrix<T>, T*, double, double, index);    \
+  template void rms_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<const T>,               \
+                                  matrix<T>, T*, double, index, bool);                                                      \
   template double sum_of_squares(const context<C, T>&, const T*, index);                                                    \
   template void attention_forward(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>,           \
                                   matrix<const T>, matrix<T>, T*);                                                          \

@@ -1,11 +1,11 @@
 // Layer normalisation.
 #pragma once
 
-#include <cstdint>
 #include <ratio>
 
 #include "fathom/core/storage.hpp"
 #include "fathom/layer/layer.hpp"
+#include "fathom/layer/norm.hpp"
 #include "fathom/layer/part.hpp"
 
 namespace fathom::layers {
@@ -55,10 +55,6 @@ struct layer_norm {
 }  // namespace fathom::layers
 
 namespace fathom {
-
-/// The number added to a variance: epsilon<1, 1'000'000> is 1e-6.
-template <std::intmax_t Numerator, std::intmax_t Denominator>
-using epsilon = std::ratio<Numerator, Denominator>;
 
 /// Layer normalisation as a part.
 template <class Epsilon = epsilon<1, 100'000>>

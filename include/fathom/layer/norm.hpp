@@ -9,10 +9,16 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
+#include <ratio>
 
 #include "fathom/layer/layer.hpp"
 
 namespace fathom {
+
+/// The number that a norm adds to a variance or a mean square: epsilon<1, 1'000'000> is 1e-6.
+template <std::intmax_t Numerator, std::intmax_t Denominator>
+using epsilon = std::ratio<Numerator, Denominator>;
 
 namespace contract {
 template <class N>

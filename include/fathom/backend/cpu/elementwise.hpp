@@ -1,4 +1,4 @@
-// Operations on rows and columns: copies, sums and layer normalisation. backend/reference.hpp defines each in plain
+// Operations on rows and columns: copies, sums, layer norm and RMS norm. backend/reference.hpp defines each in plain
 // loops. The kernels: elementwise.inl.hpp.
 #pragma once
 
@@ -39,6 +39,19 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
                          const std::type_identity_t<T>* rstd, matrix<const std::type_identity_t<T>> dy,
                          matrix<std::type_identity_t<T>> dx, std::type_identity_t<T>* dgain,
                          std::type_identity_t<T>* dbias);
+
+/// y = x rstd (gain + offset), rstd = 1 / sqrt(mean(x^2) + eps), for each of the heads of a row; keeps rstd
+/// [rows, heads] ("RMS norm" in backend/operations.hpp). y may be x.
+template <class C, class T>
+void rms_norm_forward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
+                      const std::type_identity_t<T>* gain, matrix<std::type_identity_t<T>> y,
+                      std::type_identity_t<T>* rstd, double eps = norm_epsilon, double offset = 0, index heads = 1);
+/// dx += the gradient with respect to x, or without `adds` dx = it, which may then be dy; dgain [width] += the gain's
+template <class C, class T>
+void rms_norm_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
+                       const std::type_identity_t<T>* gain, const std::type_identity_t<T>* rstd,
+                       matrix<const std::type_identity_t<T>> dy, matrix<std::type_identity_t<T>> dx,
+                       std::type_identity_t<T>* dgain, double offset = 0, index heads = 1, bool adds = true);
 
 /// The sum of squares of `count` numbers, in 64 pieces: the same for any number of threads.
 template <class C, class T>

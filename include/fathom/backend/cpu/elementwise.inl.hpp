@@ -21,10 +21,11 @@ namespace detail {
 inline constexpr index most_columns = 256;  // of a task that sums over rows
 
 /// Calls f(first, count) for pieces of [0, columns), shared among the ranks: for sums over rows. Long pieces read
-/// memory best, but every rank should have one; a column's sum does not depend on its piece.
+/// memory best, but every rank should have one; a column's sum does not depend on its piece. Pieces are multiples of
+/// `unit`.
 template <class On, class F>
-void for_columns(const On& on, index columns, const F& f) {
-  const index piece = std::clamp<index>(columns / (4 * on.size()), 64, most_columns) / 64 * 64;
+void for_columns(const On& on, index columns, const F& f, index unit = 64) {
+  const index piece = std::clamp<index>(columns / (4 * on.size()), unit, most_columns) / unit * unit;
   on.tasks((columns + piece - 1) / piece, [&](index task) { f(task * piece, std::min(piece, columns - task * piece)); });
 }
 
@@ -165,6 +166,82 @@ void layer_norm_backward(const context<C, T>& on, matrix<const std::type_identit
       const V d = epilogue::load<V>(drows.row(i) + j);
       return std::array{V(d * (epilogue::load<V>(rows.row(i) + j) - V(m[i])) * V(r[i])), d};
     });
+  });
+}
+
+template <class C, class T>
+void rms_norm_forward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
+                      const std::type_identity_t<T>* gain, matrix<std::type_identity_t<T>> y,
+                      std::type_identity_t<T>* rstd, double eps, double offset, index heads) {
+  const index n = x.columns / heads;
+  const T above = static_cast<T>(offset);
+  detail::for_rows(on, x.rows, [&](index i) {
+    for (index h = 0; h < heads; ++h) {
+      const T *const row = x.row(i) + h * n, *const scale = gain;
+      T* const to = y.row(i) + h * n;
+      const T squares = detail::sums_of<T, 1>(n, [=]<class V>(V, index j) __attribute__((always_inline)) {
+        const V number = epilogue::load<V>(row + j);
+        return std::array{V(number * number)};
+      })[0];
+      const T r = T(1) / std::sqrt(squares / static_cast<T>(n) + static_cast<T>(eps));
+      detail::for_lanes<T>(
+          n, [=]<class V>(V, index j) __attribute__((always_inline)) {
+            epilogue::store(to + j, V(epilogue::load<V>(row + j) * V(r) * (epilogue::load<V>(scale + j) + V(above))));
+          });
+      rstd[i * heads + h] = r;
+    }
+  });
+}
+
+template <class C, class T>
+void rms_norm_backward(const context<C, T>& on, matrix<const std::type_identity_t<T>> x,
+                       const std::type_identity_t<T>* gain, const std::type_identity_t<T>* rstd,
+                       matrix<const std::type_identity_t<T>> dy, matrix<std::type_identity_t<T>> dx,
+                       std::type_identity_t<T>* dgain, double offset, index heads, bool adds) {
+  const index n = x.columns / heads;
+  const T above = static_cast<T>(offset);
+  // The gain's gradient comes first: dx may be dy. Each task sums some columns over all rows, head after head. Heads
+  // are narrow: of their columns, a task has no more than a cache line of floats, so that there are tasks for several
+  // ranks.
+  detail::for_columns(
+      on, n,
+      [&](index first, index count) {
+        for (index h = 0; h < heads; ++h) {
+          const matrix<const T> rows = x.columns_from(h * n, n), drows = dy.columns_from(h * n, n);
+          const T* const r = rstd + h;
+          detail::add_column_sums<T, 1>(
+              x.rows, first, count, {dgain}, [=]<class V>(V, index i, index j) __attribute__((always_inline)) {
+                return std::array{
+                    V(epilogue::load<V>(drows.row(i) + j) * epilogue::load<V>(rows.row(i) + j) * V(r[i * heads]))};
+              });
+        }
+      },
+      heads > 1 ? 16 : 64);
+  // with g = dy (gain + offset) and normed = x rstd: dx += rstd (g - normed (mean of g normed))
+  detail::for_rows(on, x.rows, [&](index i) {
+    for (index h = 0; h < heads; ++h) {
+      const T *const row = x.row(i) + h * n, *const d = dy.row(i) + h * n, *const scale = gain;
+      T* const to = dx.row(i) + h * n;
+      const T r = rstd[i * heads + h];
+      const T sum_gx = detail::sums_of<T, 1>(
+          n, [=]<class V>(V, index j) __attribute__((always_inline)) {
+            const V g = epilogue::load<V>(d + j) * (epilogue::load<V>(scale + j) + V(above));
+            return std::array{V(g * epilogue::load<V>(row + j))};
+          })[0];
+      const T factor = sum_gx * r * r / static_cast<T>(n);
+      const auto gradient = [=]<class V>(V, index j) __attribute__((always_inline)) {
+        const V g = epilogue::load<V>(d + j) * (epilogue::load<V>(scale + j) + V(above));
+        return V(V(r) * (g - epilogue::load<V>(row + j) * V(factor)));
+      };
+      if (adds)
+        detail::for_lanes<T>(
+            n, [=]<class V>(V v, index j) __attribute__((always_inline)) {
+              epilogue::store(to + j, V(epilogue::load<V>(to + j) + gradient(v, j)));
+            });
+      else
+        detail::for_lanes<T>(
+            n, [=]<class V>(V v, index j) __attribute__((always_inline)) { epilogue::store(to + j, gradient(v, j)); });
+    }
   });
 }
 

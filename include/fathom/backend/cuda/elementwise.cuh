@@ -1,4 +1,4 @@
-// Operations on rows and columns on the GPU: copies, sums, activations, layer normalisation.
+// Operations on rows and columns on the GPU: copies, sums, activations, layer norm, RMS norm.
 //
 // The order of sums depends only on the shape, so results are bitwise the same every time.
 #pragma once
@@ -159,6 +159,59 @@ __global__ void layer_norm_rows_backward(index rows, index columns, const float*
   for (index j = lane; j < columns; j += 32) dx[i * dx_stride + j] += r * (d[j] * gain[j] - mean_g - (row[j] - m) * r * mean_gn);
 }
 
+// ---- RMS norm, a warp for each head of each row ---------------------------------------------------------------------
+
+/// A head of a row. In 32 bits: divisions in 64 take long, and no launch has as many warps.
+struct row_and_head {
+  index row, head;
+  __device__ row_and_head(index i, index heads)
+      : row(static_cast<unsigned>(i) / static_cast<unsigned>(heads)),
+        head(static_cast<unsigned>(i) % static_cast<unsigned>(heads)) {}
+};
+
+/// y may be x. `rounded`: a bf16 copy of y for the product that follows; or null
+template <class = void>
+__global__ void rms_norm_heads(index rows, index heads, index width, const float* x, index x_stride, const float* gain,
+                               float* y, index y_stride, float* rstd, bf16* rounded, index rounded_stride, float eps,
+                               float offset) {
+  const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (i >= rows * heads) return;
+  const index lane = threadIdx.x % 32;
+  const row_and_head at(i, heads);
+  const float* const from = x + at.row * x_stride + at.head * width;
+  float* const to = y + at.row * y_stride + at.head * width;
+  float squares = 0;
+  for (index j = lane; j < width; j += 32) squares += from[j] * from[j];
+  const float r = 1 / sqrtf(warp_sum(squares) / static_cast<float>(width) + eps);
+  for (index j = lane; j < width; j += 32) {
+    const float normed = from[j] * r * (gain[j] + offset);
+    to[j] = normed;
+    if (rounded) rounded[at.row * rounded_stride + at.head * width + j] = from_float<bf16>(normed);
+  }
+  if (lane == 0) rstd[i] = r;
+}
+
+/// dx += rstd (g - normed (mean of g normed)), g = dy (gain + offset), normed = x rstd; or dx = that, and dx may be dy
+template <class = void>
+__global__ void rms_norm_heads_backward(index rows, index heads, index width, const float* x, index x_stride,
+                                        const float* gain, const float* rstd, const float* dy, index dy_stride,
+                                        float* dx, index dx_stride, float offset, bool adds) {
+  const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (i >= rows * heads) return;
+  const index lane = threadIdx.x % 32;
+  const row_and_head at(i, heads);
+  const float *const n = x + at.row * x_stride + at.head * width, *const d = dy + at.row * dy_stride + at.head * width;
+  float* const to = dx + at.row * dx_stride + at.head * width;
+  const float r = rstd[i];
+  float sum_gn = 0;
+  for (index j = lane; j < width; j += 32) sum_gn += d[j] * (gain[j] + offset) * (n[j] * r);
+  const float mean_gn = warp_sum(sum_gn) / static_cast<float>(width);
+  for (index j = lane; j < width; j += 32) {
+    const float gradient = r * (d[j] * (gain[j] + offset) - n[j] * r * mean_gn);
+    to[j] = adds ? to[j] + gradient : gradient;
+  }
+}
+
 // ---- Sums over rows -------------------------------------------------------------------------------------------------
 
 /// Terms of sums over rows: one number, y, or two, dy normed and dy.
@@ -179,6 +232,21 @@ struct sums_of_layer_norm {
     const float d = dy[i * dy_stride + j];
     sums[0] += d * ((x[i * x_stride + j] - mean[i]) * rstd[i]);
     sums[1] += d;
+  }
+};
+
+/// Of dy normed; a head of a row is a row here.
+struct sum_of_rms_norm {
+  static constexpr int count = 1;
+  index heads, width;
+  const float* x;
+  index x_stride;
+  const float* rstd;
+  const float* dy;
+  index dy_stride;
+  __device__ void operator()(index i, index j, float* sums) const {
+    const row_and_head at(i, heads);
+    sums[0] += dy[at.row * dy_stride + at.head * width + j] * (x[at.row * x_stride + at.head * width + j] * rstd[i]);
   }
 };
 
@@ -346,6 +414,33 @@ void layer_norm_backward(const context<C>& on, matrix_in x, const float* gain, c
          x.columns, x.data, x.stride, gain, mean, rstd, dy.data, dy.stride, dx.data, dx.stride);
   detail::add_column_sums(on, "layer_norm_backward", x.rows, x.columns,
                           kernel::sums_of_layer_norm{x.data, x.stride, mean, rstd, dy.data, dy.stride}, dgain, dbias);
+}
+
+/// y = x rstd (gain + offset), rstd = 1 / sqrt(mean(x^2) + eps), for each of the heads of a row; keeps rstd
+/// [rows, heads] ("RMS norm" in backend/operations.hpp). y may be x.
+template <class C>
+void rms_norm_forward(const context<C>& on, matrix_in x, const float* gain, matrix_out y, float* rstd,
+                      double eps = norm_epsilon, double offset = 0, index heads = 1) {
+  on.begin();
+  // Products read whole rows that are normalised; heads are for attention.
+  const matrix<bf16> rounded = heads == 1 ? detail::room_for_copy(on, y) : matrix<bf16>();
+  launch("rms_norm_forward", {detail::blocks_of(x.rows * heads, 4), 128}, on.stream(), &kernel::rms_norm_heads<>,
+         x.rows, heads, x.columns / heads, x.data, x.stride, gain, y.data, y.stride, rstd, rounded.data, rounded.stride,
+         static_cast<float>(eps), static_cast<float>(offset));
+}
+/// dx += the gradient with respect to x, or without `adds` dx = it, which may then be dy; dgain [width] += the gain's
+template <class C>
+void rms_norm_backward(const context<C>& on, matrix_in x, const float* gain, const float* rstd, matrix_in dy,
+                       matrix_out dx, float* dgain, double offset = 0, index heads = 1, bool adds = true) {
+  on.begin();
+  const index width = x.columns / heads;
+  // first, since dx may be dy
+  detail::add_column_sums(on, "rms_norm_backward", x.rows * heads, width,
+                          kernel::sum_of_rms_norm{heads, width, x.data, x.stride, rstd, dy.data, dy.stride}, dgain,
+                          nullptr);
+  launch("rms_norm_backward", {detail::blocks_of(x.rows * heads, 4), 128}, on.stream(),
+         &kernel::rms_norm_heads_backward<>, x.rows, heads, width, x.data, x.stride, gain, rstd, dy.data, dy.stride,
+         dx.data, dx.stride, static_cast<float>(offset), adds);
 }
 
 /// total [1] = the sum of x [count]; for the loss, which the host then reads

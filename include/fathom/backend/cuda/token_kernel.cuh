@@ -24,16 +24,29 @@ __device__ __forceinline__ void warp_moments(const float* x, int count, float ep
   rstd = 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + eps);
 }
 
+/// 1 / sqrt(mean of squares + eps) of x [count], by a warp.
+__device__ __forceinline__ float warp_rms(const float* x, int count, float eps) {
+  float squares = 0;
+  for (int j = static_cast<int>(threadIdx.x % 32); j < count; j += 32) squares += x[j] * x[j];
+  return 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + eps);
+}
+
 /// rows [s.rows, s.depth] in shared memory = norm(x); x itself is loaded behind them
-__device__ __forceinline__ void load_rows(const token_step& s, float* rows) {
+__device__ __forceinline__ void load_rows(const token_step& s, const float* x, float* rows) {
   const int thread = static_cast<int>(threadIdx.x), count = s.rows * s.depth;
   float* const raw = s.gain ? rows + count : rows;
   __syncthreads();  // what was there may still be read
-  for (int i = thread; i < count; i += token_threads) raw[i] = s.x[i / s.depth * s.x_stride + i % s.depth];
+  for (int i = thread; i < count; i += token_threads) raw[i] = x[i / s.depth * s.x_stride + i % s.depth];
   __syncthreads();
   if (!s.gain) return;
   float mean = 0, rstd = 0;
   for (int r = 0; r < s.rows; ++r) {
+    if (!s.shift) {
+      rstd = warp_rms(raw + r * s.depth, s.depth, s.eps);
+      for (int j = thread; j < s.depth; j += token_threads)
+        rows[r * s.depth + j] = raw[r * s.depth + j] * rstd * (s.gain[j] + s.offset);
+      continue;
+    }
     warp_moments(raw + r * s.depth, s.depth, s.eps, mean, rstd);
     for (int j = thread; j < s.depth; j += token_threads)
       rows[r * s.depth + j] = (raw[r * s.depth + j] - mean) * rstd * s.gain[j] + s.shift[j];
@@ -167,7 +180,7 @@ __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* 
       const token_step& s = steps[i];
       bool is_loaded = false;
       const auto load_x = [&] {
-        if (!is_loaded) load_rows(s, rows);
+        if (!is_loaded) load_rows(s, s.x, rows);
         is_loaded = true;
       };
       for (int unit = first_unit(s, block, blocks); unit < s.units; unit += blocks) {
@@ -179,8 +192,8 @@ __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* 
             }
             break;
           case token_step::what::normalize:
-            load_rows(s, rows);
-            for (int j = thread; j < s.columns; j += token_threads) store(s, 0, j, rows[j]);
+            load_rows(s, s.x + unit * s.depth, rows);
+            for (int j = thread; j < s.depth; j += token_threads) store(s, 0, unit * s.depth + j, rows[j]);
             break;
           case token_step::what::multiply:
             if (s.weights.is_bf16)

@@ -46,7 +46,12 @@ void positions_forward(const token_notes<C>& on, const extent& e, const Table& t
 template <class C>
 void layer_norm_forward(const token_notes<C>& on, matrix_in x, const float* gain, const float* bias, matrix_out y, float*, float*,
                         double eps = norm_epsilon) {
-  on.to().normalize(x, gain, bias, static_cast<float>(eps), y);
+  on.to().normalize(x, {gain, bias, static_cast<float>(eps), 0}, 1, y);
+}
+template <class C>
+void rms_norm_forward(const token_notes<C>& on, matrix_in x, const float* gain, matrix_out y, float*,
+                      double eps = norm_epsilon, double offset = 0, index heads = 1) {
+  on.to().normalize(x, {gain, nullptr, static_cast<float>(eps), static_cast<float>(offset)}, heads, y);
 }
 template <class C, class P, index... Extents, class Epilogue>
 void matmul_nt(const token_notes<C>& on, matrix_in x, const tensor<P, Extents...>& w, matrix_out y, const Epilogue& epilogue) {

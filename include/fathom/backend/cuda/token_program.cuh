@@ -60,12 +60,22 @@ class token_program {
     s.position = position;
     s.positions = positions;
   }
-  /// y = norm(x), which becomes a step if anything but a product reads it.
-  void normalize(matrix_in x, const float* gain, const float* shift, float eps, matrix_out y) {
+  /// What a norm does but for where: a layer norm has a shift, an RMS norm has none.
+  struct norm_of {
+    const float *gain, *shift;
+    float eps, offset;  // offset is added to the gain of an RMS norm
+  };
+  /// y = norm(x), of each head of a row by itself. Of whole rows, it becomes a step if anything but a product reads it.
+  /// y may be x.
+  void normalize(matrix_in x, const norm_of& how, index heads, matrix_out y) {
     read(all_of(x));
     for (index r = 0; r < y.rows; ++r) {
+      if (heads > 1) {
+        note_norm(x.row(r), how, heads, y.row(r), y.columns);
+        continue;
+      }
       forget_norms(all_of(y.rows_from(r, 1)));
-      norms_.push_back({x.row(r), gain, shift, eps, y.row(r), static_cast<int>(y.columns), true});
+      norms_.push_back({x.row(r), how, y.row(r), static_cast<int>(y.columns), true});
     }
   }
   template <class P, class Rest>
@@ -97,9 +107,7 @@ class token_program {
       const norm* const n = rows == 1 ? norm_that_made(s.x, s.depth) : nullptr;
       if (n && n->x_is_there) {
         s.x = n->x;
-        s.gain = n->gain;
-        s.shift = n->shift;
-        s.eps = n->eps;
+        set_norm(s, n->how);
         from = {n->x, 1, s.depth};
       } else {
         read(all_of(from));
@@ -260,8 +268,8 @@ class token_program {
   };
   /// A normalisation of one row that is not a step yet.
   struct norm {
-    const float *x, *gain, *shift;
-    float eps;
+    const float* x;
+    norm_of how;
     float* y;
     int columns;
     bool x_is_there;  // it has not been overwritten
@@ -306,17 +314,26 @@ class token_program {
       }
       if (!n.x_is_there) return give_up();
       norms_.erase(norms_.begin() + static_cast<std::ptrdiff_t>(i));
-      step s = blank(step::what::normalize, 1, n.columns);
-      s.depth = n.columns;
-      s.x = n.x;
-      s.gain = n.gain;
-      s.shift = n.shift;
-      s.eps = n.eps;
-      s.y = n.y;
-      most_numbers_ = std::max<index>(most_numbers_, 2 * n.columns);
-      note(s, {{n.x, n.x + n.columns}}, {{n.y, n.y + n.columns}});
+      note_norm(n.x, n.how, 1, n.y, n.columns);
       i = 0;
     }
+  }
+  static void set_norm(step& s, const norm_of& how) {
+    s.gain = how.gain;
+    s.shift = how.shift;
+    s.eps = how.eps;
+    s.offset = how.offset;
+  }
+  /// Notes down the normalisation of one row.
+  void note_norm(const float* x, const norm_of& how, index heads, float* y, index columns) {
+    step s = blank(step::what::normalize, 1, columns);
+    s.units = static_cast<int>(heads);
+    s.depth = static_cast<int>(columns / heads);
+    s.x = x;
+    set_norm(s, how);
+    s.y = y;
+    most_numbers_ = std::max<index>(most_numbers_, 2 * s.depth);
+    note(s, {{x, x + columns}}, {{y, y + columns}});
   }
   void lay_out(arena& a) {
     steps_ = a.take<step>(std::ssize(notes_));

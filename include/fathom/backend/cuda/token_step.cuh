@@ -30,7 +30,7 @@ struct token_step {
   int first, units;  // this step's first unit of work, counted through its phase, and how many
 
   //   embed:      y = table[token] + positions[position]; positions are optional
-  //   normalize:  y = norm(x)
+  //   normalize:  y = norm(x), of depth numbers; unit u is head u of those that lie side by side in a row
   //   multiply:   y [rows, columns] = gelu(norm(x [rows, depth]) weights [columns, depth]^T + bias) + residual; norm,
   //               gelu, bias and residual are optional
   //   copy:       y = x; y is optional
@@ -39,8 +39,8 @@ struct token_step {
   int rows, columns, depth;
   const float* x;
   index x_stride;
-  const float *gain, *shift;  // of the norm; or null
-  float eps;                  // of the norm
+  const float *gain, *shift;  // of the norm; gain is null where there is none, shift where it is an RMS norm
+  float eps, offset;          // of the norm; offset is added to the gain of an RMS norm
   numbers weights, table, positions;
   int lanes;                         // lanes of a warp that share a column
   bool is_aligned;                   // rows of weights are aligned to 16 bytes
