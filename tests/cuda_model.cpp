@@ -21,6 +21,7 @@
 #include "catch.hpp"
 #include "fails_with.hpp"
 #include "golden.hpp"
+#include "head_norms.hpp"
 #include "temporary_folder.hpp"
 
 namespace {
@@ -258,36 +259,42 @@ TEST_CASE("files of a GPU's weights are those of any weights", "[cuda]") {
 }
 
 namespace {
-/// Decoding with weights packed as P, beside a full forward pass; by one kernel for each token, or by many.
-template <config C, class P>
-void check_decoding(bool one_kernel) {
-  using model = fathom::model<C, backend::cuda<float>>;
-  INFO("width " << C.width << ", depth " << C.depth << (one_kernel ? ", one kernel" : ", many kernels"));
-  auto weights = fathom::make<typename model::parameters>();
-  fathom::initialize<model>(*weights, 6);
-  // Biases and gains that matter, and a shortcut that is not 0.
-  fathom::edit_on_host(*weights, [](auto& w) {
+/// Makes biases and gains matter, and a shortcut not 0.
+template <class Weights>
+void disturb(Weights& weights) {
+  using model = typename Weights::model;
+  fathom::edit_on_host(weights, [](auto& w) {
     fathom::random from(8, 0);
     model::visit_tensors(
         [&](fathom::initial, auto& t) {
-          for (float& x : t.span()) x += static_cast<float>(0.1 * from.normal());
+          for (auto& x : t.span()) x += static_cast<typename model::scalar>(0.1 * from.normal());
         },
         w);
   });
+}
+/// Decoding with weights packed as P, beside a full forward pass; by one kernel for each token, or by many.
+template <class Architecture, class P>
+void check_decoding_of(bool one_kernel) {
+  using model = fathom::transformer<Architecture, backend::cuda<float>>;
+  constexpr fathom::index vocab = model::vocab;
+  INFO("width " << model::width << ", depth " << model::depth << (one_kernel ? ", one kernel" : ", many kernels"));
+  auto weights = fathom::make<typename model::parameters>();
+  fathom::initialize<model>(*weights, 6);
+  disturb(*weights);
   const auto ready = fathom::pack<P>(*weights);
-  const auto tokens = some_tokens(12, C.vocab);
+  const auto tokens = some_tokens(12, vocab);
   typename model::tape tape(1, 12);
   model::forward(*weights, {tokens, {}, 1, 12}, tape);
   const std::vector<float> full(tape.logits().begin(), tape.logits().end());
   const double tolerance = std::is_same_v<P, float> ? 1e-5 : 2e-2;
   const auto is_right = [&](std::span<const float> logits, fathom::index position) {
     const std::vector<float> found(logits.begin(), logits.end());
-    return distance(found, std::span(full).subspan(static_cast<std::size_t>(position * C.vocab), C.vocab)) < tolerance;
+    return distance(found, std::span(full).subspan(static_cast<std::size_t>(position * vocab), vocab)) < tolerance;
   };
   typename model::executor where;
   if (!one_kernel) where.one_kernel = 0;
   for (const fathom::index first : {1, 3, 10}) {  // tokens of the prompt
-    typename model::cache cache(1, C.context, where);
+    typename model::cache cache(1, model::context, where);
     CHECK(is_right(model::prefill(*ready, std::span(tokens).first(static_cast<std::size_t>(first)), cache), first - 1));
     for (fathom::index i = first; i < 12; ++i) {
 #if defined(FATHOM_CUDA_EMULATION)
@@ -309,11 +316,15 @@ void check_decoding(bool one_kernel) {
   const token next[] = {tokens[2], tokens[7]};
   for (int repeat = 0; repeat < 3; ++repeat) {  // the third is played back
     const auto logits = model::decode(*ready, next, cache);
-    CHECK(is_right(logits.first(C.vocab), 2));
-    CHECK(is_right(logits.last(C.vocab), 7));
+    CHECK(is_right(logits.first(vocab), 2));
+    CHECK(is_right(logits.last(vocab), 7));
     cache.truncate(2, 0);
     cache.truncate(7, 1);
   }
+}
+template <config C, class P>
+void check_decoding(bool one_kernel) {
+  check_decoding_of<fathom::gpt2<C>, P>(one_kernel);
 }
 }  // namespace
 
@@ -421,6 +432,8 @@ void check_decoding_as_in_reference() {
   auto elsewhere = fathom::make<typename oracle::parameters>();
   fathom::initialize<model>(*weights, 6);
   fathom::initialize<oracle>(*elsewhere, 6);
+  disturb(*weights);
+  disturb(*elsewhere);
   const auto tokens = some_tokens(12, Architecture::vocab);
   typename oracle::tape tape(1, 12);
   oracle::forward(*elsewhere, {tokens, {}, 1, 12}, tape);
@@ -439,6 +452,53 @@ void check_decoding_as_in_reference() {
   }
 }
 }  // namespace
+namespace {
+/// RMS norms of all kinds, and of heads.
+using rms_normed = fathom::architecture<
+    fathom::sizes<19, 12, 24>, fathom::embed<fathom::tokens, fathom::learned_positions>,
+    fathom::body<fathom::repeat<2, fathom::block<fathom::pre<"attn", fathom::rms_norm<fathom::epsilon<1, 1000>>, fathom::attention<2>>,
+                                                 fathom::pre<"heads", fathom::rms_norm<std::micro>, fathom::test::head_norms<3>>,
+                                                 fathom::pre<"mlp", fathom::rms_norm<std::micro, 1>, fathom::mlp<40>>>>>,
+    fathom::head<fathom::rms_norm<>, fathom::tied>>;
+}  // namespace
+TEMPLATE_TEST_CASE("RMS norms decode on the GPU", "[cuda]", float, bf16) {
+#if defined(FATHOM_CUDA_EMULATION)
+  auto& processors = fathom::emulation::the_library().processors;
+  const int before = std::exchange(processors, 5);  // blocks that wait for each other
+#endif
+  for (const bool one_kernel : {true, false}) check_decoding_of<rms_normed, TestType>(one_kernel);
+  if (std::is_same_v<TestType, float>) check_decoding_as_in_reference<rms_normed>();
+#if defined(FATHOM_CUDA_EMULATION)
+  processors = before;
+#endif
+}
+
+TEST_CASE("RMS norms train on the GPU as in the reference backend", "[cuda]") {
+  const auto tokens = some_tokens(24, rms_normed::vocab);
+  const auto inputs = std::span(tokens).first(22), targets = std::span(tokens).subspan(1, 22);
+  const auto pass = [&]<class Backend>(Backend) {  // the loss, and the gradients
+    using model = fathom::transformer<rms_normed, Backend>;
+    auto weights = fathom::make<typename model::parameters>(), gradients = fathom::make<typename model::parameters>();
+    fathom::initialize<model>(*weights, 6);
+    disturb(*weights);
+    typename model::tape tape(2, 11);
+    model::forward_backward(*weights, {inputs, targets, 2, 11}, tape, *gradients);
+    std::vector<float> all{static_cast<float>(tape.loss())};
+    model::visit_tensors(
+        [&](fathom::initial, const auto& g) {
+          for (const auto x : g.span()) all.push_back(static_cast<float>(x));
+        },
+        *fathom::on_host(*gradients));
+    return all;
+  };
+  const auto expected = pass(backend::reference<double>{}), found = pass(backend::cuda<float>{}), rounded = pass(backend::cuda<bf16>{});
+  CHECK(std::abs(found[0] - expected[0]) < 1e-5f);
+  CHECK(std::abs(rounded[0] - expected[0]) < 2e-2f);
+  CHECK(distance(std::span(found).subspan(1), std::span(expected).subspan(1)) < 1e-5);
+  CHECK(distance(std::span(rounded).subspan(1), std::span(expected).subspan(1)) < 5e-2);
+  CHECK(same_bits(found, pass(backend::cuda<float>{})));
+}
+
 TEST_CASE("an epsilon of a norm's own", "[cuda]") { check_decoding_as_in_reference<smoothed>(); }
 TEST_CASE("heads that share keys, and a window", "[cuda]") { check_decoding_as_in_reference<grouped>(); }
 

@@ -193,6 +193,69 @@ TEST_CASE("layer_norm on the GPU", "[cuda]") {
   }
 }
 
+TEST_CASE("rms_norm on the GPU", "[cuda]") {
+  struct shape_of_heads {
+    index rows, heads, width;
+  };
+  constexpr shape_of_heads shapes[] = {{1, 1, 1},   {1, 1, 600}, {2, 1, 3},  {9, 1, 7},   {31, 1, 33}, {300, 1, 40}, {1, 12, 64},
+                                       {33, 2, 32}, {140, 4, 64}, {7, 5, 48}, {65, 3, 80}, {9, 3, 256}, {50, 7, 17}};
+  random from(17, 0);
+  std::size_t turn = 0;
+  for (const shape_of_heads& shape : shapes) {
+    const index rows = shape.rows, heads = shape.heads, width = shape.width, columns = heads * width;
+    ++turn;
+    INFO("[" << rows << ", " << heads << " * " << width << "]");
+    const double offset = turn % 2 ? 1 : 0, epsilon = turn % 3 ? 1e-6 : 1e-2;
+    operand x(rows, columns, layouts[turn % 3]), gain(1, width), dy(rows, columns, layouts[turn / 3 % 3]);
+    for (operand* const o : {&x, &gain, &dy}) o->fill(from);
+    operand y(rows, columns, layouts[turn / 2 % 3]), rstd(1, rows * heads);
+    std::vector<double> wx = x.widened(), wg = gain.widened(), wy(wx.size()), wr(static_cast<std::size_t>(rows * heads));
+    rms_norm_forward(oracle, view(wx, rows, columns), wg.data(), view(wy, rows, columns), wr.data(), epsilon, offset, heads);
+    run([&](const auto& on) { rms_norm_forward(on, x.view(), gain.data(), y.view(), rstd.data(), epsilon, offset, heads); },
+        {&y, &rstd});
+    // A sum of squares has no cancellation.
+    const double relative = static_cast<double>(width + 8) * eps;
+    const auto rstd_at = [&](index i, index j) { return wr[static_cast<std::size_t>(i * heads + j / width)]; };
+    check_close("rstd", rstd, wr, [&](index, index i) { return relative * wr[static_cast<std::size_t>(i)]; });
+    check_close("y", y, wy, [&](index i, index j) {
+      return relative * std::abs(wx[static_cast<std::size_t>(i * columns + j)]) * rstd_at(i, j) *
+             (std::abs(wg[static_cast<std::size_t>(j % width)]) + offset);
+    });
+    operand in_place(rows, columns, layouts[turn % 3]);
+    in_place.block() = x.block();
+    run([&](const auto& on) { rms_norm_forward(on, in_place.view(), gain.data(), in_place.view(), rstd.data(), epsilon, offset, heads); },
+        {&in_place, &rstd});
+    check_close("y in the place of x", in_place, y.widened(), [](index, index) { return 1e-30; });
+
+    // Backward adds, replaces, and replaces dy.
+    for (const int how : {0, 1, 2}) {
+      INFO("backward " << how);
+      const bool adds = how == 0;
+      operand dx(rows, columns, layouts[(how == 2 ? turn / 3 : turn / 2) % 3]), dgain(1, width);
+      if (adds) dx.fill(from);
+      if (how == 2) dx.block() = dy.block();
+      dgain.fill(from);
+      std::vector<double> wdy = dy.widened(), wdx = dx.widened(), wdg = dgain.widened();
+      rms_norm_backward(oracle, view(wx, rows, columns), wg.data(), wr.data(), view(wdy, rows, columns), view(wdx, rows, columns),
+                        wdg.data(), offset, heads, adds);
+      run(
+          [&](const auto& on) {
+            rms_norm_backward(on, x.view(), gain.data(), rstd.data(), how == 2 ? dx.view() : dy.view(), dx.view(), dgain.data(), offset,
+                              heads, adds);
+          },
+          {&dx, &dgain});
+      // |dy| and |gain| are below 5; |n| is sqrt(width) at most.
+      check_close("dx", dx, wdx, [&](index i, index j) {
+        return relative * (rstd_at(i, j) * 25 * (1 + static_cast<double>(width)) + (adds ? 5 : 0));
+      });
+      check_close("dgain", dgain, wdg, [&](index, index) {
+        const double count = static_cast<double>(rows * heads);
+        return (count + static_cast<double>(width) + 8) * eps * (5 * std::sqrt(static_cast<double>(width) * count) + 5);
+      });
+    }
+  }
+}
+
 TEST_CASE("cross_entropy on the GPU", "[cuda]") {
   random from(8, 0);
   std::size_t turn = 0;
