@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <fathom/core/error.hpp>
 #include <fathom/core/ggml_blocks.hpp>
 #include <fathom/io/file.hpp>
 #include <fathom/io/gguf.hpp>
@@ -468,8 +469,8 @@ TEST_CASE("a file of very many entries and tensors is read", "[io]") {
   constexpr std::uint64_t count = 100000;
   handmade many(count, count);
   for (std::uint64_t i = 0; i < count; ++i)
-    many.text("key" + std::to_string(i * 7919 % count)).put(std::uint32_t{10}).put(i);
-  for (std::uint64_t i = 0; i < count; ++i) many.tensor("t" + std::to_string(i), {1}, f32, 32 * (count - 1 - i));
+    many.text(fathom::join("key", i * 7919 % count)).put(std::uint32_t{10}).put(i);
+  for (std::uint64_t i = 0; i < count; ++i) many.tensor(fathom::join("t", i), {1}, f32, 32 * (count - 1 - i));
   many.data(32 * count);
   const gguf_file file(std::as_bytes(std::span(many.bytes())), "many");
   CHECK(file.integer("key7919") == 1);
