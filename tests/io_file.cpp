@@ -582,16 +582,20 @@ TEST_CASE("a file that becomes shorter while it is read is an error", "[file]") 
 
   // One that is replaced stays what it was.
   const fathom::io::input_file before(path);
+  const fathom::io::mapped_file mapped(path);
   write(path, "new");
   before.read(0, some);
   CHECK(some[0] == std::byte{'x'});
+  CHECK(mapped.name() == path.string());
+  CHECK((mapped.bytes().size() == 50'000 && mapped.bytes().back() == std::byte{'x'}));
 }
 
 TEST_CASE("what is no file cannot be read", "[file]") {
   const temporary_folder folder;
   const auto cannot = [&](const fs::path& path, const char* what) {
     return fails_with([&] { return fathom::io::whole_file(path); }, path.string(), what) &&
-           fails_with([&] { return fathom::io::input_file(path); }, path.string(), what);
+           fails_with([&] { return fathom::io::input_file(path); }, path.string(), what) &&
+           fails_with([&] { return fathom::io::mapped_file(path).bytes().size(); }, path.string(), what);
   };
   CHECK(cannot(folder.path(), "is not a file, but a folder"));
   CHECK(cannot(folder.path() / "none", "cannot be opened: No such file"));
@@ -601,6 +605,7 @@ TEST_CASE("what is no file cannot be read", "[file]") {
   const fathom::io::whole_file empty(folder.write("empty", ""));
   CHECK(empty.bytes().empty());
   CHECK(fathom::io::whole_file().text().empty());
+  CHECK(fathom::io::mapped_file(folder.path() / "empty").bytes().empty());
   const std::string text = "in memory";
   const fathom::io::input_file memory(std::as_bytes(std::span(text)), "the memory");
   std::vector<std::byte> some(6);

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <fathom/core/error.hpp>
 #include <fathom/core/ggml_blocks.hpp>
 #include <fathom/io/file.hpp>
 #include <fathom/io/gguf.hpp>
@@ -393,6 +394,8 @@ TEST_CASE("counts and lengths beyond the file are refused before anything is mad
       const handmade file = handmade(0, 1).text("key").put(std::uint32_t{9}).put(element).put(count).put(huge);
       CHECK(invalid(file, "the metadata key is said to have ", " elements; only 8 bytes follow"));
     }
+  CHECK(invalid(handmade(0, 1).text("key").put(std::uint32_t{9}).put(std::uint32_t{4}).put(std::uint64_t{3}).put(huge),
+                "the metadata key is said to have 3 elements; only 8 bytes follow"));
   CHECK(invalid(handmade(1, 0).put(huge).put(huge).put(huge), "ends within the list of tensors"));
   CHECK(invalid(handmade(1, 0).text("a").put(std::uint32_t{0xffffffff}).put(huge).put(huge),
                 "the tensor a is said to have 4294967295 dimensions"));
@@ -443,7 +446,8 @@ TEST_CASE("tensors must have a size, a place of their own, and lie in the file",
   CHECK(
       invalid(one({1025}), "the tensor a is said to have 4100 bytes from byte 0 on; the file has 4096 bytes of data"));
   CHECK(invalid(one({1}, f32, 4096), "said to have 4 bytes from byte 4096 on"));
-  CHECK(invalid(one({1}, f32, huge - 31), "from byte 18446744073709551584 on"));
+  for (const std::uint64_t numbers : {1u, 8u, 16u, 1024u})  // the end would be beyond 64 bits
+    CHECK(invalid(one({numbers}, f32, huge - 31), "from byte 18446744073709551584 on"));
   CHECK(invalid(one({1}, f32, 8), "is said to begin at byte 8 of the data; expected a multiple of 32"));
   CHECK(invalid(handmade(1, 0).tensor("", {1}, f32, 0).data(4), "a tensor without a name"));
   CHECK(invalid(handmade(1, 0).tensor("a", {1}, f32, 0), "the file has 0 bytes of data"));
@@ -468,8 +472,8 @@ TEST_CASE("a file of very many entries and tensors is read", "[io]") {
   constexpr std::uint64_t count = 100000;
   handmade many(count, count);
   for (std::uint64_t i = 0; i < count; ++i)
-    many.text("key" + std::to_string(i * 7919 % count)).put(std::uint32_t{10}).put(i);
-  for (std::uint64_t i = 0; i < count; ++i) many.tensor("t" + std::to_string(i), {1}, f32, 32 * (count - 1 - i));
+    many.text(fathom::join("key", i * 7919 % count)).put(std::uint32_t{10}).put(i);
+  for (std::uint64_t i = 0; i < count; ++i) many.tensor(fathom::join("t", i), {1}, f32, 32 * (count - 1 - i));
   many.data(32 * count);
   const gguf_file file(std::as_bytes(std::span(many.bytes())), "many");
   CHECK(file.integer("key7919") == 1);
