@@ -2,7 +2,7 @@
 //
 //   attention_map WEIGHTS
 //
-// The weights are those that examples/quickstart.sh leaves, quickstart/tiny.safetensors.
+// WEIGHTS is the file that examples/quickstart.sh writes, quickstart/tiny.safetensors.
 #include <cstdio>
 #include <iostream>
 #include <string>
