@@ -1,4 +1,4 @@
-// Pictures of attention, read back and looked at: where cells, bars and text are, and what colours they have.
+// Pictures of attention, read back: positions and colours of cells, bars and text.
 #include <cairo.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@
 #include "fails_with.hpp"
 #include "temporary_folder.hpp"
 
-/// For the leak sanitizer: fontconfig keeps a few patterns, as many for one picture as for a hundred.
+/// For the leak sanitizer: fontconfig keeps a few patterns, however many pictures are drawn.
 extern "C" const char* __lsan_default_suppressions();
 extern "C" const char* __lsan_default_suppressions() { return "leak:libfontconfig\n"; }
 
@@ -46,7 +46,7 @@ class picture {
   explicit picture(const std::filesystem::path& path)
       : surface_(cairo_image_surface_create_from_png(path.c_str()), cairo_surface_destroy) {
     REQUIRE(cairo_surface_status(surface_.get()) == CAIRO_STATUS_SUCCESS);
-    REQUIRE(cairo_image_surface_get_format(surface_.get()) == CAIRO_FORMAT_RGB24);  // nothing shines through
+    REQUIRE(cairo_image_surface_get_format(surface_.get()) == CAIRO_FORMAT_RGB24);  // opaque
   }
   fathom::index width() const { return cairo_image_surface_get_width(surface_.get()); }
   fathom::index height() const { return cairo_image_surface_get_height(surface_.get()); }
@@ -57,7 +57,7 @@ class picture {
     const std::uint32_t pixel = reinterpret_cast<const std::uint32_t*>(row)[x];
     return {static_cast<int>(pixel >> 16 & 255), static_cast<int>(pixel >> 8 & 255), static_cast<int>(pixel & 255)};
   }
-  /// The one colour that a rectangle has.
+  /// The uniform colour of a rectangle.
   rgb plain(const rectangle& r) const {
     const rgb first = (*this)(r.x, r.y);
     CHECK(all_of(r, [&](const rgb& c) { return c == first; }));
@@ -90,7 +90,7 @@ std::vector<std::string> depths(fathom::index count) {
   return names;
 }
 
-/// Even attention: everything that a query sees has the same weight.
+/// Even attention: all visible keys of a query have the same weight.
 attention_weights_map even_map(fathom::index heads, fathom::index tokens, const std::vector<std::string>& sources,
                                fathom::index vocab = 256) {
   attention_weights_map map{.heads = heads,
@@ -124,7 +124,7 @@ attention_weights_map random_map(fathom::index heads, fathom::index tokens, fath
   return map;
 }
 
-/// Where on the colour bar a colour stands, from 0 to 1; it must be there.
+/// The place of a colour on the colour bar, from 0 to 1; it must be there.
 double place_on_bar(const picture& p, const layout& l, const rgb& colour) {
   fathom::index best = 0;
   int smallest = 1000;
@@ -149,7 +149,7 @@ struct shape {
 }  // namespace
 
 TEST_CASE("a picture has the size that its layout says, and nothing in it overlaps", "[viz]") {
-  // Names that are far too long for their room.
+  // Names that are far too long for their space.
   const auto endless = [](token) { return std::string(40, 'W'); };
   const std::vector<shape> shapes{{1, 1, 1, {}},
                                   {2, 1, 3, {.heads = heads::all}},
@@ -177,7 +177,7 @@ TEST_CASE("a picture has the size that its layout says, and nothing in it overla
     const bool by_head = s.options.heads == heads::all;
     REQUIRE(static_cast<fathom::index>(l.panels.size()) == s.sources * (by_head ? s.heads : 1));
     REQUIRE(l.shares.size() == (s.sources > 1 ? l.panels.size() : 0));
-    // Each panel with everything that belongs to it: name above, tokens left and below, shares on the right.
+    // Each panel with its labels: name above, tokens left and below, shares on the right.
     std::vector<rectangle> blocks{l.colours};
     for (const rectangle& panel : l.panels) {
       CHECK(panel.width == s.tokens * l.cell);
@@ -191,7 +191,7 @@ TEST_CASE("a picture has the size that its layout says, and nothing in it overla
       for (std::size_t j = 0; j < i; ++j) CHECK(disjoint(b, blocks[j]));
     }
     for (std::size_t i = 0; i < l.shares.size(); ++i) CHECK(disjoint(l.panels[i], l.shares[i]));
-    // Nothing runs over: the edges are white, and so are the gaps to the next panel.
+    // Nothing overflows: the edges are white, and so are the gaps to the next panel.
     CHECK(p.is_white({0, 0, l.width, 12}));
     CHECK(p.is_white({l.width - 12, 0, 12, l.height}));
     CHECK(p.is_white({0, l.height - 12, l.width, 12}));
@@ -291,7 +291,7 @@ TEST_CASE("even attention has one colour when it is drawn relative, and fades as
 }
 
 TEST_CASE("keys after the query are not shown as small weights", "[viz]") {
-  // Every query sees itself only, so that there are cells of weight zero.
+  // Every query sees only itself, so some cells have weight zero.
   auto map = even_map(1, 9, {"context"});
   for (fathom::index query = 0; query < 9; ++query)
     for (fathom::index key = 0; key < 9; ++key)
@@ -309,7 +309,7 @@ TEST_CASE("keys after the query are not shown as small weights", "[viz]") {
         const rgb colour = p.plain(l.at(0, query, key));
         CHECK((colour == hidden) == (key > query));
       }
-    // No weight has the colour of what is hidden, or one like it.
+    // No weight has a colour similar to that of hidden cells.
     for (fathom::index x = 0; x < l.colours.width; ++x) {
       const rgb c = p(l.colours.x + x, l.colours.y + 3);
       CHECK(std::abs(c[0] - hidden[0]) + std::abs(c[1] - hidden[1]) + std::abs(c[2] - hidden[2]) > 60);
@@ -370,7 +370,7 @@ TEST_CASE("bars show which source a query prefers", "[viz]") {
   const layout l = fathom::viz::layout_of(map);
   const picture p = draw(map);
   REQUIRE(l.shares.size() == 2);
-  // How much of the bar's row is not as light as the ground. The line at an even share counts one pixel.
+  // The number of pixels in the bar's row darker than the background. The line at an even share counts as one.
   const auto length = [&](std::size_t panel, fathom::index query) {
     const rectangle& r = l.shares[panel];
     int dark = 0;
@@ -439,7 +439,7 @@ TEST_CASE("text that cannot be drawn is made visible", "[viz]") {
   CHECK(visible("\xf4\x90\x80\x80") == "f4908080");  // beyond the last character
   CHECK(visible("\xc2\x85") == "c285");              // a control character
 
-  // Cairo takes none of the above: a picture with every byte in it, and a title of them.
+  // Cairo accepts none of the above: a picture with every byte, also in the title.
   auto map = even_map(1, 256, {"depth\x80"});
   std::string title;
   for (int byte = 0; byte < 256; ++byte) {
@@ -493,7 +493,7 @@ TEST_CASE("what cannot be drawn is an error", "[viz]") {
   CHECK(folder.read("a.png") == before);  // the older picture is still whole
   fathom::viz::save_png(folder.path() / "a.png", random_map(1, 5, 2));
   CHECK(folder.read("a.png") != before);
-  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 2);  // nothing is left beside them
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 2);  // no other files are left
 }
 
 TEST_CASE("from a model to a picture", "[viz]") {
@@ -508,7 +508,7 @@ TEST_CASE("from a model to a picture", "[viz]") {
   CHECK(l.panels.size() == 2);
   const picture p = draw(map);
   CHECK(p.width() == l.width);
-  // New weights are small, and attention is nearly even: so are the colours, in all of both panels.
+  // New weights are small, so attention and colours are nearly even in both panels.
   double least = 1, most = 0;
   for (fathom::index panel = 0; panel < 2; ++panel)
     for (fathom::index query = 0; query < 6; ++query)

@@ -1,4 +1,4 @@
-// Pages of attention, read back: what is in them, what hostile text does to them, and errors. viz_page_browser.py opens them.
+// Pages of attention, read back: contents, hostile text, and errors. viz_page_browser.py opens them in a browser.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -26,7 +26,7 @@ using fathom::viz::page_options;
 using fathom::viz::speech;
 using fathom::json;
 
-/// Weights 1, 2, 3, ... of what a query sees, over their sum.
+/// Weights 1, 2, 3, ... for a query's visible keys, divided by their sum.
 attention_weights_map some_map(fathom::index head_count, const std::vector<token>& tokens,
                                const std::vector<std::string>& sources = {"depth 1", "depth 3"}, fathom::index vocab = 256) {
   const auto count = static_cast<fathom::index>(tokens.size());
@@ -58,7 +58,7 @@ std::size_t occurrences(const std::string& text, const std::string& of) {
   return found;
 }
 
-/// What is between the page's tags of the data.
+/// The text between the page's data tags.
 std::string data_text(const std::string& file) {
   const std::string tag = "<script type=\"application/json\" id=\"data\">";
   const std::size_t begin = file.find(tag);
@@ -67,7 +67,7 @@ std::string data_text(const std::string& file) {
 }
 json data(const std::string& file) { return parsed(data_text(file)); }
 
-/// The numbers of two bytes that base64 text stands for.
+/// The 2-byte numbers in base64 text.
 std::vector<int> numbers(const std::string& text) {
   const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::vector<int> bytes, result;
@@ -174,12 +174,12 @@ TEST_CASE("characters that are cut into tokens stand at the first", "[viz_page]"
   CHECK(found["texts"] == json::array({"\u00e9", "", "\u4e16", "", "", "\\x80", "!", "\n", "\\xe4", "\\xb8"}));
   CHECK(found["names"] == json::object({{"0", "\\xc3"}, {"1", "\\xa9"}, {"2", "\\xe4"}, {"3", "\\xb8"}, {"4", "\\x96"}}));
 
-  // Sub-words, one of which ends a character and goes on.
+  // Sub-words, one of which ends a character and starts more text.
   const std::vector<std::string> names{"a\xe4", "", "\xb8", "\x96" "b", "c"};
   const json words = data(page(some_map(1, {0, 1, 2, 3, 4}, {"depth 1"}, 5), {.labels = names}));
   CHECK(words["texts"] == json::array({"a\u4e16", "", "", "b", "c"}));
   CHECK(words["names"] == json::object({{"0", "a\\xe4"}, {"2", "\\xb8"}, {"3", "\\x96" "b"}}));
-  // Names of notes and of frames do not run together.
+  // Names of notes and frames are not merged.
   const json apart = data(page(some_map(1, {0, 2, 3}, {"depth 1"}, 5), {.as = music{}, .labels = names}));
   CHECK(apart["texts"] == json::array({"a\\xe4", "\\xb8", "\\x96" "b"}));
 

@@ -1,5 +1,5 @@
-"""Pages of attention in a real browser: points, clicks and types, and reads what the page shows. Run with the path of the
-program viz_page_files, which writes the pages and, beside each, the weights that it should show.
+"""Tests pages of attention in a real browser: points, clicks and types, and reads the page. Run with the path of the
+program viz_page_files, which writes the pages, each with its expected weights.
 
 Needs chromium, chromium-driver and python3-selenium; without them the test is skipped (exit status 77).
 """
@@ -29,7 +29,7 @@ def start_browser(folder):
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000",
-                     f"--user-data-dir={folder}"):  # no sandbox: it does not start for root, and the pages are our own
+                     f"--user-data-dir={folder}"):  # no sandbox: it does not start as root, and the pages are our own
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.chrome.service.Service(shutil.which("chromedriver"))
@@ -37,7 +37,7 @@ def start_browser(folder):
 
 
 class Page:
-    """A page that is open, and the weights that it should show."""
+    """An open page, and its expected weights."""
 
     def __init__(self, browser, folder, name):
         self.browser, self.address = browser, (folder / f"{name}.html").as_uri()
@@ -55,13 +55,13 @@ class Page:
         return found[0]
 
     def rows(self, selector):
-        """The rows of a table: the text of its cells, whether it is marked as chosen, and its data attributes."""
+        """The rows of a table: the text of the cells, whether the row is marked as chosen, and its data attributes."""
         return self.browser.execute_script(
             "return [...document.querySelectorAll(arguments[0])].map(row => ({cells: [...row.cells].map(td => td.innerText), "
             "chosen: row.classList.contains('chosen'), data: {...row.dataset}}))", selector)
 
     def cell(self, token, source):
-        """The first element of a token in a source's view."""
+        """A token's first element in a source's view."""
         return self.one(f'section[data-source="{source}"] .cell[data-i="{token}"]')
 
     def move_to(self, element):
@@ -79,7 +79,7 @@ class Page:
         return int(self.one("#token").get_attribute("data-query"))
 
     def weight(self, head, query, source, key):
-        """What the map has; the mean over the heads when head is None."""
+        """The map's weights; the mean over the heads if head is None."""
         if head is None:
             return sum(self.weight(h, query, source, key) for h in range(self.heads)) / self.heads
         place = ((head * self.count + query) * len(self.sources) + source) * self.count + key
@@ -104,7 +104,7 @@ def same_percent(shown, share, what):
 
 
 def check_numbers(page, query, head, heads):
-    """Shares and strongest keys of the query that is chosen, in the head that is chosen; None is the mean."""
+    """Shares and strongest keys of the chosen query in the chosen head; None is the mean."""
     assert page.query() == query, f"{page.address}: token {page.query()} is chosen, not {query}"
     rows = page.rows("#shares tbody tr")
     assert len(rows) == len(heads)
@@ -129,18 +129,18 @@ def check_numbers(page, query, head, heads):
 
 
 def brightness(page, element):
-    """How far a cell's ground is from white: grows with the attention that it shows."""
+    """The distance of a cell's background from white, which grows with the attention."""
     colour = page.browser.execute_script("return getComputedStyle(arguments[0]).backgroundColor", element)
     return 3 * 255 - sum(int(x) for x in re.findall(r"\d+", colour)[:3])
 
 
 def check_page(page):
-    """What is the same for text, music and speech."""
+    """Checks common to text, music and speech."""
     browser, last = page.browser, page.count - 1
     heads = [None, *range(page.heads)]
     check_numbers(page, last, None, heads)
 
-    # The pointer chooses; a click holds, and the pointer then reads weights.
+    # The pointer chooses a query; a click holds it, and the pointer then reads weights.
     query = page.count // 2
     page.move_to(page.cell(query, 0))
     check_numbers(page, query, None, heads)
@@ -183,8 +183,8 @@ def check_page(page):
     page.click(page.all("#measure label")[0])
     assert page.one("#ticks").text == legend
 
-    # Keys. They hold what they lead to; Escape lets go.
-    page.click(page.cell(query, 0))  # again: lets go, and leaves the radio buttons
+    # Keys hold the query that they reach; Escape releases it.
+    page.click(page.cell(query, 0))  # again: releases it, and leaves the radio buttons
     page.keys(Keys.HOME)
     check_numbers(page, 0, 0, heads)
     page.keys(Keys.END)
@@ -200,7 +200,7 @@ def check_page(page):
     same(re.search(r"NLL (\S+) nats", page.one("#token").text).group(1), nll, "NLL")
     assert len(page.all("#every canvas")) == page.heads
 
-    # As wide as the window, whatever that is: no scrolling sideways. Light and dark: letters stand out.
+    # The page fits any window without scrolling sideways. In light and dark mode, letters are legible.
     for width in (600, 1400):
         browser.set_window_size(width, 1000)
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), width
@@ -212,12 +212,12 @@ def check_page(page):
 
 
 def check_quiet(page):
-    """Nothing went wrong, and nothing but the file itself was asked for."""
+    """Checks that there were no errors, and no requests except for the file itself."""
     complaints = page.log("browser")
     assert not complaints, complaints
     asked = [json.loads(entry["message"])["message"] for entry in page.log("performance")]
     requests = [m["params"] for m in asked if m["method"] == "Network.requestWillBeSent"]
-    # The browser's own first page (chrome:, chrome-untrusted:), which is there before, asks for its parts as well.
+    # The browser's own first page (chrome:, chrome-untrusted:) requests its parts, too.
     addresses = {r["request"]["url"] for r in requests if not r["documentURL"].startswith("chrome")}
     assert addresses == {page.address}, f"{page.address} asked for {addresses}"
 
@@ -231,15 +231,15 @@ def check_bytes(page):
     title = page.expected["title"]
     assert page.browser.title == title and page.one("h1").text == title
     assert not page.all("img") and len(page.all("script")) == 2
-    # Every token is there once for each source; bytes that are no characters are written out.
+    # Every token appears once for each source; bytes that are not characters are escaped.
     assert len(page.all(".running .cell")) == len(page.sources) * page.count
     text = text_of(page).replace("\u25c2", "")
     assert text == ("Caf\u00e9 \u4e16\u754c said: \"</script><img src=x onerror=alert(1)>\"\u00b6\n'<!--' & ${x}\\ "
                     "\\x00\\x1b\\xff\\xe2\\x80 \\u{202e}end\\u{2028}."), text
-    # The first byte of a character shows it; by themselves all of them are bytes.
+    # The first byte of a character shows it; single bytes are shown as bytes.
     page.click(page.cell(3, 0))
     assert page.cell(3, 0).text == "\u00e9" and page.cell(4, 0).text == "\u25c2" and "\\xc3" in page.one("#token").text
-    # Up and down lead to what stands there.
+    # Up and down move to the neighbouring line.
     first_of_second_line = page.expected["tokens"].index(10) + 1
     page.click(page.cell(first_of_second_line, 0))
     page.keys(Keys.ARROW_UP)
@@ -253,7 +253,7 @@ def check_bytes(page):
 def check_words(page):
     assert page.browser.title == "Sub-words & \"names\""
     assert [e.text for e in page.all("h2")[:3]][2].startswith("depth </b>")
-    assert "even" not in page.one("#ticks").text  # the option: weights at first
+    assert "even" not in page.one("#ticks").text  # the option: starts with weights
     text = text_of(page)
     assert text.startswith("In the beginning God created the heaven and the earth.\u00b6\n</script>\"\u2205\u00bb\t]]><!--"), text
     assert "\U0001f600\u25c2__proto__&lt; and the" in text, text
@@ -276,7 +276,7 @@ def box(element):
 
 def check_music(page):
     check_page(page)
-    # A note is as far right as it is late, as wide as it is long, and as high as it sounds. Two notes of the page's
+    # A note's position, width and height show its onset, duration and pitch. Two notes of the page's
     # first bar: tokens 1 (72, at 0 s for 0.42 s) and 8 (55, at 0.25 s for 0.24 s), and the first of the last, 152 (71, 7.5 s).
     tokens = page.expected["tokens"]
     first, second, late = [box(page.cell(i, 0)) for i in (1, tokens.index(55), len(tokens) - 1 - tokens[::-1].index(71))]
@@ -285,7 +285,7 @@ def check_music(page):
     assert abs((second[1] - first[1]) / (late[1] - first[1]) - 17) < 0.1  # semitones
     page.click(page.cell(1, 0))
     assert "C5, at 0 s for 0.42 s" in page.one("#token").text and "on 72" in page.one("#token").text
-    # Tokens without a note are in the strip, and all of them are named below.
+    # Tokens without a note are in the strip, and all tokens are named below.
     assert [page.all(".chips .cell")[i].text for i in (0, 1, 2, 4, 5)] == ["vel 20", "on 72", "vel 10", "+250 ms", "off 48"]
     page.click(page.all(".strip .cell")[4])
     check_numbers(page, 4, 0, [None, *range(page.heads)])

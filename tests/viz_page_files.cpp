@@ -1,4 +1,4 @@
-// For viz_page_browser.py: pages of every kind, and beside each a JSON file of what it should show.
+// For viz_page_browser.py: pages of every kind, each with a JSON file of its expected contents.
 //
 //   viz_page_files FOLDER
 #include <cmath>
@@ -18,7 +18,7 @@ namespace {
 
 namespace viz = fathom::viz;
 
-/// Attention as models have it: each head has its depth, and prefers what is near, what is alike, or the beginning.
+/// Attention like a model's: each head has its depth, and prefers near or equal tokens, or the beginning.
 fathom::attention_weights_map example(std::vector<fathom::token> tokens, fathom::index heads, std::vector<std::string> sources,
                                       fathom::index vocab) {
   const auto count = static_cast<fathom::index>(tokens.size()), depths = static_cast<fathom::index>(sources.size());
@@ -76,7 +76,7 @@ std::vector<fathom::token> bytes(const std::string& text) {
 }
 
 void text(const std::filesystem::path& folder) {
-  // As bytes: characters of several bytes, two lines, markup, quotes, and what is no text.
+  // As bytes: characters of several bytes, two lines, markup, quotes, and non-text.
   const auto tokens = bytes("Caf\u00e9 \u4e16\u754c said: \"</script><img src=x onerror=alert(1)>\"\n'<!--' & ${x}\\ " +
                             std::string("\0\x1b\xff\xe2\x80", 5) + " \u202eend\u2028.");
   const auto count = static_cast<fathom::index>(tokens.size());
@@ -130,7 +130,7 @@ void music(const std::filesystem::path& folder) {
         {.title = "Four bars", .as = viz::music{.notes = notes}, .labels = labels, .nll = losses(count)});
 }
 
-/// Frames of four tokens, and one before them that is in no frame.
+/// Frames of four tokens, after one token that is in no frame.
 void speech(const std::filesystem::path& folder) {
   std::vector<fathom::token> tokens{1040};
   std::vector<viz::place> places;
