@@ -18,11 +18,9 @@ static int usage() {
   return 2;
 }
 
-/// Prints a text, and flushes it unless its last byte is a continuation byte of UTF-8.
+/// Prints a text at once.
 static bool print(std::string_view text) {
-  if (text.empty()) return true;  // a few vocabularies have an empty token
-  const bool goes_on = (text.back() & 0xc0) == 0x80;
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && (goes_on || std::fflush(stdout) == 0);
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
 }
 
 static int write(std::string_view prompt, fathom::index count, const fathom::generation& options) {
