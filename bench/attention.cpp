@@ -1,11 +1,11 @@
-// Attention on its own, forward, and forward with backward, one sequence of T tokens: causal self-attention, and the
-// shortcut's over 3 depths. Numbers lie as a model has them: queries, keys and values side by side, one row a position.
+// Attention alone, forward, and forward with backward, for one sequence of T tokens: causal self-attention, and the
+// shortcut's over 3 depths. The layout is a model's: queries, keys and values side by side, one row per position.
 //
 //   bench_attention [--benchmark_filter=self/12x64/1024] ...
 //
-// The counter `beyond inputs` is what the process grew by from before the first call to the end: everything that forward
-// and backward need beyond q, k, v and dout, their results among it (on Linux). It means most for the first row that a
-// process runs: a later one may find memory that an earlier one gave back.
+// The counter `beyond inputs` is the growth of the process from before the first call to the end: all memory that forward
+// and backward need beyond q, k, v and dout, including results (on Linux). It is only reliable for the first row that a
+// process runs: a later row may reuse memory that an earlier one released.
 #include <algorithm>
 #include <fstream>
 #include <memory>
@@ -25,7 +25,7 @@ using fathom::matrix;
 
 double burst = 0;
 
-/// A matrix that owns its numbers: uniform in [-1, 1), or zeros.
+/// An owning matrix of numbers uniform in [-1, 1), or zeros.
 struct numbers {
   fathom::buffer memory;
   matrix<float> view;
@@ -39,22 +39,22 @@ struct numbers {
   }
 };
 
-/// A line of /proc/self/status in bytes: "VmRSS:", the memory that the process has; "VmHWM:", the most it has had.
+/// A line of /proc/self/status in bytes: "VmRSS:", resident memory; "VmHWM:", its peak.
 double memory_of_process(std::string_view line) {
   std::ifstream status("/proc/self/status");
   for (std::string name; status >> name; status.ignore(1 << 10, '\n'))
     if (double kilobytes = 0; name == line && status >> kilobytes) return 1024 * kilobytes;
   return 0;
 }
-/// What it has; the most is counted anew from here.
+/// Resets the peak, and returns the resident memory.
 double reset_most_memory() {
   std::ofstream("/proc/self/clear_refs") << 5;
   return memory_of_process("VmRSS:");
 }
 
-/// H heads of width d, `depths` rows of keys and values a position; depths = 1: self-attention
+/// H heads of width d, `depths` rows of keys and values per position; depths = 1: self-attention
 void attention(const std::string& name, index H, index d, index depths, index T, bool backward) {
-  const auto grown = std::make_shared<double>(0);  // a row is called several times; the first one says how much is needed
+  const auto grown = std::make_shared<double>(0);  // a row is called several times; the first call shows the growth
   benchmark::RegisterBenchmark((name + (backward ? "/both" : "/forward")).c_str(), [=](benchmark::State& state) {
     const index E = H * d, rows = T * depths;
     const fathom::attention_shape shape{1, T, H, d, depths, rows};
@@ -74,7 +74,7 @@ void attention(const std::string& name, index H, index d, index depths, index T,
           attention_backward(on, shape, part(q, kv, 0), part(q, kv, 1), part(q, kv, 2), out.view, lse.view.data, dout.view,
                              delta.view.data, part(dq, dkv, 0), part(dq, dkv, 1), part(dq, dkv, 2));
       });
-    // scores and weighted sums over what is visible; backward has twice the products, and makes the scores again
+    // scores and weighted sums over visible keys; backward has twice the products, and recomputes the scores
     count(state, (backward ? 3.5 : 1) * 2.0 * static_cast<double>(E * depths) * static_cast<double>(T * (T + 1)), 0, burst);
     *grown = std::max(*grown, memory_of_process("VmHWM:") - before);
     state.counters["beyond inputs"] = *grown;

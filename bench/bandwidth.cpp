@@ -1,5 +1,5 @@
-// AdamW against the memory: a step over as many numbers as the medium model has, beside the streams that it is made of, in
-// turns in one run. Bytes are those that must move: AdamW reads and writes weights, gradients (zeroed) and both moments.
+// AdamW against memory bandwidth: a step over the medium model's parameters, and plain streams over the same arrays, in
+// turns in one run. Bytes are the necessary traffic: AdamW reads and writes weights, gradients (zeroed) and both moments.
 //
 //   bench_bandwidth [ROUNDS]
 #include <algorithm>
@@ -20,7 +20,7 @@ using fathom::index;
 using vec = fathom::cpu::vec<float>;
 using fathom::cpu::lanes;
 
-constexpr index count = 124'440'576;  // parameters of GPT-2 124M, and a few more to be whole pieces
+constexpr index count = 124'440'576;  // parameters of GPT-2 124M, rounded up to whole pieces
 constexpr index piece = 4096;
 static_assert(count % piece == 0);
 
@@ -37,7 +37,7 @@ struct numbers {
   }
 };
 
-/// Seconds that the team takes for f(on).
+/// The team's time for f(on) in seconds.
 template <class F>
 double seconds(const F& f) {
   const auto start = std::chrono::steady_clock::now();
@@ -45,7 +45,7 @@ double seconds(const F& f) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The sum of all four arrays, in eight chains: nothing but reading.
+/// The sum of all four arrays, in eight chains: only reads.
 template <class On>
 double read(const On& on, const numbers& m) {
   return on.sum(64, [&](index part) {
@@ -62,7 +62,7 @@ double read(const On& on, const numbers& m) {
   });
 }
 
-/// Every number times almost 1: reads and writes all four arrays, as AdamW does, with next to no arithmetic.
+/// Multiplies every number by almost 1: reads and writes all four arrays, as AdamW does, with almost no arithmetic.
 template <class On>
 void update(const On& on, const numbers& m) {
   on.tasks(count / piece, [&](index task) {

@@ -1,4 +1,4 @@
-"""Draws the losses that bench_bf16_training wrote:  bf16_training.py CSV FIGURE"""
+"""Plots the losses from bench_bf16_training:  bf16_training.py CSV FIGURE"""
 
 import csv
 import sys
@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-SMOOTHED = 20  # steps that a point of a curve is the mean of
+SMOOTHED = 20  # steps averaged for each point of a curve
 
 losses = defaultdict(list)
 with open(sys.argv[1]) as rows:
@@ -30,7 +30,7 @@ for n, seed in enumerate(seeds):
     above.plot(steps, exact, color=f"C{n}", label=f"float, seed {seed}")
     above.plot(steps, rounded, color=f"C{n}", linestyle=":", linewidth=2, label=f"bf16, seed {seed}")
     below.plot(steps, rounded - exact, color=f"C{n}", label=f"bf16 - float, seed {seed}")
-    if n:  # what another seed changes: the noise to compare with
+    if n:  # the difference between seeds, as a noise level
         below.plot(steps, exact - smooth(losses["float", seeds[0]]), color="0.7", zorder=0,
                    label=f"float, seed {seed} - seed {seeds[0]}")
 above.set_ylabel("training NLL, nats a byte")

@@ -1,5 +1,5 @@
-// What the machine can do at this moment: a burst of multiplications and additions from registers, on all threads. Clocks
-// and neighbours change from second to second, so speeds are told as fractions of a burst measured in the same run.
+// The machine's current peak: a burst of multiplications and additions in registers, on all threads. Clocks
+// and neighbours change from second to second, so speeds are reported as fractions of a burst in the same run.
 #pragma once
 
 #include <algorithm>
@@ -9,11 +9,11 @@
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/cpu/simd.hpp>
 
-/// Floating-point operations per second of fused multiply-adds in float, the best of some bursts of some milliseconds.
+/// FLOP/s of fused multiply-adds in float, the best of several bursts of a few milliseconds.
 inline double fma_burst(int attempts = 10) {
   using vec = fathom::cpu::vec<float>;
   constexpr long rounds = 2'000'000;
-  // Enough to keep every unit busy: two of them, five cycles each. More than there are registers would go through memory.
+  // Enough to keep both units busy, with a latency of five cycles, but few enough to stay in registers.
   constexpr std::size_t chains = fathom::cpu::vector_registers == 32 ? 16 : 12;
   double best = 0;
   for (int attempt = 0; attempt < attempts; ++attempt) {
@@ -21,7 +21,7 @@ inline double fma_burst(int attempts = 10) {
     const auto start = std::chrono::steady_clock::now();
     fathom::backend::cpu<float>::executor{}.run([&](const auto& on) {
       if (on.rank() == 0) threads = on.size();
-      float starts[chains];  // which the compiler does not know: it makes one of chains that are alike
+      float starts[chains];  // unknown to the compiler, which would merge identical chains
       for (std::size_t c = 0; c < chains; ++c) starts[c] = static_cast<float>(c);
       benchmark::DoNotOptimize(starts);
       vec sums[chains];
@@ -30,7 +30,7 @@ inline double fma_burst(int attempts = 10) {
       benchmark::DoNotOptimize(factor);
       for (long i = 0; i < rounds; ++i)
         fathom::cpu::unroll<chains>([&](auto c) __attribute__((always_inline)) { sums[c] = xsimd::fma(sums[c], factor, term); });
-      vec total(0.f);  // of a copy, so that the sums themselves can stay in registers
+      vec total(0.f);  // sums a copy, so that the chains can stay in registers
       fathom::cpu::unroll<chains>([&](auto c) __attribute__((always_inline)) { total += sums[c]; });
       benchmark::DoNotOptimize(total);
     });
@@ -41,8 +41,8 @@ inline double fma_burst(int attempts = 10) {
   return best;
 }
 
-/// Adds the counters of a bench to its row: FLOP/s, bytes/s (what the operation must read and write at least) and the
-/// fraction of the burst. Each is left out where it makes no sense (0).
+/// Adds a bench's counters to its row: FLOP/s, bytes/s (the least that the operation must read and write) and the
+/// fraction of the burst. A value of 0 leaves out the counter.
 inline void count(benchmark::State& state, double flops, double bytes, double burst) {
   using counter = benchmark::Counter;
   if (flops > 0) {

@@ -1,10 +1,10 @@
-"""Attention beside PyTorch's scaled_dot_product_attention: forward, and forward with backward, in turns, and the memory.
+"""Compares attention with PyTorch's scaled_dot_product_attention: forward, and forward with backward, in turns, and memory.
 
-One sequence of T tokens in fp32: causal self-attention, and the shortcut's over 3 depths, where PyTorch has keys depth by
-depth and a boolean mask [T, 3T]. PyTorch gets its tensors contiguous as [B, H, T, d], and the faster of its two CPU kernels,
-flash and math, counts. Times are medians over the rounds, with the best in parentheses, and the ratio of the medians
-(PyTorch's over fathom's: above 1, fathom is faster). Memory is what a fresh process grows by from before the first call of
-forward and backward to the end: all that they need beyond q, k, v, dout and PyTorch's mask, their results among it.
+One sequence of T tokens in fp32: causal self-attention, and the shortcut's over 3 depths, for which PyTorch gets keys depth by
+depth and a boolean mask [T, 3T]. PyTorch gets contiguous tensors [B, H, T, d]; the faster of its two CPU kernels, flash and
+math, is reported. Times are medians over the rounds, with the best in parentheses, and the ratio of the medians
+(PyTorch's over fathom's: above 1, fathom is faster). Memory is the growth of a fresh process from before the first call of
+forward and backward to the end: everything beyond q, k, v, dout and PyTorch's mask, including results.
 """
 
 import argparse
@@ -48,17 +48,17 @@ def attention(kind, shape, tokens, work, how):
 
 
 def memory_of_process(line):
-    """A line of /proc/self/status in bytes: VmRSS, what the process has; VmHWM, the most it has had."""
+    """A line of /proc/self/status in bytes: VmRSS, resident memory; VmHWM, its peak."""
     with open("/proc/self/status") as status:
         return next(1024 * int(text.split()[1]) for text in status if text.startswith(line))
 
 
 def growth(kind, shape, tokens, how):
-    """Bytes that this process grows by in forward and backward; after a small call that loads what the kernels need."""
+    """The growth of this process in forward and backward in bytes, after a small call that loads the kernels."""
     attention(kind, shape, 32, "both", how)()
     f = attention(kind, shape, tokens, "both", how)
     with open("/proc/self/clear_refs", "w") as reset:
-        reset.write("5")  # VmHWM begins anew
+        reset.write("5")  # resets VmHWM
     before = memory_of_process("VmRSS")
     results = f()
     grown = memory_of_process("VmHWM") - before
@@ -67,7 +67,7 @@ def growth(kind, shape, tokens, how):
 
 
 def measured(row, options):
-    """(how PyTorch was fastest, its times, fathom's times, fathom's fraction of the burst), a time for every round"""
+    """(PyTorch's fastest variant, its times, fathom's times, fathom's fraction of the burst), with one time per round"""
     kind, shape, tokens, work = row.split("/")
     hows = [how for how in BACKENDS if how == "flash" or int(tokens) <= 1024]  # math stores all scores: gigabytes, and slow
     peers = {how: attention(kind, shape, int(tokens), work, how) for how in hows}
@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--kinds", nargs="+", default=list(DEPTHS), choices=list(DEPTHS))
     parser.add_argument("--heads", nargs="+", default=["12x64", "4x32"], choices=["12x64", "4x32"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.3, help="of each measurement in a round")
+    parser.add_argument("--seconds", type=float, default=0.3, help="duration of each measurement in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--growth", nargs=2, metavar=("ROW", "HOW"), help=argparse.SUPPRESS)  # this program, called by itself
     options = parser.parse_args()
@@ -120,7 +120,7 @@ def main():
                           f"| {statistics.median(theirs) / statistics.median(ours):.2f} |", flush=True)
     print("\n| forward and backward | PyTorch grows by, MB | fathom grows by, MB |\n| --- | --- | --- |")
     for row, how in fastest.items():
-        if int(row.split("/")[2]) >= 1024:  # below, a process's own pages hide it
+        if int(row.split("/")[2]) >= 1024:  # for shorter ones, the process's other pages hide it
             theirs = int(subprocess.run([sys.executable, __file__, "--growth", row, how, "--threads", str(options.threads)],
                                         capture_output=True, check=True, text=True).stdout)
             _, counters = fathom(options.fathom, row + "/both", 0.01)

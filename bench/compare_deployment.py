@@ -1,10 +1,10 @@
-"""The same GPT-2 checkpoint, deployed with fathom and with others: what has to be shipped, start-up, memory, speed. Tables.
+"""Compares deployments of one GPT-2 checkpoint with fathom and others in tables: size, start-up, memory, speed.
 
-Run by compare_deployment.sh. The checkpoint is one that transformers saves, of random weights (as in
-tests/transformers_checkpoints.py: so that greedy decoding is not stuck at a token), over 256 tokens, which are bytes. Every
-program gets a prompt, and writes a byte for each token that follows, flushed, greedily, batch 1. This script reads them:
-start-up is from before the process is made to the first byte, speed that of the bytes after it; memory is what was
-resident at most. In every round each of them runs once, in turns; tables show medians of the rounds."""
+Run by compare_deployment.sh. The checkpoint is saved by transformers, with random weights (as in
+tests/transformers_checkpoints.py, so that greedy decoding does not get stuck), over 256 tokens, which are bytes. Every
+program gets a prompt, decodes greedily with batch 1, and writes and flushes a byte for each token. This script reads the bytes:
+start-up is the time from before the process is created to the first byte; speed is measured over the bytes after it; memory is
+the peak resident size. In every round each program runs once, in turns; tables show medians of the rounds."""
 
 import argparse
 import importlib.metadata
@@ -24,17 +24,17 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "bench-deployment"
 PEERS = ROOT / "bench" / "deployment_peers.py"
 PROMPT = "In the beginning"
-# The settings of GPT2Config, and the tokens that are written.
+# The settings of GPT2Config, and the number of tokens to write.
 MODELS = {"small": (dict(vocab_size=256, n_positions=256, n_embd=256, n_layer=8, n_head=8), 224),
           "medium": (dict(vocab_size=256, n_positions=1024, n_embd=768, n_layer=12, n_head=12), 48)}
 
 
-# ---- Checkpoints, and what each program makes of them --------------------------------------------------------------------
+# ---- Checkpoints, and their conversion for each program ------------------------------------------------------------------
 
 
 def save_checkpoint(folder, settings):
-    """What save_pretrained writes, and a tokenizer, for CTranslate2, which wants one: token t has the name of byte t. The last
-    stands for the end of a text, because GPT-2's has to have one."""
+    """The output of save_pretrained, and a tokenizer, which CTranslate2 requires: token t is named after byte t. The last
+    token is the end of a text, which GPT-2's tokenizer must have."""
     sys.path.insert(0, str(ROOT / "tests"))
     import torch
     from transformers_checkpoints import build, save
@@ -62,7 +62,7 @@ def tensors(folder):
 
 
 def write_onnx(file, folder, settings):
-    """GPT-2 of the operations that ONNX Runtime has fused kernels for, those that its own transformer tools bring a graph to:
+    """GPT-2 built from operations with fused kernels in ONNX Runtime, which its own transformer tools also produce:
     SkipLayerNormalization, FastGelu, and GroupQueryAttention, whose cache may be one buffer. ids, positions [1, T]; last [1],
     the last position; total [1], the length with the cache. token [1, 1]."""
     import numpy as np
@@ -117,12 +117,12 @@ def write_onnx(file, folder, settings):
 
 
 def quantize_onnx(file, source):
-    """Weights in 8 bits, activations too, at run time: as ONNX Runtime advises for transformers on a CPU."""
+    """Weights in 8 bits, and activations too at run time, as ONNX Runtime advises for transformers on a CPU."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(source, file, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8,
-                     extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT})  # which of some operations it does not know
+                     extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT})  # it cannot infer the type of some operations
 
 
 def write_ctranslate2(target, folder, kind):
@@ -166,7 +166,7 @@ def build_fathom(folder, settings, kind, cpp):
 
 
 def build_ggml():
-    """A program with llama.cpp in it, and only its backend for CPUs."""
+    """A program that contains llama.cpp with only its CPU backend."""
     source, build, program = ROOT / "build" / "peers" / "llama.cpp", FOLDER / "llama.cpp", FOLDER / "ggml"
     run(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF",
          *(f"-D{name}=ON" for name in ("GGML_NATIVE", "GGML_OPENMP", "GGML_LLAMAFILE", "GGML_CPU_REPACK")),
@@ -182,14 +182,14 @@ def build_ggml():
 
 
 def bytes_of(*paths):
-    """Of files, and of all files in folders."""
+    """The total size of files, and of all files in folders."""
     files = [f for path in paths for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file()]
     return sum(f.stat().st_size for f in files)
 
 
 def packages(*names):
-    """Bytes of installed packages and of those that they require, as they are installed; Python and its cache of compiled
-    files, and what is only there for GPUs, are not counted."""
+    """The size of installed packages and their dependencies in bytes, without Python, its cache of compiled files, and parts
+    for GPUs."""
     seen, size = set(), 0
 
     def visit(name):
@@ -200,7 +200,7 @@ def packages(*names):
         seen.add(name)
         try:
             found = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:  # for another system
+        except importlib.metadata.PackageNotFoundError:  # a dependency on another system
             return
         for file in found.files or []:
             path = pathlib.Path(found.locate_file(file))
@@ -228,7 +228,7 @@ class Row:
         self.starts, self.rates = [], []
 
     def warm_up(self, count):
-        """A run that is not timed: puts files into the page cache, and finds the tokens and the peak of resident memory."""
+        """An untimed run: loads files into the page cache, and gets the tokens and the peak resident memory."""
         told = subprocess.run(["/usr/bin/time", "-f", "%M", *self.command], capture_output=True, env=self.environment)
         if told.returncode != 0:
             raise SystemExit(f"{self.name}: {told.stderr.decode()}")
@@ -236,7 +236,7 @@ class Row:
         self.tokens = told.stdout[self.skip:self.skip + count]
 
     def measure(self, count):
-        """The kernel waits for all tokens but the first: one that this script woke up for would take a core from a thread."""
+        """Waits in the kernel for all tokens after the first: waking up for each would take a core from the program."""
         ours, theirs = socket.socketpair()
         start = time.perf_counter()
         process = subprocess.Popen(self.command, stdout=theirs, stderr=subprocess.DEVNULL, env=self.environment)
@@ -255,7 +255,7 @@ class Row:
 
 
 def alike(tokens, others):
-    """How many tokens agree, from the first on."""
+    """The number of leading tokens that agree."""
     return next((i for i, (a, b) in enumerate(zip(tokens, others)) if a != b), len(tokens))
 
 
@@ -264,7 +264,7 @@ def size(count):
 
 
 def rows(folder, settings, count):
-    """Makes what is missing of all programs and files, and returns the rows of the table."""
+    """Makes all missing programs and files, and returns the rows of the table."""
     theirs = folder / "checkpoint"
     if not (theirs / "tokenizer_config.json").exists():
         theirs.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-// Single steps of a GPT-2 in llama.cpp on demand: what steps.cpp is for fathom, with the same commands and answers.
+// Single steps of a GPT-2 in llama.cpp on demand: the counterpart of steps.cpp, with the same commands and answers.
 //
 //   ggml_steps FILE.gguf CONTEXT THREADS f16|bf16|f32 (the cache) FLASH (0, 1) BATCH (most tokens at once) BLAS (0, 1)
 //
@@ -57,7 +57,7 @@ int main(int argc, char** argv) try {
   if (!std::atoi(argv[7]))
     if (ggml_backend_reg_t blas = ggml_backend_reg_by_name("BLAS")) ggml_backend_unload(blas);
   auto how = llama_model_default_params();
-  how.load_mode = LLAMA_LOAD_MODE_NONE;  // into memory of its own, where repacking and huge pages are possible
+  how.load_mode = LLAMA_LOAD_MODE_NONE;  // into its own memory, so that repacking and huge pages are possible
   steps s{llama_model_load_from_file(argv[1], how), nullptr, std::atoi(argv[2]), 0};
   if (!s.model) throw std::runtime_error("no model");
   s.vocab = llama_vocab_n_tokens(llama_model_get_vocab(s.model));

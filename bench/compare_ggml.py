@@ -1,10 +1,10 @@
-"""fathom beside llama.cpp (ggml): decoding and prefill, batch 1, of the same GPT-2 models with the same weights, in turns.
+"""Compares fathom with llama.cpp (ggml): decoding and prefill, batch 1, same GPT-2 models with the same weights, in turns.
 
 Run by compare_ggml.sh. f32 is compared with F32, bf16 with the faster of F16 and BF16, int8 with Q8_0. llama.cpp gets its
-best settings: first every combination that may matter is tried (flash attention, type of the cache, threads, huge pages;
-for prefill OpenBLAS and how many tokens are computed at once), and the fastest plays in the rounds.
+best settings: a search tries those that may matter (flash attention, type of the cache, threads, huge pages;
+for prefill OpenBLAS and the number of tokens computed at once), and the rounds use the fastest.
 
-Every round measures, one after the other: llama.cpp, fathom, and how fast memory can be read at that moment. A decoding round
+Every round measures llama.cpp, fathom, and the current read bandwidth of memory, one after the other. A decoding round
 is the median token at the first 64 positions from half of the context on. Tables show medians of the rounds, and best rounds
 in parentheses; the ratio is the median of the rounds' ratios.
 """
@@ -24,8 +24,8 @@ from steps import THREADS, Program, digits, machine, step_seconds, stream
 PEER_TYPES = {"f32": ["F32"], "bf16": ["F16", "BF16"], "int8": ["Q8_0"]}
 TARGETS = {("decode", "tiny"): (5, 12, None), ("decode", "small"): (3, 3, None), ("decode", "medium"): (1.5, 1.5, 1.5),
            ("prefill", "tiny"): (3, None, None), ("prefill", "small"): (3, None, None), ("prefill", "medium"): (3, None, None)}
-BLOCK = 512 << 20  # bytes that memory is read in
-# GPT-2's names in the two kinds of files. Linear maps are stored [in, out] there and [out, in] here.
+BLOCK = 512 << 20  # bytes to read for the bandwidth of memory
+# GPT-2's tensor names in safetensors and in GGUF, where linear maps are stored [in, out] and [out, in].
 NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "ln_1": "attn_norm", "attn.c_attn": "attn_qkv",
          "attn.c_proj": "attn_output", "ln_2": "ffn_norm", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
 
@@ -40,7 +40,7 @@ def read_safetensors(path):
 
 
 def write_gguf(path, config, tensors, kind):
-    """As llama.cpp's own converter: matrices and the token table in `kind`, the rest in F32."""
+    """Like llama.cpp's own converter: matrices and the token table in `kind`, the rest in F32."""
     writer = gguf.GGUFWriter(path, "gpt2")
     writer.add_vocab_size(config["vocab"])
     writer.add_context_length(config["context"])
@@ -82,7 +82,7 @@ class Bench:
         return Program(self.build / f"bench/bench_steps_{model}", kind)
 
     def prepare(self, model, kinds):
-        """Writes the model's files that are missing or older than the program that makes the weights, and checks them."""
+        """Writes and checks the model's files if they are missing or older than the program that makes the weights."""
         program = self.fathom(model, "f32")
         self.context = program.about["context"]
         made = (self.build / f"bench/bench_steps_{model}").stat().st_mtime
@@ -119,11 +119,11 @@ class Bench:
         return statistics.median(t for _ in range(walks) for t in program.ask("decode", start, count))
 
     def walk(self):
-        """Tokens decoded from half of the context on, again and again: the same positions for both programs."""
+        """Repeatedly decodes tokens from half of the context on, at the same positions for both programs."""
         return min(self.context // 2, 64)
 
     def best_settings(self, model, kinds, work):
-        """The settings with which llama.cpp is fastest, by a short look at each."""
+        """llama.cpp's fastest settings, by a short measurement of each."""
         choices = {"cache": ["f16", "f32", "bf16"], "flash": [1, 0], "huge": [1, 0]}
         if work == "decode":
             choices["threads"] = sorted({1, THREADS}, reverse=True)
@@ -139,7 +139,7 @@ class Bench:
             program.close()
             tried.append((step, kind, settings))
 
-        # One setting after the other, each from the best so far: all combinations would take an hour.
+        # Optimises one setting after the other, because all combinations would take an hour.
         for kind in kinds:
             measure(kind, {name: values[0] for name, values in choices.items()})
         for name, values in choices.items():
@@ -149,7 +149,7 @@ class Bench:
         return min(tried, key=lambda t: t[0])[1:]
 
     def check(self, model):
-        """That both compute the same model: logits of the last token, all prefilled, and half prefilled and half decoded."""
+        """Checks that both compute the same model: logits of the last token, all prefilled, and half prefilled, half decoded."""
         ours, theirs = self.fathom(model, "f32"), self.ggml(model, "F32", cache="f32", flash=0)
         worst = 0
         for prompt in (self.context, self.context // 2):
@@ -184,12 +184,12 @@ def time(values):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default="build/bench", help="where the programs are")
+    parser.add_argument("--build", default="build/bench", help="folder of the programs")
     parser.add_argument("--models", nargs="+", default=["tiny", "small", "medium"], choices=["tiny", "small", "medium"])
     parser.add_argument("--types", nargs="+", default=list(PEER_TYPES), choices=list(PEER_TYPES))
     parser.add_argument("--work", nargs="+", default=["decode", "prefill"], choices=["decode", "prefill"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="duration of each measurement in a round")
     parser.add_argument("--prepare", action="store_true", help="only write the models' files, and check them")
     options = parser.parse_args()
 

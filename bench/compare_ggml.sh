@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# fathom beside llama.cpp (ggml) on this machine: decoding and prefill of the same models, in turns, and the ratios; and how
-# much of the bandwidth of memory decoding gets.
+# Compares fathom with llama.cpp (ggml) on this machine: decoding and prefill of the same models, in turns, and ratios; and
+# the share of the memory's bandwidth that decoding reaches.
 #
 #   bash bench/compare_ggml.sh [--avx2] [OPTIONS OF bench/compare_ggml.py]
 #
-# Installs and builds what is missing, llama.cpp into build/peers among it. With BUILD_ONLY=1 that is all. --avx2: isa.sh.
+# Installs and builds what is missing, with llama.cpp in build/peers. With BUILD_ONLY=1 it measures nothing. --avx2: see isa.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev

@@ -1,11 +1,11 @@
-"""fathom beside PyTorch: the same models, batches and optimiser, the same number of threads, in turns.
+"""Compares fathom with PyTorch: the same models, batches and optimiser, the same number of threads, in turns.
 
 Training in fp32 against fp32, and with products in bf16 against bf16 autocast; decoding from a KV cache, batch 1; prefill of
-the whole context for the logits of its last token. PyTorch's side is written as its users write it: nn.Module,
-scaled_dot_product_attention, AdamW(fused=True); eager, and, with --compile, torch.compile, whose fastest variant counts. A
+the whole context for the logits of its last token. PyTorch's side is idiomatic: nn.Module,
+scaled_dot_product_attention, AdamW(fused=True); eager, and, with --compile, the fastest variant of torch.compile. A
 row gives the median over the rounds and, in parentheses, the best round, of both sides, and the ratio of each (PyTorch's
-time over fathom's: above 1, fathom is faster). All works of a model are measured in each round, so that plain and shortcut
-stand beside each other too: what the shortcut costs is the last table.
+time over fathom's: above 1, fathom is faster). Each round measures all work of a model, so that plain and shortcut
+are comparable, too: the last table shows the cost of the shortcut.
 """
 
 import argparse
@@ -99,7 +99,7 @@ class Shortcut(nn.Module):
         if cache is None:
             mask = self.mask[:tokens].view(tokens, len(self.depths), self.context)[:, :, :tokens].reshape(tokens, -1)
             return self.c_proj(merged(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
-        k, v = cache.append(k, v)  # one token: everything held is visible
+        k, v = cache.append(k, v)  # for one token, the whole cache is visible
         return self.c_proj(merged(F.scaled_dot_product_attention(q, k, v)))
 
 
@@ -115,7 +115,7 @@ class Block(nn.Module):
 
 
 class Cache:
-    """Keys and values of one attention, in a buffer made once."""
+    """Keys and values of one attention, in a buffer allocated once."""
 
     def __init__(self, heads, rows, width):
         self.k = torch.zeros(1, heads, rows, width)
@@ -162,7 +162,7 @@ def built(name, shortcut):
 
 
 def training(model, name, bf16, run):
-    """A step of training: `run` is the model, or what torch.compile made of it."""
+    """A training step: `run` is the model, or its compiled form."""
     (vocab, *_), (sequences, tokens), _ = MODELS[name]
     decayed = [p for p in model.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if p.dim() != 2]
@@ -249,7 +249,7 @@ def one_round(works, seconds, options):
 
 
 def measured(works, options):
-    """{row: (how PyTorch was fastest, its times, fathom's times, operations)}, a time for every round."""
+    """{row: (PyTorch's fastest variant, its times, fathom's times, operations)}, with one time per round."""
     for peers in works.values():
         for f in peers.values():
             f()
@@ -270,17 +270,17 @@ def main():
     parser.add_argument("--fathom", required=True, help="the program bench_models")
     parser.add_argument("--models", nargs="+", default=["tiny", "small"], choices=list(MODELS))
     parser.add_argument("--rows", nargs="+", default=["train", "decode", "prefill"], choices=["train", "decode", "prefill"])
-    parser.add_argument("--types", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"], help="of products in training and prefill")
+    parser.add_argument("--types", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"], help="product type (training, prefill)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in a round")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of each measurement in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--compile", action="store_true", help="measure torch.compile as well, and take the faster")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile, and report the faster")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     torch.manual_seed(1)
     torch.set_float32_matmul_precision("highest")  # fp32 against fp32
-    torch._dynamo.config.recompile_limit = 64  # all models are compiled from one class; by default the ninth would run eager
+    torch._dynamo.config.recompile_limit = 64  # all models share one class; by default the ninth would run eager
     torch._dynamo.config.fail_on_recompile_limit_hit = True
 
     with open("/proc/cpuinfo") as info:

@@ -1,9 +1,9 @@
-"""fathom on a GPU beside PyTorch on the same: training steps of the same models, batches and optimiser, in turns; and decoding.
+"""Compares fathom with PyTorch on one GPU: training steps of the same models, batches and optimiser, in turns; and decoding.
 
 PyTorch is the fastest of eager, torch.compile, and torch.compile with CUDA graphs (reduce-overhead); for the shortcut each with
 a dense mask and with FlexAttention. fp32 is without TF32; bf16 is autocast. Neither side reads the loss in a measured step. Both
-wait for the GPU once a measurement. The rate of a matrix product and the bandwidth of a copy, by PyTorch, are what the rest is
-a share of. compare_pytorch_gpu.sh builds and runs it.
+wait for the GPU once per measurement. Shares are of PyTorch's rate of a matrix product and bandwidth of a copy. gpu.sh builds the
+programs and runs it.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class FlexShortcut(peer.Shortcut):
 
 
 class Fathom:
-    """A program bench_steps that keeps running."""
+    """A running program bench_steps."""
 
     def __init__(self, program, kind):
         self.process = subprocess.Popen([program, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -85,7 +85,7 @@ def training(model, run, vocab, sequences, tokens, bf16):
 
 
 def peers_of(name, shortcut, kind):
-    """{how: a step}, each made when it is asked for."""
+    """{how: a step}, each made on demand."""
     sizes, _, depths = peer.MODELS[name]
 
     def made(how, flex):
@@ -120,11 +120,11 @@ def measured_rates():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", required=True, help="the folder of the programs bench_steps_MODEL")
+    parser.add_argument("--programs", required=True, help="folder of the programs bench_steps_MODEL")
     parser.add_argument("--models", nargs="+", default=["tiny", "small", "medium"], choices=list(BATCHES))
     parser.add_argument("--types", nargs="+", default=["f32", "bf16"], choices=["f32", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20, help="of each measurement in a round")
+    parser.add_argument("--steps", type=int, default=20, help="steps of each measurement in a round")
     options = parser.parse_args()
     torch.set_default_device("cuda")
     torch.manual_seed(1)
@@ -149,7 +149,7 @@ def main():
                         steps[how] = make()
                         for _ in range(5):
                             steps[how]()
-                    except Exception as problem:  # said, and left out
+                    except Exception as problem:  # reported, and left out
                         print(f"(PyTorch, {how}: {type(problem).__name__}: {str(problem).splitlines()[0][:120]})")
                         steps.pop(how, None)
                 times = {how: [] for how in steps} | {"fathom": []}

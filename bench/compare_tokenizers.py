@@ -1,5 +1,5 @@
-"""Encodes texts with fathom, tiktoken and tokenizers, one core each, in turns, and prints medians and ratios. All must find the
-same tokens. tiktoken and tokenizers answer with Python lists; that is how they are used, and part of their time.
+"""Encodes texts with fathom, tiktoken and tokenizers, one core each, in turns, and prints medians and ratios. All must give the
+same tokens. tiktoken and tokenizers return Python lists, as in normal use, and their times include that.
 
     compare_tokenizers.py PROGRAM VOCAB MERGES TEXT... [--rounds N]
 """
@@ -70,7 +70,7 @@ def main():
             encode(text)
             return time.perf_counter() - start
 
-        # Once before, for caches and for the comparison.
+        # An untimed run, to fill caches and to compare tokens.
         by_fathom(path)
         tokens = array.array("H", pathlib.Path(f"{path}.tokens").read_bytes()).tolist()
         if tokens != tik.encode_ordinary(text) or tokens != hugging_face.encode(text, add_special_tokens=False).ids:

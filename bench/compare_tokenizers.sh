@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Encoding of text by fathom, tiktoken and tokenizers on this machine, one core each, in turns: tokens compared, a table.
+# Compares encoding of text by fathom, tiktoken and tokenizers on this machine, one core each, in turns: tokens and speed.
 #
 #   bash bench/compare_tokenizers.sh VOCAB MERGES [ROUNDS]     such as GPT-2's encoder.json and vocab.bpe
 #
-# Texts: King James, Russian fortunes, Japanese manual pages, this project's headers, and a million times one letter. Installs and builds what is missing. With BUILD_ONLY=1 that is all.
+# Texts: King James, Russian fortunes, Japanese manual pages, this project's headers, and one letter a million times. Installs
+# and builds what is missing. With BUILD_ONLY=1 it measures nothing.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: bash bench/compare_tokenizers.sh VOCAB MERGES [ROUNDS]" >&2; exit 2; }
 vocab=$(realpath "$1") merges=$(realpath "$2") rounds=${3:-5}
@@ -16,7 +17,7 @@ cmake --build build/bench -j"${JOBS:-$(nproc)}" --target bench_tokenizers >/dev/
 texts=build/bench/texts
 mkdir -p $texts
 bible -f gen1:1-rev22:21 | cut -d' ' -f2- >$texts/kjv
-# Of Debian's packages only the texts, which need not be installed for that.
+# Unpacks only the texts of Debian packages, without installing the packages.
 for package in fortunes-ru manpages-ja; do
   [ -d $texts/$package ] || (cd $texts && apt-get download -qq $package && dpkg-deb -x ${package}_*.deb $package)
 done

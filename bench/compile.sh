@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Compile time and peak memory of one translation unit that trains, saves, loads and writes, for the models of the benches:
-# header-only, and with fathom::kernels; beside another commit's, if one is named. In turns; medians.
+# Compile time and peak memory of one translation unit that trains, saves, loads and generates, for the models of the benches:
+# header-only and with fathom::kernels; also at another commit, if one is given. In turns; medians.
 #
 #   bash bench/compile.sh [--runs 3] [--beside COMMIT] [--models tiny medium_shortcut]
 #
-# CXX=clang++ and CXXFLAGS="-O3 -march=native" choose the compiler and its flags.
+# CXX=clang++ and CXXFLAGS="-O3 -march=native" set the compiler and its flags.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=3 beside="" models=()
@@ -33,7 +33,7 @@ if [ -n "$beside" ]; then
 fi
 isa=$(printf '#include <fathom/backend/cpu/isa.hpp>\nFATHOM_ISA\n' | "$compiler" -std=c++20 "${flags[@]}" -Iinclude -E -P -x c++ - | tail -n 1)
 
-# measure UNIT HOW SOURCE: one line "seconds kilobytes" more in UNIT's file for HOW
+# measure UNIT HOW SOURCE: appends a line "seconds kilobytes" to UNIT's file for HOW
 measure() {
   local unit=$1 how=$2 source=$3 tree=$folder/now more=()
   if [[ -n $beside && $how == "$beside, "* ]]; then tree=$folder/before; fi

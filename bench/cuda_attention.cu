@@ -1,6 +1,6 @@
-// How fast attention is on a GPU: TFLOP/s of forward and backward, for heads of 64 columns, beside what is published for others.
-// Counted are the products that a causal softmax needs, 4 (forward) and 10 (backward) for each query, key that it sees, and
-// column, whatever is computed; everything else of the operations is in the time.
+// Speed of attention on a GPU: TFLOP/s of forward and backward, for heads of 64 columns, beside published numbers for others.
+// FLOPs are those that a causal softmax needs, 4 (forward) and 10 (backward) for each query, visible key and
+// column, whatever is actually computed; the time covers the whole operation.
 //
 //   nvcc -std=c++20 -O3 -arch=sm_90a -Iinclude bench/cuda_attention.cu -o build/cuda_attention && build/cuda_attention
 #include <algorithm>

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What ptxas says of the main kernels of attention, decoding and sampling on a GPU: registers of a thread, bytes spilled, shared memory that is not
-# chosen at the launch. Needs nvcc, and no GPU.   bash bench/cuda_registers.sh [architectures: sm_80 sm_90a]
+# Output of ptxas for the main kernels of attention, decoding and sampling: registers per thread, bytes spilled, static shared
+# memory. Needs nvcc, but no GPU.   bash bench/cuda_registers.sh [architectures: sm_80 sm_90a]
 set -e
 cd "$(dirname "$0")/.."
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)

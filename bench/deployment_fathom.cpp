@@ -1,5 +1,5 @@
-// Writes greedily from a prompt of bytes, one byte for each token, with two threads. An ordinary program, dynamically
-// linked, that reads the model's file when it starts: what examples/story is not. compare_deployment.py builds it for a
+// Decodes greedily from a prompt of bytes, one byte for each token, with two threads. Unlike examples/story, an ordinary,
+// dynamically linked program that reads the model's file at the start. compare_deployment.py builds it for a
 // FATHOM_CONFIG (the members of a fathom::config) and a FATHOM_TYPE.
 //
 //   deployment_fathom FOLDER PROMPT COUNT

@@ -1,5 +1,5 @@
-// Writes greedily from a prompt of bytes, one byte for each token, with two threads: a program that uses llama.cpp,
-// with its defaults (the file is mapped, flash attention where it can be, a cache in F16, one token at a time).
+// Decodes greedily from a prompt of bytes, one byte for each token, with two threads, using llama.cpp
+// with its defaults (a mapped file, flash attention if possible, a cache in F16, one token at a time).
 // compare_deployment.py runs it.
 //
 //   deployment_ggml FILE.gguf PROMPT COUNT
@@ -23,7 +23,7 @@ int main(int argc, char** argv) try {
   llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
   if (!model) throw std::runtime_error("no model");
   auto with = llama_context_default_params();
-  with.n_ctx = 0;  // as the model has it
+  with.n_ctx = 0;  // the model's
   with.n_threads = with.n_threads_batch = 2;
   llama_context* context = llama_init_from_model(model, with);
   if (!context) throw std::runtime_error("no context");

@@ -1,10 +1,10 @@
-"""Writes greedily from a prompt of bytes, one byte for each token, with two threads, as each peer advises.
+"""Decodes greedily from a prompt of bytes, one byte for each token, with two threads, as each peer advises.
 
     python deployment_peers.py pytorch FOLDER TYPE PROMPT COUNT
     python deployment_peers.py onnxruntime FILE.onnx PROMPT COUNT
     python deployment_peers.py ctranslate2 FOLDER TYPE PROMPT COUNT
 
-compare_deployment.py runs it. Each imports what it needs and no more, because that is part of starting up."""
+compare_deployment.py runs it. Each peer imports only what it needs, because imports are part of the start-up time."""
 
 import sys
 
@@ -17,7 +17,7 @@ def put(token):
 
 
 def pytorch(folder, kind, prompt, count):
-    """transformers on PyTorch: eager, a key-value cache, PyTorch's own scaled dot-product attention, only the last logits."""
+    """transformers on PyTorch: eager, a key-value cache, PyTorch's scaled dot-product attention, only the last logits."""
     import torch
     from transformers import GPT2LMHeadModel
 
@@ -32,7 +32,7 @@ def pytorch(folder, kind, prompt, count):
 
 
 def onnxruntime(file, prompt, count):
-    """The keys and values lie in buffers made once, [1, heads, context, width of a head], which every step adds to."""
+    """Keys and values are in buffers allocated once, [1, heads, context, width of a head], which every step extends."""
     import numpy as np
     import onnxruntime as ort
 
@@ -57,7 +57,7 @@ def onnxruntime(file, prompt, count):
     length = len(prompt)
     positions, last = value(np.zeros((1, 1), np.int64)), value(np.zeros(1, np.int32))
     total = value(np.zeros(1, np.int32))
-    step = bound(token, positions, last, total)  # the token that one step writes is the one that the next reads
+    step = bound(token, positions, last, total)  # each step reads the token that the step before wrote
     session.run_with_iobinding(bound(value(np.array([list(prompt)], np.int64)), value(np.arange(length)[None]),
                                      value(np.array([length - 1], np.int32)), value(np.array([length], np.int32))))
     for at in range(length, length + count):

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one call: builds the tests and benches with nvcc, runs the tests, then the benches.
+# Runs everything that needs a GPU: builds the tests and benches with nvcc, runs the tests, then the benches.
 #
 #   HEADERS=/folder bash bench/gpu.sh [tests] [sanitizer] [bench]        default: tests bench
 #
-# Needs nvcc and cuBLASLt (the CUDA Toolkit), and for the comparison a python3 with PyTorch; no CMake, no packages. Headers that
-# are not where the compiler looks lie under $HEADERS, as HEADERS/catch2/catch.hpp (version 2).
-# ARCH: the GPU's architecture, 90a unless given. Results: build/gpu/*.txt.
+# Needs nvcc and cuBLASLt (the CUDA Toolkit), and for the comparison a python3 with PyTorch; no CMake, no packages. Put headers
+# outside the compiler's search path under $HEADERS, such as HEADERS/catch2/catch.hpp (version 2).
+# ARCH: the GPU's architecture, default 90a. Results: build/gpu/*.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=("$@")
@@ -66,7 +66,7 @@ if has sanitizer; then
   done
 fi
 if has bench; then
-  (cd "$out" && cat ../../include/fathom/*/*.hpp >text.txt)  # something to learn: the library
+  (cd "$out" && cat ../../include/fathom/*/*.hpp >text.txt)  # training text: the library
   run example bash -c "cd $out && time ./example text.txt"
   run attention "$out/bench_cuda_attention"
   run pytorch python3 bench/compare_pytorch_gpu.py --programs "$out"

@@ -1,11 +1,11 @@
-"""How costs grow: the time of a decoded token with its position, and of a training step with the batch.
+"""Growth of costs: the time of a decoded token with its position, and of a training step with the batch.
 
-Run by growth.sh. Prints Markdown tables and draws the curves.
+Run by growth.sh. Prints Markdown tables and plots the curves.
 
-Decoding reads all weights and, for each position before it, that position's keys and values; so a token's time should be
-linear in its position, and the slope the cache's bytes of one position at the speed at which memory is read. That speed is
-measured beside it, by reading a block as large as weights and cache together, which so comes from the same level of memory.
-A training step should be linear in the batch, with AdamW and whatever else is done once for a step as its constant.
+Decoding reads all weights, and the keys and values of all earlier positions. So a token's time should be linear in its
+position, with the time to read one position's bytes of the cache as the slope. The read bandwidth is measured at the same
+time, with a block as large as weights and cache together, so that it comes from the same level of memory.
+A training step should be linear in the batch, with AdamW and all other work once per step as the constant.
 """
 
 import argparse
@@ -18,14 +18,14 @@ import numpy as np
 from steps import Program, digits, machine, stream
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 (after the choice of where to draw)
+import matplotlib.pyplot as plt  # noqa: E402 (after the choice of the backend)
 
 BATCHES = {"tiny": [1, 2, 4, 8, 16, 32], "small": [1, 2, 4, 8, 16], "medium": [1, 2, 4]}
 
 
 def line(x, y):
-    """Constant and slope of the line through the points: the median of all slopes between two of them, which does not
-    follow outliers (Theil and Sen); and how far the points lie from it, relative to it: the median and the most."""
+    """Constant and slope of the line through the points, by the median of all slopes between two points, which is robust to
+    outliers (Theil and Sen); and the points' relative distance from the line: median and maximum."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     i, j = np.triu_indices(len(x), 1)
     slope = np.median((y[j] - y[i]) / (x[j] - x[i]))
@@ -35,9 +35,9 @@ def line(x, y):
 
 
 def decoding(program, memory, rounds, points, tokens):
-    """Positions, the seconds at each, and the bytes a second at which weights and cache can be read, all in all rounds."""
+    """Positions, the seconds at each in all rounds, and in all rounds the bandwidth of reading weights and cache."""
     context = program.about["context"]
-    starts = np.unique(np.linspace(0, context - tokens, points).astype(int))[::-1]  # downwards: it forgets what comes after
+    starts = np.unique(np.linspace(0, context - tokens, points).astype(int))[::-1]  # downwards, as decoding truncates the cache
     times, speeds = {start: [] for start in starts}, []
     size = program.about["weight_bytes"] + context * program.about["position_bytes"]
     for _ in range(rounds):
@@ -58,7 +58,8 @@ def training(program, batches, rounds):
 
 
 def draw(panel, x, seconds, factor, name):
-    """Medians as points, the fastest as fainter ones, and the line through the medians. Its constant and slope."""
+    """Plots medians as points, the fastest rounds as fainter points, and a line through the medians. Returns its constant and
+    slope."""
     medians, fastest = (factor * np.array([f(t) for t in seconds]) for f in (statistics.median, min))
     (points,) = panel.plot(x, medians, ".", label=name)
     panel.plot(x, fastest, ".", color=points.get_color(), alpha=0.3)
@@ -108,7 +109,7 @@ def train_rows(panel, model, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default="build/bench", type=pathlib.Path, help="where the programs are")
+    parser.add_argument("--build", default="build/bench", type=pathlib.Path, help="folder of the programs")
     parser.add_argument("--models", nargs="+", default=list(BATCHES), choices=list(BATCHES))
     parser.add_argument("--types", nargs="+", default=["f32", "bf16", "int8"], choices=["f32", "bf16", "int8"])
     parser.add_argument("--work", nargs="+", default=["decode", "train"], choices=["decode", "train"])

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How the time of a decoded token grows with its position, and that of a training step with the batch: tables and a figure.
+# Growth of the time of a decoded token with its position, and of a training step with the batch: tables and a figure.
 #
 #   bash bench/growth.sh [OPTIONS OF bench/growth.py]
 #
-# Installs and builds what is missing. With BUILD_ONLY=1 that is all.
+# Installs and builds what is missing. With BUILD_ONLY=1 it measures nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev

@@ -1,5 +1,5 @@
-// Layers on their own, forward and backward, at the widths of the three models. What embedding and loss cost is one
-// operation each (operations.cpp).
+// Single layers, forward and backward, at the widths of the three models. Embedding and loss are single operations
+// (operations.cpp).
 #include <string>
 
 #include <fathom/fathom.hpp>
@@ -11,7 +11,7 @@ namespace {
 
 double burst = 0;
 
-/// Layers that have no residual, in the form of those that have one.
+/// Adapts layers without a residual to the interface of layers with one.
 template <fathom::index E>
 struct linear : fathom::linear<E, E> {
   using layer = fathom::linear<E, E>;
@@ -59,7 +59,7 @@ void layer(const std::string& name, fathom::index sequences, fathom::index token
       l.forward();
       for (auto _ : state) backward ? l.backward() : l.forward();
       count(state, static_cast<double>(sequences) * Layer::flops(tokens) * (backward ? 2 : 1),
-            // Weights, input, memory and output at least; backward also their gradients.
+            // At least weights, input, memory and output; backward also their gradients.
             static_cast<double>((backward ? 2 : 1) * (sizeof(typename alone::parameters) +
                                                       sizeof(float) * static_cast<std::size_t>(sequences * tokens * Layer::width *
                                                                                                (2 + alone::source_rows)))),

@@ -23,8 +23,8 @@ std::vector<fathom::token> random_tokens(fathom::index count, fathom::index voca
   return tokens;
 }
 
-/// The state of the row that runs now. Google Benchmark calls a row several times over, to find out how often to repeat it;
-/// the weights of a large model take seconds to draw, so they are drawn once. Rows have states of different types.
+/// The state of the current row. Google Benchmark calls a row several times to choose the number of repetitions;
+/// drawing the weights of a large model takes seconds, so it is done once. Rows have states of different types.
 template <class State>
 State& state_of(const std::string& row) {
   static std::string held;
@@ -74,7 +74,7 @@ struct decoded {
   typename net::cache cache{1};
 };
 
-/// One token after another, from half of the context on
+/// One token after another, starting at half of the context
 template <class net, class P>
 void decoding(const std::string& row) {
   benchmark::RegisterBenchmark(row.c_str(), [=](benchmark::State& state) {
@@ -89,7 +89,7 @@ void decoding(const std::string& row) {
   })->UseRealTime()->Unit(benchmark::kMicrosecond);
 }
 
-/// The whole context at once, for the logits of its last token
+/// The whole context at once, with the logits of its last token
 template <class net, class P>
 void prefilling(const std::string& row) {
   benchmark::RegisterBenchmark(row.c_str(), [=](benchmark::State& state) {

@@ -1,4 +1,4 @@
-// The three models of the benches, plain and with the shortcut, and the batches that they are trained with.
+// The three models of the benches, plain and with the shortcut, and their training batches.
 #pragma once
 
 #include <fathom/model/config.hpp>

@@ -1,4 +1,4 @@
-// Every primitive operation at the shapes of the medium model, on the cpu backend and, for the ratio, on reference.
+// Every primitive operation at the medium model's shapes, on the cpu backend and, for the ratio, on reference.
 //
 //   bench_operations [--benchmark_filter=cpu] ...
 #include <cstdint>
@@ -22,9 +22,9 @@ namespace epilogue = fathom::epilogue;
 
 // medium: 2 sequences of 256 tokens, width 768, 12 heads, vocabulary 50257
 constexpr index B = 2, T = 256, M = B * T, E = 768, F = 4 * E, H = 12, V = 50257, D = 3;
-constexpr index parameters = 8 << 20;  // more than the caches hold
+constexpr index parameters = 8 << 20;  // larger than the caches
 
-/// A matrix of random numbers that owns them.
+/// An owning matrix of random numbers.
 class numbers {
  public:
   numbers(index rows, index columns, float scale = 1)
@@ -43,8 +43,7 @@ class numbers {
 
 double burst = 0;
 
-/// Registers `name` on both backends. make(), or make(backend), gives a callable f(on); flops and bytes are those of one
-/// call.
+/// Registers `name` on both backends. make(), or make(backend), returns a callable f(on); flops and bytes are per call.
 template <class Make>
 void operation(const std::string& name, double flops, double bytes, const Make& make) {
   const auto add = [&]<class Backend>(Backend, const char* backend) {
@@ -108,7 +107,7 @@ void attention(const std::string& name, index rows_per_position) {
   });
 }
 
-/// A product with weights packed as P, as in decoding: one row. On reference, with plain weights.
+/// A product of one row with weights packed as P, as in decoding; with plain weights on reference.
 template <class P>
 void packed_product(const std::string& type) {
   operation("matmul packed as " + type + " 1x768x3072", 2.0 * E * F, static_cast<double>(sizeof(P)) * E * F,
@@ -130,7 +129,7 @@ void decoding() {
   packed_product<float>("float");
   packed_product<fathom::bf16>("bf16");
   packed_product<std::int8_t>("int8");
-  // One query, and a cache that is full.
+  // One query and a full cache.
   constexpr index context = 1024;
   static constexpr index start = context - 1;
   const fathom::attention_shape one{1, 1, H, E / H, 1, context, &start};
@@ -231,7 +230,7 @@ void register_all() {
     };
   });
   operation("cross_entropy_backward 512x50257", 0, 8.0 * M * V, [=] {
-    // The logits become their gradient in place, and stay small enough to be logits again.
+    // The gradient overwrites the logits, and its values are small enough to serve as the next logits.
     return [ids = tokens(), x = std::make_shared<numbers>(M, V), l = std::make_shared<numbers>(1, M, 0.f)](const auto& on) {
       cross_entropy_backward(on, x->view, *ids, l->view.data, 0.1f);
     };

@@ -1,4 +1,4 @@
-"""Runs bench_operations and prints a table: each operation on the cpu backend, beside reference.
+"""Runs bench_operations and prints a table: each operation on the cpu backend, against reference.
 
     python3 bench/operations.py build/release/bench/bench_operations [--repetitions 3] [--seconds 0.2]
 """
@@ -14,7 +14,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.2, help="of each repetition")
+    parser.add_argument("--seconds", type=float, default=0.2, help="duration of each repetition")
     options = parser.parse_args()
     output = subprocess.run(
         [options.program, "--benchmark_format=json", f"--benchmark_repetitions={options.repetitions}",

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Fetches and builds the peers that the benches compare with, below build/: what is there already stays.
+# Fetches and builds the benches' peers below build/. Keeps existing builds.
 #
 #   bash bench/peers.sh PEER...
 #
 #   python   an environment with numpy and matplotlib, for the scripts
 #   products OpenBLAS, oneDNN and libxsmm, for compare_products.sh
-#   ggml     llama.cpp, from the source package of llama-cpp-python on PyPI, for this processor, or with ISA=avx2 for any that has
+#   ggml     llama.cpp, from the source package of llama-cpp-python on PyPI, for this processor, or with ISA=avx2 for any with
 #            AVX2; and the Python packages that write its files
-#   tokenizers  tiktoken, and the tokenizers of Hugging Face, for compare_tokenizers.sh
+#   tokenizers  tiktoken, and Hugging Face's tokenizers, for compare_tokenizers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 peers=build/peers
 venv=build/venv-peers
 mkdir -p "$peers"
 
-# Python packages into the peers' own environment.
+# Installs Python packages in the peers' own environment.
 python_packages() {
   bash cmake/require-packages.sh python3-venv
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
@@ -24,8 +24,8 @@ python_packages() {
 python() { python_packages numpy matplotlib; }
 tokenizers() { python_packages tokenizers==0.23.3 tiktoken==0.14.0; }
 
-# llama.cpp as its authors advise for a CPU: native, OpenMP, llamafile's products, repacked weights. OpenBLAS comes in as a
-# second backend, which compare_ggml turns on and off: it may be the faster for large batches.
+# llama.cpp as its authors advise for a CPU: native, OpenMP, llamafile's products, repacked weights. OpenBLAS is a second
+# backend, which compare_ggml turns on and off, because it may be faster for large batches.
 ggml() {
   local version=0.3.36 source=$peers/llama.cpp isa=${ISA:-native} build=$peers/llama.cpp/build-${ISA:-native} flags=(-DGGML_NATIVE=ON)
   if [ "$isa" = avx2 ]; then
@@ -46,7 +46,7 @@ ggml() {
   cmake --build "$build" --target llama -j"${JOBS:-$(nproc)}" >>"$peers/llama.cpp.log" 2>&1
 }
 
-# wheel NAME==VERSION DIRECTORY: a wheel of PyPI, unpacked there.
+# wheel NAME==VERSION DIRECTORY: unpacks a wheel from PyPI in DIRECTORY.
 wheel() {
   [ -e "$2/$1" ] && return
   local files
@@ -58,8 +58,8 @@ wheel() {
   touch "$2/$1"
 }
 
-# PyPI's OpenBLAS is newer than Debian's, and faster. Its oneDNN of 2023 is the last that runs on OpenMP (later ones need
-# SYCL), and newer than Debian's.
+# PyPI's OpenBLAS is newer and faster than Debian's. Its oneDNN of 2023 is also newer than Debian's, and the last that runs on
+# OpenMP (later ones need SYCL).
 products() {
   bash cmake/require-packages.sh python3-pip libxsmm-dev
   wheel scipy-openblas32==0.3.34.481.3 "$peers/openblas"

@@ -1,10 +1,10 @@
-// Matrix products of the three models beside Eigen, OpenBLAS, oneDNN and libxsmm: a Markdown table.
+// Prints a Markdown table of the three models' matrix products in fathom, Eigen, OpenBLAS, oneDNN and libxsmm.
 //
 //   bench_products [--bf16] [--models tiny small medium] [--rows 64 512 2048] [--rounds 7] [--threads 2] [--filter dW]
 //
-// Every round measures an FMA burst and each library once, in turns that begin with another library every time. Peers
-// get what their users give them: weights that are brought into the library's own format beforehand where it has one
-// (oneDNN; libxsmm, with block sizes tried out for each shape). Before, some elements of every result are checked.
+// Every round measures an FMA burst and each library once, starting with a different library each time. Peers are used
+// as their users would: weights are converted to the library's own format beforehand if it has one
+// (oneDNN; libxsmm, with block sizes tuned for each shape). Before timing, some elements of every result are checked.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -40,7 +40,7 @@ using seconds = std::chrono::duration<double>;
 
 int threads = 2;
 
-// ---- What is computed
+// ---- Problems
 // --------------------------------------------------------------------------------------------------
 
 enum class kind {
@@ -55,7 +55,7 @@ struct shape {
   [[nodiscard]] double flops() const { return 2.0 * static_cast<double>(m * n * k); }
 };
 
-/// Numbers that fill pages of their own.
+/// Numbers on their own pages.
 class numbers {
  public:
   numbers(index rows, index columns, std::uint64_t seed)
@@ -88,7 +88,7 @@ struct problem {
 
 float rounded(float x) { return static_cast<float>(bf16(x)); }
 
-/// The largest error among some hundred elements of c, in units of what rounding may cost.
+/// The largest error among some hundred elements of c, in units of the permitted rounding error.
 double error_of(const problem& p, bool in_bf16) {
   double worst = 0;
   fathom::random draw(3, 0);
@@ -109,13 +109,13 @@ double error_of(const problem& p, bool in_bf16) {
   return worst;
 }
 
-// ---- Who computes it
+// ---- Libraries
 // ---------------------------------------------------------------------------------------------------
 
 struct contestant {
   std::string name;
   std::function<void()> run;
-  std::string note = {};  // what the library says that it runs
+  std::string note = {};  // the implementation that the library reports
 };
 
 template <class Compute>
@@ -141,7 +141,7 @@ contestant eigen_product(problem& p) {
           }};
 }
 
-/// OpenBLAS on the threads of OpenMP, as all the others: threads of its own would spin beside theirs for a while.
+/// Runs OpenBLAS on OpenMP's threads, like all others: its own threads would keep spinning next to them.
 void on_openmp(int, openblas_dojob_callback job, int jobs, std::size_t size, void* data, int argument) {
 #pragma omp parallel for num_threads(jobs) schedule(static, 1)
   for (int i = 0; i < jobs; ++i) job(i, static_cast<char*>(data) + static_cast<std::size_t>(i) * size, argument);
@@ -157,8 +157,7 @@ contestant openblas_product(problem& p) {
           }};
 }
 
-/// oneDNN's matmul primitive. Weights are in the format that it asks for; activations (both operands of dW) lie as they
-/// are.
+/// oneDNN's matmul primitive. Weights are in its preferred format; activations (both operands of dW) keep their layout.
 contestant onednn_product(problem& p, bool in_bf16) {
   using namespace dnnl;
   using tag = memory::format_tag;
@@ -201,7 +200,7 @@ contestant onednn_product(problem& p, bool in_bf16) {
           description.impl_info_str()};
 }
 
-/// libxsmm: a batch-reduce kernel for each block of c, threads share the blocks; weights packed as
+/// libxsmm: a batch-reduce kernel for each block of c; threads share the blocks; weights are packed as
 /// [n / block_n][k / block_k][block_k][block_n].
 class libxsmm_blocks {
  public:
@@ -279,7 +278,7 @@ double median(std::vector<double> values) {
   return n == 0 ? NAN : (values[(n - 1) / 2] + values[n / 2]) / 2;
 }
 
-/// FLOP/s of some calls, of five milliseconds or more.
+/// FLOP/s over calls that together take at least five milliseconds.
 double speed_of(const contestant& who, double flops, double at_least = 5e-3) {
   who.run();
   const auto start = std::chrono::steady_clock::now();
@@ -303,7 +302,7 @@ struct options {
 
 struct summary {
   std::vector<double> over_peer, of_burst_large;
-  double fastest_peer = 0, fastest_burst = 0;  // of all rounds of all products: what disturbs a round only makes it slower
+  double fastest_peer = 0, fastest_burst = 0;  // of all rounds of all products: disturbances only make a round slower
 };
 
 /// One row of the table.
@@ -364,7 +363,7 @@ void measure(const options& o, const std::string& model, const std::string& name
   if (std::min({s.m, s.n, s.k}) >= 256) all.of_burst_large.push_back(median(of_burst));
 }
 
-/// All products of a layer: forward, to the input, to the weights.
+/// All products of a layer: forward, gradient of the input, gradient of the weights.
 void measure_model(const options& o, const std::string& model, const fathom::config& c, summary& all) {
   const index E = c.width;
   const std::vector<std::tuple<std::string, index, index>> weights{
@@ -379,7 +378,7 @@ void measure_model(const options& o, const std::string& model, const fathom::con
       row(name + " dX", {kind::nt, m, k, n});
       row(name + " dW", {kind::tn, k, n, m});
     }
-    // The head is the table of embeddings, [V, E].
+    // The head is the embedding table, [V, E].
     row("head xW", {kind::nt, m, c.vocab, E});
     row("head dX", {kind::nn, m, E, c.vocab});
     row("head dW", {kind::tn, c.vocab, E, m});

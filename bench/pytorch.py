@@ -1,4 +1,4 @@
-"""How both sides are timed: for compare_pytorch.py and compare_attention.py, which pytorch.sh runs."""
+"""Timing of both sides, for compare_pytorch.py and compare_attention.py, which pytorch.sh runs."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import time
 
 
 def timed(f, seconds):
-    """Mean time of f over at least `seconds`, after one call to warm up: what Google Benchmark gives for fathom."""
+    """Mean time of f over at least `seconds`, after one call to warm up, as Google Benchmark measures fathom."""
     f()
     calls, start = 0, time.perf_counter()
     while calls < 1 or time.perf_counter() - start < seconds:
@@ -17,7 +17,7 @@ def timed(f, seconds):
 
 
 def fathom(program, row, seconds):
-    """Mean time of one row of a Google Benchmark program over at least `seconds`, and all that the program says of it."""
+    """Mean time of one row of a Google Benchmark program over at least `seconds`, and the row's full output."""
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     output = subprocess.run([program, f"--benchmark_filter=^{row}/real_time$", "--benchmark_format=json",
                              f"--benchmark_min_time={seconds}"],

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs a bench of fathom beside PyTorch:  bash bench/pytorch.sh BENCH SCRIPT [--avx2] [OPTIONS OF bench/SCRIPT.py]
-# For compare_pytorch.sh and compare_attention.sh.
+# Runs a bench of fathom against PyTorch:  bash bench/pytorch.sh BENCH SCRIPT [--avx2] [OPTIONS OF bench/SCRIPT.py]
+# Used by compare_pytorch.sh and compare_attention.sh.
 #
-# Installs what is missing: Debian packages, and PyTorch from PyPI (several GB) into build/venv-pytorch. With
-# PYTHON=/path/to/python that interpreter's PyTorch is measured instead.
+# Installs what is missing: Debian packages, and PyTorch from PyPI (several GB) into build/venv-pytorch.
+# PYTHON=/path/to/python measures that interpreter's PyTorch instead.
 #
-# On processors that are not Intel's, the MKL in PyTorch takes slow AVX2 kernels whatever the processor can do (half the
-# speed, on an EPYC with AVX-512). It is told that this is an Intel processor, so that the faster PyTorch is the peer;
-# AS_INSTALLED=1 leaves it alone. --avx2: isa.sh.
+# On non-Intel processors, PyTorch's MKL uses slow AVX2 kernels even if the processor supports more (half the
+# speed, on an EPYC with AVX-512). The script tells MKL that this is an Intel processor, so that the faster PyTorch is the peer;
+# AS_INSTALLED=1 prevents that. --avx2: see isa.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev libbenchmark-dev python3-venv

@@ -1,19 +1,19 @@
-// Single steps of one model on demand: tokens decoded at given positions, prefills, training steps. The scripts that compare
-// with peers, or draw how costs grow, keep this program running and ask it in turns with others; a line of seconds answers.
+// Single steps of one model on demand: tokens decoded at given positions, prefills, training steps. Scripts that compare
+// with peers or plot the growth of costs keep this program running and query it in turns; it answers with a line of seconds.
 //
-//   bench_steps_MODEL f32|bf16|int8      (how decoding's weights are stored; bf16: products of operands in bf16 as well)
+//   bench_steps_MODEL f32|bf16|int8      (storage of decoding's weights; bf16: also products of bf16 operands)
 //
-// Compiled by nvcc, the same on a GPU, without int8; bf16 then is about training, too (compare_pytorch_gpu.sh).
+// Compiled by nvcc, it does the same on a GPU, without int8; bf16 then applies to training, too (compare_pytorch_gpu.py).
 //
 // Then, line by line on the standard input, with N timed steps each:
 //   decode FROM N       one token each at positions FROM .. FROM + N - 1, one sequence
 //   prefill N           the full context
 //   train SEQUENCES N   forward, backward and AdamW, for a batch of SEQUENCES sequences of at most 256 tokens (GPU: the context)
 //   save FILE           the weights, as safetensors
-//   logits PROMPT       not seconds, but the logits after the full context, of which PROMPT tokens were prefilled
+//   logits PROMPT       instead of seconds, the logits after the full context, of which PROMPT tokens were prefilled
 // and on a GPU
-//   one FROM N, many FROM N    as decode, whatever the model's size: by one kernel for each token, or by a graph of many
-//   write N             each of N tokens as a generator hands them over, after a prompt of one: decoding, sampling, the way to the host
+//   one FROM N, many FROM N    like decode, for any model size: with one kernel per token, or with a graph of many
+//   write N             each of N generated tokens after a prompt of one: decoding, sampling, transfer to the host
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -45,13 +45,13 @@ using model = fathom::model<bench::FATHOM_BENCH_MODEL, fathom::backend::cpu<Comp
 constexpr bool on_gpu = false;
 #endif
 using net = model<float>;
-/// The models that decode with weights stored as P, and that train.
+/// The models for decoding with weights stored as P, and for training.
 template <class P>
 using decoding_net = std::conditional_t<std::is_same_v<P, fathom::bf16>, model<fathom::bf16>, net>;
 template <class P>
 using training_net = std::conditional_t<on_gpu, decoding_net<P>, net>;
 
-/// Token i of the text that every program here reads; compare_ggml.cpp has the same.
+/// Token i of the text that all these programs read; the same as in compare_ggml.cpp.
 fathom::token text(fathom::index i) { return static_cast<fathom::token>(i * 7919 % net::vocab); }
 
 std::vector<fathom::token> text(fathom::index from, fathom::index count) {
@@ -67,7 +67,7 @@ void print_seconds(const F& f) {
   std::cout << std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() << ' ';
 }
 
-/// The initial weights, but with biases and gains that are not 0 and 1, so that a comparison sees them.
+/// Initial weights, but with biases and gains other than 0 and 1, so that comparisons cover them.
 template <class Net>
 fathom::owned<typename Net::parameters> weights() {
   auto w = fathom::make<typename Net::parameters>();
@@ -141,7 +141,7 @@ class decoder {
   std::vector<fathom::token> prompt_ = text(0, net::context);
 };
 
-/// Training on one batch again and again.
+/// Repeated training on one batch.
 template <class P>
 class trainer {
  public:

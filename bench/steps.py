@@ -1,4 +1,4 @@
-"""Programs that run single steps on demand (steps.cpp, compare_ggml.cpp, stream.cpp), asked in turns."""
+"""Controls programs that run single steps on demand (steps.cpp, compare_ggml.cpp, stream.cpp)."""
 
 import json
 import os
@@ -10,7 +10,7 @@ THREADS = os.cpu_count()
 
 
 class Program:
-    """A program that answers each line with a line of numbers. `about`, the first thing it says, if it `introduces` itself."""
+    """A program that answers each line with a line of numbers. `about` is its first output, if it `introduces` itself."""
 
     def __init__(self, *command, introduces=True, **environment):
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -33,19 +33,19 @@ class Program:
 
 
 def stream(program, size, seconds=1.0):
-    """Bytes a second at which `size` bytes can be read over and over, by all threads, in the best of several patterns."""
+    """Read bandwidth of all threads for a block of `size` bytes, in bytes per second, with the best of several patterns."""
     return max(program.ask(size, seconds))
 
 
 def step_seconds(program, seconds, *words):
-    """Median seconds of one step, over about `seconds` of them and after one to warm up. `words` is the command without its
+    """Median seconds of one step, over about `seconds` and after one step to warm up. `words` is the command without its
     count."""
     (one,) = program.ask(*words, 1)
     return statistics.median(program.ask(*words, max(1, int(seconds / one))))
 
 
 def digits(x):
-    """Three digits, or all before the point."""
+    """Three digits, or all before the decimal point."""
     return f"{x:.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 

@@ -1,8 +1,8 @@
-"""examples/story with models of two sizes in it, packed in each type: a table. story.sh runs it.
+"""Prints a table of examples/story with models of two sizes, packed in each type. story.sh runs it.
 
-The weights are random: neither size nor time depends on what they are. Start-up is a whole run that writes one byte, from
-before the process is made until it has ended; the model's file is in the page cache. Memory is what was resident at most.
-Speed is that of the further bytes of a longer run, each flushed, and with what it takes to slide where the context is full."""
+The weights are random, because neither size nor time depends on them. Start-up is a whole run that writes one byte, from
+before the process is created until it ends; the model's file is in the page cache. Memory is the peak resident size.
+Speed is measured over the further bytes of a longer run, each flushed, including the sliding of a full context."""
 
 import array
 import json

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a model in a program costs: size, the time to assemble it, start-up, memory, speed (story.py).
+# Measures a program with an embedded model: size, assembly time, start-up, memory, speed (story.py).
 #
 #   bash bench/story.sh
 set -euo pipefail

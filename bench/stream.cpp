@@ -1,10 +1,10 @@
-// How fast memory can be read at this moment: sums over a block of memory, by all threads, in several patterns. Decoding can
-// at best read its weights that fast.
+// The current read bandwidth of memory: sums over a block of memory, by all threads, in several patterns. It bounds the speed
+// at which decoding can read its weights.
 //
 //   bench_stream
 //
-// Then, line by line on the standard input: the size of a block in bytes, and the seconds to spend. The answer is bytes a
-// second, for each pattern of `patterns`, the median of the passes that fitted in.
+// Then, line by line on the standard input: the size of a block in bytes, and the seconds to spend. The answer is bytes per
+// second for each of `patterns`: the median of the passes in that time.
 #include <algorithm>
 #include <chrono>
 #include <iostream>
@@ -21,7 +21,7 @@ using vec = fathom::cpu::vec<float>;
 constexpr index line = 64 / static_cast<index>(sizeof(float));  // floats
 constexpr index page = 4096 / static_cast<index>(sizeof(float));
 
-/// The sum of `count` numbers, read as Streams runs side by side, each prefetched `ahead` floats before it is needed.
+/// The sum of `count` numbers, read as Streams parallel runs, each prefetched `ahead` floats in advance.
 template <std::size_t Streams>
 [[gnu::noinline]] float sum(const float* from, index count, index ahead) {
   const index each = count / static_cast<index>(Streams) / line * line;
@@ -54,13 +54,13 @@ int main() {
   volatile float keep = 0;
   while (std::cin >> bytes >> seconds) {
     if (bytes != size) {
-      memory = fathom::buffer(bytes);  // in huge pages, as weights and caches are
+      memory = fathom::buffer(bytes);  // in huge pages, like weights and caches
       size = bytes;
     }
     const auto* const numbers = reinterpret_cast<const float*>(memory.bytes().data());
     for (const auto& p : patterns) {
       std::vector<double> rates;
-      // of a small block, many passes for each look at the clock
+      // for a small block, many passes between readings of the clock
       const auto passes = static_cast<fathom::index>(std::max<std::size_t>(1, (std::size_t{1} << 24) / bytes));
       const auto start = std::chrono::steady_clock::now();
       const auto now = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };

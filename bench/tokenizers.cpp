@@ -1,5 +1,5 @@
-// For compare_tokenizers.py: reads the name of a file on each line of the standard input, and answers with the seconds that
-// encoding it took on one core, and the number of tokens. The first time a file is named, its tokens go to FILE.tokens.
+// For compare_tokenizers.py: reads a file name from each line of the standard input, and answers with the seconds to encode
+// the file on one core and the number of tokens. The first time, it also writes the tokens to FILE.tokens.
 //
 //   bench_tokenizers VOCAB MERGES
 #include <chrono>

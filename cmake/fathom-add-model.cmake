@@ -1,25 +1,25 @@
 # fathom_add_model(NAME CONFIG config.json [WEIGHTS model.safetensors] [TOKENIZER dir] [EMBED] [TYPE f32|bf16|int8])
 #
-# From a checkpoint to a target: makes the header <NAME.hpp>, and the library NAME to link with, which brings fathom along. In
-# the header, in namespace NAME:
+# Turns a checkpoint into a target: makes the header <NAME.hpp>, and the library NAME to link with, which also links fathom. The
+# header has, in namespace NAME:
 #
 #   config                                      the constexpr fathom::config
-#   model, number, packed, generator            fathom::model<config>; TYPE (f32 when not given); model::packed<number>;
+#   model, number, packed, generator            fathom::model<config>; TYPE (default f32); model::packed<number>;
 #                                               fathom::generator<model, number>
-#   const packed& weights()                     with WEIGHTS: packed when first asked for, in static storage
+#   const packed& weights()                     with WEIGHTS: packed at the first call, in static storage
 #   std::string_view tokenizer_vocab()          with TOKENIZER: the text of vocab.json (or encoder.json) in that folder,
 #   std::string_view tokenizer_merges()         and of merges.txt (or vocab.bpe); an error if tokenizer_config.json says
-#                                               that they are for other rules than GPT-2's
+#                                               that their rules are not GPT-2's
 #
-# With EMBED all of these are in the program; without, they are read from where they lie now. Neither goes through the
-# compiler, but the assembler's .incbin; a changed file is taken up by the next build. What is in the program is the
-# safetensors file as it is, in any type that fathom reads: how packed numbers lie depends on the processor, and a machine
-# that is built for need not be the one that builds.
+# With EMBED all of these are in the program; without, they are read from their present paths. Files do not go through the
+# compiler, but through the assembler's .incbin; the next build uses changed files. The program contains the unchanged
+# safetensors file, in any type that fathom reads, because the layout of packed numbers depends on the processor, and the
+# target machine need not be the build machine.
 #
-# config.json has fathom's keys, or those of GPT-2 in the package transformers. The compiler reads it (io/read_config.hpp): one
-# that fathom has no model for is an error where <NAME.hpp> is included, which names the file, the key and its value.
+# config.json has fathom's keys, or those of GPT-2 in the package transformers. The compiler reads it (io/read_config.hpp): a
+# config without a model in fathom is an error at the include of <NAME.hpp>, which names the file, the key and its value.
 
-# Leaves a file that says this already as it is, so that nothing is compiled anew.
+# Writes a file only if its contents change, so that nothing is recompiled needlessly.
 function(_fathom_write file text)
   file(WRITE "${file}.new" "${text}")
   file(COPY_FILE "${file}.new" "${file}" ONLY_IF_DIFFERENT)
@@ -63,7 +63,7 @@ function(fathom_add_model name)
   endif()
   string(REGEX REPLACE "([\"\\\\])" "\\\\\\1" config_in_quotes "${config}")
 
-  # The files, what the functions that hand them out are called, and the declarations of those.
+  # The files, the names of the functions that return them, and their declarations.
   set(files)
   if(arg_WEIGHTS)
     file(REAL_PATH "${arg_WEIGHTS}" weights BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
@@ -87,7 +87,7 @@ function(fathom_add_model name)
       endif()
       list(APPEND files tokenizer_${what})
     endforeach()
-    # The program has nothing but the two files, and so cannot see whose rules they are for.
+    # The program only has the two files, so it cannot check whose rules they follow.
     if(EXISTS "${folder}/tokenizer_config.json")
       file(READ "${folder}/tokenizer_config.json" json)
       string(JSON class ERROR_VARIABLE missing GET "${json}" tokenizer_class)
@@ -103,7 +103,7 @@ function(fathom_add_model name)
     endif()
   endif()
 
-  # The header, and, to embed, the source with the files in it.
+  # The header, and, with EMBED, the source that contains the files.
   set(headers backend/cpu core/bf16 generate/generator io/read_config model/model)
   set(functions)
   set(source "// Made by fathom_add_model: files, as they are, in the program.
@@ -229,7 +229,7 @@ ${functions}
     foreach(function IN LISTS files)
       list(APPEND embedded "${file_${function}}")
     endforeach()
-    # An optimiser of the whole program does not see symbols that only the assembler defines.
+    # Link-time optimisation does not see symbols that only the assembler defines.
     set_source_files_properties(${made}/${name}.cpp PROPERTIES OBJECT_DEPENDS "${embedded}" COMPILE_OPTIONS -fno-lto)
     set(scope PUBLIC)
   else()

@@ -1,5 +1,5 @@
-# fathom is fast only when the compiler may optimise, use the machine's vector instructions, and run threads. This says so
-# where one of the three is missing. Silence it with -DFATHOM_ADVICE=OFF.
+# fathom is only fast with optimisation, the machine's vector instructions, and threads. Warns if one of the three
+# is missing. Silence it with -DFATHOM_ADVICE=OFF.
 option(FATHOM_ADVICE "Warn when optimisation, SIMD flags or OpenMP are missing" ON)
 
 function(fathom_advise)

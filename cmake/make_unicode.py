@@ -3,7 +3,7 @@
     pip install unicodedata2==16.0.0
     python cmake/make_unicode.py
 
-The version is the one that tokenizers 0.23 and tiktoken 0.14 have; tests/make_bpe.py compares all code points with theirs.
+The version is that of tokenizers 0.23 and tiktoken 0.14; tests/make_bpe.py compares all code points with theirs.
 """
 
 import pathlib
@@ -11,7 +11,7 @@ import pathlib
 import unicodedata2
 
 OTHER, LETTER, NUMBER, SPACE = range(4)
-# The property White_Space, which is not derived from categories.
+# The property White_Space, which does not follow from categories.
 WHITE_SPACE = {*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
 BLOCK = 128  # code points; at this size index and blocks are smallest
 
@@ -23,7 +23,7 @@ def kind(code):
 
 
 def rows(items, width=120):
-    """The items with commas between them, in lines that are as long as they may be."""
+    """The items, separated by commas, in lines of maximum length."""
     lines = ["   "]
     for item in items:
         if len(lines[-1]) + len(item) + 2 > width:

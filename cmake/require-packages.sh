@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs those of the named Debian packages that are missing; with sudo only when not root. Says nothing when all are
-# there.
+# Installs the missing ones of the named Debian packages, with sudo unless root. Prints nothing if none are
+# missing.
 set -euo pipefail
 missing=()
 for package in "$@"; do
@@ -19,5 +19,5 @@ export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install() { "${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1; }
-# A fresh machine has no package lists yet, and an old one may have outdated ones.
+# A new machine has no package lists, and an old one may have outdated ones.
 install || { "${as_root[@]}" apt-get update >"$log" 2>&1 && install; } || { cat "$log" >&2; exit 1; }

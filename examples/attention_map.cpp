@@ -2,7 +2,7 @@
 //
 //   attention_map WEIGHTS
 //
-// WEIGHTS is quickstart/tiny.safetensors, which examples/quickstart.sh writes.
+// WEIGHTS is the file that examples/quickstart.sh writes, quickstart/tiny.safetensors.
 #include <cstdio>
 #include <iostream>
 #include <string>

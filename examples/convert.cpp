@@ -1,5 +1,5 @@
-// Writes weights as bf16, as int8 or as float, and says what that costs, in bytes and on a text. It is one program for
-// several architectures: the config in the file says which of the models below it is of.
+// Writes weights as bf16, int8 or float, and reports the size of each file and the NLL on a text. One program handles several
+// architectures: the config in the file selects one of the models below.
 //
 //   convert WEIGHTS [--bf16 FILE] [--int8 FILE] [--f32 FILE] [--text TEXT [--windows N]] [--config JSON]
 #include <algorithm>
@@ -32,7 +32,7 @@ struct options {
   fathom::index windows = 1000;
 };
 
-/// The mean -log p of each of some windows of a text, spread evenly over all of it, in nats a token.
+/// The mean -log p of each window, in nats per token, for windows spread evenly over a text.
 template <class Net>
 std::vector<double> window_nlls(const typename Net::parameters& weights, std::span<const fathom::token> text,
                                 fathom::index windows) {
@@ -60,12 +60,12 @@ std::vector<double> window_nlls(const typename Net::parameters& weights, std::sp
   return found;
 }
 
-/// Writes the files that are asked for, and a line for each: its size, the NLL of what it holds, and how much more than
-/// before that is, with the standard error of the difference over the windows.
+/// Writes the requested files and prints a line for each: its size, the NLL of its weights, and the increase over the original
+/// weights, with the standard error of the difference over the windows.
 template <class Weights>
 void convert(const Weights& weights, const options& o) {
   using net = typename Weights::model;
-  std::vector<fathom::token> text;  // the end, which is not trained on
+  std::vector<fathom::token> text;  // the held-back end of the text
   if (!o.text.empty()) {
     const auto corpus = net::vocab == 256 ? fathom::data::bytes(o.text) : fathom::data::tokens(o.text, net::vocab);
     text.assign(corpus.validation().begin(), corpus.validation().end());

@@ -1,4 +1,4 @@
-// The machinery of training by hand: weights, gradients and moments are values of one type.
+// A training loop by hand: weights, gradients and moments are values of one type.
 //
 //   custom_loop TEXT_FILE
 #include <cmath>
@@ -18,10 +18,10 @@ int main(int argc, char** argv) try {
   auto weights = fathom::make<net::parameters>();  // owning, aligned, zeroed
   auto gradients = fathom::make<net::parameters>();
   fathom::initialize<net>(*weights, /*seed=*/1);
-  net::tape tape(8, 128);  // what forward leaves for backward: room for 8 sequences of 128 tokens
+  net::tape tape(8, 128);  // intermediate values for backward, with room for 8 sequences of 128 tokens
   fathom::adamw<net> optimizer({.rate = 1e-3f, .decay = 0.1f, .clip = 1.0f});
 
-  // Windows at random places: those of a step depend on the seed and the step alone.
+  // Windows at random places, which depend only on the seed and the step.
   fathom::index step = 0;
   for (const auto& batch : fathom::data::batches(text.train(), {.batch = 8, .tokens = 128, .steps = 200, .seed = 1})) {
     net::forward(*weights, batch, tape);
@@ -31,7 +31,7 @@ int main(int argc, char** argv) try {
   }
   std::printf("validation %.3f nats a byte\n", fathom::evaluate<net>(*weights, text.validation(), tape, 8));
 
-  // Every tensor has a name and a shape, and those of one name can be walked together.
+  // Every tensor has a name and a shape, and visit walks tensors of the same name together.
   auto start = fathom::make<net::parameters>();
   fathom::initialize<net>(*start, 1);
   std::printf("how far training moved the shortcut's tensors:\n");

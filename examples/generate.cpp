@@ -1,4 +1,4 @@
-// Loads weights and writes on from a prompt, as fast as it goes.
+// Loads weights and continues a prompt, as fast as possible.
 //
 //   generate WEIGHTS PROMPT [--count N] [--temperature T] [--top-k K] [--top-p P] [--seed S] [--type f32|bf16|int8]
 #include <chrono>
@@ -12,7 +12,7 @@ constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth
                               .shortcut = {.depths = {2, 4}}};
 using net = fathom::model<tiny>;
 
-/// P is the type that the weights are held in.
+/// P is the type of the packed weights.
 template <class P>
 void write(const net::parameters& weights, const fathom::generation& options, const std::string& prompt, fathom::index count) {
   fathom::generator<net, P> writer(weights, options);

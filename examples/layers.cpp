@@ -1,4 +1,4 @@
-// Layers on their own: which is faster, a cross-attention of its own or one softmax over context and features?
+// Benchmarks single layers: which is faster, a separate cross-attention or one softmax over context and features?
 // A complete Google Benchmark program; compare your own layer the same way.
 #include <benchmark/benchmark.h>
 #include <fathom/fathom.hpp>

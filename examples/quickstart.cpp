@@ -1,4 +1,4 @@
-// Trains a tiny model with layerwise attention shortcuts on a text file, byte by byte, and lets it write.
+// Trains a tiny byte-level model with layerwise attention shortcuts on a text file, and generates text.
 // examples/quickstart.sh builds and runs it.
 #include <algorithm>
 #include <chrono>
@@ -17,7 +17,7 @@
 
 constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
                               .shortcut = {.depths = {2, 4}}};  // the last block attends to the outputs of blocks 2 and 4
-// Weights and sums are float; products take bf16 where the machine multiplies them at once.
+// Weights and sums are float; products are bf16 if the processor multiplies bf16 directly.
 using compute = std::conditional_t<fathom::cpu::has_bf16_products, fathom::bf16, float>;
 using net = fathom::model<tiny, fathom::backend::cpu<compute>>;
 
@@ -30,7 +30,7 @@ struct options {
   std::uint64_t seed = 1;
 };
 
-/// Steps that fit into the time: measured on a trainer that is thrown away.
+/// The number of steps that fit into the time, measured with a throw-away trainer.
 fathom::index affordable_steps(const fathom::data::corpus& text, double seconds) {
   fathom::index taken = 0;
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(3);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a language model: installs what is missing, builds, fetches English text, trains for about three minutes
-# on two cores, and lets the model write.
+# From nothing to a language model: installs missing packages, builds, fetches English text, trains for about three minutes
+# on two cores, and generates text.
 #
 #   bash examples/quickstart.sh [TEXT_FILE] [OPTIONS OF examples/quickstart.cpp, for example --seconds 60]
 set -euo pipefail

@@ -1,14 +1,14 @@
 """GPT-2 with layerwise attention shortcuts (Verma and Pilanci, arXiv 2409.10870) in PyTorch: train here, deploy with fathom.
 
     python shortcut_gpt.py TEXT_FILE        # trains a byte-level model on a text and saves tiny.safetensors
-    examples/generate tiny.safetensors "In the beginning"     # which fathom's programs load as it is
+    examples/generate tiny.safetensors "In the beginning"     # fathom's programs load it unchanged
 
-The model, its tensors' names and its files are fathom's (include/fathom/README.md has the equations); the tests hold the two
-together, in logits, every gradient and steps of AdamW. Needs torch and safetensors. To use it: copy this file.
+The model, its tensors' names and its files are fathom's (include/fathom/README.md has the equations); tests compare the
+logits, every gradient and AdamW steps of both. Needs torch and safetensors. To use it, copy this file.
 
     model = ShortcutGPT(Config(vocab=256, context=128, width=128, depth=6, heads=4, shortcut=Shortcut(depths=[2, 4])))
     logits, loss = model(tokens, targets)   # tokens, targets [B, T]; logits [B, T, vocab]; the loss in nats a token
-    model.save("model.safetensors")         # and ShortcutGPT.load("model.safetensors"), whoever wrote it
+    model.save("model.safetensors")         # ShortcutGPT.load("model.safetensors") also loads fathom's files
     print(model.config.cpp())               # the same config, for a C++ program
 """
 
@@ -30,11 +30,11 @@ from torch.nn import functional as F
 
 @dataclasses.dataclass
 class Shortcut:
-    depths: list[int]  # of 0 (the embedding) to depth - 1; s >= 1 is the output of block s
+    depths: list[int]  # from 0 (the embedding) to depth - 1; s >= 1 is the output of block s
     features: str = "mlp"  # identity | linear | mlp
     hidden: int | None = None  # of an mlp feature map; None: width
     placement: str = "after_self_attention"  # replace_self_attention | joint
-    zero_init: bool = False  # start as exactly the plain GPT. Only about the beginning: not saved
+    zero_init: bool = False  # start as exactly the plain GPT; not saved, as it only affects initialisation
 
     def __post_init__(self):
         self.depths = sorted(self.depths)
@@ -122,8 +122,8 @@ class MLP(nn.Module):
 
 
 def attention(q, k, v, heads):
-    """Per head, softmax(q k^T / sqrt(width of a head)) v.   q, result [B, T, E]; k, v [B, n T, E]: n runs of T positions,
-    in each of which query i sees the first i + 1."""
+    """Per head, softmax(q k^T / sqrt(width of a head)) v.   q, result [B, T, E]; k, v [B, n T, E]: n runs of T positions;
+    query i sees the first i + 1 of each run."""
     B, T, E = q.shape
     split = lambda x: x.view(B, -1, heads, E // heads).transpose(1, 2)  # [B, heads, ., E / heads]
     visible = torch.ones(T, T, dtype=torch.bool, device=q.device).tril().repeat(1, k.shape[1] // T)  # [T, n T]
@@ -138,7 +138,7 @@ class SelfAttention(nn.Module):
         self.c_proj = Linear(c.width, c.width)
 
     def forward(self, x, memory=None):
-        """x [B, T, E]. With memory, the keys and values of a shortcut, each [B, D T, E], one softmax runs over both: joint."""
+        """x [B, T, E]. With memory (a shortcut's keys and values, each [B, D T, E]) one softmax covers both: joint placement."""
         q, k, v = self.c_attn(x).chunk(3, dim=-1)
         if memory:
             k, v = torch.cat([k, memory[0]], dim=1), torch.cat([v, memory[1]], dim=1)
@@ -146,7 +146,7 @@ class SelfAttention(nn.Module):
 
 
 class FeatureMap(nn.Module):
-    """What a shortcut makes of a depth: LN(X), LN(X) W + b, or an MLP of LN(X)."""
+    """A shortcut's features of a depth: LN(X), LN(X) W + b, or an MLP of LN(X)."""
 
     def __init__(self, c):
         super().__init__()
@@ -195,7 +195,7 @@ class Block(nn.Module):
         self.mlp = MLP(c.width, c.hidden)
 
     def forward(self, x, hidden=None, shortcut=None, placement=None):
-        """x [B, T, E]; hidden, what earlier blocks returned, for the shortcut of the last."""
+        """x [B, T, E]; hidden: the outputs of earlier blocks, for the last block's shortcut."""
         if placement == "joint":
             x = x + self.attn(self.ln_1(x), shortcut.memory(hidden))
         elif placement != "replace_self_attention":
@@ -222,7 +222,7 @@ class ShortcutGPT(nn.Module):
 
     @torch.no_grad()
     def initialize(self):
-        """normal(0, 0.02), and less where the residual stream is written to; biases 0, gains 1."""
+        """normal(0, 0.02), smaller for projections that write to the residual stream; biases 0, gains 1."""
         for name, p in self.named_parameters():
             writes = name.endswith(("attn.c_proj.weight", "mlp.c_proj.weight"))
             if p.dim() == 1:
@@ -244,7 +244,7 @@ class ShortcutGPT(nn.Module):
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=-1)
 
     def optimizer(self, rate=1e-3, decay=0.1):
-        """AdamW as fathom's trainer has it: only tensors of two dimensions decay."""
+        """AdamW as in fathom's trainer: only tensors of two dimensions decay."""
         matrices = [p for p in self.parameters() if p.dim() == 2]
         vectors = [p for p in self.parameters() if p.dim() != 2]
         groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -256,10 +256,10 @@ class ShortcutGPT(nn.Module):
 
     @classmethod
     def load(cls, path):
-        """A model from a file with a config: one that save wrote, or fathom."""
+        """A model from a file with a config, written by save or by fathom."""
         with safetensors.safe_open(path, "pt") as file:
             model = cls(Config.from_json(file.metadata()["fathom.config"]))
-            # Not what an optimiser remembers for a weight: "adamw.first.wte.weight".
+            # Skip the optimiser's state of a weight, such as "adamw.first.wte.weight".
             states = tuple("." + name for name in model.state_dict())
             tensors = {name: file.get_tensor(name) for name in file.keys() if not name.endswith(states)}
         model.load_state_dict(tensors)
@@ -270,7 +270,7 @@ class ShortcutGPT(nn.Module):
 
 
 def train(model, tokens, steps, batch=16, rate=1e-3, decay=0.1, clip=1.0, device="cpu"):
-    """tokens [N]. Random windows as long as the context, linear warm-up, and half a cosine down to a tenth of the rate."""
+    """tokens [N]. Random windows as long as the context; linear warm-up, then cosine decay to a tenth of the rate."""
     model.to(device).train()
     optimizer, context, start = model.optimizer(rate, decay), model.config.context, time.time()
     warmup = max(1, min(200, steps // 20))
@@ -292,7 +292,7 @@ def train(model, tokens, steps, batch=16, rate=1e-3, decay=0.1, clip=1.0, device
 
 @torch.no_grad()
 def evaluate(model, tokens, batches=20, batch=16):
-    """The mean loss over windows, side by side, from the beginning of tokens [N]."""
+    """The mean loss over consecutive windows from the beginning of tokens [N]."""
     context = model.config.context
     count = min(batches * batch, (len(tokens) - 1) // context)
     inputs, targets = (tokens[i : i + count * context].view(count, context) for i in (0, 1))

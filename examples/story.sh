@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A checkpoint becomes a program: builds build/story/story, one static file with the model of quickstart.sh in it, and lets it
-# write. Trains that model first (about four minutes) where it is not there.
+# Turns a checkpoint into a program: builds build/story/story, one static file that contains the model of quickstart.sh, and runs
+# it. Trains that model first (about four minutes) if it is missing.
 #
 #   bash examples/story.sh [OPTIONS FOR CMAKE, for example -DSTORY_TYPE=int8]
 #
-# Of another checkpoint: -DSTORY_CONFIG=gpt2/config.json -DSTORY_WEIGHTS=gpt2/model.safetensors -DSTORY_TOKENIZER=gpt2
+# For another checkpoint: -DSTORY_CONFIG=gpt2/config.json -DSTORY_WEIGHTS=gpt2/model.safetensors -DSTORY_TOKENIZER=gpt2
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev

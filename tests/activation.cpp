@@ -1,4 +1,4 @@
-// Activations and gates, the library's and one of a program's own: what they are, their derivatives, and that a functor written
+// Activations and gates, the library's and a custom one: values, derivatives, and that a functor written
 // once runs on every backend and in every epilogue.
 #include <algorithm>
 #include <array>
@@ -38,7 +38,7 @@ struct softsign {
   };
 };
 
-/// What each is by its definition, with the functions of the standard library.
+/// Each activation by definition, with the standard library's functions.
 double defined(gelu_tanh, double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
 double defined(gelu_erf, double x) { return x / 2 * std::erfc(-x / std::sqrt(2.0)); }
 double defined(sigmoid, double x) { return (1 + std::tanh(x / 2)) / 2; }
@@ -49,7 +49,7 @@ double defined(relu_squared, double x) { return std::pow(std::max(x, 0.0), 2); }
 double defined(identity, double x) { return x; }
 double defined(softsign, double x) { return x / (1 + std::abs(x)); }
 
-/// Numbers of all sizes, of both signs, and a size that is no multiple of a vector's.
+/// Numbers of all magnitudes and both signs; their count is not a multiple of a vector's.
 std::vector<double> some_numbers() {
   std::vector<double> x{0.0, -0.0, 1e-30, -1e-30, 20, -20, 80, -80};
   random from(3, 0);
@@ -107,7 +107,7 @@ TEMPLATE_TEST_CASE("an activation is what it is defined as, on every backend", "
   check(std::type_identity<backend::cpu<double>>{}, 1e-13);
   check(std::type_identity<backend::cpu<float>>{}, 3e-6);
 
-  // NaN is seen.
+  // NaN propagates.
   std::vector<float> nan(17, std::numeric_limits<float>::quiet_NaN()), y(17);
   backend::cpu<float>::executor{}.run([&](const auto& on) { activation_forward(on, A{}, row_of(nan), row_of(y)); });
   CHECK(std::ranges::all_of(y, [](float v) { return std::isnan(v); }));

@@ -1,14 +1,13 @@
-// The promise that nothing is allocated once weights, tape, cache and generator are made.
+// Checks that nothing is allocated once weights, tape, cache and generator are made.
 //
-// Counted are the calls of malloc, calloc, realloc, aligned_alloc, posix_memalign, memalign, valloc, pvalloc and mmap by
-// any thread of this program: it defines these functions itself, and hands on to glibc. operator new calls malloc, and is
-// counted with it. With the address sanitizer, which is an allocator of its own, the same calls come through its hook, but
-// for mmap, which is then not counted. Not counted either is memory that glibc takes for itself, such as the stack of a new
-// thread; for that reason the number of threads is checked too.
+// Counts the calls of malloc, calloc, realloc, aligned_alloc, posix_memalign, memalign, valloc, pvalloc and mmap by
+// any thread of this program, which defines these functions itself and forwards to glibc. operator new calls malloc, and is
+// counted with it. The address sanitizer has its own allocator; its hook counts the same calls, except for mmap. glibc's internal
+// memory, such as the stack of a new thread, is not counted either, so the number of threads is checked too.
 //
-// Counting begins before the very first call. With one thread, no parallel region has run before it in this program. With
-// two, one has, an empty one: in its first region the OpenMP runtime starts its threads and allocates what it needs for
-// them. Only that is left out.
+// Counting starts before the very first call. With one thread, no parallel region has run before in this program. With
+// two, one empty region has: in its first region the OpenMP runtime starts its threads and allocates their memory. Only that is
+// excluded.
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -55,7 +54,7 @@ void count() {
 
 #if defined(FATHOM_SANITIZED)
 
-// As in <sanitizer/allocator_interface.h>, which g++ does not bring.
+// As in <sanitizer/allocator_interface.h>, which g++ does not ship.
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, std::size_t),
                                                          void (*)(const volatile void*));
 namespace {
@@ -124,7 +123,7 @@ void* mmap64(void* address, std::size_t length, int protection, int flags, int f
 
 namespace {
 
-/// How often anything was allocated while f ran.
+/// The number of allocations while f runs.
 template <class F>
 long allocations_of(const F& f) {
   allocations = 0;
@@ -139,7 +138,7 @@ long threads_of_this_program() {
   return std::distance(begin(tasks), end(tasks));
 }
 
-/// Counts what f allocates when it runs with `threads` threads.
+/// Counts the allocations of f with `threads` threads.
 template <class F>
 void check_allocates_nothing(int threads, const F& f) {
   if (threads > 1) fathom::backend::cpu<float>::executor{threads}.run([](const auto&) {});  // starts the threads
@@ -164,12 +163,12 @@ std::vector<fathom::token> some_tokens(std::size_t count) {
   return tokens;
 }
 
-/// Keeps the compiler from leaving out an allocation that nobody uses.
+/// Keeps the compiler from removing an unused allocation.
 void use(void* block) { asm volatile("" : : "r"(block) : "memory"); }
 
 }  // namespace
 
-// This one is first: no parallel region has run yet.
+// This test is first: no parallel region has run yet.
 TEST_CASE("decoding with one thread allocates nothing", "[allocation]") {
   const auto ready = fathom::pack<float>(*some_weights());
   const auto tokens = some_tokens(24);
@@ -202,7 +201,7 @@ TEST_CASE("every kind of allocation is counted", "[allocation]") {
   const auto map = [&] { block = ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); };
   CHECK(allocations_of(map) == (counts_mmap ? 1 : 0));
   ::munmap(block, 4096);
-  // From another thread of a team too.
+  // Also from another thread of a team.
   CHECK(allocations_of([&] {
           fathom::backend::cpu<float>::executor{2}.run([](const auto& on) {
             if (on.rank() == on.size() - 1) std::free(std::malloc(10));

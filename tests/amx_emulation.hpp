@@ -1,6 +1,6 @@
-// AMX on any processor with bf16 products: what Intel's manual says of the instructions (Software Developer's Manual, volumes
-// 1 and 2), in plain C++, under the names of their intrinsics. Include it before anything of fathom, which is then compiled
-// as for a processor with AMX, and a test tells whether layouts, shapes and the order of loads are right.
+// AMX on any processor with bf16 products: the instructions as defined in Intel's manual (Software Developer's Manual, volumes
+// 1 and 2), in plain C++, under the names of their intrinsics. Include it before any fathom header. fathom is then compiled
+// as for a processor with AMX, so that tests can check layouts, shapes and the order of loads.
 #pragma once
 
 #include <immintrin.h>  // the intrinsics themselves
@@ -24,7 +24,7 @@ struct configuration {
 };
 static_assert(sizeof(configuration) == 64);
 
-/// The state of a thread: the configuration is all 0 until one is loaded.
+/// The state of a thread: the configuration is all 0 until it is loaded.
 struct registers {
   configuration shape{};
   std::uint8_t tile[8][16][64]{};
@@ -74,13 +74,13 @@ void store(void* to, std::ptrdiff_t stride) {
     std::memcpy(static_cast<char*>(to) + r * stride, state.tile[T][r], state.shape.row_bytes[T]);
 }
 
-/// Whether the process may use tiles, 0 being yes
+/// Whether the process may use tiles; 0 means yes
 inline long answer_of_linux(long call, long request, long feature) {
   check(call == SYS_arch_prctl && request == 0x1023 && feature == 18, "a system call that does not ask for tiles");
   return std::getenv("FATHOM_AMX_REFUSED") ? -1 : 0;
 }
 
-/// Number i of a row of bf16
+/// Element i of a row of bf16
 inline float half(const std::uint8_t* row, int i) {
   std::uint16_t bits;
   std::memcpy(&bits, row + 2 * i, sizeof bits);

@@ -1,5 +1,5 @@
-// The kernels with AMX itself, which not every machine that tests has: here only that they compile (backend_matmul_amx.cpp runs
-// them with the instructions emulated).
+// Checks only that the AMX kernels compile, because few test machines have AMX (backend_matmul_amx.cpp runs
+// them with emulated instructions).
 #include <fathom/backend/cpu.hpp>
 
 namespace fathom {

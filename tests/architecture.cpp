@@ -1,4 +1,4 @@
-// The language of architectures: parts, patterns, edits, descriptions; and that a config is a way to write one of them.
+// The language of architectures: parts, patterns, edits, descriptions; and that a config is shorthand for one of them.
 #include <algorithm>
 #include <cmath>
 #include <complex>
@@ -24,7 +24,7 @@
 namespace fathom::test {
 namespace {
 
-// ---- A part of one's own: an adapter, y = residual + GELU(x W_1 + b_1) W_2 + b_2 with a hidden width of Rank ------------------
+// ---- A custom part: an adapter, y = residual + GELU(x W_1 + b_1) W_2 + b_2 with a hidden width of Rank ------------------
 
 template <index E, index Rank>
 struct bottleneck_layer {
@@ -87,7 +87,8 @@ using of = architecture<sizes<19, 20, 12>, embed<tokens, learned_positions>, bod
 
 using local = pre<"attn", layer_norm<epsilon<1, 1'000'000>>, attention<4, kv_heads<2>, window<3>, head_width<5>, no_bias>>;
 
-/// A pattern of two blocks, one of which sees a window only, twice; then a block by itself; and the paper's shortcut before self-attention in the last two.
+/// Twice a pattern of two blocks, one with a window; then a single block; and the paper's shortcut before self-attention in the
+/// last two.
 using plain = of<repeat<2, block<local, feed>, block<attn, adapter, feed>>, block<attn, feed>>;
 using net = edit<plain, last_blocks<2>, insert_before<"attn", cross>>;
 
@@ -286,7 +287,7 @@ TEST_CASE("backward goes no further down than it must", "[architecture]") {
       [&](std::string_view name, initial, const auto& part, const auto& whole) {
         const bool is_below = name.starts_with("h.0.") || name.starts_with("h.1.ln_1.") || name.starts_with("h.1.attn.") || name == "wpe.weight";
         INFO(name);
-        if (name == "wte.weight") return;  // the head's part of its gradient only
+        if (name == "wte.weight") return;  // only the head's part of its gradient
         left_out += is_below;
         if (is_below)
           CHECK(std::ranges::all_of(part.span(), [](float x) { return x == 0; }));

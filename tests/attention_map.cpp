@@ -1,5 +1,5 @@
-// What the last block attends to, against the golden models: their attention was computed by an independent PyTorch
-// implementation (golden/README.md), depth after depth, for joint after the block's own context.
+// The last block's attention, against golden models: an independent PyTorch implementation computed their
+// attention (golden/README.md), depth after depth, for joint after the block's own context.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -84,7 +84,7 @@ expectation expected_of(const char* name) {
   return e;
 }
 
-/// Weights of each head and query add up to 1, none is negative, none lies after the query.
+/// Checks that the weights of each head and query sum to 1, none is negative, and none is after the query.
 void check_softmax(const attention_weights_map& map) {
   const auto sources = static_cast<fathom::index>(map.sources.size());
   double worst_sum = 0;
@@ -127,7 +127,7 @@ void meets_golden_attention(double tolerance) {
     REQUIRE(size * static_cast<std::size_t>(expected.sequences) == expected.attention.size());
     check_softmax(map);
 
-    // [heads, queries, sources * keys] on both sides. A NaN would be the largest of differences.
+    // [heads, queries, sources * keys] on both sides. NaN is the largest difference.
     double difference = 0;
     for (std::size_t i = 0; i < size; ++i) {
       const float e = expected.attention[static_cast<std::size_t>(sequence) * size + i];

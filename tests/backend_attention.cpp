@@ -1,5 +1,5 @@
-// Attention on the cpu backend, against the reference backend in double, over many shapes; and what the reference backend
-// makes of grouped queries, windows and memories without order, against its own definition.
+// Attention on the cpu backend, against the reference backend in double, over many shapes; and the reference backend's
+// grouped queries, windows and unordered memories, against their definition.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -16,9 +16,9 @@ namespace {
 
 struct attention_case {
   index sequences, queries, heads, head_width, rows_per_position;
-  std::vector<index> starts;  // positions of the first queries; none: all 0, and memory of just the queries' positions
-  index spare = 0;            // positions of memory beyond the furthest that is seen
-  index first = 0;            // sequences of memory before the first that is looked at
+  std::vector<index> starts;  // positions of the first queries; none: all 0, and memory of only the queries' positions
+  index spare = 0;            // positions of memory beyond the last visible one
+  index first = 0;            // sequences of memory before the first used one
   double size = 1;            // of queries and keys
   index kv_heads = 0, window = 0;
   bool sees_all = false;
@@ -54,7 +54,7 @@ std::vector<attention_case> training_cases() {
   for (const index queries : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 64, 65, 100, 130})
     cases.push_back({1 + queries % 3, queries, 3, 10, 1 + queries % 4, {}});
   cases.push_back({1, 300, 1, 20, 3, {}});  // 900 rows of memory
-  cases.push_back({1, 40, 1, 256, 2, {}});  // the widest heads there are
+  cases.push_back({1, 40, 1, 256, 2, {}});  // the widest heads
   cases.push_back({2, 70, 2, 33, 2, {}, 0, 0, 3});  // scores of some ten: a sharp softmax
   random numbers(9, 0);
   for (int i = 0; i < 25; ++i)
@@ -63,7 +63,7 @@ std::vector<attention_case> training_cases() {
   return cases;
 }
 
-/// Decoding: queries somewhere in a cache that has room for more.
+/// Decoding: queries anywhere in a cache with spare room.
 std::vector<attention_case> cached_cases() {
   std::vector<attention_case> cases;
   random numbers(10, 0);
@@ -79,7 +79,7 @@ std::vector<attention_case> cached_cases() {
   return cases;
 }
 
-/// Grouped queries, windows, and memories without order: whole sequences, and queries in a cache.
+/// Grouped queries, windows, and unordered memories: whole sequences, and queries in a cache.
 std::vector<attention_case> family_cases() {
   std::vector<attention_case> cases;
   random numbers(19, 0);
@@ -106,7 +106,7 @@ std::vector<attention_case> family_cases() {
   cases.push_back({1, 40, 12, 40, 1, {}, 0, 0, 1, 1, 11});
   cases.push_back({2, 70, 6, 33, 2, {}, 0, 0, 2, 2, 9});
   cases.push_back({1, 40, 3, 256, 2, {}, 0, 0, 1, 1, 7});
-  cases.push_back({1, 1, 40, 64, 1, {290}, 0, 0, 1, 2, 0});  // more heads than are gone through at a time
+  cases.push_back({1, 1, 40, 64, 1, {290}, 0, 0, 1, 2, 0});  // more heads than are processed at a time
   cases.push_back({1, 2, 40, 3, 1, {290}, 0, 0, 1, 8, 270});
   for (const index queries : {1, 3, 4, 19, 130})
     for (const index spare : {0, 1, 20})
@@ -121,7 +121,7 @@ struct attention_operands {
   attention_case c;
   attention_shape s;
   framed<T> q, k, v;
-  double sharpness;  // the largest sum of |q k| / sqrt(head_width): what rounding errors of scores are relative to
+  double sharpness;  // the largest sum of |q k| / sqrt(head_width), the scale of the scores' rounding errors
 
   attention_operands(const attention_case& given, random& numbers, std::size_t turn)
       : c(given),
@@ -159,7 +159,7 @@ struct attention_operands {
   }
 };
 
-/// The largest number that is there, over memory that is NaN elsewhere.
+/// The largest magnitude, ignoring NaN.
 template <class T>
 double largest_seen(const framed<T>& m) {
   double most = 0;
@@ -217,7 +217,7 @@ void check_attention_backward(const attention_case& c, random& numbers, std::siz
   INFO(c);
   const attention_operands<T> a(c, numbers, turn);
   const framed<T> dout = framed<T>(c.query_rows(), c.columns(), layouts[turn / 5 % 3]).fill(numbers);
-  // The forward pass of the oracle, rounded to T: both backward passes begin with the same numbers.
+  // The oracle's forward pass, rounded to T, so that both backward passes start from the same numbers.
   framed<double> exact_out(c.query_rows(), c.columns()), exact_lse(c.query_rows(), c.heads);
   const framed<double> q = a.q.widened(), k = a.k.widened(), v = a.v.widened();
   attention_forward(oracle, a.s, q.view(), k.view(), v.view(), exact_out.view(), exact_lse.data());
@@ -289,8 +289,8 @@ TEMPLATE_TEST_CASE("attention of grouped queries, in windows, and over all memor
   }
 }
 
-// What the reference backend makes of grouped queries, windows and memories without order is what it makes, for each query
-// by itself, of a memory that consists of the rows that it sees, with a head of keys and values for each of its own.
+// On the reference backend, grouped queries, windows and unordered memories must match attention with each query
+// alone, a memory of only the rows that it sees, and a separate head of keys and values for each of its heads.
 TEST_CASE("what a query sees", "[backend]") {
   random numbers(21, 0);
   std::size_t turn = 0;
@@ -377,7 +377,7 @@ TEST_CASE("gradients of attention agree with the complex step", "[backend]") {
         complex& x = operands[n][i];
         const double found = gradients[n].view()(static_cast<index>(i) / gradients[n].view().columns,
                                                  static_cast<index>(i) % gradients[n].view().columns);
-        if (std::isnan(x.real())) {  // nobody sees it
+        if (std::isnan(x.real())) {  // no query sees it
           if (found != 0) worst = 1;
           continue;
         }

@@ -1,5 +1,5 @@
-// Matrix products of the cpu backend against the reference backend in double, over many shapes, with every epilogue; with
-// plain weights and with packed ones.
+// Matrix products of the cpu backend against the reference backend in double, over many shapes, with every epilogue, with
+// plain and with packed weights.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -13,7 +13,7 @@
 
 #include "backend_operands.hpp"
 
-// backend_matmul_amx.cpp is about products of bf16 only.
+// backend_matmul_amx.cpp only tests bf16 products.
 #if !defined(FATHOM_TESTED_BACKENDS)
 #define FATHOM_TESTED_BACKENDS backend::cpu<float>, backend::cpu<double>, backend::cpu<bf16>
 #define FATHOM_TESTS_ALL_BACKENDS 1
@@ -22,7 +22,7 @@
 namespace fathom::test {
 namespace {
 
-/// A result as an operand: for epilogues that add to what is there.
+/// A result as an operand, for epilogues that add to existing values.
 template <class T>
 matrix<const T> as_const_view(const framed<T>& m) {
   return m.view();
@@ -36,7 +36,7 @@ struct product_shape {
   index m, n, k;  // y [m, n], sums of k products
 };
 
-/// Every odd size in every place, mixes of them, and some that make several blocks of tasks.
+/// Every odd size in every dimension, mixes of them, and some that need several blocks of tasks.
 std::vector<product_shape> product_shapes() {
   std::vector<product_shape> shapes = {{1030, 40, 20}, {20, 1030, 7}, {9, 33, 1100}, {513, 33, 513}};
   random numbers(1, stream_of("shapes"));
@@ -52,7 +52,7 @@ std::vector<product_shape> product_shapes() {
   return shapes;
 }
 
-/// What every product is checked with: operands, and the product of their magnitudes' as double.
+/// The operands of a product, and the product of their magnitudes in double.
 template <class Backend>
 struct product_operands {
   using T = scalar_of<Backend>;
@@ -81,8 +81,8 @@ struct product_operands {
   }
 };
 
-/// y = epilogue(x w), or of x w^T, with w transposed. All epilogues in float; elsewhere a sum and one epilogue: what an
-/// epilogue does with a sum does not depend on the scalar, nor on how the sum was made.
+/// y = epilogue(x w), or epilogue(x w^T). All epilogues in float; otherwise a plain sum and one epilogue, because an
+/// epilogue does not depend on the scalar or on the computation of the sum.
 template <class Backend, bool Transposed>
 void check_products() {
   using T = scalar_of<Backend>;
@@ -107,8 +107,8 @@ void check_products() {
       return (depth + 4) * eps<T> * (p.magnitude.view()(i, j) + more);
     };
 
-    // epilogue_of(y) is the epilogue for the results y; exact(i, j) the element that it should make, error(i, j) what
-    // rounding may add.
+    // epilogue_of(y) is the epilogue for the results y; exact(i, j) the expected element, error(i, j) the
+    // permitted rounding error.
     using results = std::vector<framed<T>>;
     const auto check = [&](const char* what, const results& fresh, const auto& epilogue_of, const auto& exact,
                            const auto& error) {
@@ -135,7 +135,7 @@ void check_products() {
     check("bias_add to the result itself", {residual},
           [&](results& y) { return epilogue::bias_add{bias.data(), as_const_view(y[0])}; }, with_both, error_of_both);
 
-    // GELU's own formula, and that of its slope, take some 20 roundings of numbers up to 1 + |z|; |slope| <= 1.13.
+    // The formulas of GELU and its derivative take some 20 roundings of numbers up to 1 + |z|; |slope| <= 1.13.
     if constexpr (std::is_same_v<Backend, backend::cpu<float>> && Transposed)
       check("gelu_gradient", {poisoned}, [&](auto&) { return epilogue::activation_gradient{fathom::gelu_tanh{}, before.view()}; },
             [&](index i, index j) { return sum(i, j) * gelu_slope_of(z(i, j)); },
@@ -238,7 +238,7 @@ void check_packed() {
   framed<T> rounded = weights;
   round_columns<P>(rounded);
 
-  // A row of the identity picks out the weights themselves: once row by row, once all together.
+  // Rows of the identity extract the weights: once row by row, once all together.
   framed<T> identity(In, In);
   identity.map([](T) { return 0; });
   for (index k = 0; k < In; ++k) identity.view()(k, k) = 1;
@@ -250,7 +250,7 @@ void check_packed() {
       multiply(on, identity.view().rows_from(k, 1), alone.view().rows_from(k, 1), add_nothing);
     multiply(on, identity.view(), together.view(), add_nothing);
   });
-  // The step of int8 is itself a rounded number: a few eps of the weight. The others are exact.
+  // The step of int8 is itself rounded: a few eps of the weight. The others are exact.
   const auto weight_bound = [&](index k, index j) {
     return std::is_same_v<P, std::int8_t> ? 3 * eps<T> * std::abs(static_cast<double>(rounded.view()(k, j)))
                                           : std::numeric_limits<double>::min();
@@ -270,7 +270,7 @@ void check_packed() {
           multiply(on, x.view(), y[0].view(), epilogue::bias_add{bias.data(), residual.view()});
         });
     framed<double> expected(rows, Out), magnitude(rows, Out);
-    framed<double> exact = x.widened();  // or rounded, where the compute type bf16 multiplies bf16
+    framed<double> exact = x.widened();  // or rounded, if the compute type bf16 multiplies bf16
     if (cpu::has_bf16_products && std::is_same_v<P, bf16> && std::is_same_v<typename Backend::context::compute, bf16>)
       exact.map([](double v) { return static_cast<double>(static_cast<float>(bf16(static_cast<float>(v)))); });
     const framed<double> wide = rounded.widened(), wide_bias = bias.widened(), wide_residual = residual.widened();

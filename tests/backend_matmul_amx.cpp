@@ -1,6 +1,6 @@
-// Products of bf16 as on a processor with AMX, whose instructions amx_emulation.hpp stands in for: the tests of
-// backend_matmul.cpp. With FATHOM_AMX_REFUSED=1 in the environment, Linux does not allow the tiles, and vectors multiply what is
-// laid out for them.
+// The tests of backend_matmul.cpp with bf16 products as on a processor with AMX, emulated by amx_emulation.hpp.
+// With FATHOM_AMX_REFUSED=1 in the environment, Linux does not allow the tiles, and vectors multiply in the tiles'
+// layout.
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
 
 #include "amx_emulation.hpp"

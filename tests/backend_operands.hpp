@@ -1,11 +1,11 @@
-// What the tests of a backend's operations share: operands and results in memory that shows mistakes, and bounds.
+// Shared by the tests of a backend's operations: operands and results in memory that reveals mistakes, and error bounds.
 //
-// Operands lie in blocks of memory whose other elements are NaN, and so do results before they are computed: what is read
-// or left unwritten by mistake shows. Elements around a result must keep their bits. Every operation runs on 1, 2 and 3
+// Operands and results lie in blocks of memory that are otherwise NaN; results are NaN before they are computed. So stray
+// reads and missing writes show. Elements around a result must keep their bits. Every operation runs on 1, 2 and 3
 // threads, and must give the same bits.
 //
 // Bounds: a sum of n products is off by at most n eps times the sum of their magnitudes (Higham, Accuracy and Stability of
-// Numerical Algorithms, section 3.1, which has eps / 2); what comes before and after it adds to n.
+// Numerical Algorithms, section 3.1, which has eps / 2); operations before and after it add to n.
 #pragma once
 
 #include <algorithm>
@@ -26,22 +26,22 @@
 
 namespace fathom::test {
 
-/// How a matrix lies in its block.
+/// The layout of a matrix in its block.
 enum class layout {
-  compact,  // row after row, and nothing else
+  compact,  // row after row, without gaps
   columns,  // some of the columns of a larger matrix
   rows      // every third row of a larger matrix
 };
 inline constexpr layout layouts[] = {layout::compact, layout::columns, layout::rows};
 
-/// Memory that begins at the library's alignment, as its own does: which elements make up a vector may depend on where
-/// they lie, and so the last bits of a result.
+/// Memory with the library's alignment: the grouping of elements into vectors may depend on their addresses, and with it the
+/// last bits of a result.
 template <class T>
 struct aligned {
   using value_type = T;
   aligned() = default;
   template <class U>
-  aligned(const aligned<U>&) {}  // NOLINT: allocators of all types are one
+  aligned(const aligned<U>&) {}  // NOLINT: allocators of all types are equal
   [[nodiscard]] T* allocate(std::size_t count) {
     return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{alignment}));
   }
@@ -72,7 +72,7 @@ class framed {
       for (index j = 0; j < columns_; ++j) view()(i, j) = static_cast<T>(scale * numbers.normal());
     return *this;
   }
-  /// f(element) for each.
+  /// Replaces each element by f(element).
   template <class F>
   framed& map(const F& f) {
     for (index i = 0; i < rows_; ++i)
@@ -97,7 +97,7 @@ class framed {
     return block_.size() == other.block_.size() &&
            std::memcmp(block_.data(), other.block_.data(), block_.size() * sizeof(T)) == 0;
   }
-  /// Whether all elements around the matrix are as they were made.
+  /// Whether all elements around the matrix are unchanged.
   [[nodiscard]] bool frame_is_untouched() const {
     const framed fresh(*this, nullptr);
     framed copy = *this;
@@ -113,7 +113,7 @@ class framed {
   std::vector<T, aligned<T>> block_;
 };
 
-/// Runs an operation on 1, 2 and 3 threads, each time with results as `fresh` are, and returns what it made of them.
+/// Runs an operation on 1, 2 and 3 threads, each time on a copy of `fresh`, checks that all agree, and returns the results.
 template <class Backend, class Results, class Run>
 Results on_any_number_of_threads(const Results& fresh, const Run& run) {
   Results first = fresh;
@@ -128,7 +128,7 @@ Results on_any_number_of_threads(const Results& fresh, const Run& run) {
   return first;
 }
 
-/// Checks that found is expected, to within bound(i, j) at each place.
+/// Checks that found equals expected to within bound(i, j) at each place.
 template <class T, class Bound>
 void check_close(const char* what, const framed<T>& found, const framed<double>& expected, const Bound& bound) {
   const auto f = found.view();
@@ -140,7 +140,7 @@ void check_close(const char* what, const framed<T>& found, const framed<double>&
     for (index j = 0; j < f.columns; ++j) {
       const double difference = std::abs(static_cast<double>(f(i, j)) - e(i, j));
       const double ratio = difference == 0 ? 0 : difference / bound(i, j);
-      if (!(ratio <= worst)) {  // so that a NaN is the worst of all
+      if (!(ratio <= worst)) {  // written so that NaN is the worst
         worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
         row = i;
         column = j;
@@ -163,7 +163,7 @@ using scalar_of = typename Backend::scalar;
 template <class T>
 constexpr double eps = std::numeric_limits<T>::epsilon();
 
-/// What a backend makes of the operands of a matrix product: bf16 rounds them, to nearest and ties to even.
+/// An operand of a matrix product as a backend sees it: bf16 rounds it to nearest, ties to even.
 template <class Backend>
 double operand(double x) {
   if constexpr (std::is_same_v<Backend, backend::cpu<bf16>>) {
@@ -175,7 +175,7 @@ double operand(double x) {
   }
 }
 
-/// Rounds to bf16 or int8, computed from their definitions: the nearest of 8 significant bits; the nearest multiple of
+/// Rounds to bf16 or int8 by definition: to 8 significant bits, or to the nearest multiple of
 /// the column's largest magnitude / 127.
 template <class P, class T>
 void round_columns(framed<T>& w) {
@@ -192,7 +192,7 @@ void round_columns(framed<T>& w) {
   }
 }
 
-/// GELU and its slope, from the formula with tanh.
+/// GELU and its derivative, from the formula with tanh.
 inline double gelu_of(double x) {
   const long double v = static_cast<long double>(x);
   return static_cast<double>(

@@ -82,7 +82,7 @@ TEMPLATE_TEST_CASE("exp_of_nonpositive and logistic", "[backend]", float, double
     std::array<T, W> power, value, slope;
     const V v = V::load_unaligned(x.data());
     fathom::cpu::exp_of_nonpositive<T>(v).store_unaligned(power.data());
-    // Of both signs: lanes in turn.
+    // Both signs: alternating lanes.
     std::array<T, W> u = x;
     for (std::size_t i = 1; i < W; i += 2) u[i] = -u[i];
     const logistic<V> s(V::load_unaligned(u.data()));
@@ -131,14 +131,14 @@ TEMPLATE_TEST_CASE("gelu_forward and gelu_backward", "[backend]", float, double)
     ++turn;
     INFO("[" << rows << ", " << columns << "]");
     framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers, turn % 2 ? 1 : 6);
-    // What saturates, and what is next to nothing.
+    // Values that saturate, and tiny ones.
     constexpr double special[] = {0, -0.0, 1e-8, -1e-8, 5, -5, 12, -12, 100, -100, 1e4, -1e4, 1e-30, -1e-30};
     for (index j = 0; j < std::min<index>(columns, std::ssize(special)); ++j) x.view()(rows - 1, j) = static_cast<T>(special[j]);
     const framed<T> dy = framed<T>(rows, columns, layouts[turn / 3 % 3]).fill(numbers);
     const framed<T> poisoned(rows, columns, layouts[turn / 2 % 3]);
     using results = std::array<framed<T>, 1>;
-    // Some 20 roundings. The slope x s (1 - s) ... has one more: 1 - s is off by eps where s is not yet 1, x < 7.2, and
-    // counts up to 90 times there.
+    // Some 20 roundings. The slope x s (1 - s) ... has one more: 1 - s is off by eps until s is 1, x < 7.2, and
+    // is multiplied by up to 90 there.
     const results y = on_any_number_of_threads<Backend>(
         results{poisoned}, [&](const auto& on, results& r) { gelu_forward(on, x.view(), r[0].view()); });
     check_close("gelu", y[0], x.widened().map(gelu_of), [&](index i, index j) {
@@ -192,7 +192,7 @@ TEMPLATE_TEST_CASE("layer_norm_forward and layer_norm_backward", "[backend]", fl
              4 * eps<T> * std::abs(static_cast<double>(bias.data()[j]));
     });
 
-    // Backward, from the means and deviations of the forward pass as T has them.
+    // Backward, from the forward pass's means and deviations in T.
     const framed<T> dy = framed<T>(rows, columns, layouts[turn / 2 % 3]).fill(numbers);
     const results before{framed<T>(rows, columns, layouts[turn / 4 % 3]).fill(numbers), framed<T>(1, columns).fill(numbers),
                          framed<T>(1, columns).fill(numbers)};
@@ -444,7 +444,7 @@ TEMPLATE_TEST_CASE("cross_entropy_forward and cross_entropy_backward", "[backend
 
 namespace {
 
-/// Tokens of `sequences` x `tokens`, some of them often.
+/// Tokens of `sequences` x `tokens`, some of them frequent.
 std::vector<token> some_tokens(index count, index vocab, random& numbers) {
   std::vector<token> tokens(static_cast<std::size_t>(count));
   for (token& t : tokens) t = static_cast<token>(numbers.below(numbers.below(3) ? vocab : (vocab + 3) / 4));
@@ -485,7 +485,7 @@ void check_embedding(random& numbers, std::size_t turn) {
     const framed<T> dx = framed<T>(e.rows(), E, layouts[turn / 2 % 3]).fill(numbers);
     using tables = std::array<framed<T>, 2>;
     const tables before{framed<T>(V, E).fill(numbers), framed<T>(Context, E).fill(numbers)};
-    // Gradients are tensors; they are moved there and back.
+    // Gradients are tensors, so they are moved there and back.
     const tables found = on_any_number_of_threads<Backend>(before, [&](const auto& on, tables& g) {
       static tensor<T, V, E> dwte;
       static tensor<T, Context, E> dwpe;
@@ -506,7 +506,7 @@ void check_embedding(random& numbers, std::size_t turn) {
     const double bound = (rows + 1) * eps<T> * (before[0].largest() + before[1].largest() + rows * dx.largest());
     check_close("dwte", found[0], dwte, [&](index, index) { return bound; });
     check_close("dwpe", found[1], dwpe, [&](index, index) { return bound; });
-    for (token id = 0; id < V; ++id)  // what no token looked up stays as it was
+    for (token id = 0; id < V; ++id)  // rows that no token uses are unchanged
       if (std::find(ids.begin(), ids.end(), id) == ids.end())
         for (index j = 0; j < E; ++j) REQUIRE(found[0].view()(id, j) == before[0].view()(id, j));
   }
@@ -597,7 +597,7 @@ TEMPLATE_TEST_CASE("update, with the step of AdamW", "[backend]", float, double)
         results before{framed<T>(1, count, layout::columns).fill(numbers), framed<T>(1, count, layout::columns).fill(numbers),
                        framed<T>(1, count, layout::columns).fill(numbers, 0.1),
                        framed<T>(1, count, layout::columns).fill(numbers).map([](T v) { return v * v; })};
-        before[1].data()[0] = 0;  // a gradient that is not there, with no history
+        before[1].data()[0] = 0;  // a zero gradient without history
         before[2].data()[0] = 0;
         before[3].data()[0] = 0;
         const results after = on_any_number_of_threads<Backend>(before, [&](const auto& on, results& r) {
@@ -619,7 +619,7 @@ TEMPLATE_TEST_CASE("update, with the step of AdamW", "[backend]", float, double)
             const wide m = beta1 * at(2) + (1 - beta1) * g, v = beta2 * at(3) + (1 - beta2) * g * g;
             const wide mhat = m / correction1, vhat = v / correction2;
             const wide change = 0.01L * (mhat / (std::sqrt(vhat) + epsilon) + static_cast<wide>(decay) * at(0));
-            // Some ten roundings; m and v are sums, relative to their parts. sqrt(v) is exact to as much as v.
+            // Some ten roundings; errors of m and v are relative to their terms. sqrt(v) is as exact as v.
             const wide size_m = 0.9L * std::abs(at(2)) + 0.1L * std::abs(g);
             const wide size_change = 0.01L * (size_m / correction1 / (std::sqrt(vhat) + epsilon) + at(0));
             const auto compare = [&](std::size_t n, wide expected, wide size) {

@@ -1,4 +1,4 @@
-# Runs one program that was built header-only, and with fathom::kernels: every number that they print must be the same.
+# Runs the same program built header-only and with fathom::kernels: both must print the same numbers.
 #
 #   cmake -DHEADER_ONLY=... -DWITH_KERNELS=... -DFOLDER=... -P both_ways.cmake
 foreach(how HEADER_ONLY WITH_KERNELS)

@@ -1,5 +1,5 @@
-// A program that trains, saves, loads, packs and writes, and prints a hash of all that comes out. It is built twice, header-only
-// and with fathom::kernels; both_ways.cmake runs both, whose lines must be the same: the same bits of every number.
+// A program that trains, saves, loads, packs and generates, and prints hashes of all results. It is built twice, header-only
+// and with fathom::kernels; both_ways.cmake runs both and checks that they print the same: every number has the same bits.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -82,7 +82,7 @@ constexpr fathom::config shortcut{.vocab = 61, .context = 64, .width = 48, .dept
 constexpr fathom::config joint{.vocab = 300, .context = 64, .width = 40, .depth = 2, .heads = 2, .hidden = 600, .tied = false,
                                .shortcut = {.depths = {0, 1}, .placement = fathom::placement::joint}};
 
-/// x / (1 + |x|): an activation that fathom::kernels does not have, and so is compiled here.
+/// x / (1 + |x|): an activation that fathom::kernels lacks, so it is compiled here.
 struct softsign {
   template <class V>
   struct at {

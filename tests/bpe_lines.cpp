@@ -1,7 +1,7 @@
 // A tokenizer as a filter, for make_bpe.py: reads texts from the standard input, each a line of hexadecimal digits, and
 // writes the tokens of each on a line.
 //
-//   bpe_lines VOCAB MERGES [--special]     with --special, the spelling of a special token is that token
+//   bpe_lines VOCAB MERGES [--special]     with --special, the spelling of a special token encodes to it
 //   bpe_lines FOLDER [--special]
 #include <charconv>
 #include <cstdio>

@@ -34,8 +34,8 @@ using fathom::f16;
 using fathom::matrix;
 using fathom::path;
 
-/// The value of a binary floating-point number, put together from its three fields. `bits` is only what it is made of:
-/// no conversion of the machine's or the library's is involved.
+/// The value of a binary floating-point number, computed from its three fields,
+/// without any conversion by the machine or the library.
 double value_of(std::uint32_t sign, std::uint32_t exponent, std::uint32_t fraction, int exponent_bits, int fraction_bits) {
   const int bias = (1 << (exponent_bits - 1)) - 1;
   const std::uint32_t all_ones = (1u << exponent_bits) - 1;
@@ -51,7 +51,7 @@ double value_of(std::uint32_t sign, std::uint32_t exponent, std::uint32_t fracti
 double value_of_bf16(std::uint32_t bits) { return value_of(bits >> 15, (bits >> 7) & 0xffu, bits & 0x7fu, 8, 7); }
 double value_of_f16(std::uint32_t bits) { return value_of(bits >> 15, (bits >> 10) & 0x1fu, bits & 0x3ffu, 5, 10); }
 
-/// Equal as numbers, zeros by their sign too; NaN equals NaN.
+/// Equal as numbers, including the sign of zero; NaN equals NaN.
 bool same(double a, double b) {
   return std::isnan(a) ? std::isnan(b) : a == b && std::signbit(a) == std::signbit(b);
 }
@@ -84,7 +84,7 @@ TEST_CASE("stream_of is FNV-1a", "[core][random]") {
 }
 
 TEST_CASE("random numbers depend on seed, stream and position alone", "[core][random]") {
-  // position, stream and seed are the counter's halves and the key: words 0 and 1 of the result, low word first.
+  // position and stream are the counter's halves, and seed is the key; words 0 and 1 of the result, low word first.
   const std::uint64_t seed = 0x299f31d0a4093822u, stream = 0x0370734413198a2eu, position = 0x85a308d3243f6a88u;
   CHECK(fathom::random(seed, stream, position).bits() == 0x94fdccebd16cfe09u);
 
@@ -97,7 +97,7 @@ TEST_CASE("random numbers depend on seed, stream and position alone", "[core][ra
   CHECK(fathom::random(8, 3).bits() != drawn[0]);
   CHECK(fathom::random(7, 4).bits() != drawn[0]);
 
-  // A normal number takes two from the stream, and nothing is kept back between two of them.
+  // A normal number takes two numbers from the stream, and none are kept for the next.
   fathom::random normals(7, 3);
   static_cast<void>(normals.normal());
   CHECK(normals.position() == 2);
@@ -156,8 +156,8 @@ TEST_CASE("every bf16 converts to its float and back", "[core][bf16]") {
 }
 
 TEST_CASE("float rounds to the nearest bf16, ties to even", "[core][bf16]") {
-  // Between two neighbouring bf16 numbers lie 65535 floats. Tried of each gap: its ends, the one before the middle, the
-  // middle, the one after it, and two that lie anywhere. All of it in double, where every step is exact.
+  // Between two neighbouring bf16 numbers lie 65535 floats. Of each gap, try its ends, the middle and its
+  // neighbours, and two more. All in double, where every step is exact.
   int wrong = 0;
   for (std::uint32_t lower = 0; lower < 0x10000; ++lower) {
     if (std::isnan(value_of_bf16(lower))) continue;
@@ -166,7 +166,7 @@ TEST_CASE("float rounds to the nearest bf16, ties to even", "[core][bf16]") {
       if (is_infinity && rest) continue;  // a NaN
       const float x = std::bit_cast<float>(lower << 16 | rest);
       const double below = value_of_bf16(lower);
-      // Beyond the largest number, rounding goes on as if the next were 2^128; what rounds to that is infinity.
+      // Beyond the largest number, rounding continues as if the next were 2^128; that becomes infinity.
       const double above = to_infinity ? std::copysign(0x1p128, below) : value_of_bf16(lower + 1);
       std::uint32_t expected = lower;
       if (!is_infinity) {
@@ -181,7 +181,7 @@ TEST_CASE("float rounds to the nearest bf16, ties to even", "[core][bf16]") {
 }
 
 TEST_CASE("NaN stays NaN in bf16", "[core][bf16]") {
-  // Rounding the first of these up would carry into the exponent and the sign; cutting the second off would leave infinity.
+  // Rounding the first of these up would carry into exponent and sign; truncating the second would give infinity.
   for (const std::uint32_t bits : {0x7fffffffu, 0x7f800001u, 0xffffffffu, 0xff800001u, 0x7fc00000u, 0x7f80ffffu}) {
     const auto rounded = bf16(std::bit_cast<float>(bits));
     CHECK(std::isnan(static_cast<float>(rounded)));
@@ -221,7 +221,7 @@ TEST_CASE("int8 rounds to the nearest step, halves away from zero", "[core][int8
 }
 
 TEST_CASE("what int8 can hold is rounded to itself", "[core][int8]") {
-  // All fractions that a largest number can have, and then all sizes that it can have.
+  // All fractions of a largest number, and then all magnitudes.
   fathom::random numbers(5, fathom::stream_of("int8"));
   int wrong = 0;
   const auto check = [&](std::uint32_t bits) {
@@ -249,7 +249,7 @@ TEST_CASE("a path builds the names of tensors", "[core][path]") {
 
   const path shared = path{} / "h";
   CHECK((shared / 1).view() == "h.1");
-  CHECK((shared / 2).view() == "h.2");  // a path does not change when it is built on
+  CHECK((shared / 2).view() == "h.2");  // extending a path does not change it
 
   const std::string longest(118, 'x');
   CHECK((path{} / longest / "y").view() == longest + ".y");
@@ -266,7 +266,7 @@ TEST_CASE("join and fail put strings and numbers together", "[core][error]") {
 
 namespace {
 
-/// Pieces of several types and odd sizes, as a tape has them.
+/// Pieces of several types and odd sizes, as in a tape.
 struct pieces {
   double* a;
   float* b;
@@ -293,7 +293,7 @@ TEST_CASE("an arena measures what it then uses, in aligned pieces that do not ov
     CHECK(a.used() == bytes);
     CHECK(p.c.rows == 3);
     CHECK(p.c.columns == n);
-    // Every piece, first and one past its last byte, in order.
+    // The first and one past the last byte of every piece, in order.
     const std::byte* at = memory.bytes().data();
     const auto follows = [&](const void* piece, std::size_t size) {
       CHECK(reinterpret_cast<std::uintptr_t>(piece) % fathom::alignment == 0);
@@ -325,7 +325,7 @@ TEST_CASE("make gives aligned zeroed memory", "[core][memory]") {
     fathom::tensor<float, 3, 5> a;
     fathom::tensor<float, 1> b;
   };
-  for (int i = 0; i < 3; ++i) {  // the second time the heap hands out memory that was written to
+  for (int i = 0; i < 3; ++i) {  // the second time the heap returns used memory
     auto owned = fathom::make<block>();
     CHECK(reinterpret_cast<std::uintptr_t>(owned.get()) % fathom::alignment == 0);
     for (float& x : owned->a.span()) CHECK(std::exchange(x, 7.0f) == 0);
@@ -349,7 +349,7 @@ TEST_CASE("a tensor is its numbers, aligned", "[core][tensor]") {
   STATIC_REQUIRE(table::rank == 2);
   STATIC_REQUIRE(table::size == 15);
   STATIC_REQUIRE(table::shape == std::array<fathom::index, 2>{3, 5});
-  STATIC_REQUIRE(sizeof(table) == 64);  // 60 bytes, and what fills up to the alignment
+  STATIC_REQUIRE(sizeof(table) == 64);  // 60 bytes, and padding to the alignment
   STATIC_REQUIRE(alignof(table) == fathom::alignment);
   STATIC_REQUIRE(!std::is_copy_constructible_v<table> && !std::is_copy_assignable_v<table>);
   STATIC_REQUIRE(fathom::shapes::matrix<3, 5>::shape == table::shape);

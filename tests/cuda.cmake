@@ -1,6 +1,6 @@
-# Tests of the CUDA backend. They are compiled twice: by the compiler of everything else, with kernels and CUDA's libraries
-# emulated on the CPU (cuda_emulation.hpp, cuda_library.hpp); and, where nvcc is, for a GPU, as gpu_*.cu, with warnings as errors.
-# Those are labelled gpu, and skipped where there is no GPU.
+# Tests of the CUDA backend. They are compiled twice: by the usual compiler, with kernels and CUDA's libraries
+# emulated on the CPU (cuda_emulation.hpp, cuda_library.hpp); and, with nvcc if it exists, for a GPU, as gpu_*.cu, with warnings
+# as errors. The latter are labelled gpu, and skipped without a GPU.
 fathom_test(cuda_model SLOW 50)
 fathom_test(cuda_operations SLOW 40)
 fathom_test(cuda_attention SLOW 30)
@@ -8,11 +8,11 @@ fathom_test(cuda_golden)
 fathom_test(cuda_emulation)
 target_sources(test_cuda_operations PRIVATE cuda_second_unit.cpp)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")
-  return()  # nvcc has flags of its own: once is enough
+  return()  # nvcc has its own flags: once is enough
 endif()
 
-# Optimised where there is a GPU to run them; elsewhere the question is only whether they compile. Then the host's code is checked
-# and not generated, which takes half of the time; gpu_operations, which has two units, is linked everywhere.
+# Optimised if there is a GPU to run them; otherwise they only have to compile. Then the host code is checked
+# but not generated, which halves the time; gpu_operations, which has two units, is always linked.
 set(gpu_options -O1)
 set(has_gpu TRUE)
 if(NOT EXISTS /dev/nvidiactl)
@@ -23,7 +23,7 @@ if(NOT EXISTS /dev/nvidiactl)
   endif()
 endif()
 
-# fathom_gpu_test(NAME ARCHITECTURE ...) adds gpu_NAME.cu, compiled for these GPUs.
+# fathom_gpu_test(NAME ARCHITECTURE ...) adds gpu_NAME.cu, compiled for these architectures.
 function(fathom_gpu_test name)
   if(NOT TARGET fathom_cuda OR NOT CUDAToolkit_NVCC_EXECUTABLE)
     add_test(NAME gpu_${name} COMMAND ${CMAKE_COMMAND} -E echo "skipped: nvcc, or cuBLASLt, was not found")
@@ -37,7 +37,7 @@ function(fathom_gpu_test name)
   endif()
   set(architectures ${ARGN})
   list(TRANSFORM architectures REPLACE "(.+)" "-gencode=arch=compute_\\1,code=sm_\\1")
-  # Headers that are not where every compiler looks.
+  # Headers outside the default search path.
   get_target_property(includes Catch2::Catch2 INTERFACE_INCLUDE_DIRECTORIES)
   list(REMOVE_DUPLICATES includes)
   list(REMOVE_ITEM includes /usr/include)
@@ -62,6 +62,6 @@ function(fathom_gpu_test name)
     set_tests_properties(gpu_${name} PROPERTIES LABELS gpu SKIP_RETURN_CODE 77)
   endif()
 endfunction()
-fathom_gpu_test(attention 80 90a)  # the oldest, and the one that is aimed at
+fathom_gpu_test(attention 80 90a)  # the oldest, and the target
 fathom_gpu_test(operations 80 90a)
 fathom_gpu_test(model 90a)

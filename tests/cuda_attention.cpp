@@ -1,9 +1,9 @@
 // Attention of the CUDA backend against the reference backend in double. Compiled by g++ or clang++, its kernels run on the CPU
 // (cuda_emulation.hpp), in several orders of threads, which must give the same bits; by nvcc (gpu_attention.cu), on a GPU.
 //
-// Operands lie in blocks of memory whose other elements are NaN, as is memory that no query sees, and so do results before they
-// are computed. With operands in bf16, tests round them first, so that what differs is what kernels round: weights and gradients
-// of scores, by 2^-8 of them, where they are operands of the next product.
+// Operands and results lie in blocks of memory that are otherwise NaN; memory that no query sees, and results before they are
+// computed, are NaN too. With operands in bf16, tests round them first, so that the only differences are the kernels' roundings:
+// weights and gradients of scores, by 2^-8 relative, as operands of the next product.
 #if !defined(__CUDACC__)
 #include "cuda_emulation.hpp"
 #endif
@@ -50,7 +50,7 @@ void copy_bytes(void* to, const void* from, std::size_t bytes) {
 }
 #endif
 
-/// An execution context: float or bf16 in memory; scratch memory that ends where it should.
+/// An execution context: float or bf16 in memory; scratch memory of exactly the required size.
 template <class Compute, class T>
 struct test_context {
   using compute = Compute;
@@ -77,7 +77,7 @@ T poison() {
 double number(float x) { return static_cast<double>(x); }
 double number(bf16 x) { return static_cast<double>(static_cast<float>(x)); }
 
-/// A matrix in a block of NaNs, on the host and on the GPU; `offset` elements lie before it and between its rows.
+/// A matrix in a block of NaNs, on the host and on the GPU, with `offset` elements before it and between its rows.
 template <class T>
 class framed {
  public:
@@ -93,7 +93,7 @@ class framed {
     return here_[static_cast<std::size_t>(offset_ + i * (columns_ + offset_) + j)];
   }
   [[nodiscard]] const T& operator()(index i, index j) const { return const_cast<framed&>(*this)(i, j); }
-  /// f(row, column, element) for each.
+  /// Calls f(row, column, element) for each element.
   template <class F>
   void each(const F& f) {
     for (index i = 0; i < rows_; ++i)
@@ -103,12 +103,12 @@ class framed {
   void each(const F& f) const {
     const_cast<framed&>(*this).each([&](index i, index j, const T& x) { f(i, j, x); });
   }
-  /// The matrix on the GPU, as it is on the host now.
+  /// Copies the matrix to the GPU.
   [[nodiscard]] matrix<T> on_gpu() const {
     if (!here_.empty()) copy_bytes(there_.get(), here_.data(), bytes());
     return {reinterpret_cast<T*>(there_.get()) + offset_, rows_, columns_, columns_ + offset_};
   }
-  /// As it is on the GPU now.
+  /// Copies the matrix from the GPU.
   void fetch() { copy_bytes(here_.data(), there_.get(), bytes()); }
 
   /// Compact, in double.
@@ -147,7 +147,7 @@ framed<double> zeros(index rows, index columns) {
 struct attention_case {
   index sequences, queries, heads, head_width, rows_per_position;
   std::vector<index> starts = {};  // none: all 0
-  index more_rows = 0;             // of memory, than any query sees
+  index more_rows = 0;             // rows of memory beyond those of any query
   index first = 0;                 // sequences of memory before these
   index kv_heads = 0;
   index window = 0;
@@ -168,12 +168,12 @@ std::ostream& operator<<(std::ostream& out, const attention_case& c) {
 
 constexpr fathom::reference::context<double> oracle{};
 
-/// What a kernel makes of numbers that are operands of a product: an error of this times them.
+/// The relative error of a product's operands in a kernel.
 template <class Compute>
 constexpr double operand_error = std::is_same_v<Compute, bf16> ? 1.1 * 0x1p-8 : 0;
-/// Of float: sums of a few hundred numbers and exp, relative to the sum of their magnitudes.
+/// The error of float, for sums of a few hundred numbers and exp, relative to the sum of magnitudes.
 constexpr double float_error = 64 * 0x1p-23;
-/// Of a result that is stored.
+/// The relative error of a stored result.
 template <class T>
 constexpr double storage_error = std::is_same_v<T, bf16> ? 1.01 * 0x1p-8 : 0x1p-24;
 
@@ -231,7 +231,7 @@ struct operands {
   }
   /// The column of keys and values that belongs to column e of head h.
   [[nodiscard]] index key_column(index h, index e) const { return e + (h / s.group_size() - h) * s.head_width; }
-  /// f(query row, memory row, head, weight) for all that a query sees.
+  /// Calls f(query row, memory row, head, weight) for all rows that a query sees.
   template <class F>
   void pairs(const F& f) const {
     for (index b = 0; b < s.sequences; ++b)
@@ -254,7 +254,7 @@ void check_close(const char* what, const framed<T>& found, const framed<double>&
   found.each([&](index i, index j, T x) {
     const double difference = std::abs(number(x) - expected(i, j));
     const double ratio = difference == 0 ? 0 : difference / (allowed(i, j) + storage_error<T> * std::abs(expected(i, j)));
-    if (!(ratio <= worst)) {  // so that a NaN is the worst of all
+    if (!(ratio <= worst)) {  // written so that NaN is the worst
       worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
       row = i;
       column = j;
@@ -264,7 +264,7 @@ void check_close(const char* what, const framed<T>& found, const framed<double>&
             << expected(row, column) << ", allowed difference " << allowed(row, column));
   CHECK(worst <= 1);
 }
-/// Runs an operation on fresh results in two orders of threads, which must make the same of them.
+/// Runs an operation on fresh results in two orders of threads, which must agree.
 template <class Results, class Run>
 Results in_any_order(const Results& fresh, std::uint64_t turn, const Run& run) {
   Results first = fresh, other = fresh;
@@ -315,7 +315,7 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
   INFO(c << ", offset " << offset);
   const test_context<Compute, T> on;
   const operands<Compute, T> a(c, offset, numbers);
-  // What forward has left, as it is stored.
+  // The results of forward, as stored.
   framed<T> out(a.rows, a.columns, offset);
   framed<float> lse(a.rows, a.s.heads, 0);
   out.each([&](index i, index j, T& x) { x = T(static_cast<float>(a.out(i, j))); });
@@ -354,7 +354,7 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
     }
   });
   check_close("dq", found[0], dq, dq_allowed);
-  // Other sequences' rows of memory are left as they were.
+  // Other sequences' rows of memory are unchanged.
   const index first = a.s.memory_row(0), count = a.s.sequences * a.s.memory_rows;
   check_close("dk", found[1].from_row(first, count), dk.from_row(first, count), dk_allowed.from_row(first, count));
   check_close("dv", found[2].from_row(first, count), dv.from_row(first, count), dv_allowed.from_row(first, count));
@@ -362,7 +362,7 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
   CHECK(found[2].from_row(0, first).same_bits(of_memory.from_row(0, first)));
 }
 
-/// Forward and backward, in memory that is laid out for tensor cores (offset 0 or 8) and in memory that is not (3).
+/// Forward and backward, in memory aligned for tensor cores (offset 0 or 8) and in unaligned memory (3).
 template <class Compute, class T>
 void check_all(const std::vector<attention_case>& cases, std::uint64_t stream) {
   random numbers(5, stream);
@@ -374,7 +374,7 @@ void check_all(const std::vector<attention_case>& cases, std::uint64_t stream) {
   }
 }
 
-/// Training, and prompts after others: sizes around those of tiles (64 and 128 rows), heads of all widths.
+/// Training, and prompts after earlier tokens: sizes around those of tiles (64 and 128 rows), heads of all widths.
 std::vector<attention_case> cases_of(std::vector<index> widths) {
   std::vector<attention_case> cases;
   std::size_t turn = 0;
@@ -391,8 +391,8 @@ std::vector<attention_case> cases_of(std::vector<index> widths) {
   return cases;
 }
 
-/// Query heads that share heads of keys and values, windows (smaller and larger than tiles, one position, more than there are), and
-/// memories without order, with every number of rows a position.
+/// Query heads that share heads of keys and values, windows (smaller and larger than tiles, one position, more than all), and
+/// unordered memories, with every number of rows per position.
 std::vector<attention_case> general_cases_of(std::vector<index> widths) {
   std::vector<attention_case> cases;
   std::size_t turn = 0;
@@ -526,7 +526,7 @@ TEMPLATE_TEST_CASE("attention_append of the cuda backend", "[cuda]", float, bf16
   }
 }
 
-/// Heads of keys and values that are shared, windows, and memories without order. (What shapes without them have, is tested above.)
+/// Shared heads of keys and values, windows, and unordered memories. (Tests of other shapes are above.)
 TEMPLATE_TEST_CASE("attention with shared heads, in windows, and over all of a memory", "[cuda]", float, bf16) {
   using Compute = TestType;
   struct general_case {

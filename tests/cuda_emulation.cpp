@@ -1,4 +1,4 @@
-// The emulation that kernels are tested in: right results, in any order of threads, and mistakes of kernels that it finds.
+// Tests of the kernels' emulation: right results in any order of threads, and detection of kernels' mistakes.
 #include "cuda_emulation.hpp"
 
 #include <algorithm>
@@ -23,7 +23,7 @@ namespace emulation = fathom::emulation;
 constexpr unsigned all = 0xffffffffu;
 constexpr std::uint64_t seeds[] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
 
-/// What a launch fails with; empty if it does not.
+/// The error of a launch; empty if it succeeds.
 template <class F>
 std::string failure(const F& f) {
   try {
@@ -92,7 +92,7 @@ __global__ void matrices_as_loaded(bool transposed, std::uint32_t* to) {
   for (unsigned i = 0; i < 4; ++i) to[threadIdx.x * 4 + i] = r[i];
 }
 
-/// y [64] = x [64] through shared memory; what is left out is a mistake.
+/// y [64] = x [64] through shared memory, with one mistake.
 enum class mistake { none, no_wait, no_barrier, overwritten, no_commit, not_aligned, outside };
 template <mistake Made>
 __global__ void copy_through_shared(const float* x, float* y) {
@@ -165,7 +165,7 @@ std::string divergence_found() {
   return failure([] { cuda::launch("divergent", {1, 64}, nullptr, &divergent<How>); });
 }
 
-/// Blocks that wait for each other, `rounds` times; sees [rounds, blocks]: how many had come by then.
+/// Blocks wait for each other `rounds` times; sees [rounds, blocks]: the number of arrivals seen.
 __global__ void meet_across_blocks(unsigned* arrived, unsigned rounds, unsigned* sees) {
   for (unsigned round = 1; round <= rounds; ++round) {
     __syncthreads();

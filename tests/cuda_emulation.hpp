@@ -1,5 +1,5 @@
-// Runs the source of CUDA kernels on the CPU, so that they are tested against backend::reference where there is no GPU.
-// Compiled by any C++20 compiler; it needs nothing of the CUDA Toolkit. Include it before the .cuh files:
+// Runs the source of CUDA kernels on the CPU, so that they can be tested against backend::reference without a GPU.
+// Any C++20 compiler compiles it, without the CUDA Toolkit. Include it before the .cuh files:
 //
 //   #include "cuda_emulation.hpp"                    // defines FATHOM_CUDA_EMULATION
 //   #include <fathom/backend/cuda/attention.cuh>     // through fathom/backend/cuda/device.cuh
@@ -7,7 +7,7 @@
 //   fathom::emulation::set_seed(7);                  // another order of threads and blocks; 0: in order
 //   fathom::cuda::launch("name", {grid, block, shared_bytes}, stream, kernel<...>, arguments...);   // device.cuh
 //
-// What kernels find here:
+// Provided to kernels:
 //   threadIdx, blockIdx, blockDim, gridDim, dim3, uint3, float2, float4, int2, int4, uint2, uint4, make_...
 //   __global__, __device__, __host__, __forceinline__, __launch_bounds__      (nothing, or inline)
 //   __syncthreads(), __syncthreads_count/and/or(p), __syncwarp(mask)
@@ -15,19 +15,19 @@
 //   __reduce_max_sync, __reduce_min_sync
 //   atomicAdd, atomicMax, atomicMin, atomicExch, atomicCAS, atomicOr, __threadfence(), __nanosleep(n)
 //   __expf, __logf, rsqrtf, __fmaf_rn, __fdividef, __frcp_rn, __float_as_uint, __uint_as_float, __ldg, __popc, ...
-// and device.cuh's own words (matrix instructions, asynchronous copies, shared memory, named barriers), which call the
-// functions of the same names in fathom::emulation. `__shared__` is not there: FATHOM_CUDA_SHARED and dynamic_shared are.
+// and device.cuh's own functions (matrix instructions, asynchronous copies, shared memory, named barriers), which call
+// functions of the same names in fathom::emulation. Instead of `__shared__`, use FATHOM_CUDA_SHARED and dynamic_shared.
 //
-// How it runs. Threads are fibers of one thread of the operating system, and run until they meet others: at a barrier,
-// at an instruction of a warp, at an atomic operation. Who runs next depends on the seed; so does the order of the
-// blocks, which run one after the other (cooperative launches: all at once). A kernel that lacks a barrier then reads
-// what is not yet there with some seeds: different bits, or NaN. Run with several, and compare bits.
-//   - Shared memory is NaN (all bits set) when a block begins. Its end is watched by the address sanitizer.
+// Execution. Threads are fibers of one thread of the operating system, and run until they synchronise: at a barrier,
+// an instruction of a warp, or an atomic operation. The seed determines the next thread, and the order of the
+// blocks, which run one after the other (cooperative launches: all at once). With some seeds, a kernel that lacks a barrier
+// then reads data too early: different bits, or NaN. Run with several seeds, and compare bits.
+//   - Shared memory is NaN (all bits set) when a block starts. The address sanitizer guards its end.
 //   - An asynchronous copy makes its destination NaN when it is issued, and reads its source when it is waited for.
 //   - Errors, each a fathom::emulation::error that names kernel, block, thread and line: a barrier or an instruction of
-//     a warp that not all of its threads come to, or from different lines; a thread that ends while others wait, or
-//     with copies that it has not waited for; shared addresses outside of shared memory, or not aligned; deadlock.
-// What it cannot show: races between threads that run without meeting (compute-sanitizer does), timing, and the last bits
+//     a warp that not all of its threads reach, or from different lines; a thread that ends while others wait, or
+//     before waiting for its copies; shared addresses outside of shared memory, or misaligned; deadlock.
+// It cannot show races between threads that do not synchronise (compute-sanitizer does), timing, or the last bits
 // of exp2 and of the hardware's sums.
 #pragma once
 
@@ -77,7 +77,7 @@ struct uint3 {
 };
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
-  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}  // NOLINT: as CUDA's
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}  // NOLINT: like CUDA's
 };
 struct alignas(8) float2 {
   float x, y;
@@ -113,7 +113,7 @@ using cudaStream_t = struct CUstream_st*;
 #define __noinline__ [[gnu::noinline]]
 #define __launch_bounds__(...)
 
-inline uint3 threadIdx, blockIdx;  // of the thread that runs
+inline uint3 threadIdx, blockIdx;  // of the running thread
 inline dim3 blockDim, gridDim;
 
 // ---- Fibers and their scheduler --------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ struct error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// A line of the source: where a function was called that has one as its last parameter.
+/// A source line: the location of the call, for functions that have it as their last parameter.
 struct place {
   const char* file;
   int line;
@@ -138,7 +138,7 @@ struct place {
 struct asynchronous_copy {
   std::byte* to;
   const std::byte* from;
-  std::size_t bytes, there;  // bytes from `there` on become 0
+  std::size_t bytes, there;  // bytes after the first `there` become 0
 };
 
 struct block_state;
@@ -176,7 +176,7 @@ struct fiber {
   ~fiber() { munmap(stack - guard_bytes, guard_bytes + stack_bytes); }
 };
 
-/// What the lanes of a mask are doing together.
+/// A joint instruction of a mask's lanes.
 struct meeting {
   unsigned mask = 0, arrived = 0;
   const char* what = nullptr;
@@ -186,7 +186,7 @@ struct meeting {
 };
 
 struct warp_state {
-  unsigned lanes = 0, finished = 0;  // that exist; that have ended
+  unsigned lanes = 0, finished = 0;  // existing lanes; finished lanes
   std::array<fiber*, 32> fibers{};
   std::array<meeting, 32> meetings;  // by the lowest lane of their mask
   std::vector<fiber*> ready;
@@ -241,10 +241,10 @@ struct machine {
   std::uint64_t seed = 0, random_state = 0;
   const char* kernel = "";
   std::function<void()> body;
-  std::function<void(std::function<void()>)> launches;  // what happens to a launch; empty: it runs (cuda_library.hpp)
+  std::function<void(std::function<void()>)> launches;  // receives each launch; empty: it runs at once (cuda_library.hpp)
   std::vector<std::unique_ptr<fiber>> pool;
   std::vector<std::unique_ptr<block_state>> blocks;  // alive
-  std::vector<warp_state*> ready;                    // warps that have threads that can run
+  std::vector<warp_state*> ready;                    // warps with runnable threads
   warp_state* current_warp = nullptr;
   fiber* current = nullptr;
   std::exception_ptr failure;
@@ -266,7 +266,7 @@ struct machine {
 };
 inline machine the_machine;
 
-/// Another order of threads and blocks in the launches that follow.
+/// Changes the order of threads and blocks in later launches.
 inline void set_seed(std::uint64_t seed) { the_machine.seed = seed; }
 
 [[noreturn]] inline void fail(const std::string& what, place at) {
@@ -281,7 +281,7 @@ inline void set_seed(std::uint64_t seed) { the_machine.seed = seed; }
 }
 
 #if defined(__x86_64__)
-/// Keeps the registers that a call preserves and the stack pointer in *from; goes on where `to` was kept.
+/// Saves the call-preserved registers and the stack pointer in *from, and resumes at `to`.
 [[gnu::naked, gnu::noinline, gnu::no_sanitize_address]] inline void switch_stacks(void** /*rdi*/, void* /*rsi*/) {
   asm("pushq %rbp\n\tpushq %rbx\n\tpushq %r12\n\tpushq %r13\n\tpushq %r14\n\tpushq %r15\n\t"
       "movq %rsp, (%rdi)\n\tmovq %rsi, %rsp\n\t"
@@ -325,14 +325,14 @@ inline void make_ready(fiber& f) {
   if (f.warp->ready.empty()) the_machine.ready.push_back(f.warp);
   f.warp->ready.push_back(&f);
 }
-/// Others run until somebody makes this thread ready.
+/// Runs other threads until one makes this thread ready.
 inline void wait(const char* what, place at) {
   fiber& f = *the_machine.current;
   f.waits_for = what;
   f.waits_at = at;
   leave(f, false);
 }
-/// Others may run, those of other warps first.
+/// Lets others run, those of other warps first.
 inline void yield() {
   machine& m = the_machine;
   make_ready(*m.current);
@@ -371,12 +371,12 @@ inline void prepare(fiber& f) {
   f.open.clear();
   f.fake_stack = nullptr;
 #if defined(FATHOM_EMULATION_ASAN)
-  __asan_unpoison_memory_region(f.stack, fiber::stack_bytes);  // a launch that failed leaves frames behind
+  __asan_unpoison_memory_region(f.stack, fiber::stack_bytes);  // a failed launch leaves frames behind
 #endif
 #if defined(__x86_64__)
   auto* const top = reinterpret_cast<void**>(f.stack + fiber::stack_bytes);
   top[-1] = nullptr;
-  top[-2] = reinterpret_cast<void*>(&fiber_main);  // where switch_stacks returns to, the stack as a call leaves it
+  top[-2] = reinterpret_cast<void*>(&fiber_main);  // the return address of switch_stacks, with the stack as after a call
   f.stack_pointer = top - 8;
 #else
   getcontext(&f.context);
@@ -387,8 +387,8 @@ inline void prepare(fiber& f) {
 #endif
 }
 
-/// Who runs next. In order: one warp as long as it can, lane after lane. By a seed: any lane of a warp, which odd seeds
-/// leave seldom, so that one runs far ahead, and even ones often.
+/// The next thread. In order: one warp as long as possible, lane after lane. With a seed: any lane of a warp; odd seeds
+/// rarely leave the warp, so that it runs far ahead, and even seeds often.
 inline fiber& next() {
   machine& m = the_machine;
   std::size_t w = 0;
@@ -491,9 +491,9 @@ inline void run(const char* kernel, dim3 grid, dim3 block, std::size_t shared_by
   m.blocks.clear();
 }
 
-// ---- What threads do together ----------------------------------------------------------------------------------------
+// ---- Synchronisation -------------------------------------------------------------------------------------------------
 
-/// Waits for `threads` threads at the block's barrier `id`; returns of how many of them the predicate was true.
+/// Waits for `threads` threads at the block's barrier `id`; returns the number of those whose predicate was true.
 inline unsigned barrier(unsigned id, unsigned threads, bool predicate, place at) {
   fiber& f = *the_machine.current;
   if (id >= 16) fail("barriers are numbered 0 to 15", at);
@@ -515,7 +515,7 @@ inline unsigned barrier(unsigned id, unsigned threads, bool predicate, place at)
     b.result = b.true_predicates;
     const std::vector<fiber*> waiting = std::exchange(b.waiting, {});
     for (fiber* other : waiting) make_ready(*other);
-    make_ready(f);  // whoever came last has no head start
+    make_ready(f);  // the last thread gets no head start
     leave(f, false);
   } else {
     b.waiting.push_back(&f);
@@ -524,7 +524,7 @@ inline unsigned barrier(unsigned id, unsigned threads, bool predicate, place at)
   return b.result;
 }
 
-/// The lanes of `mask` hand in what they have; the last to come computes what each gets: compute(lanes, in, out).
+/// The lanes of `mask` contribute their values; the last to arrive computes the results of all: compute(lanes, in, out).
 template <class In, class Out, class F>
 Out meet(const char* what, unsigned mask, const In& in, const F& compute, place at) {
   fiber& f = *the_machine.current;
@@ -561,7 +561,7 @@ Out meet(const char* what, unsigned mask, const In& in, const F& compute, place 
   return out;
 }
 
-/// Every lane gets what the lane from(lane, its argument) handed in.
+/// Every lane gets the value of the lane from(lane, its argument).
 template <class T, class F>
 T shuffle(const char* what, unsigned mask, T value, int argument, const F& from, place at) {
   struct given {
@@ -596,7 +596,7 @@ T reduce(const char* what, unsigned mask, T value, const F& combine, place at) {
       at);
 }
 
-// ---- device.cuh's words ----------------------------------------------------------------------------------------------
+// ---- device.cuh's functions ------------------------------------------------------------------------------------------
 
 /// The block's own variable of this type and tag: T [N].
 template <class T, std::size_t N, class Tag>
@@ -643,8 +643,8 @@ inline void wait_copies(std::size_t but) {
   return std::bit_cast<float>(half ? word & 0xffff0000u : word << 16);
 }
 
-/// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: d [16, 8] += a [16, 16] b [16, 8]. Fragments as the PTX ISA's section
-/// "Matrix Fragments for mma.m16n8k16 with floating point type" has them; with group = lane / 4, member = lane % 4:
+/// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: d [16, 8] += a [16, 16] b [16, 8]. Fragments as in the PTX ISA's section
+/// "Matrix Fragments for mma.m16n8k16 with floating point type"; with group = lane / 4, member = lane % 4:
 ///   a[r], halves h:  row group + (r % 2 ? 8 : 0),  column 2 member + h + (r / 2 ? 8 : 0)
 ///   b[r], halves h:  row 2 member + h + 8 r,       column group
 ///   d[r]:            row group + (r / 2 ? 8 : 0),  column 2 member + r % 2
@@ -681,9 +681,9 @@ inline void mma(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t 
   for (int i = 0; i < 4; ++i) d[i] = r.d[i];
 }
 
-/// ldmatrix.sync.aligned.m8n8.x4(.trans).shared.b16: four matrices of 8 rows of 8 halves (16 bytes); lane l hands in the
-/// address of row l % 8 of matrix l / 8. Lane l gets of matrix i, into r[i], the elements 2 (l % 4) and 2 (l % 4) + 1 of row
-/// l / 4; transposed, of column l / 4 (PTX ISA, "ldmatrix").
+/// ldmatrix.sync.aligned.m8n8.x4(.trans).shared.b16: four matrices of 8 rows of 8 halves (16 bytes); lane l passes the
+/// address of row l % 8 of matrix l / 8. Lane l gets in r[i] elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4 of matrix i;
+/// transposed, of column l / 4 (PTX ISA, "ldmatrix").
 inline void load_matrices(std::uint32_t (&r)[4], const void* row, bool transposed, place at) {
   check_shared("ldmatrix", row, 16, at);
   struct result {
@@ -709,7 +709,7 @@ inline void load_matrices(std::uint32_t (&r)[4], const void* row, bool transpose
 
 template <class... P, class... A>
 void launch(const char* operation, dim3 grid, dim3 block, std::size_t shared_bytes, bool cooperative, void (*kernel)(P...),
-            A... arguments) {  // by value: a launch may come later, and an array is then its address
+            A... arguments) {  // by value: the launch may run later; arrays decay to pointers
   const auto go = [=] { run(operation, grid, block, shared_bytes, cooperative, [=] { kernel(P(arguments)...); }); };
   if (the_machine.launches)
     the_machine.launches(go);
@@ -746,7 +746,7 @@ T __shfl_sync(unsigned mask, T value, int source, int width = 32,
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32,
                   fathom::emulation::place at = fathom::emulation::place::here()) {
-  // A source in a later group of `width` lanes is the lane itself.
+  // If the source is in a later group of `width` lanes, a lane reads itself.
   const auto from = [=](int lane, int b) { return (lane ^ b) < (lane / width + 1) * width ? lane ^ b : lane; };
   return fathom::emulation::shuffle("__shfl_xor_sync", mask, value, bits, from, at);
 }
@@ -788,7 +788,7 @@ T __reduce_min_sync(unsigned mask, T value, fathom::emulation::place at = fathom
   return fathom::emulation::reduce("__reduce_min_sync", mask, value, [](T a, T b) { return std::min(a, b); }, at);
 }
 
-// Others may run before each of them: what threads do to one address comes in any order.
+// Other threads may run before each of them, so that operations on one address come in any order.
 template <class T>
 T atomicAdd(T* at, std::type_identity_t<T> value) {
   fathom::emulation::yield();

@@ -1,4 +1,4 @@
-// The golden models (golden/README.md) on the CUDA backend: under emulation (cuda_model.cpp says how), and, in gpu_model.cu, on a
+// The golden models (golden/README.md) on the CUDA backend: under emulation (see cuda_model.cpp), and, in gpu_model.cu, on a
 // GPU.
 #if !defined(__CUDACC__)
 #include "cuda_library.hpp"

@@ -1,10 +1,10 @@
-// The CUDA runtime and cuBLASLt, as much of them as the library calls, on the CPU: so that all of its host code runs in
-// tests without a GPU, around the kernels that cuda_emulation.hpp runs. Include it before the .cuh files.
+// The parts of the CUDA runtime and cuBLASLt that the library calls, on the CPU, so that tests run all of its host code
+// without a GPU, with the kernels in cuda_emulation.hpp. Include it before the .cuh files.
 //
-//   - The memory of the GPU can be looked into only by kernels, copies and products: elsewhere it is a segmentation fault.
+//   - Only kernels, copies and products can access the GPU's memory; any other access is a segmentation fault.
 //     New memory is NaN (all bits set).
-//   - A stream that is being captured runs nothing; launching the graph does.
-//   - Products are plain loops, in the order of k, on operands as they are, with the sums in double.
+//   - A stream under capture runs nothing; launching the graph does.
+//   - Products are plain loops, in the order of k, on unrounded operands, with sums in double.
 #pragma once
 
 #define FATHOM_CUDA_LIBRARY 1
@@ -56,10 +56,10 @@ using cudaGraphExec_t = CUgraphExec_st*;
 
 namespace fathom::emulation {
 
-/// What the tests change, and what they count.
+/// Settings and counters for the tests.
 struct library {
   int gpus = 1, major = 9, minor = 0, processors = 2;
-  cudaError_t no_gpu = cudaSuccess;  // what counting GPUs says
+  cudaError_t no_gpu = cudaSuccess;  // the result of counting GPUs
   bool fuses = true;                 // whether cuBLASLt has algorithms for epilogues
   std::size_t room = std::size_t{1} << 33;
 
@@ -70,7 +70,7 @@ struct library {
   std::size_t used = 0;
   int open = 0;
   std::map<void*, std::size_t> blocks;
-  std::multimap<std::size_t, void*> freed;  // by size; given out again, so that not much lies there
+  std::multimap<std::size_t, void*> freed;  // by size; reused, to save memory
 
   library() {
     void* const all = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -82,9 +82,9 @@ struct library {
     };
   }
   static constexpr std::size_t reserved = std::size_t{1} << 34;
-  static constexpr std::size_t poisoned = std::size_t{1} << 20;  // of a block: touching all of the largest takes time
+  static constexpr std::size_t poisoned = std::size_t{1} << 20;  // of a block: poisoning all of the largest would be slow
 
-  /// Calls f() while the memory of the GPU can be looked into.
+  /// Calls f() with access to the GPU's memory.
   template <class F>
   void with_memory(const F& f) {
     struct access {
@@ -98,7 +98,7 @@ struct library {
     } here(*this);
     f();
   }
-  /// Does what a stream is told: now, or when the graph that is captured is launched.
+  /// Runs a stream's work: now, or, under capture, when the graph is launched.
   void submit(std::function<void()> work) {
     if (captured)
       captured->work.push_back(std::move(work));
@@ -148,7 +148,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
 }
 inline cudaError_t cudaMalloc(void** block, std::size_t bytes) {
   auto& l = fathom::emulation::the_library();
-  const std::size_t size = (bytes + 4095) / 4096 * 4096 + 4096;  // a page that nobody owns behind each
+  const std::size_t size = (bytes + 4095) / 4096 * 4096 + 4096;  // with an inaccessible page behind each block
   if (l.captured) return cudaErrorStreamCaptureUnsupported;
   const auto again = l.freed.find(size);
   if (l.alive + size > l.room || (again == l.freed.end() && l.used + size > l.reserved)) return cudaErrorMemoryAllocation;
@@ -170,7 +170,7 @@ inline cudaError_t cudaFree(void* block) {
   if (!block) return cudaSuccess;
   const auto found = l.blocks.find(block);
   if (found == l.blocks.end()) return cudaErrorInvalidValue;
-  l.with_memory([&] { std::memset(block, 0xff, std::min(found->second, l.poisoned)); });  // who still reads it, reads NaN
+  l.with_memory([&] { std::memset(block, 0xff, std::min(found->second, l.poisoned)); });  // later reads get NaN
   l.alive -= found->second;
   l.freed.emplace(found->second, block);
   l.blocks.erase(found);
@@ -303,7 +303,7 @@ using cublasLtMatmulDesc_t = fathom_blas_operation*;
 using cublasLtMatrixLayout_t = fathom_blas_layout*;
 using cublasLtMatmulPreference_t = fathom_blas_preference*;
 struct cublasLtMatmulAlgo_t {
-  std::uint32_t alignment[4];  // of A, B, C, D, that it was chosen for
+  std::uint32_t alignment[4];  // of A, B, C, D, for which it was chosen
 };
 struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;
@@ -378,7 +378,7 @@ inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPrefere
   std::memcpy(&p->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
   return CUBLAS_STATUS_SUCCESS;
 }
-/// Whether A [m, k] and B [k, n], by columns, make D [m, n].
+/// Whether the column-major shapes A [m, k], B [k, n] and D [m, n] match.
 inline bool fathom_blas_fits(const fathom_blas_operation& o, const fathom_blas_layout& a, const fathom_blas_layout& b,
                              const fathom_blas_layout& c, const fathom_blas_layout& d) {
   const std::int64_t m = o.a == CUBLAS_OP_N ? a.rows : a.columns, k = o.a == CUBLAS_OP_N ? a.columns : a.rows;

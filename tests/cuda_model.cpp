@@ -1,6 +1,6 @@
-// Whole models on the CUDA backend. Compiled by g++ or clang++, kernels run under emulation and CUDA's libraries are stood in
-// for (cuda_library.hpp): all host code of the backend runs, and any look of the host into the GPU's memory is a crash.
-// Compiled by nvcc, as gpu_model.cu, the same on a GPU.
+// Whole models on the CUDA backend. Compiled by g++ or clang++, kernels run under emulation, with stand-ins for CUDA's
+// libraries (cuda_library.hpp): all host code of the backend runs, and any access of the host to the GPU's memory crashes.
+// Compiled by nvcc, as gpu_model.cu, the same tests run on a GPU.
 #if !defined(__CUDACC__)
 #include "cuda_library.hpp"
 #endif
@@ -36,8 +36,8 @@ constexpr config small{
     .vocab = 23, .context = 12, .width = 24, .depth = 2, .heads = 3, .tied = false, .shortcut = {.depths = {0, 1}}};
 using net = fathom::model<small, backend::cuda<float>>;
 using twin = fathom::model<small, backend::reference<float>>;
-// Other things that decoding does: rows that are no whole 16 bytes, longer than a warp; all places and features of the shortcut;
-// more depths than a product has rows at a time; a memory so long that several blocks share a head.
+// Other cases of decoding: rows that are not whole 16 bytes, and longer than a warp; all placements and features of the shortcut;
+// more depths than the rows of one product; a memory so long that several blocks share a head.
 constexpr config odd{.vocab = 19, .context = 12, .width = 30, .depth = 2, .heads = 3, .tied = false};
 constexpr config joint{.vocab = 23,
                        .context = 12,
@@ -79,8 +79,8 @@ std::vector<float> values(const typename Model::parameters& parameters) {
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
-/// Whether weights are the same to within 1e-3 of the largest, but for 2% of them: AdamW makes whole steps of gradients that are
-/// nothing but rounding, as those of the biases of keys are.
+/// Whether weights agree to within 1e-3 of the largest, except 2% of them: AdamW makes full steps from gradients that are
+/// pure rounding errors, such as those of the keys' biases.
 bool mostly_same(const std::vector<float>& a, const std::vector<float>& b) {
   REQUIRE(a.size() == b.size());
   float largest = 0;
@@ -245,10 +245,10 @@ TEST_CASE("files of a GPU's weights are those of any weights", "[cuda]") {
   CHECK(difference(values<net>(*weights), values<twin>(*elsewhere)) < 0x1p-8);
   const auto any = fathom::load_any<fathom::model<plain, backend::cuda<bf16>>, net>(folder.path() / "weights");
   CHECK(same_bits(values<net>(*weights), values<net>(*std::get<1>(any))));
-  // What does not fit changes nothing.
+  // A mismatch changes nothing.
   auto other = fathom::make<fathom::model<plain, backend::cuda<bf16>>::parameters>();
   CHECK(fails_with([&] { fathom::load(folder.path() / "weights", *other); }, "does not fit the model"));
-  // Packed weights are read as they are.
+  // Packed weights are used without a copy.
   auto packed = fathom::make<net::packed<bf16>>();
   fathom::load(folder.path() / "weights", *packed);
   net::cache cache(1), cache2(1);
@@ -309,7 +309,7 @@ void check_decoding_of(bool one_kernel) {
     CHECK(cache.length() == 4);
     CHECK(is_right(model::decode(*ready, tokens[4 % 12], cache), 4));
   }
-  // Several sequences, of different lengths, which are no single kernel.
+  // Several sequences of different lengths, which do not use a single kernel.
   typename model::cache cache(2, 12, where);
   model::prefill(*ready, std::span(tokens).first(2), cache, 0);
   model::prefill(*ready, std::span(tokens).first(7), cache, 1);
@@ -347,7 +347,7 @@ TEMPLATE_TEST_CASE("decoding on the GPU gives what a full forward pass gives", "
 }
 
 namespace {
-/// A residual source with operations that a single kernel does not know: the sum of the two first depths.
+/// A residual source with operations that the single kernel does not support: the sum of the first two depths.
 struct sum_of_depths {
   static constexpr fathom::index rows_per_token = 1;
   static constexpr fathom::depth_set depths{0, 1};
@@ -406,7 +406,7 @@ TEST_CASE("a layer with other operations decodes by many kernels", "[cuda]") {
 }
 
 namespace {
-/// Two blocks whose norms have an epsilon of their own, large enough to be seen.
+/// Two blocks whose norms have their own epsilon, large enough to matter.
 struct smoothed : summing {
   using norm = fathom::layers::layer_norm<width, std::ratio<1, 1000>>;
   using attention = fathom::layers::sublayer<"ln_1", norm, "attn", fathom::self_attention<width, 2>>;
@@ -423,7 +423,7 @@ struct grouped : summing {
   using body = fathom::layers::stack<fathom::layers::repeat<fathom::layers::block<attention, feed_forward>, 2>>;
 };
 
-/// Decodes by one kernel and by many, and compares with what the reference backend makes of all tokens at once.
+/// Decodes with one kernel and with many, and compares with the reference backend on all tokens at once.
 template <class Architecture>
 void check_decoding_as_in_reference() {
   using model = fathom::transformer<Architecture, backend::cuda<float>>;
@@ -567,7 +567,7 @@ TEST_CASE("ids, callbacks and broken weights of a generator on the GPU", "[cuda]
     return all;
   };
   for (const token t : both({.temperature = 3, .seed = 2, .ids = 5})) CHECK(t < 5);
-  // Nothing is said that is in sight.
+  // No token in sight is repeated.
   const auto change = [&](std::span<const token> text, std::span<float> logits) {
     CHECK(logits.size() == static_cast<std::size_t>(small.vocab));
     sizes.push_back(text.size());
@@ -661,7 +661,7 @@ TEST_CASE("steps and tokens are recorded, and then nothing is allocated", "[cuda
     for (std::size_t i = 5; i < 9; ++i) net::decode(*ready, tokens[i], cache);
     CHECK(library.allocations == before);
     CHECK(library.graph_launches == played + (one_kernel ? 0 : 4));
-    CHECK(library.launches == kernels + (one_kernel ? 4 : 0));  // a graph's are none
+    CHECK(library.launches == kernels + (one_kernel ? 4 : 0));  // kernels in a graph do not count
   }
 }
 
@@ -678,7 +678,7 @@ TEST_CASE("gradients that are not finite change nothing", "[cuda]") {
   CHECK(same_bits(before, values<net>(*weights)));
   CHECK(optimizer.steps() == 0);
 
-  // And afterwards training is as if that batch had not been.
+  // Afterwards training continues as if that batch had not existed.
   auto other = fathom::copy(weights);
   auto other_gradients = fathom::make<net::parameters>();
   const auto tokens = some_tokens(9, small.vocab);

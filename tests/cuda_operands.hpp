@@ -1,11 +1,11 @@
-// What the tests of the CUDA backend share: operands and results in the memory of the GPU.
+// Shared by the tests of the CUDA backend: operands and results in the GPU's memory.
 //
 // The source of these tests is compiled twice: by g++ or clang++, with kernels and CUDA's libraries emulated on the CPU
 // (cuda_library.hpp), and, as gpu_*.cu, by nvcc for a GPU.
 //
-// Operands lie in blocks of memory whose other elements are NaN, and so do results before they are computed; elements around
-// a result must keep their bits. Everything is run several times, under emulation with other orders of threads, and must give
-// the same bits.
+// Operands and results lie in blocks of memory that are otherwise NaN; results are NaN before they are computed, and elements
+// around a result must keep their bits. Everything runs several times, under emulation with different orders of threads, and must
+// give the same bits.
 #pragma once
 
 #if !defined(__CUDACC__)
@@ -31,11 +31,11 @@
 
 namespace fathom::test {
 
-/// How a matrix lies in its block: row after row; as some columns of a larger matrix; as every third row of one.
+/// The layout of a matrix in its block: row after row; some columns of a larger matrix; every third row of one.
 enum class layout { compact, columns, rows };
 inline constexpr layout layouts[] = {layout::compact, layout::columns, layout::rows};
 
-/// Numbers of the GPU, with a copy for the host.
+/// Numbers on the GPU, with a copy on the host.
 template <class T>
 class numbers {
  public:
@@ -54,7 +54,7 @@ class numbers {
   buffer_in<cuda::memory> device_;
 };
 
-/// A matrix of the GPU in a block of NaNs.
+/// A matrix on the GPU in a block of NaNs.
 class operand {
  public:
   operand(index rows_, index columns_, layout how = layout::compact)
@@ -95,7 +95,7 @@ class operand {
   }
   [[nodiscard]] const std::vector<float>& block() const { return block_.host; }
   [[nodiscard]] std::vector<float>& block() { return block_.host; }
-  /// Whether all elements around the matrix are NaN, as they were made.
+  /// Whether all elements around the matrix are still NaN.
   [[nodiscard]] bool frame_is_untouched() const {
     for (std::size_t n = 0; n < block_.host.size(); ++n) {
       const index at = static_cast<index>(n) - offset_;
@@ -119,11 +119,11 @@ inline constexpr fathom::reference::context<double> oracle{};
 
 template <class Compute>
 typename backend::cuda<Compute>::executor& executor() {
-  static auto* const one = new typename backend::cuda<Compute>::executor;  // CUDA may end before static objects do
+  static auto* const one = new typename backend::cuda<Compute>::executor;  // leaked: CUDA may shut down before static objects
   return *one;
 }
 
-/// Runs an operation, several times, each time with the results as they were; they then hold what it made of them.
+/// Runs an operation several times, each time from the same initial results, and leaves its output in them.
 template <class Compute = float, class F>
 void run(const F& f, std::initializer_list<operand*> results) {
   std::vector<std::vector<float>> before, first;
@@ -153,7 +153,7 @@ void run(const F& f, std::initializer_list<operand*> results) {
 #endif
 }
 
-/// Checks that found is expected, to within bound(i, j) at each place.
+/// Checks that found equals expected to within bound(i, j) at each place.
 template <class Bound>
 void check_close(const char* what, const operand& found, const std::vector<double>& expected, const Bound& bound) {
   REQUIRE(expected.size() == static_cast<std::size_t>(found.rows * found.columns));
@@ -164,7 +164,7 @@ void check_close(const char* what, const operand& found, const std::vector<doubl
       const double difference =
           std::abs(static_cast<double>(found.at(i, j)) - expected[static_cast<std::size_t>(i * found.columns + j)]);
       const double ratio = difference == 0 ? 0 : difference / bound(i, j);
-      if (!(ratio <= worst)) {  // so that a NaN is the worst of all
+      if (!(ratio <= worst)) {  // written so that NaN is the worst
         worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
         row = i;
         column = j;

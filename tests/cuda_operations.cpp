@@ -1,4 +1,4 @@
-// The operations of the CUDA backend but attention, against the reference backend in double, over odd shapes.
+// The operations of the CUDA backend except attention, against the reference backend in double, over odd shapes.
 #include "cuda_operands.hpp"
 
 #include <algorithm>
@@ -20,7 +20,7 @@ struct matrix_shape {
 constexpr matrix_shape matrix_shapes[] = {{1, 1},   {1, 600}, {2, 3},   {7, 8},    {9, 7},
                                           {31, 33}, {64, 63}, {100, 1}, {65, 129}, {300, 40}};
 
-/// Something that lies in the memory of the GPU.
+/// An object in the GPU's memory.
 template <class T>
 struct on_gpu {
   using memory = fathom::cuda::memory;
@@ -124,7 +124,7 @@ TEST_CASE("activations and gates of a program's own on the GPU", "[cuda]") {
     check_close("gate_backward, b", db, wdb, near);
   }
 
-  // Fused where cuBLASLt has no such thing: many rows, and few.
+  // Epilogues that cuBLASLt lacks: many rows, and few.
   for (const index rows : {3, 40}) {
     const index depth = 16, columns = 24;
     operand x(rows, depth), w(columns, depth), bias(1, columns), before(rows, columns), y(rows, columns), d(rows, columns);
@@ -397,7 +397,7 @@ TEST_CASE("update, with the step of AdamW, and sum_of_squares on the GPU", "[cud
 
 namespace {
 
-/// What a product makes of an operand.
+/// An operand as a product rounds it.
 template <class Compute>
 double rounded(double x) {
   return std::is_same_v<Compute, bf16> ? static_cast<double>(static_cast<float>(bf16(static_cast<float>(x)))) : x;
@@ -470,9 +470,9 @@ void check_products(kind which) {
       } else {
         both(fathom::epilogue::activation_gradient{fathom::gelu_tanh{}, before.view()}, fathom::epilogue::activation_gradient{fathom::gelu_tanh{}, wide_z});
       }
-      // A few rows are multiplied in float by the CUDA backend, whatever the compute type: nearer to the numbers as they are.
+      // The CUDA backend multiplies few rows in float, whatever the compute type, so the result is closer to unrounded operands.
       const bool in_float = which == kind::nt && rows <= 8;
-      // Beside operands in bf16, cuBLASLt's GELU is the hardware's approximation.
+      // With operands in bf16, cuBLASLt's GELU is the hardware's approximation.
       const double error = std::is_same_v<Compute, bf16> && in_float        ? 0x1p-7
                            : std::is_same_v<Compute, bf16> && epilogue >= 4 ? 0x1p-9
                                                                             : static_cast<double>(depth + 8) * eps;
@@ -545,7 +545,7 @@ TEST_CASE("sampling on the GPU draws what the sampler of the host draws", "[cuda
           cuda::drawing draw(vocab, how);
           for (int turn = 0; turn < 3; ++turn) {
             numbers<float> logits(vocab);
-            // As they come; in steps, so that many are equal, 0 and -0 too; most of them impossible.
+            // Unchanged; in steps, so that many are equal, including 0 and -0; most of them impossible.
             for (float& l : logits.host) l = static_cast<float>(3 * from.normal());
             if (turn > 0)
               for (float& l : logits.host) l = std::trunc(l);
@@ -607,7 +607,7 @@ TEST_CASE("draws on their way, dropped draws, logits that nobody can draw from",
   begin();
   begin();
   CHECK(draw.take() == expected());
-  draw.drop();  // goes on as if it had not been begun
+  draw.drop();  // continues as if it had not been started
   begin();
   CHECK(draw.take() == expected());
 
@@ -621,7 +621,7 @@ TEST_CASE("draws on their way, dropped draws, logits that nobody can draw from",
   begin();
   CHECK(fails_with([&] { return draw.take(); }, "every logit is -inf"));
   next.download();
-  CHECK(next.host[0] == 0);  // a token that can be read, since the next pass may have begun
+  CHECK(next.host[0] == 0);  // a valid token, because the next pass may have started
   CHECK(fails_with([] { cuda::drawing(50, {.top_p = 0}); }, "expected a finite temperature and a top_k of at least 0"));
   CHECK(fails_with([] { cuda::drawing(50, {.temperature = INFINITY}); }, "temperature inf", "expected a finite temperature"));
   CHECK(fails_with([] { cuda::drawing(50, {.ids = 51}); }, "ids 51", "ids from 0 to the 50 tokens"));

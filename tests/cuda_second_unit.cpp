@@ -1,4 +1,4 @@
-// A second translation unit with the whole backend, for the linker: nothing in the headers may be defined twice.
+// A second translation unit with the whole backend: checks at link time that headers define nothing twice.
 #if !defined(__CUDACC__)
 #include "cuda_library.hpp"
 #endif

@@ -1,4 +1,4 @@
-// The layer and the residual source of custom_layer.hpp, which the library does not know: their gradients on every backend,
+// The custom layer and residual sources of custom_layer.hpp: their gradients on every backend,
 // decoding, files.
 #include <algorithm>
 #include <cmath>
@@ -31,7 +31,7 @@ template <class Backend>
 using net = fathom::transformer<custom::architecture, Backend>;
 using oracle = net<fathom::backend::reference<double>>;
 
-/// Weights that no term vanishes with: what begins at 0 or 1 is random too.
+/// Weights with which no term vanishes: tensors that start at 0 or 1 are random too.
 template <class Model>
 fathom::owned<typename Model::parameters> some_weights() {
   auto weights = fathom::make<typename Model::parameters>();
@@ -68,8 +68,8 @@ std::map<std::string, std::vector<double>> gradients_of() {
   return result;
 }
 
-/// Checks that every tensor agrees to `tolerance` of its largest number. A key's bias has no gradient (a softmax does not
-/// see it), so that 1e-3 counts as large.
+/// Checks that every tensor agrees to `tolerance` of its largest number, or of 1e-3, because a key's bias has no gradient
+/// (softmax ignores it).
 void check_agree(const std::map<std::string, std::vector<double>>& found,
                  const std::map<std::string, std::vector<double>>& expected, double tolerance) {
   REQUIRE(found.size() == expected.size());
@@ -160,8 +160,8 @@ TEST_CASE("a model with a custom layer and source begins as the one without", "[
 }
 
 TEST_CASE("the tensors of a custom layer and source have names, in files too", "[custom]") {
-  // Counted by hand: the embedding, four GPT-2 blocks, eight sublayers over depth, the mixing weights of blocks 0 and 1, of which
-  // the latter uses one, and of blocks 2 and 3, of which the latter uses three.
+  // Counted by hand: the embedding, four GPT-2 blocks, eight sublayers over depth, the mixing weights of blocks 0 and 1 (block 1
+  // uses one) and of blocks 2 and 3 (block 3 uses three).
   constexpr fathom::index E = 12, F = 20, block = 2 * 2 * E + (E + 1) * 3 * E + (E + 1) * E + (E + 1) * F + (F + 1) * E,
                           over_depth = 2 * E + (E + 1) * E + (E + 1) * 2 * E + (E + 1) * E;
   STATIC_REQUIRE(oracle::parameter_count == (19 + 70) * E + 4 * block + 8 * over_depth + 2 * 1 + 2 * 3 + 2 * E);

@@ -1,7 +1,7 @@
-// How to extend fathom without touching a file of it: residual sources and a layer of one's own, and a model of them.
+// How to extend fathom without changing it: custom residual sources, a custom layer, and a model of them.
 //
-// They are written over the primitive operations of backend/operations.hpp, and so run on every backend. What their members
-// must be is said in layer/layer.hpp, layer/residual_source.hpp and layer/part.hpp. custom_layer.cpp tests what is written here.
+// They use the primitive operations of backend/operations.hpp, and so run on every backend. See layer/layer.hpp,
+// layer/residual_source.hpp and layer/part.hpp for the members that they must have. custom_layer.cpp tests this file.
 #pragma once
 
 #include <algorithm>
@@ -34,9 +34,9 @@ using fathom::input;
 using fathom::output;
 using fathom::scalar;
 
-/// A residual source: X_b + the sum over the depths s < b of weight_s X_s, b the block that it stands in, one learned number for
-/// each depth (after Pagliardini et al., "DenseFormer", arXiv 2402.02622). With `fathom::read` the block goes on from there. The
-/// numbers begin at 0: the model then begins as the one without. Blocks of a run have as many of them as the last one uses.
+/// A residual source: X_b + the sum over the depths s < b of weight_s X_s, where b is its block, with one learned number for
+/// each depth (after Pagliardini et al., "DenseFormer", arXiv 2402.02622). With `fathom::read` the block continues from the sum.
+/// The numbers start at 0, so the model starts as the one without. Blocks of a run all have as many as the last one uses.
 template <index E, int LastBlock>
 struct weighted_sum_source {
   static constexpr index rows_per_token = 1;
@@ -55,7 +55,7 @@ struct weighted_sum_source {
   template <class T>
   using scratch = fathom::nothing;
 
-  // A number times a matrix is a product too: the matrix as one column, times a matrix of one by one.
+  // A number times a matrix is also a product: the matrix as one column, times a 1 x 1 matrix.
   template <class On, class P, class Hidden>
   static void forward(const On& on, const P& p, const extent&, const Hidden& hidden, output<On> y, const fathom::nothing&) {
     copy(on, hidden.state(hidden.block), y);
@@ -77,13 +77,13 @@ struct weighted_sum_source {
   [[nodiscard]] static std::string describe() { return "weighted sum of the depths below"; }
 
  private:
-  /// A matrix whose rows lie without gaps, as one column.
+  /// A matrix without gaps between its rows, as one column.
   template <class T>
   static fathom::matrix<T> column(const fathom::matrix<T>& m) {
     return {m.data, m.rows * m.columns, 1};
   }
 };
-/// The same as a part: read<"mix", weighted_sum>.
+/// The same, as a part: read<"mix", weighted_sum>.
 struct weighted_sum {
   static constexpr auto options = fathom::fields();
   template <class At>
@@ -124,8 +124,8 @@ struct states_below {
   using bind = states_below_source<At::width, At::last_block>;
 };
 
-/// A residual source: what stages of the blocks below have published in a channel, b rows for each token in block b, and before
-/// them the embedding.
+/// A residual source: the embedding, followed by the rows that stages of the blocks below have published in a channel, b rows
+/// for each token in block b.
 template <fathom::fixed_string Name, index E, int LastBlock>
 struct published_below_source {
   using channel = fathom::channel<Name, E>;
@@ -164,9 +164,9 @@ struct published_below {
   using bind = published_below_source<Name, At::width, At::last_block>;
 };
 
-/// A layer: attention over depth. A token looks at the rows that a source has for it, D at most, and at no other token: to the
+/// A layer: attention over depth. A token attends to the source's rows for it, at most D, and to no other token: to the
 /// attention operation, every token is a sequence of one query (after ElNokrashy et al., "Depth-Wise Attention", arXiv
-/// 2209.15168). So it needs no cache while decoding, and has no `extend`. The projection begins at 0.
+/// 2209.15168). So it needs no cache for decoding, and has no `extend`. The projection starts at 0.
 ///   x, y [rows, E];  memory [rows * D, E];  H heads
 template <index E, index H, index D>
 struct depth_attention_layer {
@@ -257,8 +257,8 @@ struct depth_attention {
   using bind = depth_attention_layer<At::width, Heads, At::source_rows>;
 };
 
-/// A model of them: every block goes on from a weighted sum of all depths before it, and has a sublayer for attention over all
-/// depths below; the last two blocks also look at what earlier blocks were between their sublayers, and at the values of their
+/// A model of them: every block starts from a weighted sum of all depths before it, and has a sublayer for attention over all
+/// depths below; the last two blocks also read the states between the sublayers of earlier blocks, and the values of their
 /// attention.
 /// fathom::transformer<architecture, backend> is the model's type.
 using plain = fathom::architecture<

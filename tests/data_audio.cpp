@@ -1,4 +1,4 @@
-// Sound files: what is read of them, what is written, sines at other rates, and files that are damaged or lie.
+// Sound files: reading, writing, sines at other rates, and files that are damaged or lie.
 #include <sndfile.h>
 
 #include <cmath>
@@ -39,12 +39,12 @@ samples sine(double hertz, int rate, std::size_t count, double level = 0.5) {
   return s;
 }
 
-/// The level of a sine of this frequency in the middle of some samples, and of all that is left without it.
+/// The level of a sine of this frequency in the middle of some samples, and of the rest.
 struct level {
   double sine, rest;
 };
 level level_of(const samples& s, double hertz, int rate) {
-  // Whole periods of whole hertz: the middle second, over which sine and cosine are orthogonal.
+  // The middle second has whole periods of whole hertz, so sine and cosine are orthogonal.
   const auto count = static_cast<std::size_t>(rate), first = (s.size() - count) / 2;
   double a = 0, b = 0, all = 0;
   for (std::size_t i = first; i < first + count; ++i) {
@@ -79,7 +79,7 @@ std::string written(int format, int channels, int rate, const samples& s) {
   return folder.read("a");
 }
 
-/// A WAV file by hand: canonical header, with these numbers in it whether true or not.
+/// A WAV file by hand: canonical header with these numbers, true or not.
 std::string wav(std::uint16_t format, std::uint16_t channels, std::uint32_t rate, std::uint16_t bits,
                 std::uint32_t data_size, const std::string& data) {
   std::string file = "RIFF";
@@ -273,7 +273,7 @@ TEST_CASE("read_audio refuses what is not sound, and believes no header", "[data
   CHECK(refused(wav(3, 1, 8000, 32, 12, bytes_of(samples{0, 0, -infinite})), "sample 2 is infinite or not a number"));
   CHECK(refused(wav(3, 2, 8000, 32, 16, bytes_of(samples{0, 0, infinite, -infinite})), "sample 1 is infinite"));
 
-  // 4 GB announced, and W64's 2^60: only what is there is read.
+  // 4 GB announced, and W64's 2^60: only existing data is read.
   const auto short_one = folder.write("c.wav", wav(1, 1, 8000, 16, 0xffffff00, zeros));
   CHECK(read_audio(short_one).samples == samples(32));
   const auto path = write(folder.path() / "d.w64", SF_FORMAT_W64 | SF_FORMAT_PCM_16, 1, 8000, samples(32));
@@ -521,7 +521,7 @@ TEST_CASE("a sound that is cut short is an error, wherever it is cut", "[data]")
   }
   const auto path = folder.write("a.wav", wav(1, 1, 8000, 16, 64, std::string(60, '\0')));
   CHECK(fails_with([&] { return read_audio(path); }, path.string(), "announces 64 bytes of samples, and 60 follow"));
-  // Of unknown length, but RIFF's size says that something is missing.
+  // Of unknown length, but RIFF's size reveals missing data.
   CHECK(fails_with(
       [&] { return read_audio(folder.write("b.wav", with(wav(1, 1, 8000, 16, 64, std::string(60, '\0')), 40, 4, 0))); },
       "announces 108 bytes, and has 104"));
@@ -578,7 +578,7 @@ TEST_CASE("several sounds in one file are all read, or an error", "[data]") {
     CHECK((read(id3 + mp3).samples == once));
     CHECK((read(mp3 + "TAG" + std::string(125, ' ')).samples == once));
     CHECK((read(id3 + mp3 + id3 + mp3).samples == joined(once, once)));
-    // The first frame, which says how long the stream is, is not needed. But then nothing says where the sound begins.
+    // The first frame, with the stream's length, is optional. But without it the start of the sound is unknown.
     const auto tag = mp3.find("Info") != std::string::npos ? mp3.find("Info") : mp3.find("Xing");
     REQUIRE(tag != std::string::npos);
     const auto next = mp3.find(mp3.substr(0, 2), tag);
@@ -621,10 +621,10 @@ TEST_CASE("damaged Ogg pages are an error", "[data]") {
   const auto page = [&](std::size_t n) { return ogg.substr(pages[n], pages[n + 1] - pages[n]); };
   const std::size_t last = pages.size() - 2;
   const auto whole = read(ogg);
-  CHECK(with_checksum(page(0)) == page(0));  // what is below rests on it
+  CHECK(with_checksum(page(0)) == page(0));  // assumed below
 
   fathom::random numbers(5, 0);
-  for (int i = 0; i < 200; ++i) {  // decoders pass over the page, and are silent about it
+  for (int i = 0; i < 200; ++i) {  // decoders skip the page without an error
     const auto at = static_cast<std::size_t>(numbers.below(std::ssize(ogg)));
     std::string bad = ogg;
     bad[at] = static_cast<char>(bad[at] ^ (1 + numbers.below(255)));

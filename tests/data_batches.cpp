@@ -25,7 +25,7 @@ using fathom::data::consecutive;
 using fathom::data::window_options;
 using fathom::data::windows;
 
-/// first, first + 1, ...: every token says where it is.
+/// first, first + 1, ...: every token is its position.
 std::vector<token> counting(token first, fathom::index count) {
   std::vector<token> tokens(static_cast<std::size_t>(count));
   std::iota(tokens.begin(), tokens.end(), first);
@@ -40,7 +40,7 @@ std::vector<token> row(std::span<const token> tokens, const fathom::batch& batch
       tokens.subspan(static_cast<std::size_t>(sequence * batch.tokens), static_cast<std::size_t>(batch.tokens)));
 }
 
-/// Where the windows of a batch begin, in a run that counts from 0.
+/// The starts of a batch's windows, in tokens that count from 0.
 std::vector<token> starts(const fathom::batch& batch) {
   std::vector<token> first;
   for (fathom::index s = 0; s < batch.sequences; ++s) first.push_back(row(batch.inputs, batch, s)[0]);
@@ -177,7 +177,7 @@ TEST_CASE("consecutive batches cover a run once", "[data]") {
         CHECK(batches == run.size());
         CHECK(counted == n - 1);
 
-        // One after the other the windows are the run, then padding, of less than a window.
+        // The windows in order are the tokens, followed by less than a window of padding.
         const auto padding = std::ssize(inputs) - (n - 1);
         CHECK(padding >= 0);
         CHECK(padding < length);
@@ -208,7 +208,7 @@ TEST_CASE("consecutive batches can be asked for again, and in any order", "[data
 }
 
 TEST_CASE("windows of nobody's tokens do not compile, and sizes that no memory has are an error", "[data]") {
-  // Temporary owners of tokens would be gone before the first batch.
+  // Temporary owners of tokens would be destroyed before the first batch.
   using tokens = std::vector<token>;
   const auto has_batches = []<class T>(std::type_identity<T>) {
     return requires(T source) { fathom::data::batches(std::forward<T>(source), window_options{}); };
@@ -231,7 +231,7 @@ TEST_CASE("windows of nobody's tokens do not compile, and sizes that no memory h
   CHECK(takes(std::type_identity<std::span<token>>()));
   CHECK(takes(std::type_identity<std::span<const token>>()));
   CHECK(takes(std::type_identity<const std::span<const token>&>()));
-  // Nor do iterators of batches that are gone.
+  // Nor iterators of destroyed batches.
   const auto has_begin = []<class T>(std::type_identity<T>) {
     return requires { std::declval<T>().begin(); };
   };

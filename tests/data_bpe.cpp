@@ -1,4 +1,4 @@
-// Byte-level BPE: what tokenizers encodes with the vocabularies in golden/bpe (made by make_bpe.py), and hostile files.
+// Byte-level BPE: against tokenizers with the vocabularies in golden/bpe (made by make_bpe.py), and hostile files.
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
@@ -63,7 +63,7 @@ std::vector<token> operator+(std::vector<token> left, const std::vector<token>& 
   return left;
 }
 
-/// The bytes, with the ids 0 to 255 in an order of their own.
+/// The bytes, with the ids 0 to 255 in a different order.
 fathom::json byte_vocabulary() {
   fathom::json bytes;
   const fathom::json vocabulary = parsed(read(golden / "small" / "vocab.json"));
@@ -241,7 +241,7 @@ TEST_CASE("kind_of knows the classes of Unicode 16", "[data]") {
   using fathom::data::symbol_kind;
   std::map<symbol_kind, int> count;
   for (std::uint32_t code = 0; code < 0x110000; ++code) ++count[kind_of(code)];
-  // As many as tokenizers 0.23 and tiktoken 0.14 find.
+  // The same count as in tokenizers 0.23 and tiktoken 0.14.
   CHECK(count[symbol_kind::letter] == 141028);
   CHECK(count[symbol_kind::number] == 1911);
   CHECK(count[symbol_kind::space] == 25);
@@ -287,7 +287,7 @@ TEST_CASE("bpe finds its files in a folder", "[data]") {
   CHECK(fails_with(open, name + "/added_tokens.json", "\"<pad>\" has the id 258; expected ids from 0 to 257"));
   CHECK(fails_with([&] { return bpe(folder.path() / "none"); }, name + "/none"));
 
-  // tokenizer.json says all, and goes before the others.
+  // tokenizer.json is complete, and takes precedence over the others.
   auto json = tokenizer_json({"ab", "abc", "<s>"}, ab_abc);
   json["added_tokens"] = fathom::json::array({added(258, "<s>")});
   folder.write("tokenizer.json", json.dump());
@@ -403,7 +403,7 @@ TEST_CASE("bpe reads a tokenizer.json alone", "[data]") {
     CHECK(tokenizer.size() == 261);
     for (const special how : {special::as_text, special::as_tokens}) {
       CHECK(spelled(tokenizer, tokenizer.encode("abc ab", how)) == strings{"abc", " ", "ab"});
-      CHECK(tokenizer.encode("<s>x yfoo", how).size() == 9);  // are in the vocabulary, and nothing makes them
+      CHECK(tokenizer.encode("<s>x yfoo", how).size() == 9);  // in the vocabulary, but no merge makes them
     }
     CHECK(fails_with([&] { return tokenizer.special_token("<s>"); }, "\"<s>\" is no special token"));
   };
@@ -557,7 +557,7 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json", "[data]") {
     CHECK(refusals == static_cast<int>((text.size() + 6) / 7));
     for (const char replacement : {'\0', '"', '[', '{', '1', '}', '\xC4', 'e'})
       for (std::size_t at = 0; at < text.size(); at += 5) attempt(std::string(text).replace(at, 1, 1, replacement));
-    // Each value, replaced by one of another kind.
+    // Each value replaced by one of another kind.
     std::vector<std::string> places;
     add_places(good, "", places);
     for (const std::string& where : places) {
@@ -584,7 +584,7 @@ TEST_CASE("bpe takes a token twice for one, if the id is the same", "[data]") {
   CHECK(tokenizer.size() == 259);
   CHECK(tokenizer.encode("th<|endoftext|><pad>", special::as_tokens) == std::vector<token>{256, 257, 258});
   CHECK(tokenizer.encode("<|endoftext|>").size() == 13);
-  // One that is made by a merge, too: it was added, and is found within words.
+  // An added token that a merge also makes is found within words.
   CHECK(added(R"({"th": 256})").encode("atha", special::as_tokens) ==
         tokenizer.encode("a") + std::vector<token>{256} + tokenizer.encode("a"));
 
@@ -710,7 +710,7 @@ TEST_CASE("bpe says what is wrong with merges", "[data]") {
   CHECK(refused("a b\nab d\nab c\n", "line 2: the vocabulary has no token \"abd\""));
   CHECK(refused("a b\nab x\xFFy\n", "line 2: the vocabulary has no token"));
   CHECK(refused("a b\nab c\na b\n", "line 3: \"a b\" is there already"));
-  // Cut short: what no line makes, and does not look like <|endoftext|>, is missing.
+  // Truncated merges: the vocabulary has tokens that no line makes and that do not look like <|endoftext|>.
   CHECK(refused("a b\n", "no line makes the token \"abc\", number 257"));
   CHECK(refused("", "no line makes the token \"ab\", number 256"));
   CHECK(refused("<| x\n", "line 1: the token \"<|\" is neither a byte nor made by any line", {"<|", "<|x", "<x>"}) ==
@@ -732,10 +732,10 @@ TEST_CASE("bpe survives every damage to its files", "[data]") {
       ++refused;
     }
   };
-  // Lengths and places that have no factor in common with how the files repeat themselves.
+  // Lengths and places coprime to the files' periods.
   for (std::size_t length = 0; length < vocab.size() - 1; length += 97) attempt(vocab.substr(0, length), merges);
   for (std::size_t length = 0; length < merges.size(); length += 23) attempt(vocab, merges.substr(0, length));
-  CHECK(well_formed == 0);  // nothing that was cut short is taken for whole
+  CHECK(well_formed == 0);  // no truncated file is accepted
   for (const char replacement : {'\0', '"', ' ', '\n', '1', '}', '\xC4', 'e'}) {
     for (std::size_t at = 0; at < vocab.size(); at += 101)
       attempt(std::string(vocab).replace(at, 1, 1, replacement), merges);

@@ -31,7 +31,7 @@ using fathom::data::codec2_shapes;
 using tokens = std::vector<token>;
 using samples = std::vector<float>;
 
-/// Something like speech at 8 kHz: pulses, whose pitch goes up and down, through two resonances; then hissing; then a
+/// Speech-like sound at 8 kHz: pulses of varying pitch through two resonances, then noise, then a
 /// pause.
 samples voice(std::size_t count, double start = 0) {
   fathom::random numbers(1, 0);
@@ -60,7 +60,7 @@ samples voice(std::size_t count, double start = 0) {
   return s;
 }
 
-/// What libcodec2 makes of 16-bit samples, called directly: 4 bytes for each whole frame.
+/// 16-bit samples encoded by libcodec2 directly: 4 bytes for each whole frame.
 std::string encoded(std::vector<std::int16_t> speech) {
   CODEC2* const coder = codec2_create(CODEC2_MODE_700C);
   std::string bytes;
@@ -72,7 +72,7 @@ std::string encoded(std::vector<std::int16_t> speech) {
   codec2_destroy(coder);
   return bytes;
 }
-/// And what it makes of these.
+/// The same, decoded.
 samples decoded(const std::string& bytes) {
   CODEC2* const coder = codec2_create(CODEC2_MODE_700C);
   std::vector<std::int16_t> speech(bytes.size() / 4 * 320);
@@ -91,7 +91,7 @@ std::string packed(const tokens& t) {
   return bytes;
 }
 
-/// What a call returns in a process of its own, which leaves the random generator of libcodec2 here as it is.
+/// The result of a call in a separate process, so that libcodec2's random generator here is unchanged.
 template <class Call>
 samples in_child(const Call& call) {
   const temporary_folder folder;
@@ -114,7 +114,7 @@ samples in_child(const Call& call) {
 
 const samples spoken = voice(8000 * 6);
 const tokens in_tokens = codec2::encode(spoken);
-const samples first_decoded = codec2::decode(in_tokens);  // before anything else draws random numbers
+const samples first_decoded = codec2::decode(in_tokens);  // before any other use of random numbers
 
 /// The logarithm of the energy of every 20 ms.
 std::vector<double> envelope(std::span<const float> s) {
@@ -135,7 +135,7 @@ double correlation(const std::vector<double>& a, const std::vector<double>& b) {
   return (sab - sa * sb / count) / std::sqrt((saa - sa * sa / count) * (sbb - sb * sb / count));
 }
 
-/// The pitch of a sound, within 5 % of the expected: after eight periods of it the sound is most like itself.
+/// The pitch of a sound, within 5 % of the expected: the sound is most similar to itself eight periods later.
 double pitch_of(std::span<const float> s, double expected) {
   const double periods = 8 * 8000 / expected;
   double best = 0, found = 0;
@@ -165,7 +165,7 @@ TEST_CASE("codec2 tokens are the bits of libcodec2", "[data]") {
   CHECK((ours == in_child([&] { return decoded(bytes); })));
   CHECK(ours.size() == spoken.size());
 
-  // It sounds like what it was, 30 ms later.
+  // It sounds like the original, 30 ms later.
   CHECK(correlation(envelope(spoken), envelope(std::span(first_decoded).subspan(240))) > 0.85);
   fathom::index unvoiced = 0, voiced = 0;
   for (std::size_t frame = 2; frame < in_tokens.size() / 4; ++frame) {
@@ -224,7 +224,7 @@ TEST_CASE("codec2 names its tokens for what they sound like", "[data]") {
   CHECK(fails_with([] { return codec2::classify(-1); }, "token -1"));
   CHECK(fails_with([] { return codec2_shapes::name(1024); }, "token 1024"));
 
-  // Energies are what libcodec2 says, but for an offset of its own; and pitches are heard.
+  // Energies are libcodec2's up to its own offset, and pitches are audible.
   CODEC2* const coder = codec2_create(CODEC2_MODE_700C);
   for (int energy = 0; energy < 16; ++energy) {
     const auto frame = codec2::pack({0, 0, energy, 1});
@@ -340,7 +340,7 @@ TEST_CASE("speech reads a folder of recordings, and splits it by file", "[data]"
   const auto corpus = fathom::data::speech(folder.path(), {.validation = 0.2, .test = 0.1});
   CHECK(corpus.vocab() == codec2::vocab);
 
-  // Every recording is whole, and in one part.
+  // Every recording is complete, and in one part only.
   std::set<std::size_t> seen;
   for (auto part : {corpus.train(), corpus.validation(), corpus.test()}) {
     CHECK_FALSE(part.empty());
@@ -374,7 +374,7 @@ TEST_CASE("speech reads a folder of recordings, and splits it by file", "[data]"
   CHECK(left_out ==
         std::set<std::string>{".hidden.wav is hidden", "10.lab is of another kind", "99.flac cannot be read as "});
   std::filesystem::remove(broken);
-  // Sound in other files is read, too.
+  // Other sound files are read, too.
   for (const auto& [name, format] : {std::pair{"2/a.mp3", SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III},
                                      {"2/b.Opus", SF_FORMAT_OGG | SF_FORMAT_OPUS},
                                      {"2/c.aif", SF_FORMAT_AIFF | SF_FORMAT_PCM_16},
@@ -389,7 +389,7 @@ TEST_CASE("speech reads a folder of recordings, and splits it by file", "[data]"
   const auto more = fathom::data::speech(folder.path(), {.validation = 0});
   CHECK(more.all().size() == rest.all().size() + 4 * 40);
   CHECK(more.skipped().size() == 2);
-  // Sound that libsndfile does not read is not passed over.
+  // Sound files that libsndfile cannot read are not ignored.
   const auto unknown = folder.write("1/a.m4a", "sound for others");
   CHECK(fails_with([&] { return fathom::data::speech(folder.path()); }, unknown.string(), "cannot be read as WAV"));
   const temporary_folder none;

@@ -1,5 +1,5 @@
-// Arrays of neural codecs as tokens: the three orders, what models write, files and their damage. numpy meets them in
-// interop_python.py.
+// Arrays of neural codecs as tokens: the three orders, models' output, files and damaged files. interop_python.py compares
+// with numpy.
 #include <cstdint>
 #include <filesystem>
 #include <set>
@@ -75,8 +75,8 @@ TEST_CASE("codebooks become one run of tokens in three orders", "[data]") {
 TEST_CASE("codebooks reads what a model writes", "[data]") {
   const auto frames = [](codebook_order order, const tokens& written) { return in_order(order).frames(written); };
   SECTION("interleaved") {
-    // The end of a frame, a whole one, one without its second codebook, one with two of the first, the beginning of
-    // one.
+    // The end of a frame, a whole frame, one without its second codebook, one with two of the first, the beginning of
+    // a frame.
     const auto f = frames(codebook_order::interleaved, {15, 26, 1, 11, 21, 2, 22, 3, 4, 14, 24, 5});
     CHECK(f.values == tokens{1, 1, 1, 2, 1, 2, 3, 1, 2, 4, 4, 4, 5, 4, 4});
     CHECK(f.filled == 5);

@@ -1,4 +1,4 @@
-// MIDI files: what notes they hold, byte by byte; what is written; and hostile ones.
+// MIDI files: their notes, byte by byte; written files; and hostile files.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -33,7 +33,7 @@ std::string header(int format, std::size_t tracks, std::size_t division) {
                big_endian(static_cast<std::size_t>(format), 2) + big_endian(tracks, 2) + big_endian(division, 2));
 }
 const std::string end_of_track = "\0\xff\x2f\0"s;
-/// A file of these tracks, whose ticks are milliseconds.
+/// A file of these tracks, with ticks of a millisecond.
 std::string file(const std::vector<std::string>& tracks, int format = 1) {
   std::string text = header(format, tracks.size(), 500);
   for (const std::string& track : tracks) text += chunk("MTrk", track + end_of_track);
@@ -41,7 +41,7 @@ std::string file(const std::vector<std::string>& tracks, int format = 1) {
 }
 
 std::vector<note> read(const std::string& bytes, const midi_options& options = {}) {
-  // A block of just this size, so that the sanitizers see what is read beyond it.
+  // A block of exactly this size, so that the sanitizers detect reads beyond it.
   const std::vector<std::byte> exact(reinterpret_cast<const std::byte*>(bytes.data()),
                                      reinterpret_cast<const std::byte*>(bytes.data()) + bytes.size());
   return fathom::data::read_midi(exact, options, "x.mid");
@@ -51,7 +51,7 @@ std::string written(const std::vector<note>& notes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// Onsets and ends in milliseconds, and pitches: what most tests look at.
+/// Onset and end in milliseconds, and pitch, which most tests check.
 struct tone {
   long onset, end;
   int pitch;
@@ -68,7 +68,7 @@ std::ostream& operator<<(std::ostream& out, const tone& t) {
 }
 
 // clang-format off
-/// All that files may have, with 96 ticks in a quarter note.
+/// A file with all kinds of events, with 96 ticks in a quarter note.
 std::string everything() {
   return header(1, 2, 96) +
          chunk("MTrk", "\0\xff\x03\x04song"s                 // a title
@@ -348,7 +348,7 @@ TEST_CASE("what is wrong with a MIDI file, and where", "[midi]") {
   CHECK(fails(track("\0\xff\x51\x03\0\0\0"s), "byte 23: 0 microseconds"));
   CHECK(
       fails(track("\0\x90\x3c\x40\xff\xff\xff\x7f\x80\x3c\0"s), "byte 30: a note ends after 268435 seconds", "86400"));
-  // Nothing sounds at that time, so that it harms nobody.
+  // Nothing sounds at that time, so it is harmless.
   CHECK(read(track("\0\x90\x3c\x40\x10\x80\x3c\0\xff\xff\xff\x7f\xff\x2f\0"s)).size() == 1);
 }
 

@@ -23,7 +23,7 @@ using fathom::data::ngram;
 
 constexpr token a = 0, b = 1, c = 2, d = 3;
 
-/// The sum of the probabilities of all tokens; fails when one of them is not positive.
+/// The sum of the probabilities of all tokens; fails if one of them is not positive.
 double total_probability(const ngram& model, const std::vector<token>& context, fathom::index vocab) {
   double sum = 0;
   for (token next = 0; next < vocab; ++next) {
@@ -34,7 +34,7 @@ double total_probability(const ngram& model, const std::vector<token>& context, 
   return sum;
 }
 
-/// The definition, word for word: counts by searching the training text. Slow.
+/// By definition: counts by searching the training text. Slow.
 double by_definition(std::span<const token> train, std::span<const token> context, token next, double vocab) {
   double followers = 0, occurrences = 0;
   std::set<token> different;
@@ -64,7 +64,7 @@ TEST_CASE("ngram computes what one computes by hand", "[data]") {
   CHECK(unigram.probability({}, c) == Approx(1.75 / 8));
   CHECK(unigram.probability({}, d) == Approx(0.75 / 8));
 
-  // After a: b twice. After b: a and c, once each. After c, where the text ends: nothing. d never came.
+  // After a: b twice. After b: a and c, once each. After c, the end of the text: nothing. d never occurs.
   CHECK(bigram.probability(std::vector{a}, b) == Approx((2 + 2.75 / 8) / 3));
   CHECK(bigram.probability(std::vector{a}, a) == Approx((0 + 2.75 / 8) / 3));
   CHECK(bigram.probability(std::vector{b}, c) == Approx((1 + 2 * 1.75 / 8) / 4));
@@ -131,7 +131,7 @@ TEST_CASE("the probabilities of an ngram sum to one", "[data]") {
 }
 
 TEST_CASE("an ngram with a large vocabulary keeps its tokens apart", "[data]") {
-  // A cycle through all tokens: after each one comes the next, and only a table that confuses some errs.
+  // A cycle through all tokens: each is followed by the next, and only a table that confuses some would err.
   constexpr token vocab = 65536;
   std::vector<token> train;
   for (int round = 0; round < 2; ++round)

@@ -1,4 +1,4 @@
-// Performances: notes as tokens, and back; tokens of any kind; folders of MIDI files.
+// Performances: notes as tokens, and back; arbitrary tokens; folders of MIDI files.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -178,7 +178,7 @@ TEST_CASE("folders of MIDI files", "[music]") {
   folder.write("texts/a.mid", "a");
   CHECK(fails_with([&] { return music(folder.path() / "texts"); }, "texts/a.mid: byte 0: expected a MIDI file"));
 
-  // Damaged ones do not end everything, if that is asked for; and other names of MIDI files are read, too.
+  // On request, damaged files are skipped; and other extensions of MIDI files are read, too.
   const auto riff = folder.read("a.mid");
   folder.write("g.kar", riff.substr(0, riff.size() - 4));
   CHECK(fails_with([&] { return music(folder.path()); }, "g.kar: track 1 of 1, byte"));

@@ -1,5 +1,5 @@
-// Corpora: how they are split, and text files as bytes and as the 27 symbols of text8; what folders have in them that
-// is not a text.
+// Corpora: their split, text files as bytes and as the 27 symbols of text8, and files in folders that
+// are not text.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -62,7 +62,7 @@ corpus split_by_document(const std::vector<std::vector<token>>& documents, const
 /// All of a corpus of bytes.
 std::string text(const corpus& c) { return text(c.all()); }
 
-/// What was left out of a folder, and why: "name reason".
+/// The skipped files of a folder, and the reasons: "name reason".
 std::set<std::string> left_out(const corpus& c, const std::filesystem::path& folder) {
   std::set<std::string> lines;
   for (const auto& [path, reason] : c.skipped()) {
@@ -74,7 +74,7 @@ std::set<std::string> left_out(const corpus& c, const std::filesystem::path& fol
   return lines;
 }
 
-/// The documents that a part consists of. They must be whole, and in order.
+/// The documents of a part. They must be complete and in order.
 std::vector<token> documents_in(std::span<const token> part, const std::vector<std::vector<token>>& documents) {
   std::vector<token> found;
   while (!part.empty()) {
@@ -176,7 +176,7 @@ TEST_CASE("split_documents keeps documents whole", "[data]") {
     std::sort(all.begin(), all.end());
     CHECK(all == counting(300));  // every document once
 
-    // As near as half of the smallest document that was left to train on.
+    // To within half of the smallest training document.
     std::size_t smallest = 1000;
     for (const token d : documents_in(c.train(), documents))
       smallest = std::min(smallest, documents[static_cast<std::size_t>(d)].size());
@@ -241,7 +241,7 @@ TEST_CASE("split_documents with few documents", "[data]") {
 }
 
 TEST_CASE("split_documents with a delimiter", "[data]") {
-  // Three documents, one of them nothing but its delimiter, the last without one.
+  // Three documents, one of them only a delimiter, the last without one.
   const std::vector<token> tokens{1, 1, 9, 9, 2, 2, 2, 2, 2};
   const corpus c = fathom::data::split_documents(tokens, 9, 10, {.validation = 0.1});
   CHECK(vector(c.train()) == std::vector<token>{1, 1, 9, 2, 2, 2, 2, 2});
@@ -262,7 +262,7 @@ TEST_CASE("characters is the encoding of text8", "[data]") {
   CHECK(normal("na\xc3\xafve \xe2\x82\xac\xff@[`{") == "na ve ");
   CHECK(normal(std::string_view("a\0b", 3)) == "a b");
   CHECK(characters::encode("").empty());
-  // What is text8 already stays as it is.
+  // Text in text8's form is unchanged.
   const std::string already =
       " anarchism originated as a term of abuse first used against early working class radicals";
   CHECK(normal(already) == already);
@@ -292,7 +292,7 @@ TEST_CASE("bytes reads a text file", "[data]") {
 
 TEST_CASE("bytes reads several files as documents", "[data]") {
   const temporary_folder folder;
-  // Written in another order than that of their names.
+  // Written in an order different from that of their names.
   const auto c = folder.write("texts/c.txt", "cccc"), b = folder.write("texts/b/inner.txt", "bb"),
              a = folder.write("texts/a.txt", "aaaaaaaaaa");
   folder.write("texts/empty.txt", "");
@@ -406,7 +406,7 @@ TEST_CASE("what cannot be read in a folder is an error, or left out and listed",
   check("zero.txt", "is not a file, but a pipe, a socket or a device");
   folder.write("wide.txt", std::string("\xff\xfeh\0i\0", 6));
   check("wide.txt", "is text in UTF-16LE");
-  if (::geteuid() != 0) {  // who may read everything
+  if (::geteuid() != 0) {  // root may read everything
     folder.write("closed.txt", "cccc");
     std::filesystem::permissions(root / "closed.txt", std::filesystem::perms::none);
     check("closed.txt", "cannot be opened: Permission denied");

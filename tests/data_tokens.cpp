@@ -1,4 +1,4 @@
-// Token files: .bin and .npy, read and written; hostile ones above all.
+// Token files: .bin and .npy, read and written, and above all hostile files.
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
@@ -33,7 +33,7 @@ std::string bytes_of(const std::vector<Number>& numbers) {
   return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(Number)};
 }
 
-/// Whatever is given as the header of a .npy file of version 1.0, and the data.
+/// A .npy file of version 1.0 with any header and data.
 std::string npy(const std::string& header, const std::string& data) {
   const auto length = static_cast<std::uint16_t>(header.size());
   return std::string("\x93NUMPY\x01\x00", 8) + bytes_of(std::vector{length}) + header + data;
@@ -95,7 +95,7 @@ TEST_CASE("tokens reads every type of integer in a .npy file", "[data]") {
       folder.write("a.npy", npy(dictionary(type, "(2,)"), bytes_of(negative)));
       CHECK(fails_with([&] { return read(path); }, "token -1 at position 1"));
     }
-    // What does not fit into a token must not wrap around.
+    // Numbers too large for a token must not wrap around.
     if constexpr (sizeof(Number) >= 4) {
       const std::vector<Number> large{std::numeric_limits<Number>::max()};
       if (sizeof(Number) == 8 || !std::is_signed_v<Number>) {
@@ -120,7 +120,7 @@ TEST_CASE("tokens reads every type of integer in a .npy file", "[data]") {
 }
 
 TEST_CASE("tokens reads the types of a .npy file by all their names", "[data]") {
-  // As numpy.dtype takes them, on a machine with longs of 64 bits.
+  // As numpy.dtype accepts them, on a machine with longs of 64 bits.
   const temporary_folder folder;
   const auto check = [&](std::initializer_list<const char*> types, const std::string& two_hundred) {
     for (const char* type : types) {
@@ -178,7 +178,7 @@ TEST_CASE("tokens says what a file is instead", "[data]") {
       "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') + "\nsize 12345\n";
   CHECK(fails_with([&] { return read(folder.write("a.bin", pointer)); },
                    "a.bin: is not a file of tokens; it is a Git LFS pointer"));
-  // Of an even number of bytes, which might be tokens.
+  // With an even number of bytes, which might be tokens.
   CHECK(fails_with([&] { return read(folder.write("a.bin", pointer + "\n")); },
                    "a.bin: is not a file of tokens; it is a Git LFS pointer"));
   CHECK(fails_with([&] { return read(folder.write("a.npy", pointer)); }, "a.npy: is not a .npy file",
@@ -200,7 +200,7 @@ TEST_CASE("tokens says what a file is instead", "[data]") {
     CHECK(fails_with([&] { return read(folder.write("a.bin", even)); }, "a.bin: is not a file of tokens; it is " + std::string(what)));
     CHECK(fails_with([&] { return read(folder.write("a.npy", even)); }, "a.npy: is not a .npy file", "it is " + std::string(what)));
   }
-  // Tokens that begin as something else might.
+  // Tokens that begin like other formats.
   for (const std::string& begin : {"\x80\x02"s, "\x80\x03q\0"s, "\x80\x04\0\0"s, "\x80\x02}\0"s, "\x1f\x8b\x01\x08"s, "\xff\xfe"s, "PK"s,
                                    "{}"s, "[]"s, "BZh\0"s, "\0\0"s, "\xff\xd8\xff\0"s})
     CHECK(read(folder.write("a.bin", begin + std::string(20, '\0'))).size() == (begin.size() + 20) / 2);
@@ -354,7 +354,7 @@ TEST_CASE("tokens survives every damage to a .npy file", "[data]") {
     }
   };
   for (std::size_t length = 0; length < saved_by_numpy.size(); ++length) attempt(saved_by_numpy.substr(0, length));
-  CHECK(well_formed == 0);  // nothing that was cut short is taken for whole
+  CHECK(well_formed == 0);  // no truncated file is accepted
   attempt(saved_by_numpy + "x");
   CHECK(well_formed == 0);
 

@@ -1,9 +1,8 @@
-// Where there is no file system, no heap and no time for the system: weights from memory, packed as they are read; generator
-// and cache in static storage; decoding that makes no system call.
+// Deployment without file system, heap or system calls: weights from memory, packed while they are read; generator
+// and cache in static storage; decoding without system calls.
 //
-// System calls are watched by a filter of the kernel's (seccomp) in a child process: any but those that are allowed is a
-// signal, whose handler says which it was. This process itself never runs a parallel region, because a child has none of
-// its parent's threads.
+// A kernel filter (seccomp) watches system calls in a child process: a forbidden call raises a signal, whose handler reports it.
+// This process never runs a parallel region, because a child has none of its parent's threads.
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -41,14 +40,14 @@ namespace {
 using fathom::bf16;
 using fathom::token;
 
-// As deployment/story.json has it.
+// The config in deployment/story.json.
 constexpr fathom::config config{
     .vocab = 256, .context = 32, .width = 32, .depth = 2, .heads = 2, .shortcut = {.depths = {1}, .hidden = 16}};
 using net = fathom::model<config>;
 using generator = fathom::generator<net, bf16>;
 const fathom::generation options{.temperature = 0.8f, .top_k = 40, .seed = 7, .threads = 1};
 
-// In static storage, all of it: made before main, without weights yet.
+// All in static storage: constructed before main, without weights yet.
 net::packed<bf16> ready;
 alignas(fathom::alignment) std::byte memory[generator::bytes];
 alignas(fathom::alignment) std::byte cache_memory[net::cache_bytes(2, 20)];
@@ -78,7 +77,7 @@ std::string text_of(generator& from, const char* prompt, fathom::index count) {
   return text;
 }
 
-/// Where the handler of SIGSYS tells which call it was.
+/// File descriptor to which the handler of SIGSYS reports the call.
 int report = -1;
 
 void leave(int status) { ::syscall(SYS_exit_group, status); }  // before _exit, the address sanitizer makes calls of its own
@@ -92,7 +91,7 @@ void on_forbidden_call(int, siginfo_t* info, void*) {
   leave(1);
 }
 
-/// From here on this process, all threads of it, may make these system calls only.
+/// Restricts this process, with all its threads, to these system calls.
 bool allow_only(const std::vector<unsigned>& calls) {
 #if defined(__x86_64__)
   constexpr unsigned machine = AUDIT_ARCH_X86_64;
@@ -125,7 +124,7 @@ bool allow_only(const std::vector<unsigned>& calls) {
          ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) == 0;
 }
 
-/// Runs `before`, and then f with no system calls but those given; says "done", or which call came in between.
+/// Runs `before`, and then f with only the given system calls; returns "done", or the first forbidden call.
 template <class Before, class F>
 std::string under_filter(const std::vector<unsigned>& allowed, const Before& before, const F& f) {
   int ends[2];
@@ -156,7 +155,7 @@ std::string under_filter(const std::vector<unsigned>& allowed, const Before& bef
   return said;
 }
 
-/// Everything that decoding is, in one go.
+/// All steps of decoding.
 void decode_everything(net::cache& c) {
   const token prompt[] = {1, 2, 3, 4, 5}, next[] = {6, 7};
   net::prefill(ready, prompt, c, 0);
@@ -173,7 +172,7 @@ const auto nothing = [] {};
 TEST_CASE("weights are read from memory, right into their packed form", "[deployment]") {
   const auto weights = some_weights();
   const std::string file = file_of(*weights);
-  for (const std::size_t shift : {0u, 1u, 2u, 3u}) {  // of no particular alignment
+  for (const std::size_t shift : {0u, 1u, 2u, 3u}) {  // any alignment
     const std::string shifted = std::string(shift, ' ') + file;
     const fathom::io::safetensors_file in_memory(bytes_of(shifted).subspan(shift), "the program");
     const auto packed = fathom::make<net::packed<bf16>>();
@@ -239,7 +238,7 @@ TEST_CASE("the filter reports a system call", "[deployment]") {
   CHECK(under_filter({}, nothing, nothing) == "done");
   CHECK(under_filter({}, nothing, [] { ::syscall(SYS_getpid); }) == "system call " + std::to_string(SYS_getpid));
   CHECK(under_filter({SYS_getpid}, nothing, [] { ::syscall(SYS_getpid); }) == "done");
-  // In another thread as well.
+  // Also in another thread.
   CHECK(under_filter({SYS_futex, SYS_sched_yield}, [] { fathom::backend::cpu<float>::executor{2}.run([](const auto&) {}); },
                      [] {
                        fathom::backend::cpu<float>::executor{2}.run([](const auto& on) {
@@ -249,7 +248,7 @@ TEST_CASE("the filter reports a system call", "[deployment]") {
 }
 
 TEST_CASE("decoding with one thread makes no system call", "[deployment]") {
-  const auto pages = [] {  // touched: a page that is missing is none of a system call, but huge ones are asked for by one
+  const auto pages = [] {  // touched: a missing page needs no system call, but huge pages are requested by one
     std::memset(memory, 0, sizeof memory);
     std::memset(cache_memory, 0, sizeof cache_memory);
   };
@@ -257,7 +256,7 @@ TEST_CASE("decoding with one thread makes no system call", "[deployment]") {
   CHECK(under_filter({}, pages, [] {
           writer.write("In the beginning", 100, [](token) { return true; });
         }) == "done");
-  // Even a generator that is made only then.
+  // Even with a generator constructed under the filter.
   CHECK(under_filter({}, nothing, [] {
           generator(ready, memory, options).write("In the beginning", 100, [](token) { return true; });
         }) == "done");
@@ -271,7 +270,7 @@ TEST_CASE("decoding with two threads makes no system calls but futex and sched_y
                      }) == "done");
 }
 
-// Run by deployment/run.cmake, which builds examples/story with these weights: they, and what it must write.
+// Run by deployment/run.cmake, which builds examples/story with these weights: the weights, and the expected output.
 TEST_CASE("a checkpoint for story", "[.][story]") {
   const std::string folder = std::getenv("FATHOM_STORY") ? std::getenv("FATHOM_STORY") : "";
   REQUIRE_FALSE(folder.empty());
@@ -282,7 +281,7 @@ TEST_CASE("a checkpoint for story", "[.][story]") {
   generator from(*weights, options);
   std::ofstream(folder + "/expected.txt", std::ios::binary) << "In the beginning" << text_of(from, "In the beginning", 100) << '\n';
 }
-// The same with a tokenizer, as deployment/story_subwords.json has it: it has room for more tokens than the tokenizer has.
+// The same with a tokenizer, as in deployment/story_subwords.json: the model has room for more tokens than the tokenizer has.
 TEST_CASE("a checkpoint for story with sub-words", "[.][story]") {
   constexpr fathom::config subwords{.vocab = 640, .context = 32, .width = 32, .depth = 1, .heads = 2};
   using subwords_net = fathom::model<subwords>;

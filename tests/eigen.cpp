@@ -1,4 +1,4 @@
-// Views between the library's matrices and Eigen's, and Eigen's own products beside ours.
+// Views between the library's matrices and Eigen's, and products by Eigen and the library.
 #include <Eigen/Core>
 #include <fathom/backend/cpu.hpp>
 #include <fathom/core/memory.hpp>

@@ -1,4 +1,4 @@
-// Checking errors: that there is one, of the library's own type, and that it says what it should.
+// Checks that a call fails with an error of the library's own type and the expected message.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 #include "catch.hpp"
 
-/// Whether a call raises a fathom::error whose message has all these pieces in it.
+/// Whether a call throws a fathom::error whose message contains all these pieces.
 template <class Call, class... Pieces>
 bool fails_with(const Call& call, const Pieces&... pieces) {
   try {

@@ -1,4 +1,4 @@
-// Safetensors files, taken apart and put together without the library.
+// Safetensors files, parsed and written without the library.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +20,12 @@ struct entry {
 inline std::string with_length(const std::string& header, const std::string& data, std::uint64_t length) {
   return std::string(reinterpret_cast<const char*>(&length), 8) + header + data;
 }
-/// A file of this header and these bytes, whatever they are.
+/// A file with this header and these bytes, valid or not.
 inline std::string raw(const std::string& header, const std::string& data = "") {
   return with_length(header, data, header.size());
 }
 
-/// The same object of JSON with its keys in the reverse order.
+/// The same JSON object with its keys in reverse order.
 inline std::string backwards(const std::string& object) {
   std::string text;
   const fathom::json value = parsed(object);
@@ -70,14 +70,14 @@ struct contents {
     }
     return raw(header.dump(), data);
   }
-  /// Gives a tensor another name.
+  /// Renames a tensor.
   void rename(const std::string& from, const std::string& to) {
     auto tensor = tensors.extract(from);
     REQUIRE(tensor);
     tensor.key() = to;
     tensors.insert(std::move(tensor));
   }
-  /// One key of the saved config with another value.
+  /// Changes one value of the saved config.
   void set_config(const std::string& place, const fathom::json& value) {
     fathom::json config = parsed(metadata.at("fathom.config"));
     at(config, place) = value;

@@ -1,6 +1,6 @@
 // The golden models: values that an independent PyTorch implementation computed in float64 (golden/README.md). Every
-// backend must meet the logits, attention, loss, every gradient, and three AdamW steps: cpu here, others in golden_reference.cpp
-// and cuda_golden.cpp.
+// backend must reproduce logits, attention, loss, every gradient, and three AdamW steps: cpu here, others in
+// golden_reference.cpp and cuda_golden.cpp.
 #include <fathom/backend/cpu.hpp>
 
 #include "catch.hpp"

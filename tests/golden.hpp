@@ -1,4 +1,4 @@
-// Golden values: what other implementations computed with small models, and whether a backend meets it (golden/README.md).
+// Golden values: checks a backend against other implementations' results for small models (golden/README.md).
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@
 #include "catch.hpp"
 #include "json.hpp"
 
-/// The numbers of a tensor of the expected values.
+/// The elements of an expected tensor.
 template <class T>
 std::vector<T> read(const fathom::io::safetensors_file& file, std::string_view name) {
   const auto& tensor = file.at(name);
@@ -43,7 +43,7 @@ double distance(const A& found, const B& expected) {
   double difference = 0, scale = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const double e = static_cast<double>(expected[i]);
-    // Written so that a NaN is the largest of differences.
+    // Written so that NaN is the largest difference.
     if (!(std::abs(static_cast<double>(found[i]) - e) <= difference)) difference = std::abs(static_cast<double>(found[i]) - e);
     scale = std::max(scale, std::abs(e));
   }
@@ -56,7 +56,7 @@ void meets_golden_values(double tolerance, bool with_steps = true) {
   const auto folder = std::filesystem::path(FATHOM_GOLDEN) / Model::name;
   INFO("golden model " << Model::name);
 
-  // The config that the test states is the one that the values were computed with.
+  // The test's config must be the one used to compute the values.
   const fathom::json json = parsed(fathom::io::whole_file(folder / "config.json").text());
   REQUIRE(fathom::io::differences(Model::c, json.dump()).empty());
 
@@ -90,7 +90,7 @@ void meets_golden_values(double tolerance, bool with_steps = true) {
   CHECK(tensors == std::count_if(expected.tensors().begin(), expected.tensors().end(),
                                  [](const auto& entry) { return entry.first.starts_with("grad."); }));
 
-  // What the last block attends to, [sequences, heads, queries, sources * keys].
+  // The last block's attention, [sequences, heads, queries, sources * keys].
   if constexpr (!net::body::depths.empty()) {
     const auto golden = read<double>(expected, "attention");
     std::vector<float> found;
@@ -127,9 +127,9 @@ void meets_golden_values(double tolerance, bool with_steps = true) {
         const auto& gradient = golden_gradients.at(std::string(name));
         double largest = 0;
         for (const double g : gradient) largest = std::max(largest, std::abs(g));
-        // A step is rate * m / sqrt(v) long, whatever the size of the gradient. So the error of a gradient, `tolerance` of
-        // the tensor's largest, counts in relation to the number's own: where that is next to nothing, as of the bias of
-        // a key, which a softmax does not see, only the length of the step is known. Weights are rounded to float.
+        // A step has length rate * m / sqrt(v), whatever the size of the gradient. So the gradient's error, `tolerance` of
+        // the tensor's largest, matters relative to the gradient itself: if that is almost 0, as for the bias of
+        // a key, which softmax ignores, only the length of the step is known. Weights are rounded to float.
         double worst = 0;
         for (std::size_t i = 0; i < golden.size(); ++i) {
           const double error = std::min(2.0, 2 * tolerance * largest / std::abs(gradient[i]));

@@ -1,4 +1,4 @@
-// Golden models that examples/shortcut_gpt.py computed: with those of golden.cpp, every placement with every feature map.
+// Golden values from examples/shortcut_gpt.py. Together with golden.cpp they cover every placement with every feature map.
 #include <fathom/backend/cpu.hpp>
 #include <fathom/model/config.hpp>
 

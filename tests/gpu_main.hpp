@@ -1,4 +1,4 @@
-// The main function of the tests that need a GPU: where there is none, they are skipped, which code 77 says.
+// The main function of tests that need a GPU: without one they are skipped, with exit status 77.
 #pragma once
 
 #define CATCH_CONFIG_RUNNER

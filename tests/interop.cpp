@@ -1,4 +1,4 @@
-// The fathom half of interop_python.py: writes files for Python, and reads files that Python wrote.
+// The fathom half of interop_python.py: writes files for Python, and reads Python's files.
 //
 //   interop save float|double TO     weights whose values follow from their names (value() below)
 //   interop resave FROM TO [TYPE]    weights of any type, as float, or as bf16 or int8
@@ -19,7 +19,7 @@
 
 namespace {
 
-// interop_python.py knows this config.
+// The same config as in interop_python.py.
 constexpr fathom::config c{.vocab = 13,
                            .context = 6,
                            .width = 8,
@@ -30,7 +30,7 @@ constexpr fathom::config c{.vocab = 13,
 template <class T>
 using net = fathom::model<c, fathom::backend::reference<T>>;
 
-/// Number i of the tensor of a name. Exact in float.
+/// Element i of the tensor with this name. Exact in float.
 double value(std::string_view name, fathom::index i) {
   int sum = 0;
   for (const char letter : name) sum += letter;

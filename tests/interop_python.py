@@ -1,4 +1,4 @@
-"""Files between fathom and Python: each reads what the other wrote. Run with the path of the program interop.
+"""Exchanges files between fathom and Python in both directions. Run with the path of the program interop.
 
 Needs the packages safetensors and numpy; without them the test is skipped (exit status 77).
 """
@@ -65,7 +65,7 @@ def same(a, b, what):
 
 
 def value(name, shape, dtype):
-    """As value() in interop.cpp."""
+    """The same as value() in interop.cpp."""
     count = int(np.prod(shape))
     return (sum(name.encode()) + np.arange(count) / 1024).astype(dtype).reshape(shape)
 
@@ -80,7 +80,7 @@ def python_reads_weights(folder):
             same(tensors[name], value(name, shape, dtype), name)
         with safetensors.safe_open(path, "np") as file:
             metadata = file.metadata()
-        assert metadata["format"] == "pt"  # without it transformers does not take a file
+        assert metadata["format"] == "pt"  # transformers requires it
         assert json.loads(metadata["fathom.config"]) == CONFIG, metadata["fathom.config"]
 
 
@@ -98,7 +98,7 @@ def fathom_reads_weights(folder):
 
     single = {name: numbers.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
     double = {name: numbers.standard_normal(shape) for name, shape in SHAPES.items()}
-    # Any finite bits: numbers of every size, subnormals among them.
+    # Any finite bits: numbers of every magnitude, including subnormals.
     half = {}
     for name, shape in SHAPES.items():
         bits = numbers.integers(0, 0x7C00, shape) | (numbers.integers(0, 2, shape) << 15)
@@ -109,7 +109,7 @@ def fathom_reads_weights(folder):
     check(single, {"format": "pt"}, "transformer.")
     check(half, {"fathom.config": json.dumps(CONFIG, indent=1)})
 
-    # What Python writes and does not fit is refused.
+    # Mismatched files from Python are refused.
     safetensors.numpy.save_file({**single, "wte.weight": single["wte.weight"].T.copy()}, path)
     refused("wte.weight: expected F32, F64, BF16 or F16 [13, 8], found F32 [8, 13]", "resave", path, back)
     safetensors.numpy.save_file({**single, "ln_f.bias": np.zeros(E, np.int64)}, path)
@@ -119,14 +119,14 @@ def fathom_reads_weights(folder):
 
 
 def write_tensors(path, tensors):
-    """{name: (type, array)}, with bf16 as its bits. By hand: how safetensors takes bytes has changed between its versions."""
+    """{name: (type, array)}, with bf16 as its bits. By hand, because safetensors' API for bytes has changed between versions."""
     header, data = {}, b""
     for name, (dtype, array) in tensors.items():
         header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (len(data), len(data) + array.nbytes)}
         data += array.tobytes()
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    safetensors.deserialize(path.read_bytes())  # which finds nothing wrong with it
+    safetensors.deserialize(path.read_bytes())  # checks that the file is valid
 
 
 def read_tensors(path):
@@ -164,7 +164,7 @@ def weights_in_other_types(folder):
     safetensors.numpy.save_file(single, path)
 
     bf16 = {name: ("BF16", bf16_bits(x)) if x.ndim == 2 else ("F32", x) for name, x in single.items()}
-    # Not multiplied with are the two embeddings; the rest has a scale for each output: row of the projection, else column.
+    # The two embeddings are not multiplied; all else has a scale for each output: row of the projection, otherwise column.
     int8 = {}
     for name, x in single.items():
         if x.ndim == 1:
@@ -184,7 +184,7 @@ def weights_in_other_types(folder):
         with safetensors.safe_open(back, "np") as file:
             assert json.loads(file.metadata()["fathom.config"]) == CONFIG
 
-        # And the other way: what Python writes so is read as these numbers.
+        # The other direction: fathom reads Python's file as these numbers.
         write_tensors(path, expected)
         run("resave", path, again)
         read = safetensors.numpy.load_file(again)
@@ -219,12 +219,12 @@ def fathom_reads_tokens(folder):
         with open(path, "wb") as file:
             np.lib.format.write_array(file, array, version)
         check(array)
-    np.save(path, array[:, ::2])  # not contiguous in memory; in the file it is
+    np.save(path, array[:, ::2])  # contiguous in the file, but not in memory
     check(array[:, ::2])
 
     np.save(path, np.asfortranarray(array))
     check(array)
-    np.save(path, array.T)  # the same bytes, announced in Fortran order
+    np.save(path, array.T)  # the same bytes, declared as Fortran order
     check(array.T)
     array = numbers.integers(0, 50257, (2, 5, 3, 4), dtype=np.int32)
     np.save(path, np.asfortranarray(array))
@@ -233,7 +233,7 @@ def fathom_reads_tokens(folder):
         np.save(path, (array % 100).astype(dtype))
         check(array % 100)
 
-    # What numpy.load reads of files that numpy.save does not write, and only that.
+    # Files that numpy.save does not write: exactly those that numpy.load reads are accepted.
     def file(descr, shape, data, order):
         header = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n".encode("latin1")
         return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + data

@@ -1,11 +1,11 @@
-// The fathom half of pytorch_module.py and transformers_checkpoints.py, which compile it for the configs of their models
-// and run it beside PyTorch:
+// The fathom half of pytorch_module.py and transformers_checkpoints.py, which compile it for their models' configs
+// and compare it with PyTorch:
 //
 //   interop_pytorch initialize SEED TO      initial weights
-//   interop_pytorch resave FROM TO          weights of any kind that load takes, as a file of fathom's
+//   interop_pytorch resave FROM TO          weights of any kind that load accepts, as fathom's file
 //   interop_pytorch transformers FROM TO    the same, as a folder for transformers
-//   interop_pytorch logits FROM IN OUT      logits [B, T, V] of the tokens IN has as `inputs` [B, T]
-//   interop_pytorch greedy FROM IN OUT      the `count` [1] most likely tokens that follow the `prompt` [N]: written [count]
+//   interop_pytorch logits FROM IN OUT      logits [B, T, V] for the tokens `inputs` [B, T] in IN
+//   interop_pytorch greedy FROM IN OUT      `count` [1] greedy tokens after the `prompt` [N]: written [count]
 //   interop_pytorch step FROM IN OUT        one clipped step of AdamW on `inputs` and `targets`: logits, loss [1], norm [1],
 //                                           grad.NAME, after.NAME
 #include <cstdio>

@@ -1,4 +1,4 @@
-// Configs read from JSON, in a program and by the compiler: what they stand for, and what is said about those that are none.
+// Configs read from JSON, in a program and by the compiler: their meaning, and the errors for invalid ones.
 #include <string>
 #include <string_view>
 
@@ -17,7 +17,7 @@ namespace {
 constexpr std::string_view ours =
     R"({"vocab": 61, "context": 16, "width": 32, "depth": 4, "heads": 4, "mlp_ratio": 4, "tied": true, "layer_norm_eps": 1e-05,
   "shortcut": {"depths": [1, 2], "features": "mlp", "hidden": 16, "placement": "joint"}})";
-/// What save_pretrained wrote for GPT-2.
+/// The output of save_pretrained for GPT-2.
 constexpr std::string_view gpt2 = R"({
   "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1, "bos_token_id": 50256,
   "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05, "model_type": "gpt2",
@@ -26,7 +26,7 @@ constexpr std::string_view gpt2 = R"({
 })";
 constexpr config gpt2_config{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12};
 
-/// What the compiler makes of a text, or says about it.
+/// The config or the error that a text gives at compile time.
 constexpr bool gives(std::string_view text, const config& expected) {
   const auto read = read_config(text);
   return read.problem.empty() && read.value == expected;
@@ -59,7 +59,7 @@ static_assert(says(R"({"model_type": "gpt2", "activation_function": "gelu"})",
                    "\"activation_function\" is \"gelu\"; expected one of gelu_new, gelu_pytorch_tanh, gelu_fast"));
 static_assert(says(R"({"vocab": )", "is not a JSON object") && says("[]", "is not a JSON object") && says("{}}", "is not a JSON object"));
 
-/// A text with another value at a place, or, where it is empty, without the key.
+/// A text with another value at a place, or, if the value is empty, without the key.
 std::string with(std::string_view text, const std::string& place, std::string_view value) {
   fathom::json json = parsed(text);
   if (value.empty()) {
@@ -127,7 +127,7 @@ TEST_CASE("a config.json that is none is told by the key, what is there and what
     CHECK(problem(text) == "is not a JSON object");
   const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
   CHECK(problem("{\"vocab\": " + deep + "}") == "is not a JSON object");
-  // What is long is shown in part, on one line; and half a character is not.
+  // Long values are shown in part, on one line, without half characters.
   std::string lines = "[\n\t";
   while (lines.size() < 58) lines += ' ';
   CHECK(problem("{\"vocab\": " + lines + "\"\u4e16\"]}") ==
@@ -141,7 +141,7 @@ TEST_CASE("a config.json of either kind is a config", "[io]") {
     REQUIRE(found.problem.view() == "");
     return found.value;
   };
-  // What is written is read; the order of keys, and how they are spelled, play no part, and of a key that is twice the last counts.
+  // Written configs can be read; the order and spelling of keys do not matter, and the last of duplicate keys wins.
   for (const config& c : {config{.vocab = 9, .context = 8, .width = 6, .depth = 1, .heads = 3, .hidden = 7, .tied = false},
                           config{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12, .shortcut = {.depths = {0, 11}}},
                           config{.vocab = 3, .context = 2, .width = 4, .depth = 64, .heads = 1,

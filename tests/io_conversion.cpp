@@ -1,5 +1,5 @@
-// Weights in files as bf16 and int8: what the file holds, that it is what packing holds, and files of int8 that somebody
-// else got wrong.
+// Weights in files as bf16 and int8: the file's contents, that they equal packed weights, and invalid int8 files from
+// other writers.
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -32,8 +32,8 @@ constexpr fathom::config tied{
     .vocab = 19, .context = 5, .width = 12, .depth = 2, .heads = 2, .shortcut = {.depths = {1}, .hidden = 3}};
 constexpr fathom::config untied{.vocab = 19, .context = 5, .width = 12, .depth = 1, .heads = 2, .tied = false};
 
-/// Weights of all sizes that a float can have: normally distributed in each column and each row, times a power of two of
-/// the column and one of the row; some of them zeros.
+/// Weights of all magnitudes of float: normally distributed, times a power of two for the column and one for
+/// the row; some of them zeros.
 template <class Net>
 auto wild_weights(std::uint64_t seed) {
   auto weights = fathom::make<typename Net::parameters>();
@@ -57,7 +57,7 @@ auto wild_weights(std::uint64_t seed) {
   return weights;
 }
 
-/// What fathom saves for some weights as P.
+/// Weights as fathom saves them as P.
 template <class P, class Parameters>
 std::string saved_as(const temporary_folder& folder, const Parameters& weights) {
   fathom::save<P>(folder.path() / "saved.safetensors", weights);
@@ -84,7 +84,7 @@ TEMPLATE_TEST_CASE("packing what was saved and loaded is packing the weights", "
     fathom::load(path, *loaded);
     const auto expected = fathom::pack<TestType>(*weights), found = fathom::pack<TestType>(*loaded);
     CHECK(std::memcmp(expected.get(), found.get(), sizeof *found) == 0);
-    // Once rounded, they are saved as the same bytes.
+    // Rounded weights are saved as the same bytes.
     fathom::save<TestType>(folder.path() / "b.safetensors", *loaded);
     CHECK((folder.read("a.safetensors") == folder.read("b.safetensors")));
   };
@@ -164,7 +164,7 @@ TEST_CASE("files of bf16 and int8 hold what they are said to", "[io]") {
     if (scale > 0) CHECK(scale * 127 == Approx(largest).epsilon(1e-6));
     if (scale == 0) CHECK(largest < 127 * static_cast<double>(std::numeric_limits<float>::min()));
   }
-  // Numbers lie where a reader that maps the file may look at them in place.
+  // Numbers are aligned, so that a reader that maps the file can use them in place.
   const fathom::io::safetensors_file mapped(folder.path() / "saved.safetensors");
   for (const auto& [name, tensor] : mapped.tensors()) {
     INFO(name);
@@ -263,7 +263,7 @@ TEMPLATE_TEST_CASE("what is not finite has no int8, and leaves no file", "[io]",
   const temporary_folder folder;
   const auto path = folder.path() / "a.safetensors";
   const auto weights = wild_weights<net>(1);
-  weights->embed.wpe.data()[0] = std::numeric_limits<TestType>::infinity();  // saved as bf16, which has it
+  weights->embed.wpe.data()[0] = std::numeric_limits<TestType>::infinity();  // saved as bf16, which can represent it
   fathom::save<std::int8_t>(path, *weights);
   std::filesystem::remove(path);
   for (const TestType bad : {std::numeric_limits<TestType>::quiet_NaN(), -std::numeric_limits<TestType>::infinity()}) {

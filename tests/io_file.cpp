@@ -1,5 +1,5 @@
-// Files: what is written follows links, keeps what a file was and leaves nothing half done, whatever stands there already; what
-// is read may change meanwhile.
+// Files: writing follows links, keeps a file's attributes and is atomic, whatever exists at the path; files that
+// change while they are read.
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -38,13 +38,13 @@ void write(const fs::path& path, std::string_view text) {
   file.write(text);
   file.commit();
 }
-/// Whether a file cannot be written, for this reason, and why that is known before anything is written.
+/// Whether a file cannot be written for this reason, according to both atomic_file and check_writable.
 bool refuses(const fs::path& path, const std::string& reason) {
   return fails_with([&] { return atomic_file(path); }, path.string() + ": cannot be written: ", reason) &&
          fails_with([&] { fathom::io::check_writable(path); }, path.string() + ": cannot be written: ", reason);
 }
 
-/// Names of what is in a folder.
+/// The names in a folder.
 std::vector<std::string> listing(const fs::path& folder) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
@@ -58,7 +58,7 @@ struct stat status_of(const fs::path& path) {
 }
 mode_t mode_of(const fs::path& path) { return status_of(path).st_mode & 07777; }
 
-/// As long as it lives, the process is nobody's in particular, if it was the administrator's, who may do everything.
+/// During its lifetime, a process of root, who may do everything, runs as nobody.
 class as_nobody {
  public:
   as_nobody() : was_root_(::geteuid() == 0) {
@@ -74,7 +74,7 @@ class as_nobody {
   bool was_root_;
 };
 
-/// Another process begins to write a file, and is killed.
+/// Another process starts to write a file, and is killed.
 void write_and_be_killed(const fs::path& path) {
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
@@ -90,7 +90,7 @@ void write_and_be_killed(const fs::path& path) {
 
 }  // namespace
 
-// ---- Writing through what is there ----------------------------------------------------------------------------------
+// ---- Writing to existing paths --------------------------------------------------------------------------------------
 
 TEST_CASE("links are followed, and stay", "[file]") {
   const temporary_folder folder;
@@ -163,9 +163,9 @@ TEST_CASE("the mode of a file stays, and a new one has that of the umask", "[fil
 }
 
 TEST_CASE("the owner of a file stays", "[file]") {
-  if (::geteuid() != 0) return;  // only the administrator can have files of others
+  if (::geteuid() != 0) return;  // only root can create other users' files
   const temporary_folder folder;
-  const mode_t folder_mode = GENERATE(0777u, 01777u);  // in one like /tmp nobody may replace files of others
+  const mode_t folder_mode = GENERATE(0777u, 01777u);  // in one like /tmp users may not replace others' files
   REQUIRE(::chmod(folder.path().c_str(), folder_mode) == 0);
   const auto path = folder.write("file", "old");
   SECTION("written by the administrator") {
@@ -225,7 +225,7 @@ TEST_CASE("devices are written to", "[file]") {
   REQUIRE(::grantpt(terminal) == 0);
   REQUIRE(::unlockpt(terminal) == 0);
   const fs::path path = ::ptsname(terminal);
-  const int other_end = ::open(path.c_str(), O_RDWR | O_NOCTTY);  // it stays, whoever closes it
+  const int other_end = ::open(path.c_str(), O_RDWR | O_NOCTTY);  // stays open, whoever closes the other end
   REQUIRE(other_end >= 0);
   const auto before = status_of(path);
   const temporary_folder folder;
@@ -235,7 +235,7 @@ TEST_CASE("devices are written to", "[file]") {
   fathom::io::appended_file log(path, "a log, ");
   log.write("a line");
   std::string text;
-  while (text.size() < 18) {  // it comes when the system brings it
+  while (text.size() < 18) {  // arrives asynchronously
     char some[100];
     const ssize_t n = ::read(terminal, some, sizeof some);
     REQUIRE(n > 0);
@@ -273,7 +273,7 @@ TEST_CASE("a disk without room is known before anything is written", "[file]") {
   rlimit limit{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
   const auto handler = ::signal(SIGXFSZ, SIG_IGN);
-  const rlimit small{1000, limit.rlim_max};  // as a full disk
+  const rlimit small{1000, limit.rlim_max};  // like a full disk
   REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
   const bool fits = !fails_with([&] { fathom::io::check_writable(path, 1000); });
   const bool refused = fails_with([&] { fathom::io::check_writable(path, 1001); }, path.string() + ": cannot be written: File too large");
@@ -290,7 +290,7 @@ TEST_CASE("pipes are written to when somebody reads", "[file]") {
   const auto path = folder.path() / "pipe";
   REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
   CHECK(fails_with([&] { return atomic_file(path); }, path.string(), "cannot be written: it is a pipe that nobody reads"));
-  fathom::io::check_writable(path);  // nobody needs to read yet
+  fathom::io::check_writable(path);  // no reader is needed yet
 
   const std::string sent(1'000'000, 'x');
   const int reading = ::open(path.c_str(), O_RDONLY | O_NONBLOCK);
@@ -299,7 +299,7 @@ TEST_CASE("pipes are written to when somebody reads", "[file]") {
   std::string received;
   std::thread reader([&] {
     char some[4096];
-    while (received.size() < sent.size()) {  // nothing is there before somebody writes
+    while (received.size() < sent.size()) {  // empty until the writer writes
       const ssize_t n = ::read(reading, some, sizeof some);
       if (n < 0) break;
       received.append(some, static_cast<std::size_t>(n));
@@ -310,7 +310,7 @@ TEST_CASE("pipes are written to when somebody reads", "[file]") {
   CHECK((received == sent));
   CHECK(S_ISFIFO(status_of(path).st_mode));
 
-  // Nobody is killed by a signal when the reader goes.
+  // No signal kills the writer when the reader leaves.
   atomic_file file(path);
   file.write("still there");
   ::close(reading);
@@ -350,7 +350,7 @@ TEST_CASE("a folder that nothing can be made in", "[file]") {
   folder.write("closed/file", "text");
   REQUIRE(::chmod((folder.path() / "closed").c_str(), 0555) == 0);
   REQUIRE(::chmod((folder.path() / "closed" / "file").c_str(), 0666) == 0);
-  fs::create_directory(folder.path() / "box");  // to put things into, not to look into
+  fs::create_directory(folder.path() / "box");  // writable and searchable, but not readable
   REQUIRE(::chmod((folder.path() / "box").c_str(), 0333) == 0);
   REQUIRE(::chmod(folder.path().c_str(), 0755) == 0);
   {
@@ -373,7 +373,7 @@ TEST_CASE("open files that have a name only in /proc are written to", "[file]") 
   const int open = ::open(path.c_str(), O_RDWR);
   REQUIRE(open >= 0);
   const auto before = status_of(path);
-  const fs::path name = "/proc/self/fd/" + std::to_string(open);  // as /dev/stdout leads to one
+  const fs::path name = "/proc/self/fd/" + std::to_string(open);  // like the target of /dev/stdout
   write(name, "after");
   CHECK(folder.read("file") == "before, after");
   CHECK(status_of(path).st_ino == before.st_ino);
@@ -412,7 +412,7 @@ TEST_CASE("any name that a file can have can be written", "[file]") {
   CHECK(refuses(folder.path() / std::string(256, 'n'), "File name too long"));
   CHECK(listing(folder.path()).size() == 3);
 
-  // Two long names that begin alike do not get in each other's way.
+  // Two long names with a common beginning do not conflict.
   const std::string one = std::string(254, 'n') + '1', two = std::string(254, 'n') + '2';
   atomic_file first(folder.path() / one), second(folder.path() / two);
   first.write("first");
@@ -432,7 +432,7 @@ TEST_CASE("what killed processes leave behind goes with the next file, what othe
   write(path, "whole");
   CHECK(listing(folder.path()) == std::vector<std::string>{"file"});
 
-  // A process that still writes: two are told apart by its lock, whatever their numbers.
+  // A process that is still writing is recognised by its lock, whatever its number.
   int ready[2];
   REQUIRE(::pipe(ready) == 0);
   const pid_t child = ::fork();
@@ -453,7 +453,7 @@ TEST_CASE("what killed processes leave behind goes with the next file, what othe
   CHECK(listing(folder.path()) == others);
   fathom::io::check_writable(path);
   CHECK(listing(folder.path()) == others);
-  // Names of the kind that are nobody's: whatever they are, they are not followed, and stay.
+  // Other files with names of this kind are neither followed nor removed, whatever they are.
   const auto partial = *std::find_if(others.begin(), others.end(), [](const auto& name) { return name != "file"; });
   REQUIRE(partial.ends_with("0"));
   const std::string next = partial.substr(0, partial.size() - 1) + "1", after = partial.substr(0, partial.size() - 1) + "2";
@@ -477,7 +477,7 @@ TEST_CASE("what killed processes leave behind goes with the next file, what othe
 TEST_CASE("what killed processes leave behind goes under all numbers", "[file]") {
   const temporary_folder folder;
   const auto path = folder.path() / "file";
-  // Three wrote at once, and the one with the lowest number lived.
+  // Three wrote at once, and the one with the lowest number survived.
   auto first = std::make_unique<atomic_file>(path);
   for (int kill = 0; kill < 3; ++kill) write_and_be_killed(path);
   const auto second = std::make_unique<atomic_file>(path);
@@ -489,14 +489,14 @@ TEST_CASE("what killed processes leave behind goes under all numbers", "[file]")
   const auto left = listing(folder.path());
   REQUIRE(left.size() == 2);
   CHECK(left[0] == "file");
-  CHECK(left[1].ends_with("1"));  // of the second, who still writes
+  CHECK(left[1].ends_with("1"));  // of the second, which is still writing
 }
 
 TEST_CASE("what was whole when a process was killed goes when the file is written to its end", "[file]") {
   const temporary_folder folder;
   const auto path = folder.write("file", "old");
   fs::create_hard_link(path, folder.path() / "other");
-  // As processes leave them that are killed while they write through.
+  // Left by processes that are killed while they write in place.
   std::string start;
   {
     atomic_file file(path);
@@ -505,7 +505,7 @@ TEST_CASE("what was whole when a process was killed goes when the file is writte
   }
   REQUIRE_FALSE(start.empty());
   for (const int number : {0, 1, 4}) folder.write(start + std::to_string(number), "what was to be written");
-  // Of one that still writes, which has a lock on it.
+  // Of a process that is still writing, and holds a lock.
   const int writing = ::open((folder.path() / (start + "2")).c_str(), O_RDWR | O_CREAT, 0600);
   REQUIRE(::flock(writing, LOCK_EX) == 0);
   {
@@ -571,16 +571,16 @@ TEST_CASE("a file that becomes shorter while it is read is an error", "[file]") 
   CHECK(fails_with([&] { file.read(49'991, some); }, path.string(), "has become shorter while it was read", "100000",
                    "ends at byte 50000 now"));
   CHECK((whole.text() == std::string(100'000, 'x')));
-  // What comes to be behind its end is not part of it.
+  // Data appended later is not part of it.
   std::ofstream(path, std::ios::app) << std::string(100'000, 'y');
   CHECK(file.size() == 100'000);
   CHECK(fails_with([&] { file.read(99'991, some); }, path.string(), "has 100000 bytes"));
   fs::resize_file(path, 50'000);
-  // Beyond its end there was nothing at any time.
+  // Reads beyond its original end fail.
   CHECK(fails_with([&] { file.read(99'991, some); }, path.string(), "has 100000 bytes"));
   CHECK(fails_with([&] { file.read(~std::uint64_t{0}, some); }, path.string(), "has 100000 bytes"));
 
-  // One that is replaced stays what it was.
+  // A replaced file keeps its contents for the reader.
   const fathom::io::input_file before(path);
   const fathom::io::mapped_file mapped(path);
   write(path, "new");
@@ -644,7 +644,7 @@ TEST_CASE("files are known by how they begin", "[file]") {
   CHECK(is(std::string(257, 'a') + "ustar\0"s) == "a tar archive");
   CHECK(is(std::string(100, '\0')) == "nothing but zero bytes");
   CHECK(is("") == "empty");
-  // Of files that could be any numbers, only what is hardly one by chance counts.
+  // In files of arbitrary numbers, only unmistakable signatures count.
   const auto is_surely = [](std::string_view bytes) { return fathom::io::what_begins_with(std::as_bytes(std::span(bytes)), true); };
   for (const auto sure : {"version https://git-lfs"sv, "<html>"sv, "PK\x03\x04"sv, "GGUF"sv, "\x1f\x8b\x08\x00"sv,
                           "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8"sv, "\x80\x02}q\0(X\x05\0\0\0w"sv, "\x80\x03" "cnumpy.core\n"sv,

@@ -1,4 +1,4 @@
-// Weights of one of several models: the file says of which, and a file of none of them is told what there is.
+// Weights of one of several models: the file selects the model, and the error for an unknown one lists the models.
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -42,7 +42,7 @@ using shortcut = net<with({.depths = {1}})>;
 using joint = net<with({.depths = {1}, .placement = fathom::placement::joint})>;
 using unknown = net<with({.depths = {0}})>;
 
-/// What fathom saves for some weights.
+/// Weights as fathom saves them.
 template <class Net>
 std::string saved(const temporary_folder& folder) {
   auto weights = fathom::make<typename Net::parameters>();
@@ -55,7 +55,7 @@ auto load(const std::filesystem::path& path, const std::filesystem::path& config
   return fathom::load_any<plain, other_heads, shortcut, joint>(path, config);
 }
 
-/// Whether load_any found the model, and all that saved() wrote.
+/// Whether load_any found the model and everything from saved().
 template <class Net>
 bool has(const fathom::any_weights<plain, other_heads, shortcut, joint>& any) {
   return std::visit(
@@ -86,7 +86,7 @@ TEST_CASE("the config of a file decides which model it is of", "[io]") {
   contents c(saved<joint>(folder));
   CHECK(has<joint>(load(path)));
 
-  // Whatever the order of its keys, and whatever else there is in it.
+  // With any order of keys, and with further keys.
   std::string config = backwards(c.metadata.at("fathom.config"));
   config.insert(1, "\"comment\":\"mine\",");
   REQUIRE(config.find("width") < config.find("context"));
@@ -103,7 +103,7 @@ TEST_CASE("a config file decides for files without a config", "[io]") {
   CHECK(fails_with([&] { return load(path); }, "b.safetensors: has no metadata entry fathom.config"));
   CHECK(has<other_heads>(load(path, folder.write("config.json", config))));
 
-  // It does not overrule what the file says, nor make the tensors fit.
+  // It neither overrides the file's own config nor makes mismatched tensors fit.
   const auto two = folder.write("two.json", contents(saved<plain>(folder)).metadata.at("fathom.config"));
   CHECK(std::get<0>(load(path, two)));
   saved<other_heads>(folder);
@@ -142,7 +142,7 @@ TEST_CASE("a file of no known model is told which there are, and what differs", 
 
 namespace {
 
-// Architectures of a user's own, which say what they are.
+// User architectures, which describe themselves.
 template <int Window>
 struct windowed : plain::architecture {
   static std::string description() {
@@ -176,7 +176,7 @@ TEST_CASE("an architecture of one's own is saved with its description, and told 
   CHECK(fails_with([&] { return load_into<made_of<windowed<3>>>(path); }, "narrow.safetensors: does not fit the model:",
                    R"(config layers: expected [{"attention":{"window":3}},"mlp"], found something nested too deeply)"));
 
-  // Keys that only one of both has count, however deep they are.
+  // Keys that only one of them has count as differences, at any depth.
   CHECK(fails_with([&] { return load_into<made_of<more>>(path); }, "config norm: expected {\"eps\":1e-05}, found nothing"));
   const auto more_path = folder.write("more.safetensors", saved<made_of<more>>(folder));
   CHECK(fails_with([&] { return load_into<made_of<windowed<2>>>(more_path); }, "config norm: expected nothing, found {\"eps\":1e-05}"));
@@ -185,7 +185,7 @@ TEST_CASE("an architecture of one's own is saved with its description, and told 
   deeper.set_config("/norm/gain", true);
   CHECK(fails_with([&] { return load_into<made_of<more>>(folder.write("deeper.safetensors", deeper.file())); },
                    "config norm.gain: expected nothing, found true"));
-  // A config is another description; and a file of a config is none of these.
+  // A config is a different description; and a file with a config matches none of these.
   CHECK(fails_with([&] { return load_into<plain>(path); }, "config width: expected 4, found nothing"));
   const auto plain_path = folder.write("plain.safetensors", saved<plain>(folder));
   CHECK(fails_with([&] { return load_into<made_of<more>>(plain_path); }, "config kind: expected \"windowed\", found nothing"));

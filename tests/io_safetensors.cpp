@@ -1,5 +1,5 @@
-// Files of weights: what is saved comes back bit for bit, what does not fit is refused as a whole and named in full,
-// and nothing that a file says is trusted.
+// Files of weights: saved weights load bit for bit, mismatched files are refused as a whole with all differences named,
+// and nothing in a file is trusted.
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -51,7 +51,7 @@ std::string bytes_of(const Parameters& weights) {
   return {reinterpret_cast<const char*>(&weights), sizeof weights};
 }
 
-/// Weights that are not those of any file here.
+/// Weights that differ from those of all files here.
 template <class Net>
 auto other_weights() {
   auto weights = fathom::make<typename Net::parameters>();
@@ -59,7 +59,7 @@ auto other_weights() {
   return weights;
 }
 
-/// What fathom saves for the weights of a seed.
+/// The weights of a seed as fathom saves them.
 template <class Net>
 std::string saved(const temporary_folder& folder, std::uint64_t seed = 1) {
   auto weights = fathom::make<typename Net::parameters>();
@@ -116,7 +116,7 @@ TEMPLATE_TEST_CASE("what is saved comes back bit for bit, and is saved as the sa
   const std::string file = folder.read("a.safetensors");
   std::uint64_t length = 0;
   std::memcpy(&length, file.data(), 8);
-  CHECK(length % 8 == 0);  // the data is aligned for whoever maps it
+  CHECK(length % 8 == 0);  // the data is aligned for mapping
   CHECK(file[8] == '{');
 
   const contents c(file);
@@ -179,7 +179,7 @@ TEST_CASE("load converts F64, BF16 and F16", "[io]") {
                                                 {0x1p-133, 0x0001}, {-0x1p-126, 0x8080}, {0x1.fep127, 0x7f7f}};
   const temporary_folder folder;
   const auto read = [&]<class T>(const std::string& type, const auto& numbers, T) {
-    // wte.weight takes the numbers, one after the other; everything else is 0.
+    // wte.weight holds the numbers, one after the other; everything else is 0.
     contents c(saved<net<plain, T>>(folder));
     std::vector<double> expected;
     for (auto& [name, tensor] : c.tensors) {
@@ -230,7 +230,7 @@ TEST_CASE("load reads GPT-2 checkpoints as transformers writes them", "[io]") {
   const auto expected = other_weights<net<plain>>();
   fathom::load(folder.path() / "saved.safetensors", *expected);
 
-  c.metadata = {{"format", "pt"}};  // no config of fathom's
+  c.metadata = {{"format", "pt"}};  // without fathom's config
   for (const char* name : {"h.0.attn.bias", "h.1.attn.bias"})
     c.tensors[name] = {"U8", {1, 1, 5, 5}, std::string(25, 1)};
   c.tensors["h.0.attn.masked_bias"] = {"F32", {}, std::string(4, 0)};
@@ -285,7 +285,7 @@ TEST_CASE("a file that does not fit is refused with everything that is wrong in 
                                     "h.2.ln_1.bias: not part of the model; found BF16 [4]",
                                     "h.0.ln_2.bias: is there twice", "config heads: expected 2, found 4",
                                     "config shortcut.placement: expected \"after_self_attention\", found \"joint\""));
-  // And says nothing about what is right.
+  // And does not mention what is right.
   try {
     fathom::load(folder.path() / "a.safetensors", *other_weights<net<with_shortcut>>());
   } catch (const fathom::error& error) {
@@ -338,7 +338,7 @@ TEST_CASE("tensors that the file lacks stay as they are where that is wanted", "
     c = contents(saved<net<with_shortcut>>(folder));
     c.set_config("/shortcut/placement", "joint");
     CHECK(refused<net<with_shortcut>>(folder, c.file(), keep, "config shortcut.placement"));
-    // The other way round nothing is missing: there is something too much.
+    // Conversely nothing is missing, but there are extra tensors.
     CHECK(refused<net<plain>>(folder, saved<net<with_shortcut>>(folder), keep,
                               "shortcut.ln.bias: not part of the model", "config shortcut: expected null"));
   }
@@ -372,7 +372,7 @@ TEST_CASE("what the shapes do not show is checked in the config of the file", "[
     INFO("config " << text);
     CHECK(refused<model>(folder, with_text(text), {}, "metadata fathom.config"));
   }
-  // Brackets within brackets must not overflow the stack, wherever the file has them.
+  // Nested brackets must not overflow the stack, anywhere in the file.
   const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
   CHECK(refused<model>(folder, with_text("{\"heads\": " + deep + "}"), {}, "config heads: expected 2"));
   CHECK(refused<model>(folder, with_text(deep), {}, "metadata fathom.config"));
@@ -429,7 +429,7 @@ TEST_CASE("a file that cannot be read is an error with its path", "[io]") {
 
   const auto secret = folder.write("secret.safetensors", "secret");
   REQUIRE(::chmod(secret.c_str(), 0) == 0);
-  // The administrator may read everything: then this looks as nobody.
+  // root may read everything, so then this runs as nobody.
   const bool root = ::geteuid() == 0;
   if (root) REQUIRE(::seteuid(65534) == 0);
   const bool denied = fails_with([&] { return safetensors_file(secret); }, secret.string(), "Permission denied");
@@ -472,7 +472,7 @@ TEST_CASE("lengths of the header that cannot be", "[io]") {
   CHECK(invalid(folder, with_length("{}", "", 0), "not JSON"));
   CHECK(safetensors_file(folder.write("a.safetensors", raw("{}"))).tensors().empty());
 
-  // More than the largest header, in a file that has it all (a sparse one).
+  // Larger than the largest header, in a file that really has that size (a sparse one).
   const auto path = folder.write("large.safetensors", with_length("{}", "", 100'000'001));
   std::filesystem::resize_file(path, 100'000'009);
   CHECK(fails_with([&] { return safetensors_file(path); }, "a header at most 100000000"));
@@ -506,7 +506,7 @@ TEST_CASE("headers that are not what they should be", "[io]") {
     CHECK(invalid(folder, raw("{\"__metadata__\": {\"a\": \"\xc0\xaf\"}}"), "its header is not JSON"));
     CHECK(invalid(folder, raw("{\"__metadata__\": {\"a\": \"\xed\xa0\x80\"}}"), "its header is not JSON"));
     CHECK(invalid(folder, raw(std::string("{\"a\0b\": 1}", 10)), "its header is not JSON"));
-    // JSON ends where it ends: what comes after a zero byte does not go unseen.
+    // Bytes after a zero byte are not ignored.
     CHECK(invalid(folder, raw(std::string("{}\0", 3)), "its header is not JSON"));
     CHECK(invalid(folder, raw(std::string("{}\0{\"a\": 1}", 11)), "its header is not JSON"));
     CHECK(invalid(folder, raw(std::string("\0{}", 3)), "its header is not JSON"));
@@ -669,13 +669,13 @@ TEST_CASE("tensors of types that are not read can be listed, and are named when 
     double numbers[8];
     CHECK(fails_with([&] { fathom::io::copy_numbers(found, numbers); }, path.string(), "a is a tensor of type " + found.type + "; expected F32, F64, BF16 or F16"));
   }
-  // Known ones are of their size all the same.
+  // Known types are still checked for their size.
   for (const char* type : {"C64", "F8_E4M3", "F8_E8M0"})
     CHECK(invalid(folder, raw("{\"a\":" + tensor(type, "[3]", 2) + "}", "12"), "a has 2 bytes, which do not make up"));
   CHECK(invalid(folder, raw("{\"a\":" + tensor("F4", "[9223372036854775807, 2]", 2) + "}", "12"), "a has 2 bytes, which do not"));
   CHECK(invalid(folder, raw("{\"a\":" + tensor("new", "[2]", 2) + "}", "123"), "its tensors end at byte 2 of 3"));
 
-  // One that the model wants is the error; one that it has no use for is one like any other that it does not know.
+  // It is an error for a tensor of the model; another tensor is like any unknown one.
   contents c(saved<net<plain>>(folder));
   c.tensors["h.0.ln_1.weight"] = {"F8_E4M3", {4}, std::string(4, 1)};
   c.tensors["h.1.mlp.c_fc.weight"] = {"F4", {4, 16}, std::string(32, 1)};
@@ -695,7 +695,7 @@ TEST_CASE("metadata may be null", "[io]") {
 }
 
 TEST_CASE("a header of very many tensors is read", "[io]") {
-  // One that takes time quadratic in their number takes minutes.
+  // A reader with quadratic time in their number would take minutes.
   const temporary_folder folder;
   std::string header = "{\"__metadata__\":{";
   for (int i = 0; i < 20'000; ++i) header += (i ? ",\"m" : "\"m") + std::to_string(i) + "\":\"" + std::to_string(i) + "\"";
@@ -726,7 +726,7 @@ TEST_CASE("a file that is something else is called what it is", "[io]") {
   CHECK(is("\x93NUMPY\x01\x00v\x00{'descr'"sv, "a numpy array"));
   CHECK(is("{\"weight_map\": {}}", "JSON"));
   CHECK(is(std::string(1000, '\0'), "nothing but zero bytes"));
-  // This one begins like the length of a header, 559,903, of which there are bytes enough.
+  // This one begins like the length of a header, 559,903, and has enough bytes for it.
   CHECK(is("\x1f\x8b\x08\x00\x00\x00\x00\x00"s + std::string(600'000, 'x'), "compressed by gzip"));
   CHECK(invalid(folder, "", "it has 0 bytes"));
   CHECK(fails_with([&] { return safetensors_file(folder.path()); }, folder.path().string(), "is not a file, but a folder"));
@@ -831,7 +831,7 @@ TEST_CASE("whatever happens to a file, it loads or is refused", "[io]") {
     }
   }
   CHECK(changed == 0);
-  // Only a change in the numbers themselves, in white space or in what is not looked at goes through.
+  // Only changes in the numbers themselves, in white space or in ignored parts are accepted.
   CHECK(loaded > 100);
   CHECK(refusals > 2000);
 }
@@ -840,7 +840,7 @@ TEST_CASE("whatever happens to a file, it loads or is refused", "[io]") {
 
 namespace {
 
-/// Names of what is in a folder.
+/// The names in a folder.
 std::vector<std::string> listing(const temporary_folder& folder) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) names.push_back(entry.path().filename());
@@ -848,7 +848,7 @@ std::vector<std::string> listing(const temporary_folder& folder) {
   return names;
 }
 
-/// As long as it lives, no file can grow beyond some bytes: writing more fails as on a full disk.
+/// During its lifetime, no file can grow beyond some bytes: writing more fails as on a full disk.
 class small_disk {
  public:
   explicit small_disk(rlim_t bytes) {
@@ -936,7 +936,7 @@ TEST_CASE("an atomic_file appears when it is committed, and not before", "[io]")
   const auto path = folder.path() / "a";
   folder.write("a", "old");
   {
-    fathom::io::atomic_file given_up(path), kept(path);  // two at once do not get in each other's way
+    fathom::io::atomic_file given_up(path), kept(path);  // two at once do not conflict
     given_up.write("given up");
     kept.write("kept");
     CHECK(folder.read("a") == "old");
@@ -954,7 +954,7 @@ TEST_CASE("an atomic_file appears when it is committed, and not before", "[io]")
   CHECK(folder.read("a") == "kept");
   CHECK(listing(folder) == std::vector<std::string>{"a"});
 
-  // A name without a folder lies in the folder one is in.
+  // A name without a folder is in the current folder.
   const auto here = std::filesystem::current_path();
   std::filesystem::current_path(folder.path());
   fathom::io::atomic_file file("b");

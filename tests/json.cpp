@@ -1,4 +1,4 @@
-// The reader and the values of JSON. What both make of thousands of texts is compared with Python's in json_python.py.
+// The JSON reader and values. json_python.py compares both with Python on thousands of texts.
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -19,14 +19,14 @@ using fathom::json_reader;
 
 namespace {
 
-/// Whether a text is JSON, as the compiler finds it.
+/// Whether a text is JSON, at compile time.
 constexpr bool is_json(std::string_view text) {
   json_reader reader(text);
   while (reader.next() < json_event::end) {
   }
   return reader.last() == json_event::end;
 }
-/// The number that is all of a text.
+/// The number that is the whole text.
 constexpr double number(std::string_view text) {
   json_reader reader(text);
   static_cast<void>(reader.next());
@@ -64,7 +64,7 @@ TEST_CASE("integers are exact, and other numbers doubles", "[json]") {
   CHECK(fails_with([&] { return parsed("[]").as<double>(); }, "expected a number, found an array"));
   CHECK(fails_with([&] { return parsed("1").as<bool>(); }, "expected true or false, found an integer, 1"));
 
-  // What is too large for a double is no number, what is too small is 0; however that is written.
+  // Numbers too large for a double are refused, numbers too small are 0, however they are written.
   const std::string zeros(400, '0');
   for (const std::string& text : {std::string("1e400"), "-1" + zeros, "0.0001e" + zeros + "400", "1" + zeros + "e-1", "1e" + zeros + "999"})
     CHECK_FALSE(json::parse(text));
@@ -125,7 +125,7 @@ TEST_CASE("texts nested without end overflow nothing, and take no longer than ot
   wrong[depth - 100] = ']';
   wrong[100] = '}';
   CHECK_FALSE(json::parse(open + wrong));
-  // 64 levels are kept, and without memory of the caller's they are all that a reader goes down.
+  // 64 levels are built in; without the caller's memory they are the reader's limit.
   for (const std::size_t n : {1u, 63u, 64u, 65u, 200u}) {
     const std::string text = open.substr(0, n) + close.substr(0, n);
     CHECK(is_json(text) == (n <= 64));

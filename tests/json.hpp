@@ -1,5 +1,4 @@
-// Values of JSON, put together and taken apart in tests. That the library reads and writes JSON as others do is what
-// json_python.py checks.
+// Access to JSON values for tests. json_python.py checks that the library reads and writes JSON as others do.
 #pragma once
 
 #include <charconv>
@@ -13,7 +12,7 @@
 
 #include "catch.hpp"
 
-/// The value of a text that must be JSON.
+/// Parses a text that must be JSON.
 inline fathom::json parsed(std::string_view text) {
   std::optional<fathom::json> value = fathom::json::parse(text);
   INFO(text);
@@ -21,7 +20,7 @@ inline fathom::json parsed(std::string_view text) {
   return *std::move(value);
 }
 
-/// What is at a place, "/model/merges/1" (RFC 6901, without escapes); it is made where nothing is.
+/// The value at a place, "/model/merges/1" (RFC 6901, without escapes); created if missing.
 inline fathom::json& at(fathom::json& value, std::string_view place) {
   if (place.empty()) return value;
   place.remove_prefix(1);
@@ -34,7 +33,7 @@ inline fathom::json& at(fathom::json& value, std::string_view place) {
   return at(value[element], place);
 }
 
-/// The places of all values within one that have none within themselves.
+/// Appends the places of all leaves within a value.
 inline void add_places(const fathom::json& value, const std::string& place, std::vector<std::string>& to) {
   if (value.size() == 0) to.push_back(place);
   if (value.is_object())

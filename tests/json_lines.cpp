@@ -1,5 +1,5 @@
-// For json_python.py: reads lines of hexadecimal digits, the bytes of a text each, and writes for each what fathom::json makes of
-// it: the value as it writes it, or "no JSON".
+// For json_python.py: reads lines of hexadecimal digits, each the bytes of a text, parses each with fathom::json, and writes
+// the value back, or "no JSON".
 #include <cstdio>
 #include <iostream>
 #include <optional>

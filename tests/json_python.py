@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares what fathom::json makes of texts with what Python's json does: python3 json_python.py JSON_LINES
+"""Compares fathom::json with Python's json: python3 json_python.py JSON_LINES
 
-Texts are JSON of all kinds, most of them damaged at a few bytes. Both must take the same ones, but where Python is not strict:
-it takes NaN and Infinity, numbers too large for a double, halves of surrogate pairs, and no byte order mark. Values must be the
-same, integers exactly and doubles bit for bit; and what is written must be JSON to Python, with the keys in order, with escapes as
-Python has them, and with no more digits than Python's repr, which are as few as can be.
+Texts are JSON of all kinds, most of them damaged at a few bytes. Both must accept the same ones, except where Python is not
+strict: it accepts NaN and Infinity, numbers too large for a double and halves of surrogate pairs, and no byte order mark. Values
+must be the same, integers exactly and doubles bit for bit. fathom's output must be valid JSON in Python, with keys in order,
+Python's escapes, and no more digits than Python's repr, which is the shortest.
 """
 import json
 import random
@@ -100,7 +100,7 @@ def integer(digits):
 
 
 def expected(data):
-    """What Python says, being strict; raises where that is no JSON."""
+    """Python's value, with strict rules; raises an error for invalid JSON."""
     value = json.loads(data.decode("utf-8-sig"), parse_constant=refuse, parse_float=real, parse_int=integer)
     json.dumps(value, ensure_ascii=False).encode()  # halves of surrogate pairs fail here
     return value

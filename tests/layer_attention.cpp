@@ -1,4 +1,4 @@
-// Attention layers: what their options mean, in terms of attentions without, and that they decode what they have learned.
+// Attention layers: their options, in terms of attention without them, and that decoding agrees with training.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -28,7 +28,7 @@ struct options : layers::attention_options {
   static constexpr bool bias = Bias;
 };
 
-/// A layer with weights and a place to work in, for up to `tokens` tokens of one sequence.
+/// A layer with weights and working memory, for up to `tokens` tokens of one sequence.
 template <class Layer, class Backend>
 struct bench {
   using T = typename Backend::scalar;
@@ -56,7 +56,7 @@ struct bench {
     });
     return y;
   }
-  /// The same, piece by piece, over a cache that has room for more.
+  /// The same, piece by piece, with a cache that has spare room.
   [[nodiscard]] std::vector<T> extend(const std::vector<T>& x, const std::vector<T>& memory,
                                       const std::vector<index>& pieces) const {
     using cache_type = typename Layer::template cache<T>;
@@ -127,7 +127,7 @@ TEMPLATE_LIST_TEST_CASE("attention over a cache is what it is over the whole", "
   check_extend<layers::attention<12, 4, options<2, 0, 6, false>, layers::own_context, layers::rows_of_source<2>>, TestType>(tolerance);
 }
 
-// What a query sees in a window is what the last query of a sequence of just those positions sees.
+// A query with a window equals the last query of a sequence of only those positions.
 TEMPLATE_LIST_TEST_CASE("a window is a shorter sequence", "[layer]", backends) {
   using T = typename TestType::scalar;
   constexpr index tokens = 14, window = 5, E = 12, D = 2;
@@ -146,7 +146,7 @@ TEMPLATE_LIST_TEST_CASE("a window is a shorter sequence", "[layer]", backends) {
   }
 }
 
-// Query heads that share keys and values are heads whose keys and values are the same.
+// Query heads that share keys and values equal heads with identical keys and values.
 TEMPLATE_LIST_TEST_CASE("grouped queries are heads with equal keys and values", "[layer]", backends) {
   using T = typename TestType::scalar;
   constexpr index E = 12, H = 4, G = 2, d = 3;

@@ -1,4 +1,4 @@
-// The gradients of every layer on its own, element by element, by complex step (Squire and Trapp, SIAM Review 40, 1998):
+// The gradients of every single layer, element by element, by complex step (Squire and Trapp, SIAM Review 40, 1998):
 // for a function f that is real on real numbers, Im f(x + ih) / h is f'(x) to machine precision, because nothing is
 // subtracted and h may be as small as 1e-20. The reference backend computes with complex numbers, so a layer's forward
 // checks its own backward. The cpu backend must then agree with the reference backend.
@@ -41,7 +41,7 @@ namespace {
 
 // ---- Subjects --------------------------------------------------------------------------------------------------------
 //
-// A subject says how a layer is run on some inputs:
+// A subject defines how to run a layer on some inputs:
 //
 //   parameters<S>, visit                 its tensors
 //   inputs                               the matrices that it reads, and whether backward adds to their gradients or
@@ -118,7 +118,7 @@ struct activation : no_parameters {
   }
 };
 
-/// A layer that a block can hold: y = residual + Layer(x). The residual's gradient is dy, whatever the layer.
+/// A layer of a block: y = residual + Layer(x). The residual's gradient is dy for every layer.
 template <class Layer>
 struct residual_layer : Layer, tape_and_scratch<Layer> {
   static constexpr index width = Layer::width;
@@ -158,7 +158,7 @@ struct of_one_key_head : layers::attention_options {
   static constexpr index kv_heads = 1;
   static constexpr bool bias = false;
 };
-/// Turns the pairs of numbers of each head by their position: any linear map of a position's own shows what backward misses.
+/// Rotates the pairs of each head by position: a linear map that depends on the position reveals errors of backward.
 struct turned : layers::attention_options {
   struct rotation {
     template <class On>
@@ -253,7 +253,7 @@ struct logits_of : layers::output_head<7, 6, Tied> {
   template <class S>
   struct parameters {
     typename layer::template parameters<S> head;
-    typename S::template head<7, 6> wte;  // where the head is untied, it must stay without a gradient
+    typename S::template head<7, 6> wte;  // with an untied head, it must get no gradient
   };
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, P&... p) {
@@ -272,7 +272,7 @@ struct logits_of : layers::output_head<7, 6, Tied> {
   }
 };
 
-/// The loss of every row, each scaled alike: `uniform` is the one gradient of the result that backward can be given.
+/// The loss of every row, all scaled alike: `uniform` is the only gradient of the result that backward accepts.
 struct loss : no_parameters {
   static constexpr double uniform = 0.3;
   static constexpr token targets[] = {3, -1, 4, 1, -1, 0, 2, 6, 5, 3};
@@ -291,7 +291,7 @@ struct loss : no_parameters {
 
 // ---- Running them ----------------------------------------------------------------------------------------------------
 
-/// A subject with everything that it runs on, on a backend. All lists of numbers are in the order of `inputs`, and of visit.
+/// A subject with all its data on a backend. All lists of numbers are in the order of `inputs`, and of visit.
 template <class Subject, class Backend>
 class laboratory {
  public:
@@ -349,7 +349,7 @@ class laboratory {
   typename Backend::executor where_{};
 };
 
-/// Fills in random numbers, the same on every backend. What backward must overwrite is NaN before.
+/// Fills in random numbers, the same on every backend. Gradients that backward must overwrite start as NaN.
 template <class Lab, class Subject>
 void prepare(Lab& lab, Subject) {
   random numbers(1, stream_of("gradients"));

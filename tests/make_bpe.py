@@ -1,16 +1,16 @@
-"""Vocabularies of byte-level BPE, and what other people's software encodes with them.
+"""Vocabularies of byte-level BPE, and their encodings by other software.
 
     pip install tokenizers==0.23.3 tiktoken==0.14.0
     python tests/make_bpe.py golden                               # makes tests/golden/bpe
     python tests/make_bpe.py compare build/release/tests/bpe_lines [--gpt2 FOLDER] [--texts FILE ...] [--random N]
 
 `golden` trains two vocabularies with Hugging Face's tokenizers on the sentences below, and writes the tokens of the cases
-below. `compare` encodes with fathom, tokenizers and tiktoken, and says where they differ: the same cases, all code points in
-several surroundings, N random texts, whole files; with the vocabularies of tests/golden/bpe and, with --gpt2, with encoder.json
-and vocab.bpe of a folder; and, without tiktoken, with tokenizer.json in the forms that there are.
+below. `compare` encodes with fathom, tokenizers and tiktoken, and reports differences: the same cases, all code points in
+several contexts, N random texts, whole files; with the vocabularies of tests/golden/bpe and, with --gpt2, encoder.json
+and vocab.bpe of a folder; and, without tiktoken, with all forms of tokenizer.json.
 
-For text that is not well-formed UTF-8 there is no reference, as both libraries take Python's strings. Here each byte outside of
-well-formed sequences counts as U+FFFD when text is cut into pieces, and is itself when they are merged.
+For text that is not well-formed UTF-8 there is no reference, because both libraries take Python's strings. Here each byte outside
+of well-formed sequences is U+FFFD when text is split into pieces, and itself when pieces are merged.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "bpe"
-PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""  # as tiktoken_ext has it for gpt2
+PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""  # from tiktoken_ext for gpt2
 
 SENTENCES = """\
 The river is wide, and the old bridge doesn't reach the other side; they'll build a new one in 2031, I've heard.
@@ -58,7 +58,7 @@ https://example.org/a/b?c=d&e=%20f#top   me@example.org   3.14159   1,000,000   
 
 
 def bytes_to_unicode():
-    """How GPT-2's files spell bytes."""
+    """The spelling of bytes in GPT-2's files."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
     return {**{b: chr(b) for b in printable}, **{b: chr(256 + n) for n, b in enumerate(others)}}
@@ -78,7 +78,7 @@ def train(size, repeat, specials):
 
 
 class Vocabulary:
-    """One vocabulary, as each of the libraries has it."""
+    """One vocabulary in each library."""
 
     def __init__(self, name, vocab_path, merges_path):
         self.name, self.paths = name, (vocab_path, merges_path)
@@ -93,7 +93,7 @@ class Vocabulary:
         self.plain.decoder = decoders.ByteLevel()
         self.with_special = Tokenizer.from_str(self.plain.to_str())
         self.with_special.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in self.special_spellings])
-        # tiktoken knows no merges: two symbols become one when their bytes together are a token, the lowest id first. So ids
+        # tiktoken has no merges: it joins two symbols if their bytes together are a token, the lowest id first. So ids
         # must be in the order of the merges, which is checked here.
         self.ids = [vocab[SPELLING[b]] for b in range(256)] + [vocab[left + right] for left, right in merges]
         ranks = {bytes([b]): b for b in range(256)}
@@ -103,7 +103,7 @@ class Vocabulary:
         self.ids += [specials[s] for s in self.special_spellings]
 
     def reference(self, text, special=False):
-        """The tokens of bytes, by tokenizers."""
+        """The tokens of bytes, from tokenizers."""
         try:
             return (self.with_special if special else self.plain).encode(text.decode(), add_special_tokens=False).ids
         except UnicodeDecodeError:
@@ -127,7 +127,7 @@ class Vocabulary:
 
 
 def cases():
-    """Texts at the edges of the rules, as bytes."""
+    """Edge cases of the rules, as bytes."""
     texts = SENTENCES.splitlines() + [SENTENCES, SENTENCES.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")]
     # Contractions: only small letters, only at the beginning of a piece.
     for end in ("s", "t", "re", "ve", "m", "ll", "d", "S", "LL", "r", "v", "l", "rex", "sd", "", "'s", "l l"):
@@ -135,7 +135,7 @@ def cases():
     # White space of all kinds, alone, in runs, before and after words, numbers and punctuation, at the end.
     spaces = [chr(c) for c in (0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x20, 0x85, 0xA0, 0x1680, 0x2000, 0x2003, 0x200A, 0x2028, 0x2029,
                                0x202F, 0x205F, 0x3000)] + ["\r\n"]
-    no_spaces = [chr(c) for c in (0x1C, 0x1D, 0x1E, 0x1F, 0x180E, 0x200B, 0x200D, 0x2060, 0xFEFF)]  # look so, but are not
+    no_spaces = [chr(c) for c in (0x1C, 0x1D, 0x1E, 0x1F, 0x180E, 0x200B, 0x200D, 0x2060, 0xFEFF)]  # look like it, but are not
     for s in spaces + no_spaces:
         texts += [s, s + s, s + "a", "a" + s, f"a{s}b", f"a{s}{s}b", f"a {s}b", f"a{s} b", f"a{s}{s}", f"1{s}2", f"!{s} ?",
                   f"{s}{s}{s}'s", f"\u3042{s}\u3044"]
@@ -155,7 +155,7 @@ def cases():
     mixed = random.Random(1)
     texts += ["".join(mixed.choice("abcdehinorst") for _ in range(n)) for n in (60, 62, 64, 66, 70, 200, 1000)]
     texts = [text.encode() for text in texts]
-    # Not well-formed: lone bytes, sequences cut short, overlong, surrogates, beyond U+10FFFF; among all else.
+    # Not well-formed: lone bytes, truncated and overlong sequences, surrogates, beyond U+10FFFF; within other text.
     for bad in (b"\x80", b"\xbf", b"\xc0\x80", b"\xc1\xbf", b"\xc3", b"\xe2\x82", b"\xe0\x80\x80", b"\xe0\x9f\xbf",
                 b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf0\x9f\x98", b"\xf0\x80\x80\x80", b"\xf0\x8f\xbf\xbf",
                 b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xf8\x88\x80\x80\x80", b"\xfe", b"\xff", b"\xff\xfe",
@@ -166,7 +166,7 @@ def cases():
 
 
 def random_text(numbers):
-    """Text of symbols that like to meet, or of bytes."""
+    """Random text of symbols that interact, or of bytes."""
     kind = numbers.random()
     if kind < 0.2:
         return bytes(numbers.randrange(256) for _ in range(numbers.randrange(1, 80)))
@@ -190,7 +190,7 @@ def random_text(numbers):
 
 
 def code_points():
-    """All code points, in surroundings in which each of the classes shows."""
+    """All code points, in contexts that reveal their classes."""
     valid = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
     for s in valid:
         yield f"a{s}b {s}1{s}2 !{s}? {s}\n{s}".encode()
@@ -203,7 +203,7 @@ def golden_vocabularies():
 
 
 def write_golden():
-    # One with its special token last, and one with two of them first; in the two layouts that there are.
+    # One with its special token last, and one with two of them first; in both layouts.
     small, large = GOLDEN / "small", GOLDEN / "large"
     for folder in (small, large):
         folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +213,7 @@ def write_golden():
     (small / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
     train(1000, 2, ["<|endoftext|>", "<pad>"]).save(str(large))
     vocab = json.loads((large / "vocab.json").read_text(encoding="utf-8"))
-    (large / "encoder.json").write_text(json.dumps(vocab), encoding="utf-8")  # with \u escapes, as GPT-2's own file
+    (large / "encoder.json").write_text(json.dumps(vocab), encoding="utf-8")  # with \u escapes, like GPT-2's own file
     (large / "vocab.json").unlink()
     (large / "merges.txt").rename(large / "vocab.bpe")
 
@@ -233,7 +233,7 @@ def is_utf8(text):
 
 
 def compare(program, vocabulary, what, texts, special=False):
-    """Encodes with all and prints how many texts differ."""
+    """Encodes with all and prints the number of texts that differ."""
     texts = list(texts)
     run = subprocess.run([program, *vocabulary.paths, *["--special"] * special], input="".join(t.hex() + "\n" for t in texts),
                          stdout=subprocess.PIPE, text=True, check=True)
@@ -264,7 +264,7 @@ def compare(program, vocabulary, what, texts, special=False):
 
 
 def tokenizer_files(vocabulary):
-    """Contents of tokenizer.json: with merges and pieces written in other ways, with added tokens of all kinds."""
+    """Contents of tokenizer.json: with other forms of merges and pieces, with added tokens of all kinds."""
     plain = json.loads(vocabulary.with_special.to_str())
     yield "as it is", plain
     old = json.loads(vocabulary.with_special.to_str())

@@ -1,6 +1,6 @@
-"""Writes optimizer_numbers.hpp, which train_optimizers.cpp compares the optimisers with: steps by the formulas of PyTorch's
+"""Writes optimizer_numbers.hpp, the reference of train_optimizers.cpp: steps by the formulas in PyTorch's
 documentation (torch.optim.SGD, torch.optim.AdamW), and Muon's orthogonalisation by its authors' formula, in numpy's doubles.
-Where PyTorch is installed, it must agree.
+If PyTorch is installed, it must agree.
 
   python tests/make_optimizers.py > tests/optimizer_numbers.hpp
 """
@@ -13,7 +13,7 @@ WEIGHTS = np.array([0.5, -1.25, 2.0, 0.0])
 
 
 def gradient(step, w):
-    """Depends on the weights, so that an error in one step is seen in the next."""
+    """Depends on the weights, so that an error in one step shows in the next."""
     return np.array([0.75, -0.5, 0.125, -1.0]) * step - 0.25 * w
 
 

@@ -1,5 +1,5 @@
-"""MIDI files between fathom and mido: each reads what the other wrote. Run with the path of the program midi_lines, and,
-to compare what both read in more files, with theirs.
+"""Exchanges MIDI files between fathom and mido in both directions. Run with the path of the program midi_lines, and
+optionally with paths of more files to compare.
 
 Needs the package mido; without it the test is skipped (exit status 77).
 """
@@ -26,7 +26,7 @@ def midi_lines(*arguments, text=None):
 
 
 def notes_by_mido(path, sustain, percussion):
-    """What midi_lines should read: (onset, duration, pitch, velocity, channel, program), of formats 0 and 1."""
+    """The expected output of midi_lines: (onset, duration, pitch, velocity, channel, program), of formats 0 and 1."""
     file = mido.MidiFile(path)
     events, ends = [], []
     for number, track in enumerate(file.tracks):
@@ -166,7 +166,7 @@ def mido_reads(folder):
     expected = sorted(notes, key=order)
     compare(sorted(notes_by_mido(path, True, True), key=order), expected, "mido")
     compare(sorted(midi_lines("read", path, "--percussion"), key=order), expected, "fathom")
-    # And what mido makes of it is the same again.
+    # Rewritten by mido, it is still the same.
     file.save(folder / "mido.mid")
     compare(midi_lines("read", folder / "mido.mid"), midi_lines("read", path), "mido's copy")
 

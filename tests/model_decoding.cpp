@@ -1,5 +1,5 @@
-// Decoding: prefill and decode must give the logits of a forward pass over the whole sequence, whatever was read before,
-// forgotten or refused, and in whatever form the weights are packed.
+// Decoding: prefill and decode must give the logits of a forward pass over the whole sequence, whatever was read, truncated
+// or refused before, and for every packed form of the weights.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -46,7 +46,7 @@ struct joint_kind {
   static constexpr config c =
       with(small, {.depths = all_depths, .features = feature_map::identity, .placement = placement::joint});
 };
-/// One block, which has no attention but to the embedding.
+/// One block, which only attends to the embedding.
 struct one_block {
   static constexpr config c{.vocab = vocab,
                             .context = context,
@@ -76,13 +76,13 @@ owned<typename Model::parameters> some_weights() {
   return weights;
 }
 
-/// The logits of a forward pass over sequences, to compare with.
+/// The logits of a forward pass over sequences, for comparison.
 template <class Model>
 class forward_pass {
  public:
   using T = typename Model::scalar;
 
-  /// `rounding`: what decoding may be off by besides, as a fraction of the largest logit.
+  /// `rounding`: the additional permitted error of decoding, as a fraction of the largest logit.
   forward_pass(const typename Model::parameters& weights, std::vector<std::vector<token>> sequences, double rounding = 0)
       : sequences_(std::move(sequences)), rounding_(rounding) {
     for (const auto& tokens : sequences_) {
@@ -94,8 +94,8 @@ class forward_pass {
   }
   [[nodiscard]] std::span<const token> tokens(std::size_t sequence) const { return sequences_[sequence]; }
 
-  /// Checks the logits that follow a sequence's token at `position`. Between them and the forward pass lie some dozen
-  /// products, of sums in another order: each is good for sqrt(width) eps or so.
+  /// Checks the logits that follow a sequence's token at `position`. They differ from the forward pass by a dozen
+  /// products with sums in another order: each adds about sqrt(width) eps.
   void check(std::size_t sequence, std::size_t position, std::span<const T> found) const {
     REQUIRE(found.size() == vocab);
     double difference = 0;
@@ -155,7 +155,7 @@ void check_decoding() {
     expected.check(0, 66, Model::decode(*weights, expected.tokens(0)[66], cache));
   }
   SECTION("several sequences of different lengths, in memory of the caller's") {
-    // Room for 72 tokens only. The memory is full of NaNs: nothing may be read before it is written.
+    // Room for 72 tokens only. The memory is full of NaN: nothing may be read before it is written.
     const std::size_t bytes = Model::cache_bytes(3, 72);
     const buffer memory(bytes);
     std::memset(memory.bytes().data(), 0xff, bytes);
@@ -175,7 +175,7 @@ void check_decoding() {
     CHECK(cache.length(1) == 72);
     CHECK(fails_with([&] { return Model::decode(*ready, some_tokens(3, 1), cache); }, "decode", "sequence 1", "72"));
 
-    // One is cut short and goes on along another's tokens; the others stay.
+    // One is truncated and continues with another's tokens; the others are unchanged.
     cache.truncate(10, 1);
     CHECK(cache.length(0) == 11);
     CHECK(cache.length(1) == 10);
@@ -190,7 +190,7 @@ void check_decoding() {
       for (auto& position : at) ++position;
     }
 
-    // All are cut to 12 tokens, where they are longer.
+    // All longer ones are truncated to 12 tokens.
     cache.truncate(12);
     for (const index s : {0, 1, 2}) CHECK(cache.length(s) == 12);
     cache.truncate(50);
@@ -299,8 +299,8 @@ float nearest_bf16(float x) {
   return std::ldexp(std::nearbyint(std::ldexp(x, -exponent)), exponent);
 }
 
-/// The weights rounded as packing as P says, and stored as float. bf16: all but biases and gains. int8: each column of a
-/// matrix in steps of its largest magnitude / 127, and so each token of a table that makes logits; other tables in bf16.
+/// The weights rounded as by packing as P, and stored as float. bf16: all but biases and gains. int8: each column of a
+/// matrix in steps of its largest magnitude / 127, and likewise each token of the output table; other tables in bf16.
 template <class P, class Model>
 void round_as_packed(typename Model::parameters& weights) {
   Model::visit(
@@ -338,7 +338,7 @@ struct packed_as {
 TEMPLATE_TEST_CASE("packed weights are the rounded ones", "[model]", (packed_as<gpt_kind, float>),
                    (packed_as<gpt_kind, bf16>), (packed_as<gpt_kind, std::int8_t>), (packed_as<after_kind, bf16>),
                    (packed_as<after_kind, std::int8_t>), (packed_as<joint_kind, bf16>), (packed_as<joint_kind, std::int8_t>)) {
-  // The model decodes with packed weights just as it reads with weights that are rounded beforehand.
+  // Decoding with packed weights equals a forward pass with weights rounded beforehand.
   using net = model<TestType::kind::c>;
   using P = typename TestType::type;
   const auto weights = some_weights<net>();

@@ -1,4 +1,4 @@
-// The gradients of whole models, every parameter of them, by complex step (see layer_gradients.cpp): backward of the
+// The gradients of whole models, for every parameter, by complex step (see layer_gradients.cpp): backward of the
 // reference backend against forward of the same model over complex numbers.
 #include <algorithm>
 #include <cmath>
@@ -87,7 +87,7 @@ auto tensors_of(Parameters& parameters) {
   return list;
 }
 
-/// Weights that no term vanishes with: biases and gains are random too. A zeroed projection stays zero.
+/// Weights with which no term vanishes: biases and gains are random too. A zeroed projection stays zero.
 template <class Model>
 owned<typename Model::parameters> some_weights() {
   auto weights = make<typename Model::parameters>();
@@ -111,7 +111,7 @@ owned<typename Model::parameters> gradients_of(const typename Model::parameters&
   return gradients;
 }
 
-/// The largest difference of two tensors, and the largest number of the second.
+/// The largest difference of two tensors, and the largest magnitude of the second.
 std::pair<double, double> difference(std::span<const double> found, std::span<const double> expected) {
   double most = 0, largest = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -141,7 +141,7 @@ TEMPLATE_TEST_CASE("gradients of models agree with the complex step", "[model]",
     return tape.loss().imag() / h;
   };
 
-  // One number at a time. Gradients are of a size of 0.01 to 1; a key's bias has none, as a softmax does not see it.
+  // One number at a time. Gradients have magnitudes of 0.01 to 1; a key's bias has none, because softmax ignores it.
   for (std::size_t n = 0; n < tensors.size(); ++n) {
     std::vector<double> expected;
     for (complex& w : tensors[n].second) {
@@ -168,7 +168,7 @@ TEMPLATE_TEST_CASE("gradients of models agree with the complex step", "[model]",
 }
 
 TEMPLATE_TEST_CASE("gradients of models are the same on the cpu backend", "[model]", after_zero_init, one_block_joint) {
-  // The others' are met by the golden values (golden.cpp).
+  // Golden values cover the others (golden.cpp).
   using oracle = model<TestType::c, backend::reference<double>>;
   using net = model<TestType::c, backend::cpu<double>>;
   const auto expected_owner = gradients_of<oracle>(*some_weights<oracle>());
@@ -205,7 +205,7 @@ TEST_CASE("backward adds to the gradients, scaled", "[model]") {
   for (std::size_t n = 0; n < once.size(); ++n) {
     INFO(once[n].first);
     for (std::size_t i = 0; i < once[n].second.size(); ++i) {
-      // Sums are added in parts, so that the second time they are rounded at other places.
+      // Sums are accumulated, so the second time they are rounded differently.
       CHECK(std::abs(twice[n].second[i] - 2 * once[n].second[i]) <= 1e-14);
       CHECK(std::abs(scaled[n].second[i] - 0.25 * once[n].second[i]) <= 1e-14);
     }
@@ -227,7 +227,7 @@ TEST_CASE("targets that do not count leave no trace", "[model]") {
   for (const auto& [name, numbers] : tensors_of(*gradients))
     CHECK(std::all_of(numbers.begin(), numbers.end(), [](double g) { return g == 0; }));
 
-  // The loss is the mean of those that count: of both sequences together, or of each, weighted by how many it has.
+  // The loss is the mean over counted targets: of both sequences together, or of each, weighted by their number.
   net::forward(*weights, examples, tape);
   CHECK(tape.counted() == 7);
   const double both = tape.loss();

@@ -1,5 +1,5 @@
-// What must hold for every model: causality, equal configs are one type, sizes and costs, initial values, errors, and that
-// results do not depend on the number of threads.
+// Properties of every model: causality, one type for equal configs, sizes and costs, initial values, errors, and
+// results independent of the number of threads.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -53,7 +53,7 @@ std::vector<token> some_tokens(index count, index vocab, std::uint64_t seed) {
   return tokens;
 }
 
-/// Weights of a size that lets every term show.
+/// Weights large enough for every term to matter.
 template <class Model>
 owned<typename Model::parameters> some_weights(std::uint64_t seed = 5) {
   auto weights = make<typename Model::parameters>();
@@ -115,7 +115,7 @@ TEMPLATE_TEST_CASE("a token changes no logits before it", "[model]", gpt_kind, a
 TEST_CASE("equal architectures are one type, however they are written", "[model]") {
   constexpr auto of = [](shortcut s) { return with(small, s); };
   using backend::reference;
-  // Without depths there is no shortcut, whatever else is set: GPT-2 itself, the same code.
+  // Without depths there is no shortcut, whatever else is set: the same type as GPT-2.
   STATIC_REQUIRE(std::is_same_v<model<small>, model<of({})>>);
   STATIC_REQUIRE(std::is_same_v<model<small>, model<of({.features = feature_map::linear,
                                                         .hidden = 7,
@@ -125,13 +125,13 @@ TEST_CASE("equal architectures are one type, however they are written", "[model]
   // A set of depths has no order; all_depths are all but the embedding and the last block's.
   STATIC_REQUIRE(std::is_same_v<model<of({.depths = {2, 1}})>, model<of({.depths = {1, 2}})>>);
   STATIC_REQUIRE(std::is_same_v<model<of({.depths = all_depths})>, model<of({.depths = {1, 2}})>>);
-  // Defaults may be spelled out, and settings without meaning do not count.
+  // Defaults may be explicit, and irrelevant settings do not count.
   STATIC_REQUIRE(std::is_same_v<model<of({.depths = {1}, .hidden = 0})>, model<of({.depths = {1}, .hidden = 16})>>);
   STATIC_REQUIRE(std::is_same_v<model<of({.depths = {1}, .features = feature_map::identity, .hidden = 5})>,
                                 model<of({.depths = {1}, .features = feature_map::identity})>>);
   STATIC_REQUIRE(std::is_same_v<model<config{.vocab = 9, .context = 4, .width = 6, .depth = 1, .heads = 2}>,
                                 model<config{.vocab = 9, .context = 4, .width = 6, .depth = 1, .heads = 2, .hidden = 24}>>);
-  // What does make a difference.
+  // Settings that do matter.
   STATIC_REQUIRE(!std::is_same_v<model<of({.depths = {1}})>, model<of({.depths = {2}})>>);
   STATIC_REQUIRE(!std::is_same_v<model<of({.depths = {1}})>, model<of({.depths = {1}, .hidden = 8})>>);
   STATIC_REQUIRE(!std::is_same_v<model<of({.depths = {0, 1, 2}})>, model<of({.depths = all_depths})>>);
@@ -146,7 +146,7 @@ TEST_CASE("sets of depths", "[model]") {
   STATIC_REQUIRE(some.largest() == 63);
   STATIC_REQUIRE((some.contains(63) && some.contains(0) && !some.contains(62) && !some.contains(64) && !some.contains(-1)));
   STATIC_REQUIRE((depth_set{}.empty() && !some.empty() && !depth_set{64}.empty()));
-  // all_depths of the most blocks that there may be: bits 1 to 63.
+  // all_depths of the maximum number of blocks: bits 1 to 63.
   STATIC_REQUIRE(normalized(config{.depth = 64, .shortcut = {.depths = all_depths}}).shortcut.depths ==
                  depth_set::from_bits(~std::uint64_t{1}));
 }
@@ -181,7 +181,7 @@ TEST_CASE("parameters, bytes and operations are constants", "[model]") {
   // GPT-2 has 124,439,808 parameters, as transformers counts them.
   STATIC_REQUIRE(model<config{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12}>::parameter_count ==
                  124'439'808);
-  // Untied, the projection counts too. Instead of self-attention: no ln_1 and attn in the last block.
+  // Untied, the projection counts too. With replace_self_attention the last block has no ln_1 and attn.
   constexpr index small_block = 2 * 2 * 16 + (16 + 1) * 48 + (16 + 1) * 16 + (16 + 1) * 24 + (24 + 1) * 16;
   constexpr index small_body = (31 + 40) * 16 + 3 * small_block + 2 * 16;
   constexpr config untied{.vocab = 31, .context = 40, .width = 16, .depth = 3, .heads = 2, .hidden = 24, .tied = false};
@@ -199,21 +199,21 @@ TEST_CASE("parameters, bytes and operations are constants", "[model]") {
                  (1'371'904 - 12'032 - 128 * 128) + 2 * 128 * 128 + 4 * 12'032 + 8 * (7'936 + 256));
   STATIC_REQUIRE(net::weight_bytes<bf16> < 3'000'000);
 
-  // For each token of 128, twice the multiplications. A query meets 64.5 positions on average, each at the cost of 2 E.
+  // For each token of 128, twice the multiplications. A query sees 64.5 positions on average, at a cost of 2 E each.
   constexpr double attention = 2 * 2 * 128 * 64.5;
   constexpr double block = 2 * (3 * E * E + E * E + 2 * 4 * E * E) + attention;
   constexpr double shortcut = 2 * (2 * 2 * E * E + E * E + 2 * 2 * E * E + E * E) + 2 * attention;
   STATIC_REQUIRE(net::forward_flops_per_token(128) == 6 * block + shortcut + 2 * 256 * E);
   STATIC_REQUIRE(net::forward_flops_per_token(128) == 3'016'704);
   STATIC_REQUIRE(net::training_flops_per_token(128) == 3 * 3'016'704);
-  // Alone, a token meets only itself.
+  // A single token only sees itself.
   STATIC_REQUIRE(net::forward_flops_per_token(1) == 3'016'704 - 8 * attention * (1 - 1 / 64.5));
 
-  // A cache has a key and a value for every position, of six blocks and two depths; and room to work in.
+  // A cache has a key and a value for every position, for six blocks and two depths; and working memory.
   STATIC_REQUIRE(net::cache_bytes(3, 128) > 3 * 128 * 8 * 2 * 128 * 4);
   STATIC_REQUIRE(net::cache_bytes(3, 128) - net::cache_bytes(3, 64) == 3 * 64 * 8 * (2 * 128 * 4 + 64));  // a line between rows
   STATIC_REQUIRE(net::tape_bytes(8, 128) > 8 * 128 * 256 * 4);
-  // Of a large batch and vocabulary, a tape has no room for all logits.
+  // For a large batch and vocabulary, a tape does not hold all logits.
   using wide = model<config{.vocab = 50257, .context = 1024, .width = 64, .depth = 1, .heads = 1}>;
   STATIC_REQUIRE(wide::tape_bytes(16, 1024) < std::size_t{16} * 1024 * 50257 * 4 / 10);
 }
@@ -310,8 +310,8 @@ TEST_CASE("two models with one seed agree in the tensors that they share", "[mod
 
 TEMPLATE_TEST_CASE("training is bitwise the same on any number of threads", "[model]", backend::cpu<float>,
                    backend::cpu<bf16>) {
-  // Large enough that every operation has several tasks: 576 rows, 96 and more columns, tensors of more than 4096 numbers;
-  // and that the head takes the rows in two turns.
+  // Large enough that every operation has several tasks (576 rows, at least 96 columns, tensors of more than 4096 numbers)
+  // and that the head processes the rows in two chunks.
   constexpr config c{.vocab = 8200, .context = 96, .width = 96, .depth = 2, .heads = 4, .shortcut = {.depths = {0, 1}}};
   using net = model<c, TestType>;
   STATIC_REQUIRE(net::head_rows == 512);
@@ -347,9 +347,9 @@ TEMPLATE_TEST_CASE("training is bitwise the same on any number of threads", "[mo
   }
 }
 
-// ---- Batches that the head takes in several turns ----------------------------------------------------------------------
+// ---- Batches that the head processes in several chunks -----------------------------------------------------------------
 
-/// A batch of three sequences, of whose 780 rows the head takes 512 first, comes to what its sequences do one by one.
+/// A batch of three sequences, whose 780 rows the head processes 512 first, gives the same as its sequences one by one.
 template <class Backend>
 void check_turns(double tolerance) {
   constexpr config c{.vocab = 8200, .context = 260, .width = 8, .depth = 1, .heads = 2, .hidden = 8};
@@ -509,7 +509,7 @@ TEST_CASE("batches that do not fit are errors", "[model]") {
   both({inputs, targets, 2, 8});
   CHECK(fails_with([&] { return backward({inputs, targets, 2, 8}); }, "backward", "once"));
 
-  // A batch that is refused leaves the last pass as it was.
+  // A refused batch leaves the last pass unchanged.
   forward({inputs, targets, 2, 8});
   const double loss = tape.loss();
   inputs[0] = 31;

@@ -1,7 +1,7 @@
-"""The paper's experiments, tiny, from documents to tables:  paper_quick.py PROGRAMS FOLDER
+"""Tiny versions of the paper's experiments, from documents to tables:  paper_quick.py PROGRAMS FOLDER
 
-PROGRAMS is where CMake was configured. The documents are the library's own source files, split as any others. What is checked
-is that the tables say what the programs measured, and that runs that are there are not repeated."""
+PROGRAMS is the CMake build folder. The documents are the library's own source files, split like any others. Checks
+that the tables agree with the programs' measurements, and that finished runs are not repeated."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ except ImportError as error:
 SOURCE = Path(__file__).resolve().parent.parent
 programs, folder = Path(sys.argv[1]), Path(sys.argv[2])
 shutil.rmtree(folder, ignore_errors=True)
-documents = folder / "documents"  # copied, because names become the split
+documents = folder / "documents"  # copied, because the split depends on names
 shutil.copytree(SOURCE / "include/fathom/layer", documents)
 
 
@@ -50,7 +50,7 @@ assert about["vocab"] == 27 and all(about[part]["documents"] == len(parts[part])
 runs = {row["variant"]: row for row in rows("runs.csv")}
 assert runs.keys() == {"plain", "zero"}, runs
 for variant, row in runs.items():
-    # Below the 3.3 nats of 27 symbols that are equally likely: it was trained, and on text.
+    # Below the 3.3 nats of 27 equally likely symbols: the model was trained on text.
     assert 2 < float(row["best_validation_nll"]) < 3.2 and 2 < float(row["test_nll"]) < 3.3, row
 assert int(runs["zero"]["parameters"]) > int(runs["plain"]["parameters"])
 
@@ -62,7 +62,7 @@ assert plain["validation_minus_plain"] == "", plain
 probes = rows("probes.csv")
 assert [row["depth"] for row in probes] == ["2", "4", "8"], probes
 assert abs(sum(float(row["share"]) for row in probes) - 1) < 1e-3, probes
-for row in probes:  # intact is the NLL that training found
+for row in probes:  # intact is the NLL from training
     assert abs(float(row["intact_nll"]) - float(runs["zero"]["best_validation_nll"])) < 1e-4, row
 classes = {row["class"] for row in rows("attention.csv")}
 assert classes == {"space", "start of word", "inside word"}, classes

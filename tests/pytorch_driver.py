@@ -1,4 +1,4 @@
-"""Runs tests/interop_pytorch.cpp beside PyTorch: compiles it for a config, and hands tokens and results over in files."""
+"""Runs tests/interop_pytorch.cpp for PyTorch: compiles it for a config, and exchanges tokens and results in files."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ class Driver:
             raise RuntimeError(f"interop_pytorch {' '.join(map(str, arguments))}:\n{done.stderr}")
 
     def compute(self, command, weights, folder, **tensors):
-        """logits, greedy or step: what it writes, by name."""
+        """logits, greedy or step: its output tensors, by name."""
         safetensors.torch.save_file({name: tensor.int().contiguous() for name, tensor in tensors.items()}, folder / "in")
         self(command, weights, folder / "in", folder / "out")
         return safetensors.torch.load_file(folder / "out")

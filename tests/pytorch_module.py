@@ -1,10 +1,10 @@
-"""Holds examples/shortcut_gpt.py and fathom together: every placement with every feature map, tied and untied, and none.
+"""Compares examples/shortcut_gpt.py with fathom: every placement with every feature map, tied and untied, and no shortcut.
 
     python tests/pytorch_module.py compare    compiles a program for each config and compares them, both ways (minutes)
-    python tests/pytorch_module.py golden     writes those of tests/golden that this module made: see README.md there
+    python tests/pytorch_module.py golden     writes this module's part of tests/golden: see README.md there
 
-Needs torch, safetensors, g++ and what fathom needs. The other golden models come from another implementation; `compare`
-holds the module against these as well.
+Needs torch, safetensors, g++ and fathom's requirements. The other golden models come from another implementation; `compare`
+also checks the module against these.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def batch(config, seed, sequences=2, tokens=7):
 
 
 def one_step(model, optimizer, inputs, targets):
-    """Logits, loss, gradients by name, and their norm; the model is then a clipped step further."""
+    """Logits, loss, gradients by name, and their norm; then takes a clipped step."""
     optimizer.zero_grad()
     logits, loss = model(inputs, targets)
     loss.backward()
@@ -79,8 +79,8 @@ def weights_of(model):
 
 
 def step_excess(found, expected, gradient, tolerance, rounding):
-    """By how many times weights after a step differ more than they may. A step is lr * g / (|g| + eps) long: where a
-    gradient is next to nothing, its error, `tolerance` of the tensor's largest, decides about its sign (tests/golden.hpp)."""
+    """The ratio of the weights' difference after a step to the permitted one. A step has length lr * g / (|g| + eps): if a
+    gradient is almost 0, its error, `tolerance` of the tensor's largest, determines its sign (tests/golden.hpp)."""
     error = (2 * tolerance * gradient.abs().max() / gradient.abs()).nan_to_num(0).clamp(max=2.0)
     allowed = ADAMW["lr"] * error + 4 * rounding * expected.abs() + 1e-12
     return ((found.double() - expected).abs() / allowed).max().item()
@@ -92,7 +92,7 @@ def compare_one(name, config, folder):
     files = {"from PyTorch": folder / "module.safetensors", "from fathom": folder / "fathom.safetensors"}
     randomize(ShortcutGPT(config), seed=1).save(files["from PyTorch"])
     single("initialize", 1, files["from fathom"])
-    for path in files.values():  # through both, nothing changes
+    for path in files.values():  # nothing changes through either
         ShortcutGPT.load(path).save(folder / "again.safetensors")
         single("resave", folder / "again.safetensors", folder / "back.safetensors")
         tensors, back = (safetensors.torch.load_file(p) for p in (path, folder / "back.safetensors"))
@@ -122,14 +122,14 @@ def compare_one(name, config, folder):
                 assert error < tolerance, f"{name}, {way}, in {kind}: {what} differs by {error:.1e}"
             assert excess <= 1, f"{name}, {way}, in {kind}: the step differs {excess:.1f} times as much as it may"
             worst[kind] = max(worst.get(kind, 0), *errors.values())
-            # What fathom has stepped to goes back into PyTorch, as a file of fathom's would.
+            # fathom's weights after the step go back into PyTorch, like a file of fathom's.
             model.load_state_dict({key[6:]: tensor for key, tensor in found.items() if key.startswith("after.")})
     print(f"{name:20} logits, loss, gradients, AdamW: within {worst['double']:.1e} in double, {worst['float']:.1e} in float",
           flush=True)
 
 
 def compare_zero_init(folder):
-    """zero_init begins as the plain GPT: the same logits without the shortcut's tensors."""
+    """zero_init starts as the plain GPT: the same logits without the shortcut's tensors."""
     shortcut = ShortcutGPT(COMPARED["zero_init"])
     plain = ShortcutGPT(COMPARED["gpt"])
     plain.load_state_dict({key: tensor for key, tensor in shortcut.state_dict().items() if not key.startswith("shortcut.")})
@@ -139,7 +139,7 @@ def compare_zero_init(folder):
 
 
 def compare_golden():
-    """The module against the golden values of other makes."""
+    """Compares the module with the other implementation's golden values."""
     for path in sorted(TESTS.glob("golden/*/weights.safetensors")):
         if path.parent.name in GOLDEN:
             continue
@@ -172,7 +172,7 @@ def compare():
 
 
 def attention_of(model, inputs):
-    """What the last block attends to, [B, heads, T, n T]: the softmax in the last call of attention()."""
+    """The last block's attention, [B, heads, T, n T]: the softmax in the last call of attention()."""
     kept, attention = [], shortcut_gpt.attention
 
     def watch(q, k, v, heads):
@@ -197,7 +197,7 @@ def golden():
         folder.mkdir(exist_ok=True)
         inputs, targets = batch(config, seed=2)
         model = randomize(ShortcutGPT(config), seed=1)
-        # The config as metadata too: this file is what the module saves.
+        # Saved by the module, with the config as metadata.
         model.save(folder / "weights.safetensors")
         model.double()
         expected = {"inputs": inputs.int(), "targets": targets.int(), "attention": attention_of(model, inputs).float()}

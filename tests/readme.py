@@ -1,5 +1,5 @@
-"""Turns the C++ blocks of README.md into files that compile: the program as it is, the others inside functions that have
-what their text takes for granted.
+"""Turns the C++ blocks of README.md into files that compile: the program unchanged, the others inside functions that provide
+the names that they assume.
 
     readme.py README.md OUTPUT_FOLDER
 """
@@ -30,7 +30,7 @@ constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth
 using net = fathom::model<tiny>;
 """
 
-# For each block, a word that tells it from the others, and what stands before and after it.
+# For each block, a word that identifies it, and the code before and after it.
 BLOCKS = {
     "int main": ("", ""),
     "optimizer.step": ("void by_hand(std::span<const fathom::token> tokens, std::span<const fathom::token> inputs) {\n",

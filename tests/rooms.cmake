@@ -1,4 +1,5 @@
-# Includes go down from room to room (include/fathom/README.md), and only the cuda backend's own files know of CUDA.
+# Checks that includes only go down the list of folders ("rooms") in include/fathom/README.md, and that only the cuda backend's
+# own files mention CUDA.
 #   cmake -DINCLUDE=$PWD/include -P rooms.cmake
 set(rank_core 0)
 set(rank_backend 1)

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Installs what the tests need, builds them and runs them, and says which compilations and tests took longest.
+# Installs the tests' requirements, builds and runs the tests, and lists the slowest compilations and tests.
 #
 #   bash tests/run.sh                 all four builds below
 #   bash tests/run.sh PRESET ...      some of them: release, sanitizers, clang, portable
-#   bash tests/run.sh quick           while you work: the release build's tests, without those that build projects or run long
+#   bash tests/run.sh quick           while you work: the release build's tests, without slow ones and those that build projects
 #
-# release     everything, with g++ for this machine, warnings being errors; examples and benches are built as well
+# release     everything, with g++ for this machine and warnings as errors; also builds examples and benches
 # sanitizers  the tests again, with clang++ and its address and undefined-behaviour sanitizers
 # clang       the tests of the numerical core, with clang++ for this machine
 # portable    the same with g++, for any x86-64, without AVX
 #
-# Compiles through ccache where that is installed. Fails when a test fails, and when one is skipped that
+# Uses ccache if installed. Fails if a test fails, or if a test is skipped that
 # tests/expected_skips.txt does not list.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ bash cmake/require-packages.sh g++ clang libclang-rt-dev libomp-dev cmake ninja-
   catch2 libbenchmark-dev libcli11-dev libcairo2-dev libsndfile1-dev libsamplerate0-dev libcodec2-dev codec2 \
   fonts-dejavu-core bible-kjv python3-venv g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user chromium chromium-driver \
   python3-selenium
-# Other people's readers and writers of the files, for the tests that meet them.
+# Other software that reads and writes the files, for tests of interoperability.
 mkdir -p build
 if ! build/venv/bin/python -c 'import matplotlib, mido, numpy, safetensors, scipy' 2>/dev/null; then
   echo "Installing matplotlib, mido, numpy, safetensors and scipy into build/venv"
@@ -74,7 +74,7 @@ for preset in "${presets[@]}"; do
   echo "== $preset: tested in $(($(date +%s) - begin)) s; what took longest:"
   sed -nE 's/^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: ([^ ]+) .* ([0-9.]+) sec.*/\2 \1/p' "$log.tests" | sort -rn |
     awk 'NR <= 10 { printf "%8.1f s  %s\n", $1, $2 }'
-  # ctest counts a skipped test as passed; say which, and why, and whether that is known.
+  # ctest counts skipped tests as passed: print each with its reason, and whether it is expected.
   while read -r test; do
     reason=$(grep -E "^$test( |:)" tests/expected_skips.txt || true)
     if [ -n "$reason" ]; then

@@ -1,4 +1,4 @@
-// Drawing tokens and writing: distributions against exact probabilities, generation against forward passes, errors.
+// Sampling and generation: distributions against exact probabilities, generation against forward passes, errors.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -35,8 +35,8 @@ constexpr float infinity = std::numeric_limits<float>::infinity(), not_a_number 
 
 token draw(sampler& s, const std::vector<float>& logits) { return s(std::span<const float>(logits)); }
 
-/// The probability of every token, from the definitions: softmax of logits / temperature; of that the k most likely tokens,
-/// the first of equals; of those the fewest of the most likely that together reach top_p. All of it among the first ids.
+/// The probability of every token, by definition: softmax of logits / temperature; then the k most likely tokens,
+/// the first of equals; then the fewest most likely ones that together reach top_p. All among the first ids.
 std::vector<double> probabilities(const std::vector<float>& logits, const sampling& options) {
   std::vector<std::size_t> order(options.ids > 0 ? static_cast<std::size_t>(options.ids) : logits.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -58,7 +58,7 @@ std::vector<double> probabilities(const std::vector<float>& logits, const sampli
   return p;
 }
 
-/// Draws often, and checks how often each token came: five standard deviations, and never where the probability is 0.
+/// Draws many tokens, and checks the frequency of each: to five standard deviations, and never if the probability is 0.
 void check_distribution(const std::vector<float>& logits, const sampling& options) {
   INFO("temperature " << options.temperature << ", top_k " << options.top_k << ", top_p " << options.top_p << ", ids " << options.ids);
   constexpr int count = 40'000;
@@ -88,7 +88,7 @@ TEST_CASE("tokens are drawn with their probabilities", "[generate]") {
   for (const float temperature : {1.0f, 0.5f, 3.0f, 1e30f}) check_distribution(logits, {.temperature = temperature});
   for (const fathom::index k : {1, 2, 7, 19, 20, 100}) check_distribution(logits, {.top_k = k});
   for (const float p : {1e-6f, 0.3f, 0.7f, 0.95f, 0.9999f}) check_distribution(logits, {.top_p = p});
-  // The settings one after the other: top_p is reached by what top_k left, at the given temperature.
+  // The settings apply in order: top_p to the tokens that top_k leaves, at the given temperature.
   check_distribution(logits, {.temperature = 0.7f, .top_k = 8, .top_p = 0.8f, .seed = 9});
   check_distribution(logits, {.temperature = 2.0f, .top_k = 3, .top_p = 0.5f});
 
@@ -109,7 +109,7 @@ TEST_CASE("however high the temperature, what is impossible is never drawn", "[g
     check_distribution(logits, {.temperature = temperature, .top_k = 5});
     check_distribution(logits, {.temperature = temperature, .top_p = 0.99999f});
   }
-  // The hottest sampler draws the three that are left equally often.
+  // The hottest sampler draws the three remaining tokens equally often.
   const auto p = probabilities(logits, {.temperature = std::numeric_limits<float>::max()});
   for (const std::size_t i : {1u, 3u, 4u}) CHECK(std::abs(p[i] - 1.0 / 3) < 1e-9);
 }
@@ -129,7 +129,7 @@ TEST_CASE("only the first ids are drawn, and nobody looks at the others", "[gene
   check_distribution(logits, {.ids = 1});
   sampler greedy(16, {.temperature = 0, .ids = 11});
   CHECK(draw(greedy, logits) == std::max_element(logits.begin(), logits.begin() + 11) - logits.begin());
-  // All of them is the same as 0, which is no limit.
+  // A limit of all tokens is the same as 0, no limit.
   logits.resize(11);
   sampler all(11, {.seed = 5, .ids = 11}), no_limit(11, {.seed = 5});
   for (int i = 0; i < 100; ++i) CHECK(draw(all, logits) == draw(no_limit, logits));
@@ -192,7 +192,7 @@ TEST_CASE("logits and settings that make no sense are errors", "[generate]") {
     CHECK(fails_with([&] { return draw(s, {-infinity, -infinity, -infinity, -infinity}); }, "every logit", "-inf"));
     CHECK(fails_with([&] { return draw(s, {1, 2, 3, 4, 5}); }, "5 logits", "4 tokens"));
     CHECK(fails_with([&] { return draw(s, {}); }, "0 logits"));
-    CHECK(draw(s, {0, 0, 900, 0}) == 2);  // and afterwards it goes on
+    CHECK(draw(s, {0, 0, 900, 0}) == 2);  // and afterwards it continues
   }
   const auto make = [](const sampling& options) {
     return [options] {
@@ -224,7 +224,7 @@ namespace {
 constexpr fathom::config config{
     .vocab = 23, .context = 11, .width = 16, .depth = 2, .heads = 2, .tied = false, .shortcut = {.depths = {0, 1}}};
 
-/// Weights that make a model which does not say the same thing all the time.
+/// Weights of a model with varied output.
 template <class Model>
 fathom::owned<typename Model::parameters> some_weights() {
   auto weights = fathom::make<typename Model::parameters>();
@@ -249,7 +249,7 @@ std::vector<token> written(Writer& writer, const std::vector<token>& prompt, fat
   return tokens;
 }
 
-/// Greedy writing by forward passes over everything that is in sight. change(sight, logits) may change the logits, of which
+/// Greedy generation by forward passes over all tokens in sight. change(sight, logits) may change the logits; only
 /// the first ids count.
 template <class Model>
 std::vector<token> by_forward_passes(
@@ -301,7 +301,7 @@ TEST_CASE("a generator repeats itself with its seed and weights, on any number o
   for (const token t : first) CHECK((t >= 0 && t < 23));
   CHECK(text(std::int8_t(), 1, 2) == text(std::int8_t(), 1, 1));
 
-  // Every text begins anew; only the random numbers go on.
+  // Every text starts afresh; only the random numbers continue.
   fathom::generator<net> writer(*weights, {.temperature = 0.9f, .top_k = 15, .seed = 1});
   CHECK(written(writer, {1, 2, 3}, 100) == first);
   CHECK(written(writer, {1, 2, 3}, 100) != first);
@@ -330,7 +330,7 @@ TEST_CASE("a generator that may not slide fails when the context is full", "[gen
   fathom::generator<net> slides(*weights, {.temperature = 0});
   fathom::generator<net> writer(*weights, {.temperature = 0, .overflow = fathom::overflow::fails});
   const std::vector<token> prompt = {1, 2, 3};
-  // Eight tokens find room after the prompt, and the ninth need not be read.
+  // Eight tokens fit after the prompt, and the ninth need not be read.
   CHECK(written(writer, prompt, 9) == written(slides, prompt, 9));
   std::vector<token> tokens;
   CHECK(fails_with([&] {
@@ -392,7 +392,7 @@ TEMPLATE_TEST_CASE("a generator writes no more than the first ids, and what a ca
   CHECK(below == by_forward_passes<net>(*weights, prompt, 40, [](auto, auto) {}, 9));
   for (const token t : with({.temperature = 5, .seed = 3, .ids = 2})) CHECK(t < 2);
 
-  // Nothing is said that is in sight, and 7 and 8 are twice what they were.
+  // No token in sight is repeated, and logits 7 and 8 are doubled.
   std::vector<std::size_t> sizes;
   const auto change = [&](std::span<const token> text, std::span<float> logits) {
     CHECK(logits.size() == 23);
@@ -454,9 +454,9 @@ TEST_CASE("a generator is made of weights, of what owns them, and of packed ones
   CHECK(listed == written(writer, {1, 2}, 20));
 }
 
-// ---- Weights that are broken -----------------------------------------------------------------------------------------
+// ---- Broken weights --------------------------------------------------------------------------------------------------
 
-// Bits decide, not comparisons: a NaN comes out of every product, table and packed form, and nothing is drawn.
+// Bits decide, not comparisons: NaN propagates through every product, table and packed form, and nothing is drawn.
 TEMPLATE_TEST_CASE("a NaN in any tensor is a NaN in the loss, and nothing is written", "[generate]", fathom::backend::reference<float>,
                    fathom::backend::cpu<float>, fathom::backend::cpu<fathom::bf16>) {
   using net = fathom::model<config, TestType>;

@@ -1,4 +1,4 @@
-// A folder of its own for a test, which goes away with it.
+// A temporary folder for a test, removed by the destructor.
 #pragma once
 
 #include <stdlib.h>
@@ -26,7 +26,7 @@ class temporary_folder {
   }
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  /// Writes a file of these contents; folders on the way are made.
+  /// Writes a file with these contents, and creates the folders above it.
   std::filesystem::path write(const std::string& name, const std::string& contents) const {
     const auto path = path_ / name;
     std::filesystem::create_directories(path.parent_path());

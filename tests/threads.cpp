@@ -1,4 +1,4 @@
-// Where the library runs: on threads with small stacks, in processes that were forked, on as many threads as it is told.
+// Threads: small stacks, forked processes, and the requested number of threads.
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,7 +30,7 @@ std::vector<token> tokens(index count) {
   return t;
 }
 
-/// Runs f on a thread whose stack has this many bytes.
+/// Runs f on a thread with a stack of this many bytes.
 void on_a_stack_of(std::size_t bytes, std::function<void()> f) {
   pthread_attr_t attributes;
   REQUIRE(pthread_attr_init(&attributes) == 0);
@@ -44,7 +44,7 @@ void on_a_stack_of(std::size_t bytes, std::function<void()> f) {
   pthread_attr_destroy(&attributes);
 }
 
-/// A few training steps, and the weights that they lead to.
+/// The weights after a few training steps.
 owned<net::parameters> train(int threads, int steps) {
   auto weights = make<net::parameters>(), gradients = make<net::parameters>();
   initialize<net>(*weights, 1);
@@ -93,9 +93,9 @@ TEST_CASE("decoding and training run on a thread with a stack of 256 KiB", "[thr
   CHECK(std::memcmp(trained.get(), train(1, 2).get(), sizeof(net::parameters)) == 0);
 }
 
-// g++'s OpenMP would wait for ever for threads that a forked process does not have.
+// g++'s OpenMP would wait forever for threads that a forked process lacks.
 TEST_CASE("training goes on in a forked process", "[threads]") {
-  const auto expected = train(2, 3);  // the threads are there before the fork
+  const auto expected = train(2, 3);  // starts the threads before the fork
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
@@ -120,7 +120,7 @@ TEST_CASE("a negative number of threads is an error", "[threads]") {
   CHECK(fails_with([&] { return net::cache(1, 8, memory.bytes(), {-3}); }, "threads = -3", expected));
   CHECK(fails_with([] { backend::cpu<float>::executor{-3}.run([](const auto&) {}); }, "threads = -3", expected));
 
-  // The reference backend has one thread whatever it is told, but nonsense is nonsense there too.
+  // The reference backend always has one thread, but it also refuses invalid numbers.
   using oracle = model<config{.vocab = 5, .context = 8, .width = 4, .depth = 1, .heads = 1}, backend::reference<float>>;
   auto small = make<oracle::parameters>();
   CHECK(fails_with([] { return oracle::tape(1, 8, {-3}); }, "threads = -3", expected));

@@ -1,5 +1,5 @@
-// Training: the optimiser and the schedule against their formulas, and the trainer's promises: the same weights from
-// the same seed, interrupted or not, on any number of threads; nothing lost when it goes wrong.
+// Training: the optimiser and the schedule against their formulas, and the trainer's guarantees: the same weights from
+// the same seed, interrupted or not, on any number of threads; nothing lost on errors.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -46,7 +46,7 @@ using net = fathom::model<small>;
 using oracle = fathom::model<small, fathom::backend::reference<double>>;
 using other_net = fathom::model<other_heads, fathom::backend::reference<double>>;
 
-/// A sequence to learn: the next token follows from the last one, but for one in ten, which is random.
+/// A sequence to learn: the last token determines the next, except that one in ten is random.
 std::vector<token> toy(fathom::index count, std::uint64_t seed = 5) {
   fathom::random numbers(seed, 0);
   std::vector<token> tokens(static_cast<std::size_t>(count), 1);
@@ -60,7 +60,7 @@ std::string bytes_of(const Parameters& weights) {
   return {reinterpret_cast<const char*>(&weights), sizeof weights};
 }
 
-/// The lines of a CSV file, cut at the commas.
+/// The lines of a CSV file, split at commas.
 std::vector<std::vector<std::string>> rows_of(const std::string& csv) {
   std::vector<std::vector<std::string>> rows;
   std::istringstream lines(csv);
@@ -77,7 +77,7 @@ std::vector<std::vector<std::string>> without_seconds(const std::string& csv) {
   return rows;
 }
 
-/// A short run that has everything: accumulation, evaluation on the way, log, checkpoints.
+/// A short run with everything: accumulation, evaluation during the run, log, checkpoints.
 training everything(const temporary_folder& folder, const std::string& name) {
   return {.batch = 2,
           .tokens = 8,
@@ -104,7 +104,7 @@ TEST_CASE("warmup_cosine follows its formula", "[train]") {
   CHECK(schedule(1) == 4);
   CHECK(schedule(2) == 6);
   CHECK(schedule(3) == 8);
-  // Half a cosine over the 20 steps that are left.
+  // Half a cosine over the remaining 20 steps.
   CHECK(schedule(4) == 8);
   CHECK(schedule(14) == Approx(5));
   CHECK(schedule(9) == Approx(5 + 3 * std::numbers::sqrt2 / 2));
@@ -125,7 +125,7 @@ TEST_CASE("warmup_cosine follows its formula", "[train]") {
 }
 
 TEST_CASE("adamw follows its formula", "[train]") {
-  constexpr double beta1 = 0.75, beta2 = 0.5, eps = 1e-3, decay = 0.25;  // exact in float, but for eps
+  constexpr double beta1 = 0.75, beta2 = 0.5, eps = 1e-3, decay = 0.25;  // exact in float, except eps
   const double clip = GENERATE(0.0, 1.0, 1e6);
   INFO("clip " << clip);
   fathom::adamw<oracle> optimizer({.rate = 0.5f,
@@ -272,7 +272,7 @@ TEST_CASE("adamw says which settings make no sense", "[train]") {
   CHECK(optimizer.steps() == 0);
 }
 
-// ---- What is counted ------------------------------------------------------------------------------------------------
+// ---- Counted targets ------------------------------------------------------------------------------------------------
 
 TEST_CASE("a target of -1 is not counted", "[train]") {
   const auto tokens = toy(33);
@@ -284,7 +284,7 @@ TEST_CASE("a target of -1 is not counted", "[train]") {
   std::vector<token> targets(tokens.begin() + 1, tokens.end());
 
   net::forward(*weights, {inputs, {}, 2, 16}, tape);
-  double sum = 0;  // by hand, over the targets that will be counted
+  double sum = 0;  // by hand, over the targets that will count
   fathom::index counted = 0;
   for (std::size_t i = 0; i < targets.size(); ++i) {
     if (i >= 16 || i % 3 == 0) targets[i] = -1;
@@ -301,7 +301,7 @@ TEST_CASE("a target of -1 is not counted", "[train]") {
   for (std::size_t i = 0; i < targets.size(); ++i) CHECK((tape.losses()[i] != 0) == (targets[i] >= 0));
   net::backward(*weights, {inputs, targets, 2, 16}, tape, *some);
 
-  // The second sequence counts nowhere: without it the gradients are the same.
+  // No target of the second sequence counts: without it the gradients are the same.
   const fathom::batch first{inputs.first(16), std::span(targets).first(16), 1, 16};
   net::forward(*weights, first, tape);
   net::backward(*weights, first, tape, *all);
@@ -372,7 +372,7 @@ TEST_CASE("a run that was interrupted ends like one that was not", "[train]") {
   fathom::training_result result;
   const auto run_until = [&](fathom::index stop, bool crash) {
     options.observer = [&](const fathom::progress& p) {
-      if (crash && p.step == stop) throw 1;  // as if the power failed
+      if (crash && p.step == stop) throw 1;  // like a power failure
       return p.step != stop;
     };
     fathom::trainer<net> trainer(options);
@@ -417,7 +417,7 @@ TEST_CASE("a run that was interrupted ends like one that was not", "[train]") {
   CHECK(result.training_nll == expected.training_nll);
   CHECK(result.validation_nll == expected.validation_nll);
 
-  // When it is over, resuming changes nothing.
+  // After the end, resuming changes nothing.
   const std::string checkpoint = folder.read("parts.safetensors"), log = folder.read("parts.csv");
   CHECK((run_until(-1, false) == weights));
   CHECK(result.steps == 12);
@@ -536,7 +536,7 @@ TEST_CASE("a small model learns a sequence that can be learnt", "[train]") {
   const auto data = toy(4000), held_back = toy(800, 6);
   std::vector<double> frequency(11);
   for (const token t : data) frequency[static_cast<std::size_t>(t)] += 1.0 / static_cast<double>(data.size());
-  double entropy = 0;  // of a token by itself
+  double entropy = 0;  // of a single token
   for (const double p : frequency) entropy -= p > 0 ? p * std::log(p) : 0;
   REQUIRE(entropy > 2);
 
@@ -552,10 +552,10 @@ TEST_CASE("a small model learns a sequence that can be learnt", "[train]") {
                                   return true;
                                 }});
   const auto result = trainer.fit(data, held_back);
-  CHECK(first == Approx(std::log(11)).epsilon(0.05));  // it begins with knowing nothing
+  CHECK(first == Approx(std::log(11)).epsilon(0.05));  // it starts without any knowledge
   CHECK(result.training_nll < entropy / 2);
   CHECK(result.validation_nll < entropy / 2);
-  // No model can know better than how the sequence was made: 10 in 11 of the time it is as it should be, 0.54 nats.
+  // No model can beat the sequence's entropy: 10 in 11 tokens follow the rule, 0.54 nats.
   CHECK(result.validation_nll > 0.4);
 }
 
@@ -582,7 +582,7 @@ TEST_CASE("the log has a line for every step", "[train]") {
     const fathom::progress& p = seen[i - 1];
     CHECK(rows[i][0] == std::to_string(i));
     CHECK(std::stod(rows[i][1]) == Approx(p.loss).epsilon(1e-5));
-    CHECK(rows[i][2].empty() == (i != 4 && i != 8));  // the end is not on the way: that is in the result
+    CHECK(rows[i][2].empty() == (i != 4 && i != 8));  // the final evaluation is not in the log but in the result
     if (!rows[i][2].empty()) CHECK(std::stod(rows[i][2]) == Approx(p.validation).epsilon(1e-5));
     CHECK(std::stod(rows[i][3]) == Approx(schedule(static_cast<fathom::index>(i) - 1)).epsilon(1e-5));
     CHECK(std::stod(rows[i][4]) == Approx(p.gradient_norm).epsilon(1e-4));
@@ -591,14 +591,14 @@ TEST_CASE("the log has a line for every step", "[train]") {
     seconds = std::stod(rows[i][6]);
   }
 
-  // The result: over the last twentieth of the run, here one step, and over all that was held back.
+  // The result: over the last twentieth of the run, here one step, and over all held-back data.
   CHECK(result.training_nll == seen.back().loss);
   net::tape tape(1, 8);
   CHECK(result.validation_nll == Approx(fathom::evaluate<net>(trainer.weights(), held_back, tape, 1, 8)).epsilon(1e-6));
   CHECK(result.seconds > 0);
   CHECK(result.tokens_per_second > 0);
 
-  // Looking at held-back data on the way changes nothing.
+  // Evaluating held-back data during the run changes nothing.
   options.evaluate_every = 0;
   fathom::trainer<net> blind(options);
   blind.fit(data);
@@ -614,7 +614,7 @@ TEST_CASE("a checkpoint is a file of weights too", "[train]") {
   CHECK((bytes_of(*weights) == bytes_of(trainer.weights())));
 }
 
-// ---- What goes wrong ------------------------------------------------------------------------------------------------
+// ---- Errors ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a run is resumed only with the settings, the data and the model that it had", "[train]") {
   const temporary_folder folder;
@@ -691,7 +691,7 @@ TEST_CASE("a checkpoint that is damaged or none is refused", "[train]") {
   fathom::save(options.checkpoint, trainer.weights());
   CHECK(refuses("is not a trainer's checkpoint"));
 
-  // Well-formed files that say something else.
+  // Well-formed files with different contents.
   folder.write("good.safetensors", good);
   const fathom::io::safetensors_file file(folder.path() / "good.safetensors");
   const auto write = [&](const std::string& state, const std::string& left_out = "") {
@@ -726,7 +726,7 @@ TEST_CASE("a checkpoint that is damaged or none is refused", "[train]") {
   write(deep);
   CHECK(refuses("batch: expected 2, found"));
 
-  write(state);  // and as it was it is good
+  write(state);  // the original state is valid
   CHECK(trainer.fit(data).steps == 12);
 }
 
@@ -741,7 +741,7 @@ TEST_CASE("a run that diverges stops, and its last checkpoint is good", "[train]
     net::tape tape(1, 16);
     const double loss = fathom::evaluate<net>(*weights, data, tape, 1);
     CHECK(std::isfinite(loss));
-    // A run can go on from there.
+    // A run can continue from there.
     training again = options;
     again.resume = true;
     again.observer = [&](const fathom::progress& p) { return p.step != step + 1; };
@@ -787,7 +787,7 @@ TEST_CASE("a run that diverges stops, and its last checkpoint is good", "[train]
     trainer.weights().embed.wpe.data()[0] = std::numeric_limits<float>::quiet_NaN();
     CHECK(fails_with([&] { return trainer.fit(data); }, "the loss is", "nan", "at step 1 of 12",
                      "the last good checkpoint is none"));
-    // The trainer is as good as new when its weights are.
+    // With good weights, the trainer is as good as new.
     fathom::initialize<net>(trainer.weights(), options.seed);
     trainer.fit(data);
     fathom::trainer<net> fresh(options);
@@ -845,7 +845,7 @@ TEST_CASE("settings and data that make no sense", "[train]") {
   CHECK(fails_with([&] { return trainer.fit(bad); }, "training data: token 11 at position 3"));
   bad[3] = -1;
   CHECK(fails_with([&] { return trainer.fit(data, bad); }, "validation data: token -1 at position 3"));
-  // Said before the run, not after it.
+  // Reported before the run, not after it.
   CHECK(fails_with([&] { return trainer.fit(data, toy(1)); }, "validation data of 1 token"));
   CHECK(steps == 0);
   CHECK(trainer.fit(data, toy(2)).steps == 1);
@@ -867,7 +867,7 @@ TEST_CASE("a log or a checkpoint that cannot be written is an error", "[train]")
 
 namespace {
 
-/// What a call writes to standard error while that is the file descriptor `to`.
+/// Runs a call with standard error redirected to the file descriptor `to`.
 template <class Call>
 void with_stderr(int to, const Call& call) {
   std::fflush(stderr);
@@ -880,7 +880,7 @@ void with_stderr(int to, const Call& call) {
   ::close(before);
 }
 
-/// A terminal that nobody sits at.
+/// A pseudo-terminal.
 class terminal {
  public:
   terminal() : master_(::posix_openpt(O_RDWR | O_NOCTTY)) {
@@ -898,7 +898,7 @@ class terminal {
     ::close(master_);
   }
   [[nodiscard]] int descriptor() const { return slave_; }
-  /// What was written to it so far.
+  /// The output so far.
   [[nodiscard]] std::string shown() const {
     std::string text;
     char some[1000];
@@ -933,7 +933,7 @@ TEST_CASE("the progress bar is drawn on a terminal, and nowhere else", "[train]"
   const std::string shown = screen.shown();
   INFO(shown);
   CHECK(shown.starts_with("\r["));
-  const std::string end = shown.substr(shown.rfind('\r', shown.size() - 3));  // what stays on the screen
+  const std::string end = shown.substr(shown.rfind('\r', shown.size() - 3));  // the text that stays on the screen
   char loss[32];
   std::snprintf(loss, sizeof loss, "loss %.3f", last);
   CHECK(end.find("[########################] 8/8") != std::string::npos);

@@ -1,5 +1,5 @@
-// The files of a run: where they cannot be written is said before it begins; what was there is written through; a run goes on
-// from a checkpoint of its kind only, for more steps when that is wanted; the log is one log, whatever happened to it.
+// The files of a run: errors in writing them are reported before the run; existing files are written through links; a run only
+// resumes from a matching checkpoint, with more steps on request; the log stays one log, whatever happens.
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -87,7 +87,7 @@ std::string train_until(training options, fathom::index last) {
   return bytes_of(trainer.weights());
 }
 
-/// As long as it lives, the process is nobody's in particular, if it was the administrator's, who may do everything.
+/// During its lifetime, a process of root, who may do everything, runs as nobody.
 class as_nobody {
  public:
   as_nobody() : was_root_(::geteuid() == 0) {
@@ -125,7 +125,7 @@ TEST_CASE("a checkpoint or a log that cannot be written is known before the firs
       const std::string weights = bytes_of(trainer.weights());
       all = all && fails_with([&] { return trainer.fit(some_tokens(20)); }, (folder.path() / path).string(), "cannot be written", reason);
       all = all && bytes_of(trainer.weights()) == weights && listing(folder.path()) == before;
-      // Nor is the other file touched: it is looked at first.
+      // The other file is not touched either, because files are checked first.
       options.*(which == &training::log ? &training::checkpoint : &training::log) = folder.path() / "other";
       all = all && fails_with([&] { return fathom::trainer<net>(options).fit(some_tokens(20)); }, "cannot be written");
       all = all && listing(folder.path()) == before;
@@ -167,7 +167,7 @@ TEST_CASE("a disk without room for a checkpoint is known before the first step",
   rlimit limit{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &limit) == 0);
   const auto handler = ::signal(SIGXFSZ, SIG_IGN);
-  const rlimit small{2 * sizeof(net::parameters), limit.rlim_max};  // as a full disk
+  const rlimit small{2 * sizeof(net::parameters), limit.rlim_max};  // like a full disk
   REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
   int steps = 0;
   training options = run_in(folder);
@@ -189,7 +189,7 @@ TEST_CASE("a run that is killed again and again leaves nothing behind", "[train]
   for (fathom::index last = 1; last <= 8; ++last) {
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
-    if (child == 0) {  // killed while it writes its checkpoint
+    if (child == 0) {  // killed while writing its checkpoint
       train_until(options, last);
       fathom::io::atomic_file file(options.checkpoint);
       file.write("half");
@@ -208,7 +208,7 @@ TEST_CASE("a run that is killed again and again leaves nothing behind", "[train]
 TEST_CASE("checkpoints and logs are written through what is there", "[train]") {
   const temporary_folder folder;
   fs::create_directory(folder.path() / "far");
-  fs::create_symlink("far/checkpoint", folder.path() / "run.safetensors");  // which is not there yet
+  fs::create_symlink("far/checkpoint", folder.path() / "run.safetensors");  // whose target does not exist yet
   const auto log = folder.write("run.csv", "another log");
   REQUIRE(::chmod(log.c_str(), 0600) == 0);
   fs::create_hard_link(log, folder.path() / "far" / "log");
@@ -258,7 +258,7 @@ TEST_CASE("a run goes on only in the arithmetic that it began in", "[train]") {
     write(c);
     CHECK(refuses("compute: expected \"float\", found \"" + std::string(other) + "\""));
   }
-  // Nor does another scalar come in under the same name.
+  // Another scalar under the same name is refused, too.
   state["compute"] = "float";
   c.metadata["fathom.training"] = state.dump();
   for (const char* name : {"wte.weight", "adamw.first.ln_f.bias", "adamw.second.wpe.weight"}) {
@@ -278,7 +278,7 @@ TEST_CASE("a run goes on only in the arithmetic that it began in", "[train]") {
   write(valid);
   CHECK(fails_with([&] { train_until<in_double>(run_in(folder), -1); }, "compute: expected \"double\", found \"float\""));
 
-  // Files did not always say it.
+  // Older files lack this key.
   state.erase("compute");
   c = valid;
   c.metadata["fathom.training"] = state.dump();
@@ -320,7 +320,7 @@ TEST_CASE("a run goes on for more steps than it was planned for when that is wan
   REQUIRE(std::ssize(rates) == 60 - stop);
   for (std::size_t i = 0; i < rates.size(); ++i) CHECK(rates[i] == schedule(stop + static_cast<fathom::index>(i)));
   CHECK(lines_of(folder.read("run.csv")).size() == 61);
-  // From then on it is a run of 100 steps, which may be interrupted like any other.
+  // It is now a run of 100 steps, which may be interrupted like any other.
   const fathom::json state = parsed(contents(folder.read("run.safetensors")).metadata.at("fathom.training"));
   CHECK(state["steps"] == 100);
   CHECK(state["step"] == 60);
@@ -330,7 +330,7 @@ TEST_CASE("a run goes on for more steps than it was planned for when that is wan
   CHECK((run(-1) == weights));
   CHECK(rates.empty());
 
-  // Never for fewer, nor for anything else that is different.
+  // Fewer steps are refused, and so is any other difference.
   training fewer = longer;
   fewer.steps = 99;
   CHECK(fails_with([&] { train_until(fewer, -1); }, "steps: expected 99, found 100"));
@@ -348,7 +348,7 @@ TEST_CASE("a checkpoint that cannot be looked at is an error, and not a new run"
   const std::string before = folder.read("run.safetensors");
   const training options = run_in(folder);
   REQUIRE(::chmod(options.log.c_str(), 0666) == 0);
-  REQUIRE(::chmod(options.checkpoint.c_str(), 0222) == 0);  // to write, not to read
+  REQUIRE(::chmod(options.checkpoint.c_str(), 0222) == 0);  // writable, not readable
   {
     const as_nobody nobody;
     CHECK(fails_with([&] { train_until(options, -1); }, "run.safetensors: cannot be opened: Permission denied"));
@@ -377,7 +377,7 @@ TEST_CASE("the log goes on with the lines that are its own", "[train]") {
   }
   SECTION("torn where it looks whole") {
     for (std::size_t i = 0; i < 7; ++i) spoilt += before[i] + "\n";
-    spoilt += before[7];  // without the end of the line, of which nobody knows whether it was all
+    spoilt += before[7];  // without the end of the line, so possibly truncated
     kept = 6;
   }
   SECTION("with lines of something else") {
@@ -408,7 +408,7 @@ TEST_CASE("the log goes on with the lines that are its own", "[train]") {
     const auto step = static_cast<fathom::index>(i) + (static_cast<fathom::index>(i) > kept ? 7 - kept : 0);
     CHECK(cells[0] == std::to_string(step));
     CHECK(cells[5] == std::to_string(step * 2 * 8));
-    CHECK(std::stod(cells[6]) >= seconds);  // one clock, whatever happened in between
+    CHECK(std::stod(cells[6]) >= seconds);  // one clock across interruptions
     seconds = std::stod(cells[6]);
   }
   CHECK(folder.read("run.csv").ends_with("\n"));
@@ -441,7 +441,7 @@ TEST_CASE("the seconds of a log are those of the whole run", "[train]") {
   const temporary_folder folder;
   training options = run_in(folder);
   train_until(options, 5);
-  // As if the steps so far had taken an hour.
+  // Pretend that the steps so far took an hour.
   auto lines = lines_of(folder.read("run.csv"));
   lines.back().replace(lines.back().rfind(',') + 1, std::string::npos, "3600.000");
   std::string text;
@@ -457,7 +457,7 @@ TEST_CASE("the seconds of a log are those of the whole run", "[train]") {
   }
 }
 
-// ---- What people write -----------------------------------------------------------------------------------------------
+// ---- Observers -------------------------------------------------------------------------------------------------------
 
 TEST_CASE("an observer need not return anything, and a corpus brings both of its parts", "[train]") {
   std::vector<fathom::index> seen;
@@ -472,7 +472,7 @@ TEST_CASE("an observer need not return anything, and a corpus brings both of its
   CHECK(result.validation_nll == expected.validation_nll);
   CHECK_FALSE(std::isnan(result.validation_nll));
 
-  struct counter {  // with a state of its own
+  struct counter {  // with its own state
     int left = 2;
     bool operator()(const fathom::progress&) { return --left > 0; }
   };

@@ -1,4 +1,4 @@
-// The optimisers against other people's formulas, and what a trainer promises of each of them, one of a user's own included: the
+// The optimisers against published formulas, and the trainer's guarantees for each of them, including a user's: the
 // same run on any number of threads, interrupted or not; groups of tensors; schedules.
 #include <algorithm>
 #include <array>
@@ -45,9 +45,9 @@ using net = fathom::model<small>;
 using plain_net = fathom::model<untied>;
 using oracle = fathom::model<small, fathom::backend::reference<double>>;
 
-// ---- An optimiser as a user writes it ---------------------------------------------------------------------------------
+// ---- A user's optimiser ------------------------------------------------------------------------------------------------
 
-/// The sign of the momentum, with two states so that one of them is of no use to a trainer that knows only of one.
+/// The sign of the momentum, with two states, so that a trainer that handles only one would fail.
 struct mine_options {
   float rate = 1e-3f;
   float clip = 1.0f;
@@ -140,7 +140,7 @@ std::map<std::string, std::string> tensors_of(const typename Model::parameters& 
   return all;
 }
 
-/// Four weights and gradients that depend on them, as make_optimizers.py has them, in a tensor that is decayed.
+/// Four weights and gradients that depend on them, as in make_optimizers.py, in a tensor with decay.
 template <class Optimizer>
 void check_golden(const typename Optimizer::options& options, std::span<const double> expected) {
   using model = typename Optimizer::model;
@@ -186,7 +186,7 @@ TEST_CASE("a sign is -1, 0 or 1, in vectors too", "[train]") {
 
 namespace {
 
-/// Row-major, as simple as can be.
+/// A simple row-major matrix.
 struct dense {
   fathom::index rows, columns;
   std::vector<double> x;
@@ -213,7 +213,7 @@ dense orthogonalized(dense x, int iterations) {
   }
   return x;
 }
-/// Singular values, the rows being few: the roots of the eigenvalues of x x^T, by Jacobi's rotations.
+/// Singular values, for few rows: the roots of the eigenvalues of x x^T, by Jacobi rotations.
 std::vector<double> singular_values(const dense& x) {
   dense a = product(x, x, true);
   for (int sweep = 0; sweep < 30; ++sweep)
@@ -281,7 +281,7 @@ TEMPLATE_TEST_CASE("newton_schulz makes matrices orthogonal, as numpy does", "[t
     CHECK(difference(y.x, orthogonalized(x, 5).x) < 10 * tolerance);
     CHECK(newton_schulz_on<TestType>(x, 2).x == y.x);
   }
-  // Nothing stays nothing.
+  // Zero stays zero.
   for (const double v : newton_schulz_on<TestType>(dense(3, 4), 1).x) CHECK(v == 0);
 }
 
@@ -471,7 +471,7 @@ TEMPLATE_TEST_CASE("with every optimiser and schedule, a run that was interrupte
     const std::string file = folder.read("whole.safetensors");
     CHECK((folder.read("parts.safetensors") == file));
 
-    // It is a file of weights, too, whatever else the optimiser has left there.
+    // It is also a file of weights, despite the optimiser's state.
     auto weights = fathom::make<net::parameters>();
     fathom::load(folder.path() / "parts.safetensors", *weights);
     CHECK((bytes_of(*weights) == bytes_of(whole.weights())));
@@ -488,7 +488,7 @@ TEMPLATE_TEST_CASE("every optimiser learns", "[train]", ALL_OPTIMIZERS) {
   else
     options.rate = 1e-2f;
   const auto result = trainer(options).fit(toy(4000));
-  CHECK(result.training_nll < 1.2);  // of log(11) = 2.4, and what could be known, 0.5
+  CHECK(result.training_nll < 1.2);  // between log(11) = 2.4 and the entropy, 0.5
 }
 
 TEST_CASE("a run is resumed with the optimiser, the schedule and the groups that it had", "[train]") {

@@ -1,13 +1,12 @@
-"""GPT-2 checkpoints of the package transformers, and fathom.
+"""Exchanges GPT-2 checkpoints between the package transformers and fathom.
 
     python tests/transformers_checkpoints.py golden      writes tests/golden/transformers, which tests/io_transformers.cpp reads
-    python tests/transformers_checkpoints.py compare     live, both ways: what save_pretrained writes, fathom loads, and what
-                                                         fathom saves, from_pretrained loads (minutes)
+    python tests/transformers_checkpoints.py compare     live, both ways: fathom loads the files of save_pretrained, and
+                                                         from_pretrained loads fathom's (minutes)
     python tests/transformers_checkpoints.py compare NAME ...      some of them
 
-Models of random weights; a large initializer_range, so that logits are far from alike and greedy decoding is not stuck at a
-token. Needs torch, transformers,
-safetensors, g++ and what fathom needs.
+Models have random weights with a large initializer_range, so that logits vary and greedy decoding does not get stuck at a
+token. Needs torch, transformers, safetensors, g++ and fathom's requirements.
 """
 
 import logging
@@ -24,7 +23,7 @@ from pytorch_driver import TESTS, Driver, distance
 
 transformers.utils.logging.disable_progress_bar()
 
-COUNT = 200  # tokens that are written on from a prompt
+COUNT = 200  # tokens to generate after a prompt
 
 
 def sizes(vocab, positions, width, layers, heads, **others):
@@ -38,7 +37,7 @@ SMALL = {
     "half_shards": (sizes(50, 216, 48, 1, 2, activation_function="gelu_pytorch_tanh"), torch.float16, "24KB"),
     "bfloat16_one_head": (sizes(128, 256, 16, 4, 1, reorder_and_upcast_attn=True), torch.bfloat16, None),
 }
-# Compared only: other shapes, and GPT-2's own.
+# For `compare` only: other shapes, and GPT-2's own.
 LARGE = {
     "wide_head": (sizes(300, 300, 192, 2, 2), torch.float32, "200KB"),
     "deep": (sizes(1000, 256, 64, 12, 8, tie_word_embeddings=False), torch.float32, None),
@@ -47,12 +46,12 @@ LARGE = {
 
 
 def build(settings):
-    """A model of random weights."""
+    """A model with random weights."""
     torch.manual_seed(1)
     width = settings.get("n_embd", 768)
     config = transformers.GPT2Config(initializer_range=4 / width**0.5, bos_token_id=None, eos_token_id=None, **settings)
     model = transformers.GPT2LMHeadModel(config).eval()
-    with torch.no_grad():  # a new model has biases of 0 and gains of 1: a term that is dropped would not show
+    with torch.no_grad():  # new models have biases 0 and gains 1, which would hide a dropped term
         for p in model.parameters():
             if p.dim() == 1:
                 p.add_(0.2 * torch.randn_like(p))
@@ -64,7 +63,7 @@ def save(model, folder, dtype, shards):
 
 
 def from_pretrained(folder, kind=transformers.GPT2LMHeadModel):
-    """In float, eager attention; fails when there is anything to warn about."""
+    """Loads in float with eager attention; fails on any warning."""
     records = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())
@@ -81,7 +80,7 @@ def from_pretrained(folder, kind=transformers.GPT2LMHeadModel):
 
 @torch.no_grad()
 def expectations(model):
-    """inputs [2, 24] and their logits, a prompt [8] and the COUNT tokens that are written on from it: written [COUNT]."""
+    """inputs [2, 24] and their logits, a prompt [8] and the COUNT tokens after it: written [COUNT]."""
     numbers = torch.Generator().manual_seed(2)
     vocab = model.config.vocab_size
     inputs, prompt = torch.randint(vocab, (2, 24), generator=numbers), torch.randint(vocab, (1, 8), generator=numbers)
@@ -95,7 +94,7 @@ def expectations(model):
 
 
 def members(settings):
-    """The members of the fathom::config."""
+    """The members of a fathom::config."""
     c = transformers.GPT2Config(bos_token_id=None, eos_token_id=None, **settings)
     return (f".vocab = {c.vocab_size}, .context = {c.n_positions}, .width = {c.n_embd}, .depth = {c.n_layer}, "
             f".heads = {c.n_head}, .hidden = {c.n_inner or 0}, .tied = {str(c.tie_word_embeddings).lower()}")
@@ -121,12 +120,12 @@ def compare_one(name, settings, dtype, shards, folder):
         return error
 
     error = check(theirs, "from save_pretrained")
-    # Without the head, whose tensors save_pretrained names otherwise.
+    # Without the head, where save_pretrained uses other names.
     if model.config.tie_word_embeddings:
         transformers.GPT2Model.from_pretrained(theirs, dtype=dtype).save_pretrained(bare)
         check(bare, "of GPT2Model")
 
-    # Back: bit for bit, by whatever class.
+    # Back into transformers, bit for bit, with either class.
     driver("transformers", theirs, ours)
     for kind in transformers.GPT2LMHeadModel, transformers.AutoModelForCausalLM:
         again = from_pretrained(ours, kind)
@@ -138,7 +137,7 @@ def compare_one(name, settings, dtype, shards, folder):
     back, _ = expectations(again)
     assert torch.equal(back["written"], expected["written"])
     error = max(error, distance(back["logits"], expected["logits"]), check(ours, "back from fathom"))
-    # And weights that fathom made.
+    # Also for fathom's own weights.
     driver("initialize", 3, folder / "initial.safetensors")
     driver("transformers", folder / "initial.safetensors", ours)
     logits = driver.compute("logits", ours, folder, inputs=expected["inputs"])["logits"]

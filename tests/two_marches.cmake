@@ -1,9 +1,9 @@
-# Builds two_marches.cpp twice, for any x86-64 and for those with AVX2, and links both into one program, which must work; as it must
-# not link where one unit fills what the other has sized.
+# Builds two_marches.cpp twice, for any x86-64 and for AVX2, and links both into one program, which must work. It must
+# not link if one unit fills an object of the other's type.
 #
 #   cmake -DCOMPILER=... -DINCLUDES=... -DFOLDER=... -P two_marches.cmake
 #
-# FOLDER is where to work; INCLUDES are fathom's include folder and those of what it needs, with commas.
+# FOLDER is the working folder; INCLUDES are fathom's include folder and those of its dependencies, separated by commas.
 set(ENV{LC_ALL} C)
 file(REMOVE_RECURSE ${FOLDER})
 file(MAKE_DIRECTORY ${FOLDER})

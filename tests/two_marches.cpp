@@ -1,7 +1,7 @@
 // Two units of one program, compiled for two processors (two_marches.cmake): UNIT is 1 or 2.
 //
-// Each packs weights and multiplies with them, in widths and layouts of its own; nothing of the one gets into the other. Where a
-// unit sizes what the other fills (MIXED), it does not link.
+// Each packs weights and multiplies with them, in its own widths and layouts, without mixing code. If one
+// unit fills an object of the other's type (MIXED), linking fails.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -24,7 +24,7 @@ constexpr fathom::index in = 37, out = 29;
 template <class P>
 using weights = fathom::cpu::packed_matrix<P, in, out>;
 
-/// Packs into an object that lies in front of other bytes, multiplies rows with it, and says whether all is as it should be.
+/// Packs into an object followed by other bytes, multiplies rows with it, and returns whether everything is right.
 template <class P>
 bool is_right(double tolerance) {
   std::vector<float> numbers(in * out), x(5 * in), y(5 * out);
@@ -60,7 +60,7 @@ constexpr fathom::config c{.vocab = 5, .context = 4, .width = 4, .depth = 1, .he
 
 }  // namespace
 
-/// How many of three forms of weights are right in this unit, and what it is compiled for.
+/// Returns how many of three forms of weights are right in this unit, and prints its sizes.
 int JOIN(check_, UNIT)() {
   const bool right[] = {is_right<float>(1e-4), is_right<fathom::bf16>(1e-4), is_right<std::int8_t>(0.2)};
   std::printf("unit %d: vectors of %d bytes, int8 weights of %zu: float %d, bf16 %d, int8 %d\n", UNIT, fathom::cpu::vector_bytes,
@@ -68,7 +68,7 @@ int JOIN(check_, UNIT)() {
   return right[0] + right[1] + right[2];
 }
 
-// What another unit has of it.
+// Defined in another unit.
 void fill(weights<std::int8_t>& to, const float* from);
 void look_at(const fathom::model<c>* model);
 

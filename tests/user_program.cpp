@@ -1,5 +1,5 @@
-// A program that brings an architecture and an optimiser of its own: trained, saved, loaded, told from others by its description,
-// resumed and decoded, on the reference and the cpu backend. It includes what a user includes.
+// A program with its own architecture and optimiser: trained, saved, loaded, distinguished by its description,
+// resumed and decoded, on the reference and the cpu backend. It includes only a user's headers.
 #include <algorithm>
 #include <array>
 #include <filesystem>
@@ -137,7 +137,7 @@ TEMPLATE_TEST_CASE("a program's own architecture and optimiser", "[program]", fa
   const temporary_folder folder;
   const auto data = text();
 
-  // Trained at one go, and resumed in the middle, for the same bits.
+  // An uninterrupted run and a resumed run give the same bits.
   const auto run = [&](const std::filesystem::path& checkpoint, fathom::index until, bool resume) {
     trainer<net, signs> t({.batch = 2, .tokens = 20, .steps = 12, .optimizer = {.rate = 3e-3f},
                            .groups = {{.match = glob("h.0.*"), .frozen = true}}, .seed = 3, .checkpoint = checkpoint, .checkpoint_every = 1,
@@ -162,7 +162,7 @@ TEMPLATE_TEST_CASE("a program's own architecture and optimiser", "[program]", fa
   CHECK(same<net>(*weights, *loaded));
   CHECK(io::safetensors_file(path).metadata().at("fathom.config") == mine<3>::description());
 
-  // Of another rank, it is refused, by what its description says.
+  // With another rank it is refused, because of its description.
   auto wrong = make<typename other::parameters>();
   CHECK(fails_with([&] { load(path, wrong); }, "weights.safetensors: does not fit the model:", "rank"));
   const auto any = load_any<plain, other, net>(path);
@@ -170,7 +170,7 @@ TEMPLATE_TEST_CASE("a program's own architecture and optimiser", "[program]", fa
   CHECK(same<net>(*weights, *std::get<2>(any)));
   CHECK(fails_with([&] { static_cast<void>(load_any<plain, other>(path)); }, "is of none of the 2 models"));
 
-  // Decoded as it reads, and written with.
+  // Decoding agrees with a forward pass, and generation works.
   typename net::tape tape(1, 24);
   net::forward(*weights, {std::span(data).first(24), {}, 1, 24}, tape);
   const std::vector<float> expected(tape.logits().begin(), tape.logits().end());

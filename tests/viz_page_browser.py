@@ -63,7 +63,7 @@ class Page:
             "data: {...row.dataset}}))", selector)
 
     def cell(self, token, source):
-        """The first element of a token in a source's view."""
+        """A token's first element in a source's view."""
         return self.one(f'section[data-source="{source}"] .cell[data-i="{token}"]')
 
     def move_to(self, element):

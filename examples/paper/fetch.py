@@ -1,17 +1,17 @@
-"""Gathers the documents of a kind of data, and splits them into training, validation and test, whole documents each:
+"""Gathers the documents of a kind of data, and splits them by whole documents into training, validation and test:
 
     fetch.py KIND FOLDER [--source FILE_OR_FOLDER] [--quick]
 
 makes FOLDER/train, FOLDER/validation and FOLDER/test. KIND is text (for characters and sub-words), speech or music. Without
---source, the documents come out of Debian packages, which are downloaded and unpacked, not installed:
+--source, the documents come from Debian packages, which are downloaded and unpacked, not installed:
 
     text    sword-comm-tdavid: Spurgeon's "Treasury of David", a document for each psalm (mod2imp of libsword-utils reads it)
     speech  festvox-ru and asterisk-core-sounds-en-wav: WAV, a document for each recording
     music   simutrans-data, openttd-openmsx, planetblupi-music-midi, freedink-data, pianobooster, freedoom: a document for each
-            MIDI file; files with the same contents are taken once
+            MIDI file; duplicate files are used once
 
-With --source, every file below a folder is a document; a single file of text is cut where it is due. --quick takes a part of
-one package. Which part a document goes to depends on its name and its source, and on nothing else.
+With --source, every file below a folder is a document; a single text file is cut into pieces. --quick takes a part of
+one package. The split depends only on the names and sizes of a source's documents.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SUFFIXES = {
     "music": {".mid", ".midi"},
 }
 QUICK_DOCUMENTS = {"text": 12, "speech": 120, "music": 12}  # of the smallest package
-HELD_BACK = {"text": 0.05, "speech": 0.1, "music": 0.1}  # fraction for validation, and the same for test
+HELD_BACK = {"text": 0.05, "speech": 0.1, "music": 0.1}  # fraction for validation, and again for test
 
 
 def unpack(package, folder):
@@ -48,7 +48,7 @@ def unpack(package, folder):
         part = folder / (package + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        # _apt, the user that downloads, may not write here; then apt does it as who calls, and says so.
+        # If the download user, _apt, may not write here, apt downloads as the caller, and prints a warning.
         subprocess.run(["apt-get", "download", "-qq", package], cwd=part, check=True, stderr=subprocess.DEVNULL)
         (archive,) = part.glob("*.deb")
         subprocess.run(["dpkg", "-x", archive.name, "."], cwd=part, check=True)
@@ -87,7 +87,7 @@ def midi_lumps(path):
 
 
 def files_below(folder, suffixes, named_by=0):
-    """Files with the last parts of their paths as names; 0: with all of them."""
+    """Files named after the last `named_by` parts of their paths; 0: all parts."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and (suffixes is None or Path(path.name.removesuffix(".gz")).suffix.lower() in suffixes):
             name, data = "-".join(path.relative_to(folder).parts[-named_by:]), path.read_bytes()
@@ -108,14 +108,14 @@ def packaged(kind, packages, cache):
 
 
 def own(kind, source):
-    """The same for files of the user's: one source."""
+    """The same for the user's own files: one source."""
     if source.is_dir():
         documents = list(files_below(source, SUFFIXES[kind]))
         if not documents:
             raise SystemExit(f"{source}: has no files of the kind {kind} below it")
         yield documents
     elif kind == "text":
-        text = source.read_bytes()  # 20 pieces for each that is held back
+        text = source.read_bytes()  # 40 pieces, of which a few are held back
         edges = [text.find(b" ", len(text) * n // 40) for n in range(40)] + [len(text)]
         edges[0] = 0
         yield [(f"{source.stem}-{n:02}.txt", text[edges[n] : edges[n + 1]]) for n in range(40)]
@@ -124,8 +124,8 @@ def own(kind, source):
 
 
 def split(documents, fraction):
-    """Test and validation take, in the order of the hashes of names, the documents that fit into their fraction of the
-    bytes, and at least one each where there are three."""
+    """Test and validation take documents, in the order of the hashes of their names, as long as they fit into their fraction of
+    the bytes; and at least one each if there are three documents."""
     total = sum(len(data) for _, data in documents)
     rest = sorted(documents, key=lambda document: hashlib.sha256(document[0].encode()).digest())
     parts = {}
@@ -161,7 +161,7 @@ def main():
         new = []
         for name, data in documents:
             digest = hashlib.sha256(data).digest()
-            if digest not in seen:  # the same file twice must not be trained on and tested with
+            if digest not in seen:  # no file may be in both training and test data
                 seen.add(digest)
                 new.append((name, data))
         if options.quick:

@@ -1,4 +1,4 @@
-// What tokens of each kind of data mean: their names, and the classes by which attention is told apart.
+// The meaning of tokens of each kind of data: their names, and the classes by which attention is reported.
 #pragma once
 
 #include <array>
@@ -21,15 +21,15 @@ namespace paper {
 
 struct meaning {
   std::function<std::string(fathom::token)> name;
-  /// What tokens[i] is where it stands.
+  /// The class of tokens[i] in its context.
   std::function<std::string(std::span<const fathom::token>, std::size_t)> class_of;
-  /// Tokens as a file that one can read, play or hear.
+  /// Writes tokens as a file of text, music or sound.
   std::function<void(const std::filesystem::path&, std::span<const fathom::token>)> write;
   /// How a page shows tokens.
   std::function<decltype(fathom::viz::page_options::as)(std::span<const fathom::token>)> shown_as;
 };
 
-/// For text, the names in a row.
+/// Writes the tokens' names one after the other.
 inline void write_text(const std::filesystem::path& path, std::span<const fathom::token> tokens,
                        const std::function<std::string(fathom::token)>& name) {
   fathom::io::atomic_file file(path);
@@ -63,11 +63,11 @@ inline meaning subwords(const std::filesystem::path& folder) {
           [](std::span<const fathom::token>) { return fathom::viz::text{}; }};
 }
 
-/// The notes of performance tokens, each with the token that begins it. A note that does not end lasts to the end.
+/// The notes of performance tokens, each with the token that starts it. A note without an end lasts until the end of the tokens.
 inline std::vector<fathom::viz::note> piano_roll(std::span<const fathom::token> tokens) {
   using fathom::data::performance;
   std::vector<fathom::viz::note> notes;
-  std::array<std::ptrdiff_t, 128> sounding;  // which of the notes; -1: none
+  std::array<std::ptrdiff_t, 128> sounding;  // index of the note that sounds at each pitch; -1: none
   sounding.fill(-1);
   double now = 0;
   const auto end = [&](std::ptrdiff_t& note) {
@@ -107,7 +107,7 @@ inline meaning music() {
           [](std::span<const fathom::token> tokens) { return fathom::viz::music{piano_roll(tokens)}; }};
 }
 
-/// The tokens of a frame belong to it even where the window begins within it.
+/// Tokens are assigned to their frame even if the window starts inside it.
 template <class Codec>
 meaning speech(std::vector<std::string> rows) {
   using fathom::data::codec2;
@@ -116,7 +116,7 @@ meaning speech(std::vector<std::string> rows) {
             const fathom::index field = Codec::classify(tokens[i]).field;
             static constexpr std::array<const char*, 4> names{"shape", "refinement", "energy", "pitch"};
             if (Codec::fields < codec2::fields) return std::string(names[static_cast<std::size_t>(field)]);
-            // Whether a frame is voiced is said by its last token: found there, or in the frame before.
+            // A frame's last token says whether the frame is voiced.
             for (std::size_t at = i; at < tokens.size() && at < i + codec2::fields; ++at)
               if (tokens[at] >= codec2::unvoiced)
                 return std::string(tokens[at] == codec2::unvoiced ? "unvoiced " : "voiced ") +

@@ -1,13 +1,12 @@
-// What a trained model looks at, and whether it needs it. Compiled for a kind and a variant.
+// Shows what a trained model attends to, and whether it needs it. Compiled for a kind of data and a variant.
 //
 //   look DATA WEIGHTS FOLDER [--tokenizer FOLDER]
 //
 // writes to FOLDER
-//   tokens.csv   for each token of some windows of held-back data: its class, the NLL of the next one, and how much of the last
-//                block's attention goes to each depth (mean over the heads)
+//   tokens.csv   for each token of some windows of held-back data: its class, the NLL of the next token, and the share of the
+//                last block's attention that each depth gets (mean over the heads)
 //   heads.csv    the same shares for each head, means over all of these tokens
-//   probes.csv   the NLL of held-back data when the shortcut cannot see a depth, and when it sees the mean of the depth's
-//                features instead
+//   probes.csv   the NLL of held-back data with each depth hidden from the shortcut, and with its features replaced by their mean
 //   attention.png, attention.html   the attention over depth and context for one window
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -44,7 +43,7 @@ double nll_of(const net::parameters& weights, std::span<const fathom::token> tok
   return fathom::evaluate<net>(weights, tokens, tape, batch);
 }
 
-/// The attention of windows that are spread evenly over the tokens.
+/// Writes the attention of windows spread evenly over the tokens.
 void look_at_tokens(const options& o, const net::parameters& weights, std::span<const fathom::token> tokens,
                     const paper::meaning& meaning) {
   std::string lines = "window,position,class,nll", heads = "head";
@@ -132,7 +131,7 @@ fathom::owned<net::parameters> with_constant(const net::parameters& weights, int
   return changed;
 }
 
-/// The NLL of the model whose shortcut lacks a depth: the same weights in an architecture without it.
+/// The NLL without a depth of the shortcut: the same weights in an architecture that lacks it.
 template <int Depth>
 double nll_without(const net::parameters& weights, std::span<const fathom::token> tokens) {
   constexpr fathom::config rest = [] {
@@ -182,11 +181,11 @@ void run(const options& o) {
   look_at_tokens(o, *weights, held_back.all(), meaning);
   probe(o, *weights, held_back.all());
 
-  // The figure and the page show the same window; the figure has room only for its first tokens.
+  // The figure and the page show the same window. The figure only has room for its first tokens.
   const auto window = held_back.all().first(static_cast<std::size_t>(net::context));
   net::tape tape(1, net::context);
   net::forward(*weights, {window, held_back.all().subspan(1, window.size()), 1, net::context}, tape);
-  std::vector<float> nll{std::nanf("")};  // of each token given all before it
+  std::vector<float> nll{std::nanf("")};  // of each token, given those before it
   nll.insert(nll.end(), tape.losses().begin(), tape.losses().end() - 1);
   fathom::viz::save_page(o.folder / "attention.html", fathom::attention_map<net>(*weights, window),
                          {.title = "The last block's attention, " PAPER_KIND, .as = meaning.shown_as(window),

@@ -1,4 +1,4 @@
-// The models of the experiments, by name: a kind of data says the vocabulary, a variant the architecture.
+// The models of the experiments, by name: the kind of data sets the vocabulary, the variant the architecture.
 #pragma once
 
 #include <cmath>
@@ -8,7 +8,7 @@
 
 #include <fathom/fathom.hpp>
 
-#include "../../tests/custom_layer.hpp"  // weighted_sum, the example of a source of one's own
+#include "../../tests/custom_layer.hpp"  // weighted_sum, the example of a custom source
 
 namespace paper {
 
@@ -22,8 +22,8 @@ constexpr int vocab_of(std::string_view kind) {
   throw "paper: no such kind of data";
 }
 
-/// The config of a variant. All but the sizes of `scaling` have the body of which a reader of the paper gives the example: 10
-/// blocks, width 128, 8 heads; and the shortcut reads depths 2, 4 and 8.
+/// The config of a variant. All but the sizes of `scaling` use the body that a reader of the paper gives as an example: 10
+/// blocks, width 128, 8 heads, with a shortcut that reads depths 2, 4 and 8.
 constexpr fathom::config model_of(std::string_view kind, std::string_view variant) {
   using fathom::feature_map, fathom::placement;
   fathom::config c{.vocab = vocab_of(kind), .context = 256, .width = 128, .depth = 10, .heads = 8};
@@ -32,9 +32,9 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   if (is("plain")) return c;
   // A control for `unit_live` and `all_unit`: larger initial weights without a shortcut (see initial_scale).
   if (is("plain_unit")) return c;
-  // A control: the last block goes on from a learned sum of the outputs of all blocks before it (see below).
+  // A control: the last block reads a learned sum of the outputs of all blocks before it (see below).
   if (is("dense")) return c;
-  // An eleventh block has more parameters than the shortcut, and with this hidden width as many operations, too.
+  // An eleventh block has more parameters than the shortcut and, with this hidden width, as many operations.
   if (is("plain11")) return c.depth = 11, c.hidden = 548, c;
 
   c.shortcut.depths = {2, 4, 8};
@@ -43,9 +43,9 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   c.shortcut.zero_init = true;
   if (is("zero")) return c;
 
-  // Ablations: what differs from `zero`.
+  // Ablations: each changes one thing in `zero`.
   if (is("before")) return c;  // the cross-attention comes before self-attention (see below)
-  // Features as large at first as what self-attention reads (see initial_scale).
+  // Initial features as large as the input of self-attention (see initial_scale).
   if (is("unit")) return c;
   if (is("unit_live")) return c.shortcut.zero_init = false, c;
   if (is("linear")) return c.shortcut.features = feature_map::linear, c;
@@ -58,10 +58,10 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   if (is("depths_2_8")) return c.shortcut.depths = {2, 8}, c;
   if (is("depths_0_2_4_8")) return c.shortcut.depths = {0, 2, 4, 8}, c;
   if (is("depths_all")) return c.shortcut.depths = fathom::all_depths, c;  // 1 to 9
-  // Depth 9 is what the last block itself reads: with it and without.
+  // Depth 9 is the last block's own input: alone, and with the others.
   if (is("depths_9")) return c.shortcut.depths = {9}, c;
   if (is("depths_2_4_8_9")) return c.shortcut.depths = {2, 4, 8, 9}, c;
-  // The other placements end in the block's own projection, so that zero_init would make the block do nothing at first.
+  // The other placements end in the block's own projection, so zero_init would disable its attention at first.
   c.shortcut.zero_init = false;
   if (is("replace")) return c.shortcut.placement = placement::replace_self_attention, c;
   if (is("joint")) return c.shortcut.placement = placement::joint, c;
@@ -81,10 +81,10 @@ constexpr fathom::config model_of(std::string_view kind, std::string_view varian
   throw "paper: no such variant";
 }
 
-/// What a variant multiplies an initial tensor with. The library begins all matrices with deviation 0.02, so that at width 128
-/// an mlp feature map shrinks what it reads to 1/40, and its keys and values are 1/40 of self-attention's. With deviations of
-/// 1 / sqrt(inputs) in both of its matrices, features are nearly as large as what they are made of. `plain_unit` and `all_unit`
-/// begin with such deviations in all matrices but the embeddings (projections to the residual stream still smaller by
+/// The factor by which a variant scales an initial tensor. The library initialises all matrices with deviation 0.02, so at width
+/// 128 an mlp feature map shrinks its input to 1/40, and its keys and values are 1/40 of self-attention's. With deviations of
+/// 1 / sqrt(inputs) in both of its matrices, features are nearly as large as their input. `plain_unit` and `all_unit`
+/// use such deviations in all matrices but the embeddings (projections to the residual stream are still smaller by
 /// 1 / sqrt(2 L)).
 inline double initial_scale(std::string_view variant, std::string_view tensor, fathom::index inputs) {
   const bool is_matrix = inputs > 0 && tensor.ends_with(".weight") && !tensor.starts_with("wte.") && !tensor.starts_with("wpe.");
@@ -93,17 +93,17 @@ inline double initial_scale(std::string_view variant, std::string_view tensor, f
   return is_matrix && is_larger ? 1 / (0.02 * std::sqrt(static_cast<double>(inputs))) : 1;
 }
 
-// ---- Architectures that a config cannot say --------------------------------------------------------------------------
+// ---- Architectures that a config cannot express ----------------------------------------------------------------------
 
-/// The last block goes on from a learned sum of the outputs of all blocks before it: one number for each, 0 at first (after
+/// The last block reads a learned sum of the outputs of all blocks before it: one number for each, initially 0 (after
 /// Pagliardini et al., "DenseFormer", arXiv 2402.02622, which has such a sum after every block).
 template <fathom::config C>
 using dense = fathom::edit<fathom::gpt2<C>, fathom::last_block, fathom::insert_first<fathom::read<"mix", custom::weighted_sum>>>;
 
 constexpr fathom::config without_shortcut(fathom::config c) { return c.shortcut = {}, c; }
 
-/// The shortcut, with its cross-attention before self-attention. (Members of C have names of their own: g++ 12 fails on them inside
-/// of template arguments.)
+/// The shortcut, with its cross-attention before self-attention. (Members of C are copied to constants, because g++ 12 fails on
+/// them inside template arguments.)
 template <fathom::config C>
 struct before_self_attention {
   static constexpr fathom::index heads = C.heads;
@@ -121,8 +121,8 @@ using before = typename before_self_attention<C>::type;
 template <fathom::fixed_string Kind, fathom::fixed_string Variant>
 struct choose {
   static constexpr fathom::config config = model_of(Kind.view(), Variant.view());
-  // Weights and sums are float; operands of products are rounded to bf16, on every machine, so that runs on different ones can
-  // stand side by side.
+  // Weights and sums are float; operands of products are rounded to bf16 on every machine, so that runs on different machines
+  // are comparable.
   using backend = fathom::backend::cpu<fathom::bf16>;
   static auto type() {
     if constexpr (Variant.view() == "dense")

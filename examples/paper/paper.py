@@ -1,10 +1,10 @@
-"""The experiments: which runs there are, running those that are missing, and what came of them.
+"""Defines the experiments, performs their missing runs, and reports the results.
 
     paper.py EXPERIMENT ... [--jobs N] [--kinds KIND ...] [--quick]
 
-EXPERIMENT is sweep, comparison, ablations, follow_up, scaling, speed or look: each does the runs that it needs, and writes
-tables and figures; or report: tables and figures of the runs that there are. Runs that results/runs.csv has are not repeated; one that was
-stopped goes on. run.sh installs and configures what this needs.
+EXPERIMENT is sweep, comparison, ablations, follow_up, scaling, speed or look, which perform the runs they need and write
+tables and figures; or report, which only writes tables and figures. Runs listed in results/runs.csv are not repeated; an
+interrupted run resumes. run.sh installs and configures the requirements.
 """
 
 import argparse
@@ -29,16 +29,16 @@ PROGRAMS = BUILD / "programs"  # where CMake was configured
 
 # ---- The budgets, fixed before the first run ---------------------------------------------------------------------------
 
-KINDS = ["characters", "music", "speech", "subwords"]  # unless said otherwise; there is speech_vq, too
-RATES = [1e-3, 2e-3, 4e-3]  # of every variant alike; and further ones, for all, where the best of one is the first or the last
+KINDS = ["characters", "music", "speech", "subwords"]  # by default; there is also speech_vq
+RATES = [1e-3, 2e-3, 4e-3]  # for every variant; extended for all if the best of one is the first or last
 MOST_RATES = 7
 SEEDS = [1, 2, 3]
 SWEEP_TOKENS = 1_000_000
 COMPARISON_TOKENS = 4_000_000
 ABLATION_TOKENS = 2_000_000
 COMPARED = ["plain", "plain11", "shortcut", "zero"]
-# The first ablations of two kinds had `unit_live` ahead of plain. In one of them it gets the comparison's budget and seeds; and
-# so does plain with larger initial weights, lest the shortcut has the credit for those, and the shortcut with the same.
+# In the first ablations `unit_live` was ahead of plain for two kinds. For one of them it gets the comparison's budget and seeds.
+# So do plain and the shortcut with larger initial weights, to separate the effect of those from the shortcut's.
 FOLLOW_UP = ["unit_live", "plain_unit", "all_unit"]
 FOLLOWED_KINDS = ["music"]
 ABLATED_KINDS = ["subwords", "music"]  # in characters, seeds differ by more than models do
@@ -46,14 +46,14 @@ SCALED_KINDS = ["subwords"]
 ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear", "identity", "hidden32", "hidden512", "replace",
              "replace_zero", "joint", "before", "depths_all", "depths_9", "depths_8", "depths_2", "depths_4", "depths_2_8",
              "depths_0_2_4_8", "depths_2_4_8_9"]
-# All ablations have seed 1. Those furthest ahead of plain with it, in the mean of both kinds, have the other seeds as well, and
-# so have `plain` and `zero`. (`unit_live`, second among them, has had its follow-up. `identity` was third when they were chosen,
-# by differences in music between runs of different arithmetic; by those of the same, it is behind `depths_2_4_8_9` and `depths_8`.)
+# All ablations run with seed 1. Those furthest ahead of plain, in the mean of both kinds, also get the other seeds, and so do
+# `plain` and `zero`. (`unit_live`, the second, already has a follow-up. `identity` was third when they were chosen, by
+# differences in music between runs of different arithmetic; with the same, it is behind `depths_2_4_8_9` and `depths_8`.)
 LEADERS = ["plain", "zero", "dense", "linear", "identity"]
-# A plain model and one with the shortcut, of each size.
+# For each size, a plain model and one with the shortcut.
 SCALES = [("plain_xs", "zero_xs"), ("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
 
-QUICK = False  # tiny runs on a part of the data, to see that everything works
+QUICK = False  # tiny runs on a part of the data, as a smoke test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Run:
     variant: str
     seed: int
     rate: float
-    tokens: int  # as many as whole steps of 8 x 256 make
+    tokens: int  # a multiple of a step's 8 x 256
 
     @property
     def name(self):
@@ -75,17 +75,17 @@ def planned(kind, variant, seed, rate, tokens):
     return Run(kind, variant, seed, rate, tokens // 2048 * 2048)
 
 
-# ---- What has been run -------------------------------------------------------------------------------------------------
+# ---- Finished runs -----------------------------------------------------------------------------------------------------
 
 
 class Results:
-    """runs.csv has a line for each run, curves.csv one for each time that a run was evaluated."""
+    """runs.csv has a line for each run, curves.csv a line for each evaluation of a run."""
 
     def __init__(self, folder):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.lock = threading.Lock()
-        self.runs = {}  # Run -> row; of those done with several arithmetics, the first
+        self.runs = {}  # Run -> row; the first, if run with several arithmetics
         self.with_compute = {}  # (Run, arithmetic) -> row
         for row in self.read("runs.csv"):
             self.remember(self.key(row), row)
@@ -115,7 +115,7 @@ class Results:
             writer.writerows(rows)
 
     def add(self, run, folder):
-        """Takes over what the program left in a folder."""
+        """Adds a run's results from the program's folder."""
         result = json.loads((folder / "result.json").read_text())
         row = {**dataclasses.asdict(run)}
         for name, value in result.items():
@@ -143,7 +143,7 @@ class Results:
 
 
 def commit():
-    """The commit, "-dirty" where files that make results (not the results themselves) differ from it."""
+    """The commit, with "-dirty" if files that affect results (not the results themselves) differ from it."""
     def git(*words):
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
 
@@ -177,7 +177,7 @@ def folder_of(run):
 
 
 def perform(runs, results, jobs):
-    """Does those of the runs that the results lack: `jobs` at a time, each with one thread."""
+    """Performs the runs missing from the results: `jobs` at a time, each with one thread."""
     missing = [run for run in runs if run not in results.runs]
     missing = list(dict.fromkeys(missing))
     if not missing:
@@ -237,7 +237,7 @@ def command(*words):
 
 
 def make_data(kind, source):
-    """Documents, split; for sub-words, a tokenizer trained on those to train on; tokens. What is there stays."""
+    """Makes the split documents, the tokens, and for sub-words a tokenizer from the training documents. Keeps what exists."""
     folder, documents = data_of(kind), data_of(DOCUMENTS[kind]).with_name("documents-" + DOCUMENTS[kind])
     if (folder / "data.json").exists():
         return
@@ -255,8 +255,8 @@ def make_data(kind, source):
 
 
 def rates_of(results, kind):
-    """The rates to sweep, as far as the results say: half the lowest or twice the highest joins them, for every variant, while
-    that is the best of one of those compared."""
+    """The rates to sweep, given the results so far. While the lowest or highest rate is the best for any compared variant, half
+    or twice that rate is added, for every variant."""
     def runs(variant):
         return [planned(kind, variant, SEEDS[0], rate, SWEEP_TOKENS) for rate in rates]
 
@@ -296,8 +296,8 @@ def mean_nll(results, runs):
 
 
 def shared_rates(results, kind):
-    """Rates that every variant is compared at: the one that the sweep found for plain; and that of another variant, where this
-    has come further with it than with plain's. Sweeps are short, and plain may come further with it as well."""
+    """The rates at which every variant is compared: the sweep's best for plain, and another variant's best if the variant does
+    better with it than with plain's. Sweeps are short, so plain may do better with it too."""
     first = best_rate(results, kind, "plain")
     rates = [first]
     for variant in COMPARED:
@@ -310,7 +310,7 @@ def shared_rates(results, kind):
 
 
 def comparison_runs(results, kind):
-    """Every variant at the rate that the sweep found for it, and at those that are shared."""
+    """Every variant at its own best rate of the sweep, and at the shared rates."""
     own = [run for variant in COMPARED for run in compared(results, kind, best_rate(results, kind, variant), [variant])]
     own.sort(key=lambda run: run.seed)
     shared = [run for rate in shared_rates(results, kind) for run in compared(results, kind, rate)]
@@ -318,7 +318,7 @@ def comparison_runs(results, kind):
 
 
 def at_best_shared_rate(results, kind):
-    """The runs at the shared rate that is plain's best."""
+    """The runs at the shared rate that is best for plain."""
     plain = {rate: compared(results, kind, rate, ["plain"]) for rate in shared_rates(results, kind)}
     done = [rate for rate, runs in plain.items() if all(run in results.runs for run in runs)]
     rate = min(done, key=lambda rate: mean_nll(results, plain[rate])) if done else best_rate(results, kind, "plain")
@@ -333,14 +333,14 @@ def comparison(results, kinds, jobs):
 
 
 def ablation_runs(results, kind):
-    """Every ablation, and plain, at the shared rate of the comparison that is plain's best."""
+    """Every ablation, and plain, at the comparison's shared rate that is best for plain."""
     rate = at_best_shared_rate(results, kind)[0].rate
     return [planned(kind, variant, seed, rate, ABLATION_TOKENS) for seed in SEEDS
             for variant in (ABLATIONS if seed == SEEDS[0] else LEADERS)]
 
 
 def by_seed(runs_of, results, kinds):
-    """The first seed of every kind first, so that an experiment that is stopped has shown something of all of them."""
+    """Sorts runs by seed, so that an interrupted experiment has results for every kind."""
     return sorted((run for kind in kinds for run in runs_of(results, kind)), key=lambda run: run.seed)
 
 
@@ -362,8 +362,8 @@ def follow_up(results, kinds, jobs):
 
 
 def rate_runs(results, kind, pair):
-    """Both models of a size with the whole budget and the first seed, at the two rates of the sweep with the lowest NLL in the
-    mean of both models. Two, because what is best for short runs may not be for longer ones."""
+    """Both models of a size with the whole budget and the first seed, at the two rates of the sweep with the lowest mean NLL of
+    both models. Two, because the best rate for short runs may not be the best for longer ones."""
     def swept(rate):
         return mean_nll(results, [planned(kind, variant, SEEDS[0], rate, SWEEP_TOKENS) for variant in pair])
 
@@ -386,7 +386,7 @@ def scaling_runs(results, kind, pair):
 def scaling(results, kinds, jobs):
     kinds = [kind for kind in kinds if kind in SCALED_KINDS]
     sweep(results, kinds, jobs)
-    for pair in SCALES:  # the small ones first: an experiment that is stopped has shown something of them
+    for pair in SCALES:  # small models first, so that an interrupted experiment has some results
         for kind in kinds:
             perform(sweep_runs(results, kind, pair), results, jobs)
             perform(rate_runs(results, kind, pair), results, jobs)
@@ -397,7 +397,7 @@ SPEED_ROUNDS = 5
 
 
 def speed(results, kinds, jobs):
-    """Tokens a second of each model on one thread, all in turn. For a machine with nothing else to do."""
+    """Tokens per second of each model on one thread, in turn. Needs an idle machine."""
     build([f"paper_train_{kind}_{variant}" for kind in kinds for variant in COMPARED])
     for kind in kinds:
         for turn in range(1 if QUICK else SPEED_ROUNDS):
@@ -416,7 +416,7 @@ LOOKED_AT = ["zero", "shortcut", "unit_live"]  # with seeds 1 to 3
 
 
 def look(results, kinds, jobs):
-    """What the models of the comparison and the follow-up look at; needs the weights, which stay in build/paper/runs."""
+    """What the models of the comparison and the follow-up attend to; needs their weights, which are in build/paper/runs."""
     for kind in kinds:
         runs = [run for run in at_best_shared_rate(results, kind) + follow_up_runs(results, kind) if run.variant in LOOKED_AT]
         build({f"paper_look_{kind}_{run.variant}" for run in runs})
@@ -469,15 +469,15 @@ EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations,
 
 def main():
     global QUICK, BUILD, PROGRAMS, COMPARED, LOOKED_AT, RATES, SEEDS
-    parser = argparse.ArgumentParser(description="The experiments of the paper.")
+    parser = argparse.ArgumentParser(description="Runs the paper's experiments.")
     parser.add_argument("experiments", nargs="+", choices=[*EXPERIMENTS, "report"])
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, each with one thread")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of parallel runs, each with one thread")
     parser.add_argument("--kinds", nargs="+", choices=list(DOCUMENTS), default=KINDS)
-    parser.add_argument("--quick", action="store_true", help="tiny runs, to see that everything works")
+    parser.add_argument("--quick", action="store_true", help="tiny runs, as a smoke test")
     parser.add_argument("--build", type=Path, default=BUILD, help="folder for data and runs")
-    parser.add_argument("--programs", type=Path, help="where CMake was configured; BUILD/programs unless given")
+    parser.add_argument("--programs", type=Path, help="CMake build folder; default BUILD/programs")
     for documents in sorted(set(DOCUMENTS.values())):
-        parser.add_argument(f"--{documents}", type=Path, metavar="PATH", help="documents of your own")
+        parser.add_argument(f"--{documents}", type=Path, metavar="PATH", help="your own documents")
     options = parser.parse_args()
     BUILD = options.build.absolute()
     PROGRAMS = (options.programs or options.build / "programs").absolute()

@@ -1,4 +1,4 @@
-// Turns the documents that fetch.py split into tokens: DATA/train.bin, validation.bin and test.bin, and data.json about them.
+// Turns the documents that fetch.py has split into tokens: DATA/train.bin, validation.bin and test.bin, described by data.json.
 //
 //   prepare KIND DOCUMENTS DATA [--tokenizer FOLDER]
 #include <CLI/CLI.hpp>

@@ -1,4 +1,4 @@
-"""Tables and figures of the runs that there are: from results/*.csv, into the same folder. paper.py calls it."""
+"""Makes tables and figures of all finished runs from results/*.csv, in the same folder. paper.py calls it."""
 
 import csv
 import dataclasses
@@ -18,8 +18,8 @@ COLOURS = {"plain": "0.2", "plain11": "0.6", "zero": "C0", "shortcut": "C1", "un
 NAMES = {"plain": "plain", "plain11": "plain, 11 blocks", "zero": "shortcut, from zero", "shortcut": "shortcut",
          "unit_live": "shortcut, larger initial features", "plain_unit": "plain, larger initial weights",
          "all_unit": "shortcut, larger initial weights"}
-CONTROLS = {"all_unit": "plain_unit"}  # what differences are to, where it is not plain
-# What the ablations change of `zero`, and those of scaling.
+CONTROLS = {"all_unit": "plain_unit"}  # baselines of variants not compared with plain
+# What the variants of ablations and scaling change in `zero`.
 ABLATED = {
     "plain": "plain GPT-2",
     "zero": "shortcut from zero: depths 2, 4, 8, mlp features of hidden width 128",
@@ -54,7 +54,7 @@ def write(path, rows):
 
 
 def interval(values, confidence=0.95):
-    """Mean and half of the t interval of a few values; NaN of one."""
+    """Mean and half the t interval of some values; NaN for a single value."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, float("nan")
@@ -66,7 +66,7 @@ def deviation(values):
 
 
 def reached(curve, nll):
-    """The step at which a curve [(step, nll), ...] is first as low, between its points on a line; None if it never is."""
+    """The step at which a curve [(step, nll), ...] first reaches nll, by linear interpolation; None if it never does."""
     before = None
     for step, value in curve:
         if value <= nll:
@@ -87,7 +87,7 @@ def curves_of(results):
 
 
 def speeds_of(results):
-    """(kind, variant) -> tokens a second of one thread, medians over rounds"""
+    """(kind, variant) -> tokens per second on one thread, medians over rounds"""
     rounds = defaultdict(list)
     for row in results.read("speed.csv"):
         rounds[row["kind"], row["variant"]].append(float(row["tokens_per_second"]))
@@ -99,8 +99,8 @@ def number(value, digits=4):
 
 
 def comparison(results, runs_of, kinds, variants):
-    """A row for each kind, variant and rate that was run; paired differences are to `plain` (or what CONTROLS says) of the same
-    seed, with the same rate where it was run with that one."""
+    """A row for each kind, variant and rate that was run; paired differences are to `plain` (or the variant in CONTROLS) of the
+    same seed, at the same rate if there is such a run."""
     curves, speeds, rows = curves_of(results), speeds_of(results), []
     for kind in kinds:
         done = runs_of(kind)
@@ -145,7 +145,7 @@ def comparison(results, runs_of, kinds, variants):
                 "test_minus_plain_ci95": number(paired["test"][1]),
                 "tokens_per_second": number(speed, 0),
                 "seeds_that_reach_plain": f"{len(steps)} of {len(pairs)}",
-                "tokens_to_plain": number(tokens, 0),  # means over those seeds
+                "tokens_to_plain": number(tokens, 0),  # mean over those seeds
                 "seconds_to_plain": number(tokens / speed, 0) if tokens and speed else "",
                 "flops_to_plain": f"{tokens * float(some['flops_per_token']):.3g}" if tokens else "",
             })
@@ -156,7 +156,7 @@ def comparison(results, runs_of, kinds, variants):
 
 def differences(results, name, runs_of, partner_of):
     """A row for each run of an experiment, with the difference to its partner of the same kind, seed and arithmetic: `partner_of`
-    says which variant that is, if any. The same run with other arithmetic is another one: rounding alone changes what comes out."""
+    names the partner's variant, if any. A run with other arithmetic is a different run: rounding alone changes the result."""
     rows = []
     for kind, runs in runs_of.items():
         for run, compute in (both for both in results.with_compute if both[0] in runs):
@@ -172,8 +172,8 @@ def differences(results, name, runs_of, partner_of):
 
 
 def ablations_markdown(rows):
-    """The ablations as a table for people: three columns for each kind of data. Seeds after the first are on their own: which
-    variants have them was chosen by the first. A first seed that was run with two arithmetics has two NLL."""
+    """The ablations as a Markdown table: three columns for each kind of data. Seeds after the first are separate, because the
+    first decided which variants get them. A first seed that was run with two arithmetics has two NLLs."""
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     of = defaultdict(list)
     for row in rows:
@@ -193,7 +193,7 @@ def ablations_markdown(rows):
                     if of_kind == kind and row["seed"] == 1 and row["minus_plain"]} for kind in kinds}
     for one, other in itertools.combinations(kinds, 2):
         both = [variant for variant in first[one] if variant in first[other]]
-        if len(both) >= 10:  # of fewer, a rank correlation says nothing
+        if len(both) >= 10:  # with fewer, a rank correlation is meaningless
             found = stats.spearmanr([first[one][variant] for variant in both], [first[other][variant] for variant in both])
             lines += ["", f"Rank correlation (Spearman) of `minus plain` between {one} and {other}, {len(both)} variants, seed 1: "
                           f"{found.statistic:.2f}, p = {found.pvalue:.2f}."]
@@ -201,7 +201,7 @@ def ablations_markdown(rows):
 
 
 def scaling_figure(results, rows, partners):
-    """NLL against parameters, means over the seeds; and below it, for each seed, what the shortcut adds to the plain model of
+    """NLL against parameters, means over the seeds; below it, for each seed, the shortcut's difference to the plain model of
     its size."""
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     figure, axes = plt.subplots(2, len(kinds), figsize=(4.8 * len(kinds), 6), height_ratios=(2, 1), sharex="col", squeeze=False,
@@ -282,7 +282,7 @@ def curves_figure(results, runs_of, kinds, variants):
 
 
 def replace_rows(results, name, run, rows):
-    """Writes a run's rows over those that it had."""
+    """Replaces a run's rows."""
     def other(row):
         return (row["kind"], row["variant"], row["seed"]) != (run.kind, run.variant, str(run.seed))
 
@@ -291,7 +291,7 @@ def replace_rows(results, name, run, rows):
 
 
 def add_look(results, run, folder):
-    """Takes over what look.cpp left in a folder: attention.csv by class of token, and probes.csv."""
+    """Adds the results of look.cpp from a folder: attention.csv by class of token, and probes.csv."""
     with open(folder / "tokens.csv", newline="") as file:
         tokens = list(csv.DictReader(file))
     with open(folder / "probes.csv", newline="") as file:
@@ -320,7 +320,7 @@ def add_look(results, run, folder):
 
 
 def markdown(rows):
-    """The comparison as a table for people."""
+    """The comparison as a Markdown table."""
     lines = ["| data | model | parameters | tokens/s | rate | validation NLL | minus plain | test NLL | minus plain | "
              "seeds that reach plain's last NLL, and tokens they take |",
              "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]

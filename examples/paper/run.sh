@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The paper's experiments, from nothing: installs what is missing, builds, gathers the data, trains, and writes tables and
+# Runs the paper's experiments from scratch: installs missing packages, builds, gathers the data, trains, and writes tables and
 # figures to examples/paper/results.
 #
 #   bash examples/paper/run.sh                    the comparison, for all kinds of data
-#   bash examples/paper/run.sh --quick            tiny runs of comparison, look and speed, to see that they work (5 minutes)
+#   bash examples/paper/run.sh --quick            tiny runs of comparison, look and speed, as a smoke test (5 minutes)
 #   bash examples/paper/run.sh EXPERIMENT ... [OPTIONS]      see examples/paper/paper.py
 set -euo pipefail
 cd "$(dirname "$0")/../.."

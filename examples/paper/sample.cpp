@@ -1,8 +1,8 @@
-// Lets a trained model write: text, a MIDI file or a WAV. Compiled for a kind and a variant.
+// Generates text, a MIDI file or a WAV with a trained model. Compiled for a kind of data and a variant.
 //
 //   sample DATA WEIGHTS FILE [--prompt N] [--tokens N] [--seed S] [--temperature T] [--tokenizer FOLDER]
 //
-// goes on from the first N tokens of DATA/test.bin; the file has these, too.
+// continues the first N tokens of DATA/test.bin; the file includes them.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>

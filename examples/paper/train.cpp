@@ -1,10 +1,10 @@
-// One run: trains the model of a kind and a variant, which it is compiled for, and writes what came of it.
+// One run: trains a model and writes the results. The kind of data and the variant are fixed at compile time.
 //
 //   train DATA FOLDER --tokens N [--rate R] [--seed S]
-//   train DATA --speed --tokens N       prints how many tokens a second it trains on, and writes nothing
+//   train DATA --speed --tokens N       prints the training speed in tokens per second, and writes nothing
 //
-// DATA is what `prepare` made. In FOLDER: log.csv, best.safetensors (the weights with the lowest NLL on held-back data on the
-// way), and at the end result.json. A run that was stopped goes on; one that has its result.json is not repeated.
+// DATA is a folder that `prepare` made. FOLDER receives log.csv, best.safetensors (the weights with the lowest NLL on held-back
+// data so far), and at the end result.json. An interrupted run resumes; a run that has its result.json is not repeated.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -63,7 +63,7 @@ void run(const options& o) {
     best_step = step;
     fathom::save(best_file, weights_of->weights());
   };
-  // What an interrupted run has seen already, in the order of step,loss,validation,...
+  // Recover the best step of an interrupted run from its log: step,loss,validation,...
   if (std::ifstream seen(log); seen && fs::exists(checkpoint) && fs::exists(best_file))
     for (std::string line; std::getline(seen, line);) {
       long long step = 0;
@@ -100,7 +100,7 @@ void run(const options& o) {
   const auto result = trainer.fit(train.all(), validation.all());
 
   net::tape tape(batch, net::context);
-  // The last weights are one of those to choose from, on the same tokens as the others.
+  // The last weights are a candidate too, evaluated on the same tokens as the others.
   const double last = fathom::evaluate<net>(trainer.weights(), validation.all(), tape, batch, net::context, 16);
   keep_best(steps, last);
   const auto nll = [&](const auto& weights, const auto& data) { return fathom::evaluate<net>(weights, data.all(), tape, batch); };

@@ -1,6 +1,6 @@
 """Byte-level BPE of a given size, trained on texts:  train_bpe.py DOCUMENTS FOLDER SIZE
 
-writes FOLDER/vocab.json and FOLDER/merges.txt, as GPT-2 has them. Only documents to train on may be given."""
+writes FOLDER/vocab.json and FOLDER/merges.txt in GPT-2's format. Pass training documents only."""
 
 import sys
 from pathlib import Path

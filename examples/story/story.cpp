@@ -1,5 +1,5 @@
-// Writes on from a prompt. The model is in the program, which needs nothing else: no file, no library, one thread, and no
-// heap once it writes. story.sh builds it. Tokens are bytes, or, with STORY_TOKENIZER, sub-words.
+// Continues a prompt. The program contains the model and is self-contained: no file, no library, one thread, and no
+// heap while it generates. story.sh builds it. Tokens are bytes, or, with STORY_TOKENIZER, sub-words.
 //
 //   story [--count N] [--temperature T] [--top-k K] [--top-p P] [--seed S] PROMPT
 #include <cstdint>
@@ -18,15 +18,13 @@ static int usage() {
   return 2;
 }
 
-/// Prints a text, at once if it ends a character.
+/// Prints a text at once.
 static bool print(std::string_view text) {
-  if (text.empty()) return true;  // a few vocabularies have such a token
-  const bool goes_on = (text.back() & 0xc0) == 0x80;
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && (goes_on || std::fflush(stdout) == 0);
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
 }
 
 static int write(std::string_view prompt, fathom::index count, const fathom::generation& options) {
-  // All memory is static: that of the weights too.
+  // All memory is static, including the weights.
   alignas(fathom::alignment) static std::byte memory[story_model::generator::bytes];
   static char output[1 << 12];
   static story_model::generator writer(story_model::weights(), memory, options);

@@ -1,4 +1,4 @@
-// Attentions and norms that cannot be, and what is said of them.
+// Invalid attentions and norms, and their errors.
 // says: fathom::attention: width must be a multiple of heads, where options give no head_width
 // says: fathom::attention: kv_heads must divide heads
 // says: fathom::attention: a window is a number of positions, of a causal attention

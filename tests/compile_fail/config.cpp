@@ -1,4 +1,4 @@
-// Configs that make no sense. What is wrong with them is said with its numbers.
+// Invalid configs. Errors show the values.
 // says: fathom::config: vocab must be positive
 // shows: vocab_is_positive<0>
 // shows: vocab_is_positive<-1>
@@ -40,7 +40,7 @@
 #include <fathom/backend/reference.hpp>
 #include <fathom/model/model.hpp>
 
-/// A model of a config with one field, or one of its shortcut's, that is another.
+/// A model of a config with one changed field of its own or its shortcut's.
 template <auto Change>
 constexpr fathom::config changed = [] {
   fathom::config c{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4};

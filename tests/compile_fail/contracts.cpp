@@ -1,4 +1,4 @@
-// Parts of one's own that lack what they must have: one sentence says which contract, and the compiler names the member.
+// Custom parts that lack members: one sentence names the contract, and the compiler names the member.
 // says: fathom: this layer lacks a member, or has one of another type: see layer/layer.hpp
 // shows: flops
 // shows: backward

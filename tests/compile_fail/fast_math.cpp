@@ -1,4 +1,4 @@
-// Infinity and NaN are needed, as are sums in their order.
+// fathom needs infinity, NaN and ordered sums.
 // says: fathom needs infinity and NaN: compile without -ffast-math and -Ofast
 // flags: -std=c++20 -Ofast
 // flags: -std=c++20 -ffast-math

@@ -1,4 +1,4 @@
-// What people write by habit to generate, and what they are told.
+// Common mistakes in generation, and their errors.
 // says: fathom::generation has no such field: it has temperature, top_k, top_p, seed, overflow, threads, ids, adjust; how many tokens to write is told to write()
 // says: fathom::generator: expected weights of its model: *weights, weights or trainer.weights()
 // says: fathom::generator: packed weights are taken over, expected std::move(weights)

@@ -1,4 +1,4 @@
-// What the files here include, compiled once for all of them.
+// The headers of the files here, compiled once for all of them.
 #include <span>
 #include <string>
 #include <utility>

@@ -1,20 +1,20 @@
-# Compiles every file here as it is, which must work, and with its mistakes, which must fail in one sentence each. A file says in
-# its first lines which, and what else the compiler must show with them, as the numbers that are wrong. All its mistakes are
-# compiled together, with the macro MISTAKES: then every sentence must be there, and no other error.
+# Compiles every file here unchanged, which must work, and with its mistakes, each of which must fail with one sentence. A file's
+# first lines list these sentences, and other text that the compiler must show, such as wrong numbers. All mistakes of a file are
+# compiled together, with the macro MISTAKES: then every sentence must appear, and no other error.
 #
 #   // says: <a sentence>
 #   // shows: <the numbers, as the compiler shows them>
-#   // says: <another one>
+#   // says: <another sentence>
 #   // MISTAKES
 #
-# Or each by itself, as the value of a macro, where that takes flags of its own, or ends compilation: then the sentence must be
-# the only error.
+# Mistakes that need their own flags or end compilation are compiled one by one, as the value of a macro: then the sentence must
+# be the only error.
 #
 #   // says: <the sentence>
 #   // flags: <the flags>
 #   // MISTAKE=<value of the macro>: <what else is shown>
 #
-# FOLDER is where what they include is precompiled.
+# FOLDER is for the precompiled headers.
 #
 #   cmake -DCOMPILER=g++ -DINCLUDE=include -DFOLDER=build/compile_fail -P run.cmake
 if(NOT COMPILER)
@@ -25,7 +25,7 @@ set(ENV{LC_ALL} C)  # errors in English
 set(failures 0)
 set(checked 0)
 
-# Declarations of what fathom::kernels compiles are enough.
+# The declarations of fathom::kernels are enough.
 set(flags -std=c++20 -I${INCLUDE} -DFATHOM_KERNELS=FATHOM_ISA)
 file(MAKE_DIRECTORY ${FOLDER})
 set(precompiled ${FOLDER}/precompiled.hpp)
@@ -51,14 +51,14 @@ function(complain text)
   math(EXPR failures "${failures} + 1")
   set(failures ${failures} PARENT_SCOPE)
 endfunction()
-# The values of lines "// key: value" of a text; they may have no semicolons.
+# The values of lines "// key: value" of a text; they must not contain semicolons.
 function(values text key result)
   string(REGEX MATCHALL "\n// ${key}: [^\n]+" lines "${text}")
   list(TRANSFORM lines REPLACE "\n// ${key}: " "")
   set(${result} "${lines}" PARENT_SCOPE)
 endfunction()
 
-# All mistakes of a file at once, and beside them the file as it is, which says nothing if it compiles.
+# All mistakes of a file at once, and the unchanged file, which must compile without messages.
 function(check_together text)
   execute_process(COMMAND ${COMPILER} ${flags} -fsyntax-only ${file}
                   COMMAND ${COMPILER} ${flags} -fsyntax-only -DMISTAKES ${file}
@@ -101,12 +101,12 @@ function(check_together text)
   set(failures ${failures} PARENT_SCOPE)
 endfunction()
 
-# One mistake of a file, with flags of its own.
+# One mistake of a file, with its own flags.
 function(check_alone sentence own_flags macro shown)
   separate_arguments(own_flags UNIX_COMMAND "${own_flags}")
   execute_process(COMMAND ${COMPILER} ${own_flags} -I${INCLUDE} -fsyntax-only "-D${macro}" ${file}
                   RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
-  # Not counted is what ends compilation: a header that is not there (core/standard.hpp).
+  # Ignores the error that ends compilation: a missing header (core/standard.hpp).
   string(REGEX REPLACE "fatal error: [^\n]*cannot_be_compiled.hpp" "" without_end "${output}")
   string(REPLACE "error: " "" without_errors "${without_end}")
   string(LENGTH "${without_end}" length)

@@ -1,4 +1,4 @@
-// Whatever is included first, an older C++ is refused in one sentence.
+// An older C++ is refused in one sentence, whatever is included first.
 // says: fathom is written in C++20: compile with -std=c++20 or newer
 // flags: -std=c++17
 // MISTAKE=<fathom/fathom.hpp>: standard.hpp

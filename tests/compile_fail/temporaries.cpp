@@ -1,4 +1,4 @@
-// What looks into something else does not take it from a temporary, which is gone before it is looked at.
+// A view does not accept a temporary, which would be destroyed before use.
 // says: deleted 
 // shows: batches
 // shows: windows
@@ -42,7 +42,7 @@ fathom::owned<net::parameters> weights();
 [[maybe_unused]] static void habits(const std::vector<fathom::token>& named) {
   for (const auto& batch : fathom::data::batches(std::span(named), {.batch = 1, .tokens = 1, .steps = 10})) static_cast<void>(batch);
   for (const auto& batch : fathom::data::batches(named, {.batch = 1, .tokens = 1, .steps = 10})) static_cast<void>(batch);
-  // What is read before the call returns may be a temporary, and what packs or takes over its weights does not look at them again.
+  // An argument that is read before the call returns may be a temporary, such as weights that are packed or moved.
   fathom::generator<net> writer(weights()), other(packed()), from_block(*weights());
   writer.write(tokens(), 10, [](fathom::token) {});
   fathom::trainer<net> trainer;

@@ -1,4 +1,4 @@
-// What people write by habit with weights, and what they are told.
+// Common mistakes with weights, and their errors.
 // says: fathom: weights are copied by fathom::copy(from, to)
 // says: fathom: weights are copied by fathom::copy(from), into a new block, or fathom::copy(from, to)
 // says: fathom::copy: from and to must be weights of one model, and of one kind

@@ -1,4 +1,4 @@
-// What a consumer writes: trains two steps, and lets the model write.
+// A consumer's program: trains two steps, and generates.
 #include <cstdio>
 #include <numeric>
 #include <vector>

@@ -1,10 +1,10 @@
-# Builds and runs a consumer of fathom, had in one of three ways:
+# Builds and runs a consumer that integrates fathom in one of three ways:
 #
 #   cmake -DHOW=find_package|add_subdirectory|include -DSOURCE=... -DBUILD=... -DFOLDER=... -DGENERATOR=... -DCOMPILER=...
 #         -DFLAGS=... -DINCLUDES=... -P run.cmake
 #
-# SOURCE and BUILD are fathom's, built with FLAGS; FOLDER is where to work; INCLUDES are the folders of Eigen and the others, with
-# commas.
+# SOURCE and BUILD are fathom's, built with FLAGS; FOLDER is the working folder; INCLUDES are the folders of Eigen and the others,
+# separated by commas.
 set(ENV{LC_ALL} C)
 unset(ENV{CXXFLAGS})
 file(REMOVE_RECURSE ${FOLDER})
@@ -38,7 +38,7 @@ else()
   set(where -DFATHOM_SOURCE=${SOURCE})
 endif()
 
-# Configures the consumer, and checks which of the three pieces of advice are given.
+# Configures the consumer, and checks which of the three pieces of advice it prints.
 set(advice_optimised "fathom: this build is not optimised")
 set(advice_simd "fathom: without SIMD flags")
 set(advice_openmp "fathom: OpenMP was not found")

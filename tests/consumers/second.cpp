@@ -1,4 +1,4 @@
-// A second file of the same program: what the headers define must be inline.
+// A second file of the same program: definitions in headers must be inline.
 #include <fathom/fathom.hpp>
 
 constexpr fathom::config tiny{

@@ -1,7 +1,7 @@
-// A program of the headers that inference needs, compiled without exceptions, run-time type information and OpenMP, for this
-// machine and for others (run.cmake). The model is golden (../golden/README.md). Checked are the logits of prefill and of
-// decoding token by token, and that a greedy generator takes the largest of them, all in static storage; and the texts of
-// the tokenizer.
+// A program that includes only the inference headers, compiled without exceptions, run-time type information and OpenMP, for this
+// machine and for others (run.cmake). The model is golden (../golden/README.md). Checks the logits of prefill and of
+// decoding token by token, and that a greedy generator takes the largest of them, all in static storage; and the tokenizer's
+// texts.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
     for (std::size_t i = 0; i < logits.size(); ++i) {
       const double e = static_cast<double>(golden[at * logits.size() + i]);
       largest = std::max(largest, std::abs(e));
-      // Written so that a NaN is the largest of differences.
+      // Written so that NaN is the largest difference.
       if (!(std::abs(static_cast<double>(logits[i]) - e) <= difference)) difference = std::abs(static_cast<double>(logits[i]) - e);
     }
     return difference;
@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
   }
   check(prefilled <= tolerance * largest, "prefill, from golden logits at most", prefilled / largest, tolerance);
 
-  // What a greedy generator writes after the tokens, from fresh prefills of everything so far.
+  // The output of a greedy generator after the tokens, checked by fresh prefills of everything so far.
   static golden_model::generator writer(golden_model::weights(), writer_memory, {.temperature = 0, .threads = 1});
   std::vector<fathom::token> text(tokens.begin(), tokens.begin() + 4), written;
   writer.write(text, 10, [&](fathom::token t) {
@@ -97,7 +97,7 @@ int main(int argc, char** argv) {
     cache.truncate(0);
     logits = net::prefill(golden_model::weights(), text, cache);
     const float best = *std::max_element(logits.begin(), logits.end());
-    // Among equals within rounding, any.
+    // Any of those equal within rounding.
     differ += !(logits[static_cast<std::size_t>(found)] >= best - 1e-4f * static_cast<float>(largest));
     text.push_back(found);
   }

@@ -1,9 +1,9 @@
-# What fathom_add_model says about arguments that are wrong, and what compilers say about the headers that it makes of configs
-# that are: io_config.cpp has all that can be wrong with a config.
+# Errors of fathom_add_model for invalid arguments, and of compilers for its headers with invalid
+# configs. io_config.cpp covers all errors in configs.
 #
 #   cmake -DSOURCE=... -DFOLDER=... -DGENERATOR=... -DCOMPILERS=g++;clang++ -DINCLUDES=a,b -P configs.cmake
 #
-# What is wrong is configured as a project of its own.
+# Each invalid case is configured as a separate project.
 cmake_minimum_required(VERSION 3.25)
 file(REMOVE_RECURSE ${FOLDER})
 file(MAKE_DIRECTORY ${FOLDER}/tokenizer)
@@ -29,8 +29,8 @@ ${statement}
   set(checked ${checked} PARENT_SCOPE)
 endfunction()
 
-# Compilers show what is wrong with a config where the header is included: the file, the key, what is there and what was
-# expected, and no further errors follow. A file that is named with quotation marks and the like is good, too.
+# Compilers report an invalid config at the include of the header: the file, the key, the value and what was
+# expected, without further errors. File names with quotation marks and the like work, too.
 set(quoted "${FOLDER}/it's \\ \"good\".json")
 set(good [[{"vocab": 61, "context": 16, "width": 32, "depth": 4, "heads": 4, "mlp_ratio": 4, "tied": true, "layer_norm_eps": 1e-05,
   "shortcut": {"depths": [1, 2], "features": "mlp", "hidden": 16, "placement": "joint"}}]])

@@ -1,12 +1,12 @@
-# A checkpoint becomes a program, in one of these ways:
+# Turns a checkpoint into a program, in one of these ways:
 #
 #   cmake -DHOW=native|aarch64-linux-gnu|arm-linux-gnueabihf|story -DSOURCE=... -DBUILD=... -DFOLDER=... -DGENERATOR=...
 #         -DCOMPILER=... [-DTEST=...] -P run.cmake
 #
-# SOURCE and BUILD are fathom's, FOLDER is where to work, TEST the test program deployment.
-#   native    CMakeLists.txt here, with the installed package and weights that are read from their file; bf16
+# SOURCE and BUILD are fathom's, FOLDER is the working folder, TEST the test program deployment.
+#   native    CMakeLists.txt here, with the installed package and weights read from their file; bf16
 #   others    the same with a cross compiler and the weights in the program; float on 64-bit Arm, int8 on 32-bit Arm
-#   story     examples/story, with weights that are then taken away
+#   story     examples/story, with weights that are deleted after the build
 set(ENV{LC_ALL} C)
 unset(ENV{CXXFLAGS})
 file(REMOVE_RECURSE ${FOLDER})
@@ -93,7 +93,7 @@ else()
   set(called "weights.safetensors in this program")
 endif()
 
-# The golden model, with a tokenizer of every byte that there is, quotation marks and zeros too, and no line end.
+# The golden model, with a tokenizer of all bytes, including quotation marks and zeros, and no line end.
 set(golden ${SOURCE}/tests/golden/joint_mlp)
 file(COPY ${golden}/config.json ${golden}/weights.safetensors ${golden}/expected.safetensors DESTINATION ${checkpoint})
 file(COPY_FILE ${golden}/weights.safetensors ${checkpoint}/merges.txt)
@@ -107,7 +107,7 @@ if(NOT HOW STREQUAL "native" AND NOT output MATCHES "neon")
   message(FATAL_ERROR "it does not use NEON")
 endif()
 
-# Other weights are taken up, without configuring again; and those that are none are an error that names them.
+# A rebuild uses changed weights without configuring again; invalid ones are an error that names the file.
 file(WRITE ${checkpoint}/weights.safetensors "no weights")
 run(${CMAKE_COMMAND} --build ${FOLDER}/build)
 try(${emulator} ${FOLDER}/build/check ${checkpoint} ${tolerance})
