@@ -581,6 +581,42 @@ TEMPLATE_TEST_CASE("embedding from packed weights", "[backend]", float, bf16, st
 
 // ---- The optimiser ---------------------------------------------------------------------------------------------------
 
+TEMPLATE_TEST_CASE("rotate", "[backend]", float, double) {
+  using T = TestType;
+  random from(12, 0);
+  for (const bool adjacent : {false, true})
+    for (const index pairs : {1, 5, 8, 37})
+      for (const bool decoding : {false, true}) {
+        const index head_width = 80, heads = 3, rows_per_position = decoding ? 1 : 2;
+        const std::vector<index> starts{5, 0, 3000};
+        const extent e{3, decoding ? 1 : 7, decoding ? starts.data() : nullptr, 4000, 0};
+        rotation r{.pairs = pairs, .are_adjacent = adjacent, .scale = 1.5f};
+        for (index i = 0; i < pairs; ++i) r.frequencies[i] = std::pow(0.8f, static_cast<float>(i));
+        INFO(pairs << (adjacent ? " adjacent pairs" : " pairs") << (decoding ? ", decoding" : ""));
+        const framed<T> before = framed<T>(e.rows() * rows_per_position, heads * head_width, layout::columns).fill(from);
+        for (const int sign : {1, -1}) {
+          using results = std::array<framed<T>, 1>;
+          const results found = on_any_number_of_threads<backend::cpu<T>>(results{before}, [&](const auto& on, results& x) {
+            rotate(on, e, r, x[0].view(), head_width, rows_per_position, sign);
+          });
+          framed<double> expected = before.widened();
+          for (index i = 0; i < expected.view().rows; ++i)
+            for (index head = 0; head < heads; ++head)
+              for (index pair = 0; pair < pairs; ++pair) {
+                const index row = i / rows_per_position;
+                const float angle = static_cast<float>(e.start(row / e.tokens) + row % e.tokens) * r.frequencies[pair];
+                const double c = 1.5 * std::cos(static_cast<double>(angle)), s = sign * 1.5 * std::sin(static_cast<double>(angle));
+                double& a = expected.view()(i, head * head_width + (adjacent ? 2 * pair : pair));
+                double& b = expected.view()(i, head * head_width + (adjacent ? 2 * pair + 1 : pair + pairs));
+                const double a0 = a, b0 = b;
+                a = c * a0 - s * b0;
+                b = s * a0 + c * b0;
+              }
+          check_close("x", found[0], expected, [&](index, index) { return 8 * eps<T> * before.largest() * 1.5; });
+        }
+      }
+}
+
 TEMPLATE_TEST_CASE("update, with the step of AdamW", "[backend]", float, double) {
   using T = TestType;
   using Backend = backend::cpu<T>;

@@ -364,6 +364,30 @@ TEST_CASE("embedding on the GPU", "[cuda]") {
   }
 }
 
+TEST_CASE("rotary positions on the GPU", "[cuda]") {
+  random from(11, 0);
+  for (const bool adjacent : {false, true})
+    for (const index pairs : {1, 3, 4})
+      for (const bool decoding : {false, true}) {
+        const index head_width = 8, heads = 3, rows_per_position = decoding ? 1 : 2;
+        const numbers<index> starts(std::vector<index>{5, 0, 300});
+        const std::vector<index> on_host = starts.host;
+        const extent e{3, decoding ? 1 : 7, decoding ? starts.data() : nullptr, 400};
+        extent same = e;
+        if (decoding) same.starts = on_host.data();
+        rotation r{.pairs = pairs, .are_adjacent = adjacent, .scale = 1.5f};
+        for (index i = 0; i < pairs; ++i) r.frequencies[i] = std::pow(0.3f, static_cast<float>(i));
+        operand x(e.rows() * rows_per_position, heads * head_width, layout::columns);
+        x.fill(from);
+        for (const int sign : {1, -1}) {
+          std::vector<double> expected = x.widened();
+          rotate(oracle, same, r, view(expected, x.rows, x.columns), head_width, rows_per_position, sign);
+          run([&](const auto& on) { rotate(on, e, r, x.view(), head_width, rows_per_position, sign); }, {&x});
+          check_close("x", x, expected, [](index, index) { return 64 * eps; });
+        }
+      }
+}
+
 TEST_CASE("update, with the step of AdamW, and sum_of_squares on the GPU", "[cuda]") {
   random from(10, 0);
   for (const index count : {1, 63, 1025, 20000}) {

@@ -23,6 +23,7 @@
 #include <fathom/layer/cross_entropy.hpp>
 #include <fathom/layer/embedding.hpp>
 #include <fathom/layer/feature_map.hpp>
+#include <fathom/layer/rotary.hpp>
 #include <fathom/layer/feature_memory.hpp>
 #include <fathom/layer/gated_mlp.hpp>
 #include <fathom/layer/joint_attention.hpp>
@@ -176,15 +177,32 @@ struct turned : layers::attention_options {
           }
       });
     }
-    template <class On>
-    static void forward(const On& on, const extent& e, output<On> x, index head_width, index rows_per_position) {
-      turn(on, e, x, head_width, rows_per_position, 1);
+    template <index HeadWidth, class On>
+    static void forward(const On& on, const extent& e, output<On> x, index rows_per_position) {
+      turn(on, e, x, HeadWidth, rows_per_position, 1);
     }
-    template <class On>
-    static void backward(const On& on, const extent& e, output<On> dx, index head_width, index rows_per_position) {
-      turn(on, e, dx, head_width, rows_per_position, -1);
+    template <index HeadWidth, class On>
+    static void backward(const On& on, const extent& e, output<On> dx, index rows_per_position) {
+      turn(on, e, dx, HeadWidth, rows_per_position, -1);
     }
   };
+};
+struct rotary_halves : layers::attention_options {
+  using rotation = layers::rotary<20, yarn_scaling<std::ratio<4>, 8, 2>>;
+};
+struct normed_heads : layers::attention_options {
+  static constexpr index kv_heads = 1;
+  static constexpr bool output_bias = false;
+  using rotation = layers::rotary<20>;
+  using head_norms = layers::head_norms_of<layer_norm<>, true>;
+};
+struct normed_queries_and_keys : layers::attention_options {
+  using rotation = layers::rotary<20>;
+  using head_norms = layers::head_norms_of<layer_norm<>, false>;
+};
+struct rotary_neighbours : layers::attention_options {
+  static constexpr index kv_heads = 1;
+  using rotation = layers::rotary<20, rotary_width<2>, adjacent_pairs>;
 };
 struct of_all_positions : layers::attention_options {
   static constexpr bool causal = false;
@@ -440,6 +458,13 @@ TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation<l
                    (residual_layer<layers::attention<8, 4, of_one_key_head, layers::own_context>>),
                    (attending_layer<layers::attention<8, 2, turned, layers::own_context, layers::rows_of_source<1>>, 1>),
                    (residual_layer<layers::attention<8, 2, turned, layers::own_context>>),
+                   (residual_layer<layers::attention<8, 2, rotary_halves, layers::own_context>>),
+                   (residual_layer<layers::attention<8, 2, normed_heads, layers::own_context>>),
+                   (residual_layer<layers::attention<8, 2, normed_queries_and_keys, layers::own_context>>),
+                   (attending_layer<layers::attention<8, 2, normed_heads, layers::rows_of_source<3>>, 3>),
+                   (attending_layer<layers::attention<8, 2, normed_heads, layers::own_context, layers::rows_of_source<1>>, 1>),
+                   (residual_layer<layers::attention<8, 2, rotary_neighbours, layers::own_context>>),
+                   (attending_layer<layers::attention<8, 2, rotary_neighbours, layers::own_context, layers::rows_of_source<1>>, 1>),
                    (residual_layer<layers::attention<6, 2, of_all_positions, layers::own_context>>),
                    features<layers::identity_features<6>>,
                    features<layers::linear_features<6>>, (features<layers::mlp_features<6, 9>>), memory_of_depths,

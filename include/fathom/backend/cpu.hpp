@@ -13,6 +13,7 @@
 #include "fathom/backend/cpu/matmul.hpp"
 #include "fathom/backend/cpu/packed.hpp"
 #include "fathom/backend/cpu/packed_matmul.hpp"
+#include "fathom/backend/cpu/rotation.hpp"
 #include "fathom/backend/cpu/team.hpp"
 
 namespace fathom::backend {

@@ -13,6 +13,7 @@
 #include "fathom/backend/cuda/embedding.cuh"
 #include "fathom/backend/cuda/matmul.cuh"
 #include "fathom/backend/cuda/packed.cuh"
+#include "fathom/backend/cuda/rotation.cuh"
 #include "fathom/backend/cuda/runtime.cuh"
 #include "fathom/backend/cuda/sampling.cuh"
 #include "fathom/backend/cuda/token_recording.cuh"

@@ -19,6 +19,7 @@
 //   embedding_backward(on, extent, tokens, dx, dtable)
 //   positions_forward(on, extent, table, x)       x += table[positions]
 //   positions_backward(on, extent, dx, dtable)
+//   rotate(on, extent, rotation, x, head_width, rows_per_position, sign)   turns pairs by position (rotation.hpp)
 //   cross_entropy_forward(on, logits, targets, losses, lse)
 //   cross_entropy_backward(on, logits, targets, lse, scale)
 //   update(on, f, count, x...)              f(x[i]...) for every i: an optimiser's step (update.hpp)

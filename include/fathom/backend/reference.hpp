@@ -13,6 +13,7 @@
 
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/backend/operations.hpp"
+#include "fathom/backend/rotation.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/matrix.hpp"
@@ -342,6 +343,22 @@ template <class T>
 void positions_forward(const context<T>&, const extent& e, const auto& table, out<T> x) {
   for (index i = 0; i < x.rows; ++i)
     for (index j = 0; j < x.columns; ++j) x(i, j) += table.view()(e.start(i / e.tokens) + i % e.tokens, j);
+}
+
+/// Turns the pairs of each head of x by their positions (backend/rotation.hpp).
+template <class T>
+void rotate(const context<T>&, const extent& e, const rotation& r, out<T> x, index head_width, index rows_per_position, int sign) {
+  for (index i = 0; i < x.rows; ++i) {
+    const index row = i / rows_per_position, position = e.start(row / e.tokens) + row % e.tokens;
+    for (index head = 0; head < x.columns; head += head_width)
+      for (index pair = 0; pair < r.pairs; ++pair) {
+        const double angle = r.angle(position, pair);
+        const T c = static_cast<T>(std::cos(angle) * r.scale), s = static_cast<T>(sign * std::sin(angle) * r.scale);
+        const T a = x(i, head + r.first(pair)), b = x(i, head + r.second(pair));
+        x(i, head + r.first(pair)) = c * a - s * b;
+        x(i, head + r.second(pair)) = s * a + c * b;
+      }
+  }
 }
 
 /// dtable[positions] += dx

@@ -39,6 +39,16 @@ inline constexpr std::string_view type_name<std::int32_t> = "I32";
 /// Whether copy_numbers can read a type: F32, F64, BF16 and F16.
 [[nodiscard]] bool is_floating_point(std::string_view type);
 
+/// Where the bytes of a tensor come from that no file holds as they are: transposed, joined or dequantised.
+class tensor_source {
+ public:
+  virtual ~tensor_source() = default;
+  /// Reads to.size() bytes (row-major), starting at byte `at`.
+  virtual void read(std::span<std::byte> to, std::uint64_t at) const = 0;
+  /// The file that it reads, for errors.
+  [[nodiscard]] virtual const std::string& path() const = 0;
+};
+
 /// The type, shape and place of a tensor in a file. Its bytes are read only on demand.
 struct stored_tensor {
   std::string type;  // "F32", "BF16", ...
@@ -46,12 +56,15 @@ struct stored_tensor {
   const input_file* file = nullptr;
   std::uint64_t begin = 0, end = 0;  // byte offsets in the file
   std::string name = {};             // in the file, for errors
+  std::shared_ptr<const tensor_source> source = nullptr;  // in place of the file; `end` is then the number of bytes
 
   /// Numbers in the tensor.
   [[nodiscard]] index size() const;
   /// "F32 [2, 3]"
   [[nodiscard]] std::string describe() const;
   [[nodiscard]] std::uint64_t byte_count() const { return end - begin; }
+  /// The file that holds it.
+  [[nodiscard]] const std::string& path() const;
   /// Reads to.size() of its bytes (row-major), starting at byte `at`. Fails when they cannot be read.
   void read(std::span<std::byte> to, std::uint64_t at = 0) const;
   /// All of its bytes.

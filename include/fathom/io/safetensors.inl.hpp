@@ -48,10 +48,14 @@ FATHOM_INLINE std::string stored_tensor::describe() const {
   for (std::size_t i = 0; i < shape.size(); ++i) text += join(i ? ", " : "", shape[i]);
   return text + "]";
 }
+FATHOM_INLINE const std::string& stored_tensor::path() const { return source ? source->path() : file->name(); }
 FATHOM_INLINE void stored_tensor::read(std::span<std::byte> to, std::uint64_t at) const {
   if (at > byte_count() || to.size() > byte_count() - at)
-    fail(file->name(), ": ", name, " is a tensor ", describe(), " of ", byte_count(), " bytes; expected ", to.size(), " from byte ", at, " on");
-  file->read(begin + at, to);
+    fail(path(), ": ", name, " is a tensor ", describe(), " of ", byte_count(), " bytes; expected ", to.size(), " from byte ", at, " on");
+  if (source)
+    source->read(to, at);
+  else
+    file->read(begin + at, to);
 }
 FATHOM_INLINE std::vector<std::byte> stored_tensor::bytes() const {
   std::vector<std::byte> all(static_cast<std::size_t>(byte_count()));
@@ -99,7 +103,7 @@ void for_floats(const stored_tensor& from, const F& f) {
 template <class T>
 void copy_numbers_as(const stored_tensor& from, T* to) {
   if (!is_floating_point(from.type))
-    fail(from.file->name(), ": ", from.name, " is a tensor of type ", from.type, "; expected F32, F64, BF16 or F16");
+    fail(from.path(), ": ", from.name, " is a tensor of type ", from.type, "; expected F32, F64, BF16 or F16");
   if (from.type == type_name<T>)
     from.read(std::as_writable_bytes(std::span(to, static_cast<std::size_t>(from.size()))));
   else

@@ -14,6 +14,7 @@
 #include "fathom/core/memory.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/io/conversion.hpp"
+#include "fathom/io/families.hpp"
 #include "fathom/io/safetensors.hpp"
 #include "fathom/model/config.hpp"
 #include "fathom/model/tensor_table.hpp"
@@ -63,9 +64,9 @@ void write_transformers(const std::filesystem::path& folder, const model_numbers
 
 }  // namespace io
 
-/// Writes weights as a GPT-2 checkpoint of `transformers`, for GPT2LMHeadModel.from_pretrained: config.json and
-/// model.safetensors in a folder, which is created if needed. For models without a shortcut. Fails when it cannot
-/// write.
+/// Writes weights as a checkpoint of `transformers`, for AutoModelForCausalLM.from_pretrained: config.json and
+/// model.safetensors in a folder, which is created if needed. For models made from a config without a shortcut. Fails
+/// when it cannot write.
 template <class Weights>
 void save_transformers(const std::filesystem::path& folder, const Weights& weights) {
   if constexpr (!detail::stands_for_weights<Weights>) {
@@ -74,11 +75,16 @@ void save_transformers(const std::filesystem::path& folder, const Weights& weigh
     const auto& parameters = detail::weights_in(weights, "save_transformers");
     using model = typename detail::weights_of<const Weights>::model;
     using architecture = typename model::architecture;
-    static_assert(requires { architecture::configuration; }, "fathom::save_transformers: the model was not made from a config");
-    static_assert(!architecture::has_shortcut, "fathom::save_transformers: transformers has no GPT-2 with shortcuts");
+    constexpr bool is_family = requires { architecture::family_configuration; };
+    static_assert(is_family || requires { architecture::configuration; }, "fathom::save_transformers: the model was not made from a config");
     const auto here = on_host(parameters);
     const tensor_table table = table_of<model>(*here);
-    io::write_transformers(folder, io::numbers_of<model>(table, *here), architecture::configuration);
+    if constexpr (is_family) {
+      io::write_family(folder, io::numbers_of<model>(table, *here), architecture::family_configuration);
+    } else {
+      static_assert(!architecture::has_shortcut, "fathom::save_transformers: transformers has no GPT-2 with shortcuts");
+      io::write_transformers(folder, io::numbers_of<model>(table, *here), architecture::configuration);
+    }
   }
 }
 

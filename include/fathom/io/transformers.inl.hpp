@@ -160,7 +160,7 @@ FATHOM_INLINE void safetensors_folder::add(const std::filesystem::path& file) {
   const safetensors_file& added = files_.emplace_back(file);
   for (const auto& [name, tensor] : added.tensors())
     if (const auto [other, is_new] = tensors_.emplace(name, tensor); !is_new)
-      fail(added.path(), ": has a tensor ", name, ", as ", other->second.file->name(), " has");
+      fail(added.path(), ": has a tensor ", name, ", as ", other->second.path(), " has");
   metadata_.insert(added.metadata().begin(), added.metadata().end());
 }
 

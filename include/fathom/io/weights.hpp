@@ -21,6 +21,7 @@
 #include "fathom/core/tensor.hpp"
 #include "fathom/io/conversion.hpp"
 #include "fathom/io/description.hpp"
+#include "fathom/io/families.hpp"
 #include "fathom/io/safetensors.hpp"
 #include "fathom/io/transformers.hpp"
 #include "fathom/model/tensor_table.hpp"
@@ -38,7 +39,6 @@ struct load_options {
 };
 
 namespace io {
-
 
 /// The tensors to find in a file, and what else it may contain.
 struct wanted_tensors {
@@ -126,6 +126,16 @@ void read_weights(const stored_tensors& file, Weights& weights, const load_optio
   }
 }
 
+/// The same for files in our layout, or in that of a family's checkpoints (families.hpp).
+template <class Weights>
+void read_any_layout(const stored_tensors& file, Weights& weights, const load_options& options, bool accepts_copies) {
+  using model = typename Weights::model;
+  if constexpr (requires { model::architecture::family_configuration; })
+    read_weights(family_tensors(file, model::architecture::family_configuration, table_of<model>()), weights, options, accepts_copies);
+  else
+    read_weights(file, weights, options, accepts_copies);
+}
+
 }  // namespace io
 
 /// Writes weights to a safetensors file, with the tensor names of ../README.md and the model's description as metadata.
@@ -157,7 +167,8 @@ void save(const std::filesystem::path& path, const Weights& weights) {
 }
 
 /// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2. Also reads a
-/// folder that save_pretrained of `transformers` wrote for a GPT-2, shards included, after checking its config.json.
+/// folder that save_pretrained of `transformers` wrote, shards included, for a GPT-2 or a model of another family
+/// (model/config.hpp), after checking its config.json.
 /// Converts F32, F64, BF16 and F16, and I8 with scales. If the file does not fit the model, the error lists every key
 /// of the description that disagrees and every tensor that is missing, unknown or of another shape or type, and the
 /// weights do not change. If the file shrinks or the disk fails during reading, the weights may be partly read.
@@ -170,7 +181,7 @@ void load(const io::safetensors_file& file, Weights&& weights, const load_option
   } else if constexpr (std::is_const_v<detail::weights_of<std::remove_reference_t<Weights>>>) {
     static_assert(detail::never<Weights>, "fathom::load: the weights are const, expected weights to write to");
   } else {
-    io::read_weights(file, detail::weights_in(weights, "load"), options, true);
+    io::read_any_layout(file, detail::weights_in(weights, "load"), options, true);
   }
 }
 template <class Weights>
@@ -183,10 +194,16 @@ void load(const std::filesystem::path& path, Weights&& weights, const load_optio
     auto& to = detail::weights_in(weights, "load");
     using model = typename detail::weights_of<std::remove_reference_t<Weights>>::model;
     std::error_code ignored;
-    if (!std::filesystem::is_directory(path, ignored)) return load(io::safetensors_file(path), to, options);
-    if constexpr (requires { model::architecture::configuration; })
-      io::check_transformers_config(model::architecture::configuration, path);
-    io::read_weights(io::safetensors_folder(path), to, options, false);
+    const bool is_folder = std::filesystem::is_directory(path, ignored);
+    if constexpr (requires { model::architecture::family_configuration; }) {
+      const auto file = io::open_family(path, model::architecture::family_configuration, table_of<model>());
+      io::read_weights(*file, to, options, !is_folder);
+    } else {
+      if (!is_folder) return load(io::safetensors_file(path), to, options);
+      if constexpr (requires { model::architecture::configuration; })
+        io::check_transformers_config(model::architecture::configuration, path);
+      io::read_weights(io::safetensors_folder(path), to, options, false);
+    }
   }
 }
 

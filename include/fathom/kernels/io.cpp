@@ -7,6 +7,8 @@
 #include "fathom/io/config.inl.hpp"
 #include "fathom/io/conversion.inl.hpp"
 #include "fathom/io/description.inl.hpp"
+#include "fathom/io/families.inl.hpp"
+#include "fathom/io/gguf_models.inl.hpp"
 #include "fathom/io/file.inl.hpp"
 #include "fathom/io/gguf.inl.hpp"
 #include "fathom/io/load_any.inl.hpp"

@@ -2,6 +2,7 @@
 // or over both in one softmax (joint_attention.hpp).
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -10,6 +11,7 @@
 #include "fathom/layer/hidden_states.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/linear.hpp"
+#include "fathom/layer/norm.hpp"
 #include "fathom/layer/part.hpp"
 
 namespace fathom::layers {
@@ -39,16 +41,31 @@ struct rows_of_source {
   static constexpr std::string_view name = Name.view();
 };
 
-/// Leaves queries and keys unchanged. A replacement in attention_options may change them in place by position, as
-/// rotary embeddings do:
-///   forward    x [e.rows() * rows_per_position, heads * head_width]; row r belongs to row
+/// Leaves queries and keys unchanged. A replacement in attention_options may change them in place by position, as rotary
+/// does (rotary.hpp):
+///   forward    x [e.rows() * rows_per_position, heads * HeadWidth]; row r belongs to row
 ///              r / rows_per_position of the pass
 ///   backward   turns the gradient of forward's result into the gradient of its input
 struct no_rotation {
-  template <class On>
-  static void forward(const On&, const extent&, output<On>, index /*head_width*/, index /*rows_per_position*/) {}
-  template <class On>
-  static void backward(const On&, const extent&, output<On>, index /*head_width*/, index /*rows_per_position*/) {}
+  template <index HeadWidth, class On>
+  static void forward(const On&, const extent&, output<On>, index /*rows_per_position*/) {}
+  template <index HeadWidth, class On>
+  static void backward(const On&, const extent&, output<On>, index /*rows_per_position*/) {}
+};
+
+/// No norms of queries and keys.
+struct no_head_norms {
+  static constexpr bool are_there = false, are_per_head = false;
+  template <index W>
+  using norm = no_norm<W>;
+};
+/// Norms of queries and of keys, before they turn. Norm is a part (norm.hpp); it has a width of one head (Qwen 3, arXiv
+/// 2505.09388), or of all heads (OLMo 2, arXiv 2501.00656).
+template <class Norm, bool PerHead>
+struct head_norms_of {
+  static constexpr bool are_there = true, are_per_head = PerHead;
+  template <index W>
+  using norm = typename Norm::template bind<binding<1, 1, W, 1, false>>;
 };
 
 /// Options of attention, as a type. Derive from it to change some:
@@ -59,9 +76,11 @@ struct attention_options {
   static constexpr index head_width = 0;  // 0: width / heads
   static constexpr index window = 0;      // positions that a query sees, up to and including its own; 0: all of them
   static constexpr bool causal = true;    // false: a query also sees later positions, and decoding is impossible
-  static constexpr bool bias = true;      // of the projections
+  static constexpr bool bias = true;         // of the projections
+  static constexpr bool output_bias = true;  // of the output projection, if they have biases
   static constexpr initial output_initial = initial::residual;  // initialization of the output projection
   using rotation = no_rotation;           // applied to queries and keys before their product
+  using head_norms = no_head_norms;       // applied to queries and keys before the rotation
   static constexpr auto values_name = fixed_string("");  // channel in which it publishes its own values; "": none
 };
 
@@ -101,12 +120,25 @@ struct attention {
   static_assert(!publishes || has_context, "fathom::attention: only values of an attention's own context are published");
   using query = linear<E, has_context ? Q + 2 * K : Q, initial::normal, Options::bias>;
   using key_value = linear<E, 2 * K, initial::normal, Options::bias>;
-  using projection = linear<Q, E, Options::output_initial, Options::bias>;
+  using projection = linear<Q, E, Options::output_initial, Options::bias && Options::output_bias>;
+  using norms = typename Options::head_norms;
+  using query_norm = typename norms::template norm<norms::are_per_head ? head_width : Q>;
+  using key_norm = typename norms::template norm<norms::are_per_head ? head_width : K>;
+
+  template <class S>
+  struct norm_parameters {
+    [[no_unique_address]] typename query_norm::template parameters<S> q;
+    [[no_unique_address]] typename key_norm::template parameters<S> k;
+  };
+  template <class S>
+    requires(!norms::are_there)
+  struct norm_parameters<S> {};
 
   template <class S>
   struct parameters {  // own context only
     typename query::template parameters<S> c_attn;
     typename projection::template parameters<S> c_proj;
+    [[no_unique_address]] norm_parameters<S> norm;
   };
   template <class S>
     requires(!has_context)
@@ -114,6 +146,7 @@ struct attention {
     typename query::template parameters<S> c_q;
     typename key_value::template parameters<S> c_kv;
     typename projection::template parameters<S> c_proj;
+    [[no_unique_address]] norm_parameters<S> norm;
   };
   template <class S>
     requires(has_context && source_rows > 0)
@@ -121,6 +154,7 @@ struct attention {
     typename query::template parameters<S> c_attn;
     typename projection::template parameters<S> c_proj;
     typename key_value::template parameters<S> c_kv;
+    [[no_unique_address]] norm_parameters<S> norm;
   };
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, P&... p) {
@@ -133,19 +167,53 @@ struct attention {
       key_value::visit(f, at / source_name, p.c_kv...);
       projection::visit(f, at / "c_proj", p.c_proj...);
     }
+    if constexpr (norms::are_there) {
+      query_norm::visit(f, at / "q_norm", p.norm.q...);
+      key_norm::visit(f, at / "k_norm", p.norm.k...);
+    }
   }
 
+ private:
+  static constexpr index query_heads_normed = norms::are_per_head ? H : 1;            // rows of a norm for each row of queries
+  static constexpr index key_heads_normed = norms::are_per_head ? key_heads : 1;      // and of keys
+  /// The extent of norms with `count` rows for each row of the pass.
+  static constexpr extent normed_extent(const extent& e, index count) {
+    return {.sequences = e.sequences, .tokens = e.tokens * count};
+  }
+
+ public:
+  /// What norms of queries and keys keep. Their operands are compact, so that each head is a row.
+  template <class T>
+  struct norm_tape {
+    matrix<T> q, k;        // [rows, Q], [rows * key_rows, K], before the norms
+    matrix<T> normed;      // as large as the larger of them
+    typename query_norm::template tape<T> of_q;
+    typename key_norm::template tape<T> of_k;
+    constexpr norm_tape(arena& a, const extent& e)
+        : q(a.take<T>(e.rows(), Q)),
+          k(a.take<T>(e.rows() * key_rows, K)),
+          normed(a.take<T>(e.rows(), std::max(Q, key_rows * K))),
+          of_q(a, normed_extent(e, query_heads_normed)),
+          of_k(a, normed_extent(e, key_heads_normed * key_rows)) {}
+  };
+  template <class T>
+    requires(!norms::are_there)
+  struct norm_tape<T> : nothing {
+    using nothing::nothing;
+  };
   template <class T>
   struct tape {
     matrix<T> q;    // [rows, Q], queries; with own context [rows, Q + 2 K], queries, keys and values
     matrix<T> kv;   // [rows * key_rows, 2 K], keys and values; empty without a source
     matrix<T> out;  // [rows, Q], all heads, before the projection
     T* lse;         // [rows, H]
+    norm_tape<T> norm;
     constexpr tape(arena& a, const extent& e)
         : q(a.take<T>(e.rows(), query_columns)),
           kv(a.take<T>(D > 0 ? e.rows() * key_rows : 0, 2 * K)),
           out(a.take<T>(e.rows(), Q)),
-          lse(a.take<T>(e.rows() * H)) {}
+          lse(a.take<T>(e.rows() * H)),
+          norm(a, e) {}
   };
   template <class T>
   struct scratch {
@@ -153,11 +221,14 @@ struct attention {
     matrix<T> dkv;
     matrix<T> dout;
     T* delta;        // [rows, H]
+    matrix<T> dnormed, draw;  // gradients after and before the norms, of queries or keys; empty without norms
     constexpr scratch(arena& a, const extent& e)
         : dq(a.take<T>(e.rows(), query_columns)),
           dkv(a.take<T>(D > 0 ? e.rows() * key_rows : 0, 2 * K)),
           dout(a.take<T>(e.rows(), Q)),
-          delta(a.take<T>(e.rows() * H)) {}
+          delta(a.take<T>(e.rows() * H)),
+          dnormed(a.take<T>(norms::are_there ? e.rows() : 0, std::max(Q, key_rows * K))),
+          draw(a.take<T>(norms::are_there ? e.rows() : 0, std::max(Q, key_rows * K))) {}
   };
   template <class T>
   using cache = key_value_cache<T, K, key_rows>;
@@ -283,8 +354,11 @@ struct attention {
                        queries(s.dq), keys(dkv), values(dkv));
     if constexpr (publishes)
       if (dpublished.data) add(on, dpublished, values(dkv).every(key_rows, 0));
-    Options::rotation::backward(on, e, queries(s.dq), head_width, index{1});
-    Options::rotation::backward(on, e, keys(dkv), head_width, key_rows);
+    for_rotated(s.dq, dkv, [&](output<On> turning, index rows) { Options::rotation::template backward<head_width>(on, e, turning, rows); });
+    if constexpr (norms::are_there) {
+      differentiate_norm<query_norm, query_heads_normed>(on, p.norm.q, t.norm.q, queries(s.dq), t.norm.of_q, g.norm.q, s);
+      differentiate_norm<key_norm, key_heads_normed>(on, p.norm.k, t.norm.k, keys(dkv), t.norm.of_k, g.norm.k, s);
+    }
     if constexpr (has_context && D > 0) copy(on, dkv.every(key_rows, 0), s.dq.columns_from(Q, 2 * K));
     query::backward_parameters(on, x, s.dq, query_of(g));
     query::backward_input(on, query_of(p), s.dq, dx);
@@ -312,9 +386,45 @@ struct attention {
       copy(on, t.q.columns_from(Q, 2 * K), kv.every(key_rows, 0));
       for (index n = 0; n < D; ++n) key_value::forward(on, p.c_kv, memory.every(D, n), kv.every(key_rows, n + 1));
     }
-    Options::rotation::forward(on, e, queries(t.q), head_width, index{1});
-    Options::rotation::forward(on, e, keys(kv), head_width, key_rows);
+    if constexpr (norms::are_there) {
+      apply_norm<query_norm, query_heads_normed>(on, p.norm.q, queries(t.q), t.norm.q, t.norm.normed, t.norm.of_q);
+      apply_norm<key_norm, key_heads_normed>(on, p.norm.k, keys(kv), t.norm.k, t.norm.normed, t.norm.of_k);
+    }
+    for_rotated(t.q, kv, [&](output<On> turning, index rows) { Options::rotation::template forward<head_width>(on, e, turning, rows); });
     return kv;
+  }
+  /// x [rows, heads * width] as [rows * heads, width]; the rows of x are adjacent.
+  template <index Heads, class T>
+  static matrix<T> heads_as_rows(const matrix<T>& x) {
+    return {x.data, x.rows * Heads, x.columns / Heads};
+  }
+  /// x = Norm(x), head by head; keeps x in `before`.
+  template <class Norm, index Heads, class On, class P, class Tape>
+  static void apply_norm(const On& on, const P& p, output<On> x, output<On> before, output<On> room, const Tape& t) {
+    const output<On> after(room.data, x.rows, x.columns);
+    copy(on, x, before);
+    Norm::forward(on, p, heads_as_rows<Heads>(before), heads_as_rows<Heads>(after), t);
+    copy(on, after, x);
+  }
+  /// dx, the gradient for the norm's result, becomes that for its input.
+  template <class Norm, index Heads, class On, class P, class Tape, class G>
+  static void differentiate_norm(const On& on, const P& p, input<On> before, output<On> dx, const Tape& t, G& g,
+                                 const scratch<scalar<On>>& s) {
+    const output<On> dnormed(s.dnormed.data, dx.rows, dx.columns), draw(s.draw.data, dx.rows, dx.columns);
+    copy(on, dx, dnormed);
+    zero(on, draw);
+    Norm::backward(on, p, heads_as_rows<Heads>(before), heads_as_rows<Heads>(dnormed), heads_as_rows<Heads>(draw), t, g);
+    copy(on, draw, dx);
+  }
+  /// Calls f(x, rows per position) for the queries and the keys: together, if they are adjacent.
+  template <class T, class F>
+  static void for_rotated(const matrix<T>& q, const matrix<T>& kv, const F& f) {
+    if constexpr (D == 0) {
+      f(q.columns_from(0, Q + K), index{1});
+    } else {
+      f(queries(q), index{1});
+      f(keys(kv), key_rows);
+    }
   }
 
   /// The projection that makes queries.
@@ -397,6 +507,32 @@ struct publish_values {
   template <class Options>
   struct of : Options {
     static constexpr auto values_name = Name;
+  };
+};
+/// A norm of each head's queries and keys, before they turn (Qwen 3).
+template <class Norm>
+struct head_norms {
+  static constexpr auto option = field<"head_norms">(part_of<Norm>{});
+  template <class Options>
+  struct of : Options {
+    using head_norms = layers::head_norms_of<Norm, true>;
+  };
+};
+/// A norm of all heads' queries, and one of all heads' keys, before they turn (OLMo 2).
+template <class Norm>
+struct query_key_norms {
+  static constexpr auto option = field<"query_key_norms">(part_of<Norm>{});
+  template <class Options>
+  struct of : Options {
+    using head_norms = layers::head_norms_of<Norm, false>;
+  };
+};
+/// No bias of the output projection, as in Qwen 2.
+struct no_output_bias {
+  static constexpr auto option = field<"output_bias">(false);
+  template <class Options>
+  struct of : Options {
+    static constexpr bool output_bias = false;
   };
 };
 /// Projections without biases.

@@ -34,6 +34,32 @@ struct shortcut {
   friend constexpr bool operator==(const shortcut&, const shortcut&) = default;
 };
 
+/// The family of a body: which norms, attention, MLP and positions its blocks have (model/families.hpp).
+enum class family {
+  gpt2,      // the default, and the only one of this list with learned positions
+  llama,     // Llama 2 and 3, TinyLlama, SmolLM2
+  mistral,   // Llama's with a sliding window
+  qwen2,     // Llama's with biases of queries, keys and values
+  qwen3,     // Llama's with norms of queries and keys
+  gpt_neox,  // Pythia: two sublayers side by side, of which attention turns a part of each head
+  olmo2      // norms after the sublayers, and of queries and keys
+};
+
+/// How rotary frequencies change for a longer context than in pretraining (layer/rotary.hpp).
+enum class rotary_scaling { none, linear, llama3, yarn };
+
+/// Rotary positions, for all families but gpt2.
+struct rotary_positions {
+  int base = 10'000;
+  int width = 0;  // numbers of each head that turn; 0: all
+  rotary_scaling scaling = rotary_scaling::none;
+  int factor = 1;                  // of the context, with a scaling
+  int low_factor = 1, high_factor = 4;  // llama3 only
+  int original = 0;                // context of pretraining, for llama3 and yarn
+
+  friend constexpr bool operator==(const rotary_positions&, const rotary_positions&) = default;
+};
+
 /// The architecture of a model.
 struct config {
   int vocab = 0;    // V, number of different tokens
@@ -44,6 +70,13 @@ struct config {
   int hidden = 0;   // hidden width of the MLPs; 0 means 4 * width
   bool tied = true;  // the output projection is the transposed token embedding
   fathom::shortcut shortcut{};
+  fathom::family family = fathom::family::gpt2;
+  // What follows has no meaning in the family gpt2.
+  int kv_heads = 0;    // key-value heads, a divisor of heads; 0: as many as heads
+  int head_width = 0;  // 0: width / heads
+  int window = 0;      // mistral: the positions that a query sees; 0: all
+  rotary_positions rotary{};
+  int inverse_epsilon = 100'000;  // 1 / epsilon of the norms
 
   friend constexpr bool operator==(const config&, const config&) = default;
 };
@@ -52,6 +85,19 @@ struct config {
 /// architectures are equal values. Leaves invalid values as they are.
 [[nodiscard]] constexpr config normalized(config c) {
   if (c.hidden == 0) c.hidden = 4 * c.width;
+  if (c.family == family::gpt2) {
+    c.kv_heads = c.head_width = c.window = 0;
+    c.rotary = {};
+    c.inverse_epsilon = 100'000;
+  } else {
+    if (c.kv_heads == 0) c.kv_heads = c.heads;
+    if (c.head_width == 0 && c.heads > 0) c.head_width = c.width / c.heads;
+    if (c.rotary.width == 0) c.rotary.width = c.head_width;
+    if (c.rotary.scaling == rotary_scaling::none) c.rotary.factor = 1;
+    if (c.rotary.scaling != rotary_scaling::llama3) c.rotary.low_factor = 1, c.rotary.high_factor = 4;
+    if (c.rotary.scaling != rotary_scaling::llama3 && c.rotary.scaling != rotary_scaling::yarn) c.rotary.original = 0;
+    if (c.family != family::mistral) c.window = 0;
+  }
   shortcut& s = c.shortcut;
   if (s.depths.every && c.depth >= 2 && c.depth <= 64)
     s.depths = depth_set::from_bits((c.depth == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << c.depth) - 1) & ~std::uint64_t{1});

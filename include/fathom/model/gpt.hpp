@@ -37,6 +37,16 @@ template <int hidden>
 inline constexpr bool shortcut_hidden_is_not_negative = hidden >= 0;
 template <int width, int heads>
 inline constexpr bool width_is_a_multiple_of_heads = width <= 0 || heads <= 0 || width % heads == 0;
+template <int heads, int kv_heads>
+inline constexpr bool heads_are_a_multiple_of_kv_heads = heads <= 0 || (kv_heads > 0 && heads % kv_heads == 0);
+template <int head_width>
+inline constexpr bool head_width_is_even_and_at_most_256 = head_width > 0 && head_width % 2 == 0 && head_width <= 256;
+template <int rotary_width, int head_width>
+inline constexpr bool rotary_width_is_part_of_a_head = rotary_width > 0 && rotary_width % 2 == 0 && rotary_width <= head_width;
+template <int base, int factor, int original>
+inline constexpr bool scaling_has_its_numbers = base > 1 && factor > 0 && original >= 0;
+template <unsigned long long depths>
+inline constexpr bool family_has_no_shortcut_in_its_config = depths == 0;
 template <long long depth>
 inline constexpr bool shortcut_depth_is_in_0_to_63 = depth >= 0 && depth <= 63;
 template <long long depth, bool twice>
@@ -62,8 +72,19 @@ template <config Given>
   static_assert(check::depth_is_positive<C.depth>, "fathom::config: depth must be positive");
   static_assert(check::heads_is_positive<C.heads>, "fathom::config: heads must be positive");
   static_assert(check::hidden_is_not_negative<Given.hidden>, "fathom::config: hidden must be positive, or 0 for 4 * width");
-  static_assert(check::width_is_a_multiple_of_heads<C.width, C.heads>,
+  constexpr bool is_gpt2 = C.family == family::gpt2;
+  static_assert(check::width_is_a_multiple_of_heads<C.width, is_gpt2 ? C.heads : 1>,
                 "fathom::config: width must be a multiple of heads");
+  static_assert(is_gpt2 || check::heads_are_a_multiple_of_kv_heads<C.heads, C.kv_heads>,
+                "fathom::config: kv_heads must divide heads");
+  static_assert(is_gpt2 || check::head_width_is_even_and_at_most_256<C.head_width>,
+                "fathom::config: rotary positions need an even head_width of at most 256");
+  static_assert(is_gpt2 || check::rotary_width_is_part_of_a_head<C.rotary.width, C.head_width>,
+                "fathom::config: rotary.width must be even and at most head_width");
+  static_assert(is_gpt2 || check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original>,
+                "fathom::config: rotary needs a base above 1, and with a scaling a factor and the original context");
+  static_assert(is_gpt2 || check::family_has_no_shortcut_in_its_config<S.depths.bits>,
+                "fathom::config: the shortcut of this family is an edit of its architecture, not a member of its config");
   static_assert(check::shortcut_depth_is_in_0_to_63<S.depths.impossible>,
                 "fathom::config: a shortcut depth must lie between 0 and 63");
   static_assert(check::shortcut_depth_is_listed_once<S.depths.repeated, (S.depths.repeated >= 0)>,
@@ -77,11 +98,15 @@ template <config Given>
                 "fathom::config: shortcut.hidden must be positive, or 0 for width");
   static_assert(check::zero_init_is_not_joint<S.zero_init, joint>,
                 "fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint does not have");
-  constexpr bool valid = C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
-                         check::width_is_a_multiple_of_heads<C.width, C.heads> && S.depths.impossible == 0 &&
+  constexpr bool is_good_family =
+      is_gpt2 || (C.kv_heads > 0 && C.heads % C.kv_heads == 0 && check::head_width_is_even_and_at_most_256<C.head_width> &&
+                  check::rotary_width_is_part_of_a_head<C.rotary.width, C.head_width> && C.rotary.base > 1 && C.inverse_epsilon > 0 &&
+                  check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original> && S.depths.empty());
+  constexpr bool valid = is_good_family && C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
+                         check::width_is_a_multiple_of_heads<C.width, is_gpt2 ? C.heads : 1> && S.depths.impossible == 0 &&
                          S.depths.repeated < 0 && S.depths.largest() < C.depth && S.hidden >= 0 &&
                          !(S.zero_init && joint) && (!S.depths.every || (C.depth >= 2 && C.depth <= 64));
-  return valid ? C : config{.vocab = 1, .context = 1, .width = 1, .depth = 1, .heads = 1, .hidden = 1};
+  return valid ? C : normalized({.vocab = 1, .context = 1, .width = 2, .depth = 1, .heads = 1, .hidden = 1, .tied = true, .shortcut = {}, .family = C.family});
 }
 
 namespace detail {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fathom/model/config.hpp"
+#include "fathom/model/families.hpp"
 #include "fathom/model/gpt.hpp"
 #include "fathom/model/transformer.hpp"
 
@@ -13,6 +14,15 @@ struct model_of {
   static constexpr config c = checked<C>();
   using architecture = gpt<c.vocab, c.context, c.width, c.depth, c.heads, c.hidden, c.tied, c.shortcut.depths.bits, c.shortcut.features,
                            c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+  using type = transformer<architecture, Backend>;
+};
+template <config C, class Backend>
+  requires(C.family != family::gpt2)
+struct model_of<C, Backend> {
+  static constexpr config c = checked<C>();
+  static constexpr rotary_positions r = c.rotary;
+  using architecture = decoder<c.family, c.vocab, c.context, c.width, c.depth, c.heads, c.kv_heads, c.head_width, c.hidden, c.tied, c.window,
+                               r.base, r.width, r.scaling, r.factor, r.low_factor, r.high_factor, r.original, c.inverse_epsilon>;
   using type = transformer<architecture, Backend>;
 };
 }  // namespace detail

@@ -1,0 +1,265 @@
+// Models of today's families as `transformers` saves them (make_families.py): logits, loss, gradients and greedy tokens are its
+// own. FATHOM_FAMILIES names another folder of such models.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <fathom/backend/cpu.hpp>
+#include <fathom/backend/reference.hpp>
+#include <fathom/generate/generator.hpp>
+#include <fathom/io/weights.hpp>
+#include <fathom/model/model.hpp>
+
+#include "catch.hpp"
+#include "fails_with.hpp"
+#include "temporary_folder.hpp"
+
+namespace {
+
+using fathom::config;
+using fathom::index;
+using fathom::token;
+
+constexpr config llama_like(fathom::family family) {
+  return {.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .hidden = 20, .tied = false, .shortcut = {}, .family = family, .kv_heads = 2};
+}
+struct llama {
+  static constexpr const char* name = "llama";
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::llama);
+    c.tied = true;
+    c.rotary.base = 100'000;
+    return c;
+  }();
+};
+struct llama3 {
+  static constexpr const char* name = "llama3";
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::llama);
+    c.head_width = 8;
+    c.rotary = {.base = 500'000, .scaling = fathom::rotary_scaling::llama3, .factor = 4, .original = 64};
+    return c;
+  }();
+};
+struct linear {
+  static constexpr const char* name = "linear";
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::llama);
+    c.rotary = {.scaling = fathom::rotary_scaling::linear, .factor = 4};
+    return c;
+  }();
+};
+struct yarn {
+  static constexpr const char* name = "yarn";
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::llama);
+    c.head_width = 8;
+    c.rotary = {.scaling = fathom::rotary_scaling::yarn, .factor = 4, .original = 64};
+    return c;
+  }();
+};
+struct mistral {
+  static constexpr const char* name = "mistral";
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::mistral);
+    c.window = 16;
+    return c;
+  }();
+};
+struct qwen2 {
+  static constexpr const char* name = "qwen2";
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::qwen2);
+    c.rotary.base = 1'000'000;
+    return c;
+  }();
+};
+struct qwen3 {
+  static constexpr const char* name = "qwen3";
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::qwen3);
+    c.tied = true;
+    c.head_width = 8;
+    c.inverse_epsilon = 1'000'000;
+    return c;
+  }();
+};
+struct gpt_neox {
+  static constexpr const char* name = "gpt_neox";
+  static constexpr config c{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 2, .hidden = 20, .tied = false, .shortcut = {},
+                            .family = fathom::family::gpt_neox, .rotary = {.width = 2}};
+};
+struct olmo2 {
+  static constexpr const char* name = "olmo2";
+  static constexpr config c = llama_like(fathom::family::olmo2);
+};
+
+std::filesystem::path folder_of(const char* name) {
+  const char* const other = std::getenv("FATHOM_FAMILIES");
+  return std::filesystem::path(other ? other : FATHOM_TESTS "/families") / name;
+}
+std::vector<token> tokens_in(const fathom::io::safetensors_file& file, const char* name) {
+  const auto bytes = file.at(name).bytes();
+  std::vector<token> tokens(bytes.size() / sizeof(token));
+  std::memcpy(tokens.data(), bytes.data(), bytes.size());
+  return tokens;
+}
+std::vector<float> numbers_in(const fathom::io::stored_tensor& tensor) {
+  std::vector<float> numbers(static_cast<std::size_t>(tensor.size()));
+  fathom::io::copy_numbers(tensor, numbers.data());
+  return numbers;
+}
+/// The largest difference, as a fraction of the largest number expected.
+template <class T>
+double difference(std::span<const T> found, std::span<const float> expected) {
+  REQUIRE(found.size() == expected.size());
+  double largest = 0, off = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+    off = std::max(off, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
+    if (!std::isfinite(static_cast<double>(found[i]))) return 1e30;
+  }
+  return off / largest;
+}
+
+template <class Net>
+void check_model(const std::filesystem::path& folder) {
+  const fathom::io::safetensors_file expected(folder / "expected.safetensors");
+  auto weights = fathom::make<typename Net::parameters>();
+  fathom::load(folder, *weights);
+
+  const auto tokens = tokens_in(expected, "tokens");  // [2, 40]
+  std::vector<token> targets(tokens.size(), -1);      // the next token; transformers shifts labels
+  for (std::size_t i = 0; i + 1 < tokens.size(); ++i)
+    if ((i + 1) % 40 != 0) targets[i] = tokens[i + 1];
+  typename Net::tape tape(2, 40);
+  Net::forward(*weights, {tokens, {}, 2, 40}, tape);
+  CHECK(difference<typename Net::scalar>(tape.logits(), numbers_in(expected.at("logits"))) < 1e-5);
+
+  auto gradients = fathom::make<typename Net::parameters>();
+  Net::forward_backward(*weights, {tokens, targets, 2, 40}, tape, *gradients);
+  CHECK(static_cast<double>(tape.loss()) == Approx(numbers_in(expected.at("loss"))[0]).epsilon(1e-5));
+
+  // The gradients in our layout, by the code that reads weights.
+  auto theirs = fathom::make<typename Net::parameters>();
+  struct of_gradients : fathom::io::stored_tensors {
+    explicit of_gradients(const fathom::io::safetensors_file& file) : stored_tensors(file.path()) {
+      for (const auto& [name, tensor] : file.tensors())
+        if (name.starts_with("gradient.")) tensors_.emplace(name.substr(9), tensor);
+    }
+  };
+  const of_gradients stored(expected);
+  fathom::io::read_any_layout(stored, *theirs, {fathom::missing::keep}, false);
+  std::map<std::string, double> off;
+  Net::visit(
+      [&](std::string_view name, fathom::initial, const auto& mine, const auto& other) {
+        if (name.starts_with("h.1.")) return;
+        const std::vector<float> as_float(other.span().begin(), other.span().end());
+        off[std::string(name)] = difference<typename Net::scalar>(mine.span(), as_float);
+      },
+      *gradients, *theirs);
+  for (const auto& [name, by] : off) {
+    INFO(name);
+    CHECK(by < 2e-4);
+  }
+}
+
+template <class Net>
+void check_greedy(const std::filesystem::path& folder) {
+  const fathom::io::safetensors_file expected(folder / "expected.safetensors");
+  auto weights = fathom::make<typename Net::parameters>();
+  fathom::load(folder, *weights);
+  const auto tokens = tokens_in(expected, "greedy");  // [208], of which 8 are the prompt
+  fathom::generator<Net> writer(*weights, {.temperature = 0, .seed = 1});
+  std::vector<token> written(tokens.begin(), tokens.begin() + 8);
+  writer.write(std::span(tokens).first(8), 200, [&](token t) {
+    written.push_back(t);
+    return true;
+  });
+  CHECK(written == tokens);
+}
+
+/// What save_transformers writes is what transformers wrote, bit for bit.
+template <class Net>
+void check_going_back(const std::filesystem::path& folder) {
+  auto weights = fathom::make<typename Net::parameters>();
+  fathom::load(folder, *weights);
+  const temporary_folder to;
+  fathom::save_transformers(to.path() / "saved", *weights);
+  const fathom::io::safetensors_file before(folder / "model.safetensors"), after(to.path() / "saved" / "model.safetensors");
+  std::size_t compared = 0;
+  for (const auto& [name, tensor] : after.tensors()) {
+    INFO(name);
+    REQUIRE(before.tensors().contains(name));
+    CHECK(before.at(name).shape == tensor.shape);
+    CHECK(before.at(name).bytes() == tensor.bytes());
+    ++compared;
+  }
+  CHECK(compared == before.tensors().size());
+  auto again = fathom::make<typename Net::parameters>();
+  fathom::load(to.path() / "saved", *again);  // config.json says the same
+  Net::visit([](std::string_view, fathom::initial, const auto& a, const auto& b) { CHECK(std::ranges::equal(a.span(), b.span())); }, *weights,
+             *again);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("models of transformers compute the same here", "[families]", llama, llama3, linear, yarn, mistral, qwen2, qwen3, gpt_neox,
+                   olmo2) {
+  const auto folder = folder_of(TestType::name);
+  SECTION("logits, loss and gradients, on the cpu backend") { check_model<fathom::model<TestType::c>>(folder); }
+  SECTION("and on the reference backend, in double") {
+    check_model<fathom::model<TestType::c, fathom::backend::reference<double>>>(folder);
+  }
+  SECTION("are written as transformers writes them") { check_going_back<fathom::model<TestType::c>>(folder); }
+  SECTION("200 greedy tokens, decoded one by one") { check_greedy<fathom::model<TestType::c>>(folder); }
+}
+
+TEST_CASE("a config.json that does not fit, or that no config can express, is one error with all its keys", "[families]") {
+  const auto folder = folder_of("llama");
+  const temporary_folder other;
+  std::filesystem::copy_file(folder / "model.safetensors", other.path() / "model.safetensors");
+  std::ifstream file(folder / "config.json");
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const auto with = [&](std::initializer_list<std::pair<const char*, const char*>> changes) {
+    std::string changed = text;
+    for (const auto& [from, to] : changes) {
+      const std::size_t at = changed.find(from);
+      REQUIRE(at != std::string::npos);
+      changed.replace(at, std::strlen(from), to);
+    }
+    other.write("config.json", changed);
+  };
+  using net = fathom::model<llama::c>;
+  auto weights = fathom::make<net::parameters>();
+  const auto says = [&](std::initializer_list<const char*> all) {
+    for (const char* part : all) {
+      INFO(part);
+      CHECK(fails_with([&] { return fathom::load(other.path(), *weights), 0; }, part));
+    }
+  };
+  with({{"\"hidden_size\": 16", "\"hidden_size\": 32"}, {"\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4"}});
+  says({"does not fit the model", "width: the model has 16, the file 32", "kv_heads: the model has 2, the file 4"});
+  with({{"\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\""},
+        {"\"mlp_bias\": false", "\"mlp_bias\": true"},
+        {"\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 3e-05"},
+        {"\"rope_type\": \"default\"", "\"rope_type\": \"longrope\""}});
+  says({"hidden_act: expected \"silu\"", "found \"gelu\"", "mlp_bias: expected false", "rms_norm_eps: expected 1 / a whole number", "found 3e-05",
+        "rope_parameters.rope_type: expected default, linear, llama3 or yarn; found \"longrope\""});
+  with({{"\"model_type\": \"llama\"", "\"model_type\": \"mamba\""}});
+  says({"model_type: expected one of llama, mistral, qwen2, qwen3, gpt_neox, olmo2, gpt2; found \"mamba\""});
+  other.write("config.json", "[]");
+  says({"is not a JSON object"});
+  // A shorter context than the file's is the program's choice, a longer one is not.
+  with({{"\"max_position_embeddings\": 256", "\"max_position_embeddings\": 512"}});
+  fathom::load(other.path(), *weights);
+  with({{"\"max_position_embeddings\": 256", "\"max_position_embeddings\": 128"}});
+  says({"context: the model has 256, the file at most 128"});
+}
