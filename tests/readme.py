@@ -42,6 +42,7 @@ BLOCKS = {
     "fathom::muon": ("void another_optimizer() {\n", "static_cast<void>(tuned);\n}\n"),
     "load_any": ("void any_model() {\n", "}\n"),
     "save_transformers": ("void elsewhere() {\n", "}\n"),
+    "smollm2": ("void of_today() {\n", "}\n"),
     "tokenizer.encode": ("void subwords(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
     "data::music": ("void music(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
