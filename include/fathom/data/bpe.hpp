@@ -1,5 +1,6 @@
 // Sub-word tokens: byte-level byte-pair encoding with the vocabularies and rules of GPT-2 (Radford et al., "Language
-// Models are Unsupervised Multitask Learners", 2019; Sennrich, Haddow and Birch, arXiv 1508.07909).
+// Models are Unsupervised Multitask Learners", 2019; Sennrich, Haddow and Birch, arXiv 1508.07909), Llama 3, Qwen 2 and
+// SmolLM2.
 //
 // A rule cuts text into pieces (bpe_pieces.hpp). The bytes of a piece are its first symbols. Adjacent pairs of symbols
 // on the list of merges become one symbol, pairs earlier on the list first, the leftmost of equal pairs first, until no
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,20 +31,25 @@
 #include "fathom/data/corpus.hpp"
 #include "fathom/data/files.hpp"
 #include "fathom/data/text.hpp"
+#include "fathom/data/text_ends.hpp"
+#include "fathom/data/text_form.hpp"
 
 namespace fathom::data {
 
 /// A byte-level BPE tokenizer. It encodes every string of bytes if its vocabulary has all bytes, and every UTF-8 text
-/// otherwise; decode(encode(x)) == x. In malformed UTF-8, each byte is a symbol that is neither letter, number nor
-/// white space. No tokens are added at the ends of a text.
+/// otherwise; decode(encode(x)) == x, or x in normalisation form C where the files ask for that, as Qwen 2's do. In
+/// malformed UTF-8, each byte is a symbol that is neither letter, number nor white space. Tokens are added at the ends
+/// of a text only with ends::marked.
 ///
 /// Threads may call const members concurrently. Encoding allocates only room for the tokens, as long as no piece (a
 /// word, a run of white space) is longer than 64 bytes.
 class bpe {
  public:
   /// Reads a folder: its tokenizer.json, or else vocab.json and merges.txt, or encoder.json and vocab.bpe; and the
-  /// added tokens of added_tokens.json and tokenizer_config.json, if present. Fails when a file asks for rules other
-  /// than GPT-2's: another tokenizer_class, a normalizer, another pre_tokenizer and so on.
+  /// added tokens of added_tokens.json and tokenizer_config.json, if present. tokenizer.json has the rules for pieces;
+  /// without it, the tokenizer_class has them, GPT-2's if no file names one. Fails when a file asks for rules that are
+  /// not implemented: another tokenizer_class, normalizer, pre_tokenizer and so on; and when the tokenizer_class is
+  /// none of those that have the rules of tokenizer.json.
   explicit bpe(const std::filesystem::path& folder) : bpe(detail::read_bpe(folder)) {}
   /// Reads two files and ignores others beside them. `vocab` is a JSON object that maps tokens to their ids, 0 to
   /// size() - 1; `merges` has two tokens on each line, after an optional first line "#version: ...". Bytes are spelled
@@ -68,15 +75,22 @@ class bpe {
   [[nodiscard]] index size() const { return bytes_.size(); }
 
   /// The tokens of a text.
-  [[nodiscard]] std::vector<token> encode(std::string_view text, special spelled = special::as_text) const {
+  [[nodiscard]] std::vector<token> encode(std::string_view text, special spelled = special::as_text,
+                                          ends around = ends::bare) const {
     std::vector<token> tokens;
-    encode(text, tokens, spelled);
+    encode(text, tokens, spelled, around);
     return tokens;
   }
-  /// Appends the tokens of a text: at most one for each byte.
-  void encode(std::string_view text, std::vector<token>& tokens, special spelled = special::as_text) const {
+  /// Appends the tokens of a text: at most one for each byte of the text in the tokenizer's form, and those around it.
+  void encode(std::string_view text, std::vector<token>& tokens, special spelled = special::as_text,
+              ends around = ends::bare) const {
     check(text, "bpe.encode");
-    added_.encode(text, tokens, spelled, [this](std::string_view plain, auto& to) { encode_plain(plain, to); });
+    if (around == ends::marked && !ends_.unknown.empty()) fail(ends_.unknown);
+    if (around == ends::marked) tokens.insert(tokens.end(), ends_.before.begin(), ends_.before.end());
+    added_.encode(
+        text, tokens, spelled, [this](std::string_view plain, std::string& buffer) { return form_.of(plain, buffer); },
+        [this](std::string_view plain, auto& to) { encode_plain(plain, to); });
+    if (around == ends::marked) tokens.insert(tokens.end(), ends_.after.begin(), ends_.after.end());
   }
   /// Fails when a text, which errors call `name`, has a byte without a token. Some vocabularies lack the bytes that
   /// occur in no UTF-8 text.
@@ -89,9 +103,12 @@ class bpe {
   }
 
   /// The text of tokens, which may be malformed UTF-8. Fails when a token is not in [0, size()).
-  [[nodiscard]] std::string decode(std::span<const token> tokens) const {
+  [[nodiscard]] std::string decode(std::span<const token> tokens, specials shown = specials::spelled) const {
     std::string text;
-    for (const token t : tokens) text += bytes(t);
+    for (const token t : tokens) {
+      const std::string_view part = bytes(t);
+      if (shown == specials::spelled || !is_special(t)) text += part;
+    }
     return text;
   }
   /// The bytes of a token, which may begin or end within a UTF-8 sequence. Fails when it is not in [0, size()).
@@ -101,6 +118,14 @@ class bpe {
   }
   void bytes(token) const&& = delete;  // would dangle
 
+  /// Whether a token is special, and no part of text. Fails when it is not in [0, size()).
+  [[nodiscard]] bool is_special(token t) const {
+    static_cast<void>(bytes(t));  // checks
+    return special_[static_cast<std::size_t>(t)];
+  }
+  /// The token that begins texts, and the one that ends them; nothing if no file says so.
+  [[nodiscard]] std::optional<token> bos() const { return bos_; }
+  [[nodiscard]] std::optional<token> eos() const { return eos_; }
   /// The special or added token with a spelling. Fails when there is none.
   [[nodiscard]] token special_token(std::string_view spelling) const {
     const token found = added_.find(spelling);
@@ -111,17 +136,26 @@ class bpe {
  private:
   explicit bpe(const detail::bpe_parts& parts) : bpe(parts, detail::bpe_vocabulary(parts)) {}
   bpe(const detail::bpe_parts& parts, detail::bpe_vocabulary&& vocabulary)
-      : pieces_(parts.pieces),
+      : pieces_(parts.rules.pieces),
+        form_(parts.rules.form),
+        ends_(parts.ends),
+        bos_(parts.bos),
+        eos_(parts.eos),
         bytes_(std::move(vocabulary.bytes)),
         merges_(std::move(vocabulary.merges)),
         lacks_bytes_(vocabulary.lacks_bytes) {
     std::vector<token> tokens;
+    std::string buffer;
+    special_.resize(static_cast<std::size_t>(size()));
     for (token t = 0; t < size(); ++t) {
       const auto id = static_cast<std::size_t>(t);
       const std::string_view text = bytes_[t];
       const auto& added = parts.entries.added(vocabulary.entries[id]);
-      if (!text.empty() && (added || (!vocabulary.made[id] && !parts.lists_added)))
-        added_.add(text, t, added.value_or(detail::added_token()));
+      if (!text.empty() && (added || (!vocabulary.made[id] && !parts.lists_added))) {
+        const auto how = added.value_or(detail::added_token());
+        special_[id] = how.special;
+        added_.add(text, how.normalized ? form_.of(text, buffer) : text, t, how);
+      }
       if (!vocabulary.whole[id]) continue;
       tokens.clear();
       if (!parts.ignores_merges) merges_.append(text, tokens);
@@ -147,6 +181,10 @@ class bpe {
   }
 
   const detail::piece_rule* pieces_;  // static
+  detail::text_form form_;
+  detail::text_ends ends_;
+  std::optional<token> bos_, eos_;
+  std::vector<bool> special_;  // [size()]
   detail::token_bytes bytes_;
   detail::bpe_merges merges_;
   bool lacks_bytes_;

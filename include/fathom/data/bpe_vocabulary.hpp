@@ -94,7 +94,7 @@ struct bpe_vocabulary {
       merges.set_byte(static_cast<unsigned char>(spelled->front()), static_cast<token>(id));
     }
     if (!made[id] && !added && !parts.lists_added && spelled && !spelled->empty() &&
-        parts.pieces->first(*spelled) == spelled->size())
+        parts.rules.pieces->first(*spelled) == spelled->size())
       fail(parts.merges_name, ": no ", parts.merges_unit, " makes the token ", in_quotes(spelling), ", number ", id,
            " of ", parts.vocab_name,
            ", and it is no special one, which would be of several pieces, as <|endoftext|> is; is the end missing?");
