@@ -44,6 +44,8 @@ std::string from_hex(std::string_view hex) {
   return text;
 }
 
+fathom::json of_type(const char* name) { return fathom::json::object({{"type", name}}); }
+
 }  // namespace
 
 TEST_CASE("every kind of tokenizer encodes and decodes as tokenizers does", "[data]") {
@@ -57,7 +59,7 @@ TEST_CASE("every kind of tokenizer encodes and decodes as tokenizers does", "[da
     names.push_back(name);
     tokenizers.emplace_back(golden / name);
   }
-  REQUIRE(tokenizers.size() >= 3);
+  REQUIRE(tokenizers.size() == 5);
   int count = 0;
   while (std::getline(file, line)) {
     std::istringstream fields(line + ":");
@@ -75,7 +77,7 @@ TEST_CASE("every kind of tokenizer encodes and decodes as tokenizers does", "[da
       ++count;
     }
   }
-  CHECK(count > 800);
+  CHECK(count > 1500);
 }
 
 TEST_CASE("normalisation form C composes, orders and leaves alone", "[data]") {
@@ -150,6 +152,21 @@ TEST_CASE("bpe reads a folder by the class that it names, or refuses it", "[data
   CHECK(reads("PreTrainedTokenizerFast"));
   CHECK(fails_with([&] { return open("WhisperTokenizer"); }, apart + "Llama 3"));
 
+  const auto spaced = [&](bool adds) {
+    folder.write("tokenizer_config.json", adds ? R"({"add_prefix_space": true})" : R"({"add_prefix_space": false})");
+    return bpe(folder.path());
+  };
+  CHECK(fails_with([&] { return spaced(true); }, "add_prefix_space is true; expected false"));
+  folder.write("tokenizer.json", contents("llama2").dump());
+  CHECK(reads("LlamaTokenizer"));
+  CHECK(reads("PreTrainedTokenizerFast"));
+  CHECK(open("LlamaTokenizerFast").kind() == fathom::data::bpe_kind::sentencepiece);
+  CHECK(fails_with([&] { return open("GPT2Tokenizer"); }, apart + "SentencePiece", "expected those of GPT-2"));
+  CHECK(spaced(true).size() > 0);
+  CHECK(fails_with([&] { return spaced(false); }, "add_prefix_space is false; expected true"));
+  folder.write("tokenizer.json", contents("qwen2").dump());
+  CHECK(fails_with([&] { return open("GemmaTokenizerFast"); }, apart + "Qwen 2", "expected those of SentencePiece"));
+
   SECTION("vocab.json and merges.txt by the class alone") {
     const auto json = contents("qwen2");
     fathom::json vocab;
@@ -174,5 +191,78 @@ TEST_CASE("bpe reads a folder by the class that it names, or refuses it", "[data
     CHECK(bpe(folder.path()).encode(text) != by_class.encode(text));
     folder.write("config.json", R"({"model_type": "llama"})");
     CHECK(fails_with([&] { return bpe(folder.path()); }, "/config.json: model_type is \"llama\""));
+  }
+}
+
+TEST_CASE("bpe with the rules of SentencePiece keeps all bytes", "[data]") {
+  for (const char* name : {"llama2", "gemma"}) {
+    INFO(name);
+    const bpe tokenizer(golden / name);
+    CHECK(tokenizer.kind() == fathom::data::bpe_kind::sentencepiece);
+    for (const std::string text :
+         {"", " ", "  ", "a", " a", "a ", "\n", "\xFF", "a\xE2\x82", "\xE2\x96", " \xE2\x96 x", "\xF0\x9F"})
+      CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
+    CHECK(tokenizer.decode(tokenizer.encode("a▁b")) == "a b");  // files spell a space so
+    // Long pieces, and long texts of short ones, in about as much time for each byte.
+    for (const std::string pattern : {"a", " ", "th", "\xFF", "the ", "▁", "\xE3\x80\x80", "<s>"}) {
+      std::string text, expected;
+      while (text.size() < 500'000) text += pattern, expected += pattern == "▁" ? " " : pattern;
+      CHECK(tokenizer.decode(tokenizer.encode(text)) == expected);
+    }
+  }
+}
+
+TEST_CASE("bpe says what is wrong with a tokenizer.json of SentencePiece", "[data]") {
+  const auto good = contents("llama2");
+  const auto refused = [&](const char* where, const fathom::json& value, const std::string& reason) {
+    auto json = good;
+    at(json, where) = value;
+    INFO(where << ": " << value.dump());
+    return fails_with([&] { return bpe::from_memory(json.dump()); }, "tokenizer (in memory): ", reason);
+  };
+  CHECK(refused("/model/byte_fallback", false, "model.byte_fallback is false; expected true"));
+  CHECK(refused("/normalizer", of_type("NFKC"), "normalizer is of the type \"NFKC\"; expected a \"Prepend\""));
+  CHECK(refused("/normalizer", nullptr, "neither normalizer nor pre_tokenizer turns \" \" into \"▁\""));
+  CHECK(refused("/normalizer/normalizers/0/prepend", "_", "normalizer is of the type \"Prepend\"; expected"));
+  CHECK(refused("/normalizer/normalizers/1/content", "_", "normalizer is of the type \"Replace\"; expected"));
+  CHECK(refused("/normalizer/normalizers/1/pattern", parsed(R"({"Regex": " "})"),
+                "normalizer is of the type \"Replace\""));
+  CHECK(refused("/pre_tokenizer", of_type("Whitespace"), "pre_tokenizer is of the type \"Whitespace\"; expected null"));
+  CHECK(refused("/pre_tokenizer", of_type("Metaspace"), "pre_tokenizer is of the type \"Metaspace\"; expected null"));
+  CHECK(refused("/decoder", nullptr, "decoder is null; expected a \"Sequence\""));
+  CHECK(
+      refused("/decoder", of_type("ByteFallback"), "decoder is of the type \"ByteFallback\"; expected a \"Sequence\""));
+  CHECK(refused("/decoder/decoders/0", of_type("CTC"), "decoder is of the type \"CTC\"; expected steps"));
+  CHECK(refused("/decoder/decoders/3/start", 2, "decoder is of the type \"Strip\"; expected steps"));
+  auto without = good;
+  without["model"]["vocab"]["<0x0B>x"] = without["model"]["vocab"]["<0x0B>"];
+  without["model"]["vocab"].erase("<0x0B>");
+  CHECK(fails_with([&] { return bpe::from_memory(without.dump()); },
+                   "has no token for the byte 11, \"<0x0B>\"; expected tokens for all of 0 to 255"));
+
+  const std::string text = good.dump();
+  int refusals = 0;
+  const auto attempt = [&](const std::string& damaged) {
+    try {
+      const auto tokenizer = bpe::from_memory(damaged);
+      static_cast<void>(tokenizer.decode(tokenizer.encode("abc \xFF 川<s>", special::as_tokens)));
+    } catch (const fathom::error&) {
+      ++refusals;
+    }
+  };
+  for (std::size_t length = 0; length < text.size(); length += 101) attempt(text.substr(0, length));
+  CHECK(refusals == static_cast<int>((text.size() + 100) / 101));
+  for (const char replacement : {'\0', '"', '[', '1', '}', '\xE2', 'e'})
+    for (std::size_t at = 0; at < text.size(); at += 31) attempt(std::string(text).replace(at, 1, 1, replacement));
+  std::vector<std::string> places;
+  add_places(good, "", places);
+  for (const std::string& where : places) {
+    if (where.starts_with("/model/vocab") || where.starts_with("/model/merges/")) continue;
+    for (const fathom::json& other :
+         {fathom::json(), fathom::json(-1), fathom::json("x"), fathom::json::array({1}), parsed(R"({"a": 1})")}) {
+      auto json = good;
+      at(json, where) = other;
+      attempt(json.dump());
+    }
   }
 }

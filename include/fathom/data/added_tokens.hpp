@@ -46,13 +46,18 @@ class added_tokens {
     return found.length == spelling.size() ? found.number : -1;
   }
   /// Appends the tokens of a text. Calls normalize(text, buffer) for the text between tokens that are not normalized,
-  /// and encode_text(text, tokens) for the text between all of them.
+  /// and encode_text(text, tokens, begins) for the text between all of them; `begins` says whether it begins the whole
+  /// text.
   template <class Normalize, class Encode>
   void encode(std::string_view text, std::vector<token>& tokens, special spelled, const Normalize& normalize,
               const Encode& encode_text) const {
     std::string buffer;
     encode_between(groups_[0], text, tokens, spelled, [&](std::string_view section, auto& to) {
-      if (!section.empty()) encode_between(groups_[1], normalize(section, buffer), to, spelled, encode_text);
+      if (section.empty()) return;
+      const std::string_view normal = normalize(section, buffer);
+      encode_between(groups_[1], normal, to, spelled, [&](std::string_view plain, auto& at) {
+        encode_text(plain, at, section.data() == text.data() && plain.data() == normal.data());
+      });
     });
   }
 

@@ -1,10 +1,12 @@
-// Sub-word tokens: byte-level byte-pair encoding with the vocabularies and rules of GPT-2 (Radford et al., "Language
-// Models are Unsupervised Multitask Learners", 2019; Sennrich, Haddow and Birch, arXiv 1508.07909), Llama 3, Qwen 2 and
-// SmolLM2.
+// Sub-word tokens: byte-pair encoding with the vocabularies and rules of GPT-2 (Radford et al., "Language Models are
+// Unsupervised Multitask Learners", 2019; Sennrich, Haddow and Birch, arXiv 1508.07909), of Llama 3, Qwen 2 and
+// SmolLM2, which merge bytes, and of SentencePiece (Kudo and Richardson, arXiv 1808.06226), as Llama 2 and Gemma have
+// it, which merges characters.
 //
-// A rule cuts text into pieces (bpe_pieces.hpp). The bytes of a piece are its first symbols. Adjacent pairs of symbols
-// on the list of merges become one symbol, pairs earlier on the list first, the leftmost of equal pairs first, until no
-// pair is on the list (bpe_merges.hpp). Special tokens are found before text is cut (added_tokens.hpp).
+// A rule cuts text into pieces (bpe_pieces.hpp). The bytes or characters of a piece are its first symbols. Adjacent
+// pairs of symbols on the list of merges become one symbol, pairs earlier on the list first, the leftmost of equal
+// pairs first, until no pair is on the list (bpe_merges.hpp). Special tokens are found before text is cut
+// (added_tokens.hpp).
 #pragma once
 
 #include <algorithm>
@@ -26,23 +28,30 @@
 #include "fathom/data/bpe_merges.hpp"
 #include "fathom/data/bpe_parts.hpp"
 #include "fathom/data/bpe_pieces.hpp"
+#include "fathom/data/bpe_rules.hpp"
 #include "fathom/data/bpe_tables.hpp"
 #include "fathom/data/bpe_vocabulary.hpp"
 #include "fathom/data/corpus.hpp"
 #include "fathom/data/files.hpp"
+#include "fathom/data/space_pieces.hpp"
 #include "fathom/data/text.hpp"
 #include "fathom/data/text_ends.hpp"
 #include "fathom/data/text_form.hpp"
 
 namespace fathom::data {
 
-/// A byte-level BPE tokenizer. It encodes every string of bytes if its vocabulary has all bytes, and every UTF-8 text
-/// otherwise; decode(encode(x)) == x, or x in normalisation form C where the files ask for that, as Qwen 2's do. In
-/// malformed UTF-8, each byte is a symbol that is neither letter, number nor white space. Tokens are added at the ends
-/// of a text only with ends::marked.
+/// A BPE tokenizer, of one of two kinds.
 ///
-/// Threads may call const members concurrently. Encoding allocates only room for the tokens, as long as no piece (a
-/// word, a run of white space) is longer than 64 bytes.
+/// A byte-level one encodes every string of bytes if its vocabulary has all bytes, and every UTF-8 text otherwise;
+/// decode(encode(x)) == x, or x in normalisation form C where the files ask for that, as Qwen 2's do. In malformed
+/// UTF-8, each byte is a symbol that is neither letter, number nor white space.
+///
+/// One of SentencePiece's kind encodes every string of bytes, too. It takes U+2581 for a space, and may put a space
+/// before a text, which decoding removes, and before what follows a special token, which decoding keeps.
+///
+/// Tokens are added at the ends of a text only with ends::marked. Threads may call const members concurrently. Encoding
+/// allocates only room for the tokens, as long as no piece (a word, a run of white space) is longer than 64 bytes, and
+/// no rule changes the text before it is cut.
 class bpe {
  public:
   /// Reads a folder: its tokenizer.json, or else vocab.json and merges.txt, or encoder.json and vocab.bpe; and the
@@ -71,6 +80,8 @@ class bpe {
     return bpe(parts);
   }
 
+  /// What it merges.
+  [[nodiscard]] bpe_kind kind() const { return kind_; }
   /// The number of tokens, including special ones.
   [[nodiscard]] index size() const { return bytes_.size(); }
 
@@ -89,7 +100,7 @@ class bpe {
     if (around == ends::marked) tokens.insert(tokens.end(), ends_.before.begin(), ends_.before.end());
     added_.encode(
         text, tokens, spelled, [this](std::string_view plain, std::string& buffer) { return form_.of(plain, buffer); },
-        [this](std::string_view plain, auto& to) { encode_plain(plain, to); });
+        [this](std::string_view plain, auto& to, bool begins) { encode_section(plain, to, begins); });
     if (around == ends::marked) tokens.insert(tokens.end(), ends_.after.begin(), ends_.after.end());
   }
   /// Fails when a text, which errors call `name`, has a byte without a token. Some vocabularies lack the bytes that
@@ -109,6 +120,7 @@ class bpe {
       const std::string_view part = bytes(t);
       if (shown == specials::spelled || !is_special(t)) text += part;
     }
+    if (strips_ && text.starts_with(' ')) text.erase(0, 1);
     return text;
   }
   /// The bytes of a token, which may begin or end within a UTF-8 sequence. Fails when it is not in [0, size()).
@@ -136,36 +148,56 @@ class bpe {
  private:
   explicit bpe(const detail::bpe_parts& parts) : bpe(parts, detail::bpe_vocabulary(parts)) {}
   bpe(const detail::bpe_parts& parts, detail::bpe_vocabulary&& vocabulary)
-      : pieces_(parts.rules.pieces),
+      : kind_(parts.rules.kind),
+        strips_(parts.rules.strips),
+        pieces_(parts.rules.pieces),
         form_(parts.rules.form),
         ends_(parts.ends),
         bos_(parts.bos),
         eos_(parts.eos),
+        special_(vocabulary.entries.size()),
         bytes_(std::move(vocabulary.bytes)),
         merges_(std::move(vocabulary.merges)),
         lacks_bytes_(vocabulary.lacks_bytes) {
-    std::vector<token> tokens;
-    std::string buffer;
-    special_.resize(static_cast<std::size_t>(size()));
+    if (pieces_ == &detail::word_pieces && (vocabulary.joins_words || parts.ignores_merges))
+      pieces_ = &detail::whole_pieces;
     for (token t = 0; t < size(); ++t) {
       const auto id = static_cast<std::size_t>(t);
-      const std::string_view text = bytes_[t];
-      const auto& added = parts.entries.added(vocabulary.entries[id]);
-      if (!text.empty() && (added || (!vocabulary.made[id] && !parts.lists_added))) {
-        const auto how = added.value_or(detail::added_token());
-        special_[id] = how.special;
-        added_.add(text, how.normalized ? form_.of(text, buffer) : text, t, how);
-      }
-      if (!vocabulary.whole[id]) continue;
-      tokens.clear();
-      if (!parts.ignores_merges) merges_.append(text, tokens);
-      if (parts.ignores_merges || tokens.size() == 1) {  // some tokens are not what merging makes of their bytes
-        whole_.insert(text, t);
-        longest_whole_ = std::max(longest_whole_, text.size());
-      }
+      add_special(parts, vocabulary, t);
+      if (vocabulary.whole[id]) add_whole(parts, t);
     }
   }
 
+  /// Adds a token to those that are searched for in text before it is cut, if it is one of them.
+  void add_special(const detail::bpe_parts& parts, const detail::bpe_vocabulary& vocabulary, token t) {
+    const auto id = static_cast<std::size_t>(t);
+    const auto& added = parts.entries.added(vocabulary.entries[id]);
+    if (!added && (vocabulary.made[id] || parts.lists_added)) return;
+    const std::string_view spelling = parts.entries.spelling(vocabulary.entries[id]);
+    if (spelling.empty()) return;
+    const auto how = added.value_or(detail::added_token());
+    added_.add(spelling, how.normalized ? bytes_[t] : spelling, t, how);
+    special_[id] = how.special;
+  }
+  /// Adds a token to those that pieces become as a whole, unless merging makes others of its bytes.
+  void add_whole(const detail::bpe_parts& parts, token t) {
+    const std::string_view text = bytes_[t];
+    if (!parts.ignores_merges) {
+      std::vector<token> tokens;
+      merges_.append(text, tokens);
+      if (tokens.size() != 1 || tokens.front() != t) return;
+    }
+    whole_.insert(text, t);
+    longest_whole_ = std::max(longest_whole_, text.size());
+  }
+
+  /// Appends the tokens of a text between added tokens, with the space that it may need before it.
+  void encode_section(std::string_view text, std::vector<token>& tokens, bool begins) const {
+    if (text.empty() || !form_.lacks_space(text, begins)) return encode_plain(text, tokens);
+    std::string spaced = " ";
+    spaced += text;
+    encode_plain(spaced, tokens);
+  }
   /// Appends the tokens of a text without added tokens.
   void encode_plain(std::string_view text, std::vector<token>& tokens) const {
     while (!text.empty()) {
@@ -180,6 +212,8 @@ class bpe {
     }
   }
 
+  bpe_kind kind_;
+  bool strips_;                       // decoding removes a space from the beginning of a text
   const detail::piece_rule* pieces_;  // static
   detail::text_form form_;
   detail::text_ends ends_;

@@ -35,7 +35,10 @@ namespace fathom::data::detail {
   const tokenizer_class* const named = check_config(folder, config_path.string(), config, has("tokenizer.json"));
 
   bpe_parts parts;
-  if (named != nullptr && !has("tokenizer.json")) parts.rules = {named->pieces.front(), {.nfc = named->nfc}};
+  if (named != nullptr && !has("tokenizer.json")) {
+    parts.rules.pieces = named->pieces.front();
+    parts.rules.form.nfc = named->nfc;
+  }
   const auto read = [&](const char* name, void (bpe_parts::*what)(const source&)) {
     const auto path = folder / name;
     const io::whole_file file(path);
@@ -56,6 +59,7 @@ namespace fathom::data::detail {
          ": has neither tokenizer.json, nor vocab.json and merges.txt, nor encoder.json and vocab.bpe");
   const bool by_file = has("tokenizer.json");
   if (named != nullptr && by_file) check_class(folder, *named, parts.rules);
+  check_options(config_path.string(), config, parts.rules);
   if (has("added_tokens.json")) read("added_tokens.json", &bpe_parts::read_added);
   if (config.is_object()) parts.read_config(config_path.string(), config);
   if (has("special_tokens_map.json")) {

@@ -17,10 +17,19 @@
 #include "fathom/data/digit_pieces.hpp"
 #include "fathom/data/gpt2_pieces.hpp"
 #include "fathom/data/llama3_pieces.hpp"
+#include "fathom/data/space_pieces.hpp"
 #include "fathom/data/text_form.hpp"
 #include "fathom/io/file.hpp"
 
-namespace fathom::data::detail {
+namespace fathom::data {
+
+/// What a tokenizer merges.
+enum class bpe_kind {
+  byte_level,    // the bytes of words and other pieces: GPT-2, Llama 3, Qwen 2, SmolLM2
+  sentencepiece  // the characters of a text; those without a token become bytes: Llama 2, TinyLlama, Gemma
+};
+
+namespace detail {
 
 /// All rules for pieces that a regular expression names. Add new ones here.
 inline constexpr const piece_rule* piece_rules[] = {&gpt2_pieces, &llama3_pieces, &qwen2_pieces};
@@ -34,10 +43,12 @@ inline constexpr const piece_rule* piece_rules[] = {&gpt2_pieces, &llama3_pieces
   return nullptr;
 }
 
-/// What a tokenizer does with text before it merges.
+/// The rules of a tokenizer, but for its merges.
 struct bpe_rules {
-  const piece_rule* pieces = &gpt2_pieces;
-  text_form form;
+  bpe_kind kind = bpe_kind::byte_level;
+  const piece_rule* pieces = &gpt2_pieces;  // how text is cut
+  text_form form;                           // which text is cut
+  bool strips = false;                      // decoding removes a space from the beginning of a text
 };
 
 /// Fails when a component of a file is not what it must be.
@@ -84,23 +95,70 @@ inline void expect(bool holds, const std::string& file, const char* name, const 
   return *pieces;
 }
 
-/// Returns the rules of a tokenizer.json. Fails when the file asks for an encoding that bpe does not implement.
-/// Settings for batches (truncation, padding) do not affect encode(), nor do those for unknown tokens (unk_token,
-/// fuse_unk, byte_fallback): all bytes of UTF-8 are known.
-[[nodiscard]] inline bpe_rules check_rules(const std::string& file, const json& root) {
-  const auto& model = root["model"];
-  const auto& type = model["type"];
-  expect(type.is_null() || type == "BPE", file, "model.type", type, "\"BPE\"");  // old files have none
-  const auto& dropout = model["dropout"];
-  expect(dropout.is_null() || dropout == 0, file, "model.dropout", dropout, "null, for one result");
-  for (const auto& [name, key] : {std::pair("model.continuing_subword_prefix", "continuing_subword_prefix"),
-                                  std::pair("model.end_of_word_suffix", "end_of_word_suffix")}) {
-    const auto& affix = model[key];
-    expect(affix.is_null() || affix == "", file, name, affix, "null, as byte-level BPE has it");
-  }
-  const auto& ignore = model["ignore_merges"];
-  expect(ignore.is_null() || ignore.is_boolean(), file, "model.ignore_merges", ignore, "true or false");
+/// Whether a component, or a step of it, has a type.
+[[nodiscard]] inline bool has_step(const json& component, const char* list, const char* type) {
+  const auto steps = steps_of(component, list);
+  return std::any_of(steps.begin(), steps.end(), [&](const json& step) { return step["type"] == type; });
+}
 
+/// The rules of a tokenizer.json that turns spaces into "▁" and characters without a token into bytes. Fails when it
+/// has others, too.
+[[nodiscard]] inline bpe_rules sentencepiece_rules(const std::string& file, const json& root) {
+  const std::string space(spelled_space);
+  bpe_rules rules;
+  rules.kind = bpe_kind::sentencepiece;
+  rules.pieces = &word_pieces;
+  const auto replaces = [&](const json& step, const std::string& from, const std::string& to) {
+    return step["type"] == "Replace" && step["pattern"]["String"] == from && step["content"] == to;
+  };
+  const auto& fallback = root["model"]["byte_fallback"];
+  expect(fallback == true, file, "model.byte_fallback", fallback,
+         "true, because characters without a token become bytes");
+  for (const json& step : steps_of(root["normalizer"], "normalizers")) {
+    const bool prepends = step["type"] == "Prepend" && step["prepend"] == space && !rules.form.space_before;
+    expect(prepends || replaces(step, " ", space), file, "normalizer", step,
+           "a \"Prepend\" of \"\u2581\" or a \"Replace\" of \" \" by \"\u2581\"");
+    (prepends ? rules.form.space_before : rules.form.spaces) = true;
+  }
+  for (const json& step : steps_of(root["pre_tokenizer"], "pretokenizers")) {
+    // A Split at spaces finds none, once they are replaced.
+    if (rules.form.spaces && step["type"] == "Split" && step["pattern"]["String"] == " ") continue;
+    const auto &scheme = step["prepend_scheme"], &split = step["split"], &prefix = step["add_prefix_space"];
+    const bool always = scheme == "always" || (scheme.is_null() && prefix != false);
+    expect(step["type"] == "Metaspace" && step["replacement"] == space &&
+               (always || scheme == "first" || scheme == "never" || scheme.is_null()) &&
+               (split.is_null() || split.is_boolean()),
+           file, "pre_tokenizer", step, "null, or a \"Metaspace\" with \"\u2581\"");
+    rules.form.spaces = true;
+    rules.form.missing = always              ? text_form::missing_space::of_all
+                         : scheme == "first" ? text_form::missing_space::of_text
+                                             : text_form::missing_space::none;
+    if (split != false) rules.pieces = &metaspace_pieces;
+  }
+  if (!rules.form.spaces)
+    fail(file, ": neither normalizer nor pre_tokenizer turns \" \" into \"\u2581\"; expected one that does, as in all ",
+         "tokenizers with byte_fallback, or \"ByteLevel\" as pre_tokenizer");
+  bool spaces = false, bytes = false;
+  for (const json& step : steps_of(root["decoder"], "decoders")) {
+    const auto& type = step["type"];
+    if (type == "Strip" && step["content"] == " " && step["start"] == 1 && step["stop"] == 0 && !rules.strips) {
+      rules.strips = true;
+    } else if (type == "ByteFallback") {
+      bytes = true;
+    } else if (replaces(step, space, " ")) {
+      spaces = true;
+    } else {
+      expect(type == "Fuse", file, "decoder", step,
+             "steps of the types \"Replace\", \"ByteFallback\", \"Fuse\" and \"Strip\", as Llama 2 has them");
+    }
+  }
+  expect(spaces && bytes, file, "decoder", root["decoder"],
+         "a \"Sequence\" with a \"Replace\" of \"\u2581\" by \" \" and a \"ByteFallback\"");
+  return rules;
+}
+
+/// The rules of a tokenizer.json that turns bytes into characters.
+[[nodiscard]] inline bpe_rules byte_level_rules(const std::string& file, const json& root) {
   bpe_rules rules;
   for (const json& step : steps_of(root["normalizer"], "normalizers")) {
     expect(step["type"] == "NFC", file, "normalizer", step,
@@ -113,10 +171,36 @@ inline void expect(bool holds, const std::string& file, const char* name, const 
   return rules;
 }
 
+/// Returns the rules of a tokenizer.json. Fails when the file asks for an encoding that bpe does not implement.
+/// Settings for batches (truncation, padding) do not affect encode(), nor do those for unknown tokens (unk_token,
+/// fuse_unk): all bytes of UTF-8 are known.
+[[nodiscard]] inline bpe_rules check_rules(const std::string& file, const json& root) {
+  const auto& model = root["model"];
+  const auto& type = model["type"];
+  expect(type.is_null() || type == "BPE", file, "model.type", type, "\"BPE\"");  // old files have none
+  const auto& dropout = model["dropout"];
+  expect(dropout.is_null() || dropout == 0, file, "model.dropout", dropout, "null, for one result");
+  for (const auto& [name, key] : {std::pair("model.continuing_subword_prefix", "continuing_subword_prefix"),
+                                  std::pair("model.end_of_word_suffix", "end_of_word_suffix")}) {
+    const auto& affix = model[key];
+    expect(affix.is_null() || affix == "", file, name, affix, "null, as bpe has it");
+  }
+  const auto& ignore = model["ignore_merges"];
+  expect(ignore.is_null() || ignore.is_boolean(), file, "model.ignore_merges", ignore, "true or false");
+
+  const auto &normalizer = root["normalizer"], &pieces = root["pre_tokenizer"];
+  const bool has_spaces = has_step(normalizer, "normalizers", "Prepend") ||
+                          has_step(normalizer, "normalizers", "Replace") ||
+                          has_step(pieces, "pretokenizers", "Metaspace") || model["byte_fallback"] == true;
+  return has_spaces && !has_step(pieces, "pretokenizers", "ByteLevel") ? sentencepiece_rules(file, root)
+                                                                       : byte_level_rules(file, root);
+}
+
 /// The rules of a class of tokenizers.
 struct tokenizer_class {
-  std::string_view name;                      // without "Fast" at its end
-  std::span<const piece_rule* const> pieces;  // that a tokenizer.json may have; the first, without one
+  std::string_view name;  // without "Fast" at its end
+  bpe_kind kind;
+  std::span<const piece_rule* const> pieces;  // that byte-level ones may have; the first, without a tokenizer.json
   bool nfc;                                   // without a tokenizer.json
   bool needs_file;                            // has rules only with a tokenizer.json
 };
@@ -125,11 +209,22 @@ inline constexpr const piece_rule* pieces_of_qwen2[] = {&qwen2_pieces};
 /// Whisper has GPT-2's rules. So has RobertaTokenizer, except that its <mask> absorbs the space before it. SmolLM2 is
 /// of GPT-2's class and has other pieces, by its tokenizer.json.
 inline constexpr tokenizer_class tokenizer_classes[] = {
-    {"GPT2Tokenizer", pieces_of_gpt2, false, false},
-    {"WhisperTokenizer", {pieces_of_gpt2, 1}, false, false},
-    {"GPTNeoXTokenizer", {pieces_of_gpt2, 1}, false, true},
-    {"Qwen2Tokenizer", pieces_of_qwen2, true, false},
+    {"GPT2Tokenizer", bpe_kind::byte_level, pieces_of_gpt2, false, false},
+    {"WhisperTokenizer", bpe_kind::byte_level, {pieces_of_gpt2, 1}, false, false},
+    {"GPTNeoXTokenizer", bpe_kind::byte_level, {pieces_of_gpt2, 1}, false, true},
+    {"Qwen2Tokenizer", bpe_kind::byte_level, pieces_of_qwen2, true, false},
+    {"LlamaTokenizer", bpe_kind::sentencepiece, {}, false, true},
+    {"CodeLlamaTokenizer", bpe_kind::sentencepiece, {}, false, true},
+    {"GemmaTokenizer", bpe_kind::sentencepiece, {}, false, true},
 };
+
+/// The names of all classes.
+[[nodiscard]] inline std::string known_classes() {
+  std::string names;
+  for (const tokenizer_class& known : tokenizer_classes)
+    names += (names.empty() ? "\"" : ", \"") + std::string(known.name) + '"';
+  return names;
+}
 
 /// Returns the class that a tokenizer_config.json, or else the config.json beside it, names; nullptr for none, and for
 /// those that leave everything to tokenizer.json. Fails when bpe does not have its rules.
@@ -137,9 +232,6 @@ inline constexpr tokenizer_class tokenizer_classes[] = {
                                                          const json& config, bool has_tokenizer) {
   if (!config.is_object() && !config.is_null())
     fail(name, ": is ", said(config), "; expected a JSON object, {\"tokenizer_class\": \"GPT2Tokenizer\", ...}");
-  for (const char* option : {"add_prefix_space", "do_lower_case", "normalize"})
-    if (const auto& value = config[option]; !value.is_null() && value != false)
-      fail(name, ": ", option, " is ", said(value), "; expected false, because bpe encodes text as it is");
   std::string found_in = name;
   json found = config["tokenizer_class"], model;
   std::error_code error;
@@ -170,16 +262,30 @@ inline constexpr tokenizer_class tokenizer_classes[] = {
         return &known;
       }
   fail(found_in, ": tokenizer_class is ", said(found), by_file ? " and there is no tokenizer.json" : "",
-       "; expected \"GPT2Tokenizer\", \"WhisperTokenizer\", \"GPTNeoXTokenizer\" or \"Qwen2Tokenizer\", whose rules "
-       "bpe has");
+       "; expected one of those whose rules bpe has: ", known_classes());
+}
+
+/// Fails when a tokenizer_config.json asks for other rules than those that were read.
+inline void check_options(const std::string& name, const json& config, const bpe_rules& rules) {
+  for (const char* option : {"do_lower_case", "normalize"})
+    if (const auto& value = config[option]; !value.is_null() && value != false)
+      fail(name, ": ", option, " is ", said(value), "; expected false, because bpe encodes text as it is");
+  const auto& space = config["add_prefix_space"];
+  if (const bool adds = rules.form.adds_space(); !space.is_null() && space != adds)
+    fail(name, ": add_prefix_space is ", said(space), "; expected ", adds ? "true" : "false",
+         adds ? ", as tokenizer.json has it" : ", because bpe encodes text as it is");
 }
 
 /// Fails when a tokenizer.json has other rules than the class that is named beside it.
 inline void check_class(const std::filesystem::path& folder, const tokenizer_class& named, const bpe_rules& rules) {
-  if (std::find(named.pieces.begin(), named.pieces.end(), rules.pieces) != named.pieces.end()) return;
+  const bool fits = named.kind == bpe_kind::sentencepiece ||
+                    std::find(named.pieces.begin(), named.pieces.end(), rules.pieces) != named.pieces.end();
+  if (fits && named.kind == rules.kind) return;
   fail(folder.string(), ": tokenizer.json has the pieces of ", rules.pieces->name,
        ", and the tokenizer_class beside it is ", in_quotes(named.name), "; expected those of ",
-       named.pieces.front()->name);
+       named.pieces.empty() ? whole_pieces.name : named.pieces.front()->name);
 }
 
-}  // namespace fathom::data::detail
+}  // namespace detail
+
+}  // namespace fathom::data
