@@ -1,10 +1,11 @@
 // Tokenizers of the kinds that models have: what tokenizers encodes and decodes with those in golden/tokenizers (made
 // by make_tokenizers.py).
 #include <charconv>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <map>
+#include <limits>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -78,6 +79,145 @@ TEST_CASE("every kind of tokenizer encodes and decodes as tokenizers does", "[da
     }
   }
   CHECK(count > 1500);
+}
+
+namespace {
+/// The metadata of a GGUF file with one of the tokenizers in golden/tokenizers.
+struct gguf {
+  std::vector<std::string> tokens, merges;
+  std::vector<std::string_view> token_views, merge_views;
+  std::vector<std::int32_t> types;
+  std::vector<float> scores;
+  fathom::data::gguf_tokenizer metadata;
+
+  explicit gguf(const std::string& name) {
+    const auto json = contents(name);
+    const auto& model = json["model"];
+    const auto& added = json["added_tokens"];
+    tokens.resize(model["vocab"].size() + added.size());
+    std::size_t size = 0;
+    const auto put = [&](const std::string& spelling, const fathom::json& id) {
+      const auto i = id.as<std::size_t>();
+      if (tokens.at(i).empty()) ++size;
+      tokens[i] = spelling;
+    };
+    for (const auto& [spelling, id] : model["vocab"].members()) put(spelling, id);
+    for (const auto& one : added.elements()) put(one["content"].text(), one["id"]);
+    tokens.resize(size);
+    types.resize(size, 1);
+    for (const auto& one : added.elements()) types[one["id"].as<std::size_t>()] = one["special"] == true ? 3 : 4;
+    for (std::size_t i = 0; i < size; ++i) {
+      if (tokens[i].starts_with("<0x")) types[i] = 6;
+      scores.push_back(-static_cast<float>(i));
+    }
+    for (const auto& pair : model["merges"].elements()) merges.push_back(pair[0].text() + " " + pair[1].text());
+    token_views.assign(tokens.begin(), tokens.end());
+    merge_views.assign(merges.begin(), merges.end());
+    metadata = {.model = "gpt2", .tokens = token_views, .token_type = types, .merges = merge_views};
+  }
+  gguf(const gguf&) = delete;
+};
+}  // namespace
+
+TEST_CASE("bpe reads the metadata of GGUF files", "[data]") {
+  const auto expect_same = [](const bpe& found, const std::string& name) {
+    const bpe expected(golden / name);
+    REQUIRE(found.size() == expected.size());
+    std::ifstream file(golden / "expected.txt");
+    int count = 0;
+    for (std::string line; std::getline(file, line);) {
+      const std::size_t at = line.find(':');
+      if (at == line.npos) continue;
+      const std::string text = from_hex(std::string_view(line).substr(at + 1, line.find(':', at + 1) - at - 1));
+      INFO(name << ": " << text);
+      for (const special how : {special::as_text, special::as_tokens}) {
+        const auto tokens = expected.encode(text, how, ends::marked);
+        CHECK(found.encode(text, how, ends::marked) == tokens);
+        CHECK(found.decode(tokens) == expected.decode(tokens));
+        CHECK(found.decode(tokens, specials::left_out) == expected.decode(tokens, specials::left_out));
+      }
+      ++count;
+    }
+    CHECK(count > 250);
+  };
+  SECTION("of the model gpt2") {
+    gguf llama3("llama3"), smollm2("smollm2");
+    llama3.metadata.pre = "llama-bpe";
+    llama3.metadata.bos_token_id = bpe(golden / "llama3").bos();
+    expect_same(bpe::from_gguf(llama3.metadata), "llama3");
+    smollm2.metadata.pre = "smollm";
+    expect_same(bpe::from_gguf(smollm2.metadata), "smollm2");
+    // A file does not say which tokens are found in normalised text, as one of this vocabulary is; all others are the
+    // same.
+    gguf qwen2("qwen2");
+    qwen2.metadata.pre = "qwen2";
+    const std::string text = "It'S 2031 e\u0301q\u0323\n\n  x<|im_end|>";
+    CHECK(bpe::from_gguf(qwen2.metadata).encode(text) == bpe(golden / "qwen2").encode(text));
+  }
+  SECTION("of the model llama") {
+    gguf llama2("llama2"), gemma("gemma");
+    llama2.metadata.model = gemma.metadata.model = "llama";
+    llama2.metadata.pre = "default";
+    llama2.metadata.scores = llama2.scores;
+    gemma.metadata.scores = gemma.scores;
+    llama2.metadata.bos_token_id = bpe(golden / "llama2").bos();
+    gemma.metadata.bos_token_id = bpe(golden / "gemma").bos();
+    gemma.metadata.add_space_prefix = false;
+    expect_same(bpe::from_gguf(gemma.metadata), "gemma");
+    llama2.metadata.eos_token_id = 2;
+    llama2.metadata.add_eos_token = true;
+    llama2.metadata.add_bos_token = false;
+    const auto tokenizer = bpe::from_gguf(llama2.metadata);
+    CHECK(tokenizer.encode("", special::as_text, ends::marked) == tokens{2});
+    const bpe expected(golden / "llama2");
+    for (const std::string text : {"The river is wide", "  two  spaces", "<s>a</s> b", "川は\n\xFF"}) {
+      CHECK(tokenizer.encode(text, special::as_tokens) == expected.encode(text, special::as_tokens));
+      CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
+    }
+  }
+}
+
+TEST_CASE("bpe says what is wrong with the metadata of a GGUF file", "[data]") {
+  const auto refused = [](auto change, const std::string& reason) {
+    gguf file("llama2");
+    file.metadata.model = "llama";
+    file.metadata.scores = file.scores;
+    file.metadata.file = "model.gguf";
+    change(file);
+    return fails_with([&] { return bpe::from_gguf(file.metadata); }, "model.gguf: ", reason);
+  };
+  const auto renamed = [](gguf& file, std::size_t id, std::string_view spelling) { file.token_views[id] = spelling; };
+  CHECK_FALSE(refused([](gguf&) {}, ""));
+  CHECK(refused([](gguf& f) { f.metadata.model = "bert"; },
+                "tokenizer.ggml.model is \"bert\"; expected \"gpt2\" or \"llama\""));
+  for (const char* pre : {"", "default", "tekken"})
+    CHECK(refused([&](gguf& f) { f.metadata.model = "gpt2", f.metadata.pre = pre; },
+                  "tokenizer.ggml.pre is \"" + std::string(pre) +
+                      "\"; expected the name of pieces that bpe has: \"gpt-2\", \"llama-bpe\""));
+  CHECK(refused([](gguf& f) { f.metadata.tokens = {}; }, "tokenizer.ggml.tokens is empty"));
+  CHECK(refused([](gguf& f) { f.metadata.token_type = f.metadata.token_type.first(3); },
+                "tokenizer.ggml.token_type has 3 numbers; expected "));
+  CHECK(refused([](gguf& f) { f.metadata.scores = {}; }, "tokenizer.ggml.scores has 0 numbers; expected "));
+  CHECK(refused([](gguf& f) { f.types[7] = 7; }, "the token \"<0x04>\" has the type 7; expected 1 to 6"));
+  CHECK(refused([](gguf& f) { f.scores[300] = std::numeric_limits<float>::quiet_NaN(); },
+                "has a score that is no number"));
+  CHECK(refused([&](gguf& f) { renamed(f, 300, f.tokens[301]); }, "has the token \""));
+  CHECK(refused([&](gguf& f) { renamed(f, 7, "x<0x04>"), f.types[7] = 1; }, "has no token for the byte 4, \"<0x04>\""));
+  const std::string text(1000, 'a');
+  CHECK(refused([&](gguf& f) { renamed(f, 300, text); }, "has 1000 bytes; expected at most 512"));
+  CHECK(refused([](gguf& f) { f.metadata.bos_token_id = 10'000; },
+                "tokenizer.ggml.bos_token_id is 10000; expected a token, 0 to "));
+  CHECK(refused([](gguf& f) { f.metadata.eos_token_id = -1; }, "tokenizer.ggml.eos_token_id is -1"));
+  const auto byte_level = [&](auto change, const std::string& reason) {
+    gguf file("smollm2");
+    file.metadata.pre = "smollm";
+    change(file);
+    return fails_with([&] { return bpe::from_gguf(file.metadata); }, "GGUF: ", reason);
+  };
+  CHECK_FALSE(byte_level([](gguf&) {}, ""));
+  CHECK(byte_level([](gguf& f) { f.merge_views[2] = "abc"; }, "merge 3: \"abc\"; expected two tokens"));
+  CHECK(byte_level([](gguf& f) { f.merge_views[2] = "Q Q"; }, "merge 3: the vocabulary has no token \"QQ\""));
+  CHECK(byte_level([](gguf& f) { f.merge_views[2] = f.merge_views[1]; }, "merge 3: "));
 }
 
 TEST_CASE("normalisation form C composes, orders and leaves alone", "[data]") {
@@ -221,6 +361,7 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json of SentencePiece", "[dat
     return fails_with([&] { return bpe::from_memory(json.dump()); }, "tokenizer (in memory): ", reason);
   };
   CHECK(refused("/model/byte_fallback", false, "model.byte_fallback is false; expected true"));
+  CHECK(refused("/model/ignore_merges", true, "model.ignore_merges is true; expected false"));
   CHECK(refused("/normalizer", of_type("NFKC"), "normalizer is of the type \"NFKC\"; expected a \"Prepend\""));
   CHECK(refused("/normalizer", nullptr, "neither normalizer nor pre_tokenizer turns \" \" into \"▁\""));
   CHECK(refused("/normalizer/normalizers/0/prepend", "_", "normalizer is of the type \"Prepend\"; expected"));

@@ -100,8 +100,12 @@ def sentencepiece(size, specials, added, normalizer, strips, bos):
     spelled = specials + [f"<0x{byte:02X}>" for byte in range(256)]
     runs = [SPACE * n for n in (2, 3, 4) if SPACE * n not in learned]
     tokens = spelled + learned + runs
-    merges = [tuple(pair) for pair in model["merges"]] + [(SPACE * (n - n // 2), SPACE * (n // 2)) for n in map(len, runs)]
-    made = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    ids = {token: i for i, token in enumerate(tokens)}
+    merges = []  # all pairs that make a token, as converters of SentencePiece's models write them
+    for token in learned + runs:
+        pairs = [(token[:n], token[n:]) for n in range(1, len(token))]
+        merges += sorted((pair for pair in pairs if pair[0] in ids and pair[1] in ids), key=lambda p: (ids[p[0]], ids[p[1]]))
+    made = Tokenizer(models.BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     made.normalizer = normalizer
     steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     made.decoder = decoders.Sequence(steps + [decoders.Strip(" ", 1, 0)] * strips)
@@ -189,14 +193,10 @@ def variants(folder):
                 changed["pre_tokenizer"] = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": split}
                 yield f"{folder.name}, Metaspace {scheme}{', split' * split}", changed
         changed = copy.deepcopy(contents)
-        last = "".join(changed["model"]["merges"].pop())
+        last = "".join(changed["model"]["merges"][-1])
         changed["model"]["vocab"][f"s{SPACE}"] = changed["model"]["vocab"].pop(last)
-        changed["model"]["merges"].insert(0, ["s", SPACE])
+        changed["model"]["merges"] = [["s", SPACE]] + [p for p in changed["model"]["merges"] if "".join(p) != last]
         yield f"{folder.name}, with a merge of two words", changed
-        changed = copy.deepcopy(contents)
-        changed["model"]["ignore_merges"] = True
-        changed["model"]["merges"] = changed["model"]["merges"][:50]  # others are whole texts only
-        yield f"{folder.name}, texts before merges", changed
         changed = copy.deepcopy(contents)
         for token in changed["added_tokens"]:
             token["normalized"] = True

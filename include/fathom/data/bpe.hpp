@@ -33,6 +33,7 @@
 #include "fathom/data/bpe_vocabulary.hpp"
 #include "fathom/data/corpus.hpp"
 #include "fathom/data/files.hpp"
+#include "fathom/data/gguf_tokenizer.hpp"
 #include "fathom/data/space_pieces.hpp"
 #include "fathom/data/text.hpp"
 #include "fathom/data/text_ends.hpp"
@@ -78,6 +79,12 @@ class bpe {
     detail::bpe_parts parts;
     parts.read_tokenizer({"tokenizer (in memory)", tokenizer});
     return bpe(parts);
+  }
+
+  /// A tokenizer of a GGUF file. Tokens of the types control and unknown are special; user defined ones are tokens in
+  /// all text. Fails when the file names a model or pieces that are not implemented, or lacks something.
+  [[nodiscard]] static bpe from_gguf(const gguf_tokenizer& metadata) {
+    return bpe(detail::gguf_reader(metadata).read());
   }
 
   /// What it merges.
@@ -159,8 +166,7 @@ class bpe {
         bytes_(std::move(vocabulary.bytes)),
         merges_(std::move(vocabulary.merges)),
         lacks_bytes_(vocabulary.lacks_bytes) {
-    if (pieces_ == &detail::word_pieces && (vocabulary.joins_words || parts.ignores_merges))
-      pieces_ = &detail::whole_pieces;
+    if (pieces_ == &detail::word_pieces && vocabulary.joins_words) pieces_ = &detail::whole_pieces;
     for (token t = 0; t < size(); ++t) {
       const auto id = static_cast<std::size_t>(t);
       add_special(parts, vocabulary, t);

@@ -8,7 +8,6 @@
 #include <functional>
 #include <limits>
 #include <queue>
-#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -38,11 +37,6 @@ class bpe_merges {
     ranks_.insert(left, right, static_cast<std::uint32_t>(made_.size()));
     made_.push_back(made);
     return true;
-  }
-  /// Appends merges that all make the same token, and of which none comes before another.
-  void add(std::span<const std::pair<token, token>> pairs, token made) {
-    for (const auto& [left, right] : pairs) ranks_.insert(left, right, static_cast<std::uint32_t>(made_.size()));
-    made_.push_back(made);
   }
 
   /// The token of a byte; -1 if the vocabulary has none.

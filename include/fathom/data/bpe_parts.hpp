@@ -120,6 +120,13 @@ struct bpe_parts {
         for (const json& one : value.elements()) set_special(name, one);
     }
   }
+  /// Adds a merge, two tokens with a space between them.
+  void add_merge(std::size_t number, std::string_view text) {
+    const std::size_t space = text.find(' ');
+    if (space == text.npos || space == 0 || space + 1 == text.size() || text.find(' ', space + 1) != text.npos)
+      fail(place(number), ": ", in_quotes(text), "; expected two tokens with one space between them");
+    add_merge(number, text.substr(0, space), text.substr(space + 1));
+  }
   /// The name of a merge in errors.
   [[nodiscard]] std::string place(std::size_t number) const {
     return join(merges_name, ": ", merges_unit, " ", number);
@@ -149,12 +156,6 @@ struct bpe_parts {
                        : std::string());
   }
 
-  void add_merge(std::size_t number, std::string_view text) {
-    const std::size_t space = text.find(' ');
-    if (space == text.npos || space == 0 || space + 1 == text.size() || text.find(' ', space + 1) != text.npos)
-      fail(place(number), ": ", in_quotes(text), "; expected two tokens with one space between them");
-    add_merge(number, text.substr(0, space), text.substr(space + 1));
-  }
   void add_merge(std::size_t number, std::string_view left, std::string_view right) {
     const auto find = [&](std::string_view spelling) {
       const std::size_t entry = entries.find(spelling);

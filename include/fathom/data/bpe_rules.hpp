@@ -114,6 +114,8 @@ inline void expect(bool holds, const std::string& file, const char* name, const 
   const auto& fallback = root["model"]["byte_fallback"];
   expect(fallback == true, file, "model.byte_fallback", fallback,
          "true, because characters without a token become bytes");
+  const auto& ignore = root["model"]["ignore_merges"];
+  expect(ignore != true, file, "model.ignore_merges", ignore, "false, as SentencePiece has it");
   for (const json& step : steps_of(root["normalizer"], "normalizers")) {
     const bool prepends = step["type"] == "Prepend" && step["prepend"] == space && !rules.form.space_before;
     expect(prepends || replaces(step, " ", space), file, "normalizer", step,

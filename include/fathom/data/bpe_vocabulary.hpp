@@ -139,7 +139,7 @@ struct bpe_vocabulary {
       merges.set_character(text, static_cast<token>(id));
       made[id] = true;
     }
-    whole[id] = (made[id] || parts.ignores_merges) && bytes[static_cast<token>(id)] == text;
+    whole[id] = made[id] && bytes[static_cast<token>(id)] == text;
   }
   /// The text of a token: in the tokenizer's form, if it is an added one that is found in such text.
   [[nodiscard]] static std::string normal(const bpe_parts& parts, std::size_t entry, std::string text) {
