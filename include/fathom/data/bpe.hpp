@@ -1,14 +1,18 @@
-// Sub-word tokens: byte-level byte-pair encoding with the vocabularies and rules of GPT-2 (Radford et al., "Language
-// Models are Unsupervised Multitask Learners", 2019; Sennrich, Haddow and Birch, arXiv 1508.07909).
+// Sub-word tokens: byte-pair encoding with the vocabularies and rules of GPT-2 (Radford et al., "Language Models are
+// Unsupervised Multitask Learners", 2019; Sennrich, Haddow and Birch, arXiv 1508.07909), of Llama 3, Qwen 2 and
+// SmolLM2, which merge bytes, and of SentencePiece (Kudo and Richardson, arXiv 1808.06226), as Llama 2 and Gemma have
+// it, which merges characters.
 //
-// A rule cuts text into pieces (bpe_pieces.hpp). The bytes of a piece are its first symbols. Adjacent pairs of symbols
-// on the list of merges become one symbol, pairs earlier on the list first, the leftmost of equal pairs first, until no
-// pair is on the list (bpe_merges.hpp). Special tokens are found before text is cut (added_tokens.hpp).
+// A rule cuts text into pieces (bpe_pieces.hpp). The bytes or characters of a piece are its first symbols. Adjacent
+// pairs of symbols on the list of merges become one symbol, pairs earlier on the list first, the leftmost of equal
+// pairs first, until no pair is on the list (bpe_merges.hpp). Special tokens are found before text is cut
+// (added_tokens.hpp).
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,25 +28,38 @@
 #include "fathom/data/bpe_merges.hpp"
 #include "fathom/data/bpe_parts.hpp"
 #include "fathom/data/bpe_pieces.hpp"
+#include "fathom/data/bpe_rules.hpp"
 #include "fathom/data/bpe_tables.hpp"
 #include "fathom/data/bpe_vocabulary.hpp"
 #include "fathom/data/corpus.hpp"
 #include "fathom/data/files.hpp"
+#include "fathom/data/gguf_tokenizer.hpp"
+#include "fathom/data/space_pieces.hpp"
 #include "fathom/data/text.hpp"
+#include "fathom/data/text_ends.hpp"
+#include "fathom/data/text_form.hpp"
 
 namespace fathom::data {
 
-/// A byte-level BPE tokenizer. It encodes every string of bytes if its vocabulary has all bytes, and every UTF-8 text
-/// otherwise; decode(encode(x)) == x. In malformed UTF-8, each byte is a symbol that is neither letter, number nor
-/// white space. No tokens are added at the ends of a text.
+/// A BPE tokenizer, of one of two kinds.
 ///
-/// Threads may call const members concurrently. Encoding allocates only room for the tokens, as long as no piece (a
-/// word, a run of white space) is longer than 64 bytes.
+/// A byte-level one encodes every string of bytes if its vocabulary has all bytes, and every UTF-8 text otherwise;
+/// decode(encode(x)) == x, or x in normalisation form C where the files ask for that, as Qwen 2's do. In malformed
+/// UTF-8, each byte is a symbol that is neither letter, number nor white space.
+///
+/// One of SentencePiece's kind encodes every string of bytes, too. It takes U+2581 for a space, and may put a space
+/// before a text, which decoding removes, and before what follows a special token, which decoding keeps.
+///
+/// Tokens are added at the ends of a text only with ends::marked. Threads may call const members concurrently. Encoding
+/// allocates only room for the tokens, as long as no piece (a word, a run of white space) is longer than 64 bytes, and
+/// no rule changes the text before it is cut.
 class bpe {
  public:
   /// Reads a folder: its tokenizer.json, or else vocab.json and merges.txt, or encoder.json and vocab.bpe; and the
-  /// added tokens of added_tokens.json and tokenizer_config.json, if present. Fails when a file asks for rules other
-  /// than GPT-2's: another tokenizer_class, a normalizer, another pre_tokenizer and so on.
+  /// added tokens of added_tokens.json and tokenizer_config.json, if present. tokenizer.json has the rules for pieces;
+  /// without it, the tokenizer_class has them, GPT-2's if no file names one. Fails when a file asks for rules that are
+  /// not implemented: another tokenizer_class, normalizer, pre_tokenizer and so on; and when the tokenizer_class is
+  /// none of those that have the rules of tokenizer.json.
   explicit bpe(const std::filesystem::path& folder) : bpe(detail::read_bpe(folder)) {}
   /// Reads two files and ignores others beside them. `vocab` is a JSON object that maps tokens to their ids, 0 to
   /// size() - 1; `merges` has two tokens on each line, after an optional first line "#version: ...". Bytes are spelled
@@ -64,19 +81,34 @@ class bpe {
     return bpe(parts);
   }
 
+  /// A tokenizer of a GGUF file. Tokens of the types control and unknown are special; user defined ones are tokens in
+  /// all text. Fails when the file names a model or pieces that are not implemented, or lacks something.
+  [[nodiscard]] static bpe from_gguf(const gguf_tokenizer& metadata) {
+    return bpe(detail::gguf_reader(metadata).read());
+  }
+
+  /// What it merges.
+  [[nodiscard]] bpe_kind kind() const { return kind_; }
   /// The number of tokens, including special ones.
   [[nodiscard]] index size() const { return bytes_.size(); }
 
   /// The tokens of a text.
-  [[nodiscard]] std::vector<token> encode(std::string_view text, special spelled = special::as_text) const {
+  [[nodiscard]] std::vector<token> encode(std::string_view text, special spelled = special::as_text,
+                                          ends around = ends::bare) const {
     std::vector<token> tokens;
-    encode(text, tokens, spelled);
+    encode(text, tokens, spelled, around);
     return tokens;
   }
-  /// Appends the tokens of a text: at most one for each byte.
-  void encode(std::string_view text, std::vector<token>& tokens, special spelled = special::as_text) const {
+  /// Appends the tokens of a text: at most one for each byte of the text in the tokenizer's form, and those around it.
+  void encode(std::string_view text, std::vector<token>& tokens, special spelled = special::as_text,
+              ends around = ends::bare) const {
     check(text, "bpe.encode");
-    added_.encode(text, tokens, spelled, [this](std::string_view plain, auto& to) { encode_plain(plain, to); });
+    if (around == ends::marked && !ends_.unknown.empty()) fail(ends_.unknown);
+    if (around == ends::marked) tokens.insert(tokens.end(), ends_.before.begin(), ends_.before.end());
+    added_.encode(
+        text, tokens, spelled, [this](std::string_view plain, std::string& buffer) { return form_.of(plain, buffer); },
+        [this](std::string_view plain, auto& to, bool begins) { encode_section(plain, to, begins); });
+    if (around == ends::marked) tokens.insert(tokens.end(), ends_.after.begin(), ends_.after.end());
   }
   /// Fails when a text, which errors call `name`, has a byte without a token. Some vocabularies lack the bytes that
   /// occur in no UTF-8 text.
@@ -89,9 +121,13 @@ class bpe {
   }
 
   /// The text of tokens, which may be malformed UTF-8. Fails when a token is not in [0, size()).
-  [[nodiscard]] std::string decode(std::span<const token> tokens) const {
+  [[nodiscard]] std::string decode(std::span<const token> tokens, specials shown = specials::spelled) const {
     std::string text;
-    for (const token t : tokens) text += bytes(t);
+    for (const token t : tokens) {
+      const std::string_view part = bytes(t);
+      if (shown == specials::spelled || !is_special(t)) text += part;
+    }
+    if (strips_ && text.starts_with(' ')) text.erase(0, 1);
     return text;
   }
   /// The bytes of a token, which may begin or end within a UTF-8 sequence. Fails when it is not in [0, size()).
@@ -101,6 +137,14 @@ class bpe {
   }
   void bytes(token) const&& = delete;  // would dangle
 
+  /// Whether a token is special, and no part of text. Fails when it is not in [0, size()).
+  [[nodiscard]] bool is_special(token t) const {
+    static_cast<void>(bytes(t));  // checks
+    return special_[static_cast<std::size_t>(t)];
+  }
+  /// The token that begins texts, and the one that ends them; nothing if no file says so.
+  [[nodiscard]] std::optional<token> bos() const { return bos_; }
+  [[nodiscard]] std::optional<token> eos() const { return eos_; }
   /// The special or added token with a spelling. Fails when there is none.
   [[nodiscard]] token special_token(std::string_view spelling) const {
     const token found = added_.find(spelling);
@@ -111,27 +155,55 @@ class bpe {
  private:
   explicit bpe(const detail::bpe_parts& parts) : bpe(parts, detail::bpe_vocabulary(parts)) {}
   bpe(const detail::bpe_parts& parts, detail::bpe_vocabulary&& vocabulary)
-      : pieces_(parts.pieces),
+      : kind_(parts.rules.kind),
+        strips_(parts.rules.strips),
+        pieces_(parts.rules.pieces),
+        form_(parts.rules.form),
+        ends_(parts.ends),
+        bos_(parts.bos),
+        eos_(parts.eos),
+        special_(vocabulary.entries.size()),
         bytes_(std::move(vocabulary.bytes)),
         merges_(std::move(vocabulary.merges)),
         lacks_bytes_(vocabulary.lacks_bytes) {
-    std::vector<token> tokens;
+    if (pieces_ == &detail::word_pieces && vocabulary.joins_words) pieces_ = &detail::whole_pieces;
     for (token t = 0; t < size(); ++t) {
       const auto id = static_cast<std::size_t>(t);
-      const std::string_view text = bytes_[t];
-      const auto& added = parts.entries.added(vocabulary.entries[id]);
-      if (!text.empty() && (added || (!vocabulary.made[id] && !parts.lists_added)))
-        added_.add(text, t, added.value_or(detail::added_token()));
-      if (!vocabulary.whole[id]) continue;
-      tokens.clear();
-      if (!parts.ignores_merges) merges_.append(text, tokens);
-      if (parts.ignores_merges || tokens.size() == 1) {  // some tokens are not what merging makes of their bytes
-        whole_.insert(text, t);
-        longest_whole_ = std::max(longest_whole_, text.size());
-      }
+      add_special(parts, vocabulary, t);
+      if (vocabulary.whole[id]) add_whole(parts, t);
     }
   }
 
+  /// Adds a token to those that are searched for in text before it is cut, if it is one of them.
+  void add_special(const detail::bpe_parts& parts, const detail::bpe_vocabulary& vocabulary, token t) {
+    const auto id = static_cast<std::size_t>(t);
+    const auto& added = parts.entries.added(vocabulary.entries[id]);
+    if (!added && (vocabulary.made[id] || parts.lists_added)) return;
+    const std::string_view spelling = parts.entries.spelling(vocabulary.entries[id]);
+    if (spelling.empty()) return;
+    const auto how = added.value_or(detail::added_token());
+    added_.add(spelling, how.normalized ? bytes_[t] : spelling, t, how);
+    special_[id] = how.special;
+  }
+  /// Adds a token to those that pieces become as a whole, unless merging makes others of its bytes.
+  void add_whole(const detail::bpe_parts& parts, token t) {
+    const std::string_view text = bytes_[t];
+    if (!parts.ignores_merges) {
+      std::vector<token> tokens;
+      merges_.append(text, tokens);
+      if (tokens.size() != 1 || tokens.front() != t) return;
+    }
+    whole_.insert(text, t);
+    longest_whole_ = std::max(longest_whole_, text.size());
+  }
+
+  /// Appends the tokens of a text between added tokens, with the space that it may need before it.
+  void encode_section(std::string_view text, std::vector<token>& tokens, bool begins) const {
+    if (text.empty() || !form_.lacks_space(text, begins)) return encode_plain(text, tokens);
+    std::string spaced = " ";
+    spaced += text;
+    encode_plain(spaced, tokens);
+  }
   /// Appends the tokens of a text without added tokens.
   void encode_plain(std::string_view text, std::vector<token>& tokens) const {
     while (!text.empty()) {
@@ -146,7 +218,13 @@ class bpe {
     }
   }
 
+  bpe_kind kind_;
+  bool strips_;                       // decoding removes a space from the beginning of a text
   const detail::piece_rule* pieces_;  // static
+  detail::text_form form_;
+  detail::text_ends ends_;
+  std::optional<token> bos_, eos_;
+  std::vector<bool> special_;  // [size()]
   detail::token_bytes bytes_;
   detail::bpe_merges merges_;
   bool lacks_bytes_;

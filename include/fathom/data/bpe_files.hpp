@@ -32,9 +32,13 @@ namespace fathom::data::detail {
   const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, error); };
   const auto config_path = folder / "tokenizer_config.json";
   const json config = has("tokenizer_config.json") ? io::detail::read_json(config_path) : json();
-  check_config(folder, config_path.string(), config, has("tokenizer.json"));
+  const tokenizer_class* const named = check_config(folder, config_path.string(), config, has("tokenizer.json"));
 
   bpe_parts parts;
+  if (named != nullptr && !has("tokenizer.json")) {
+    parts.rules.pieces = named->pieces.front();
+    parts.rules.form.nfc = named->nfc;
+  }
   const auto read = [&](const char* name, void (bpe_parts::*what)(const source&)) {
     const auto path = folder / name;
     const io::whole_file file(path);
@@ -53,6 +57,9 @@ namespace fathom::data::detail {
   else
     fail(folder.string(),
          ": has neither tokenizer.json, nor vocab.json and merges.txt, nor encoder.json and vocab.bpe");
+  const bool by_file = has("tokenizer.json");
+  if (named != nullptr && by_file) check_class(folder, *named, parts.rules);
+  check_options(config_path.string(), config, parts.rules);
   if (has("added_tokens.json")) read("added_tokens.json", &bpe_parts::read_added);
   if (config.is_object()) parts.read_config(config_path.string(), config);
   if (has("special_tokens_map.json")) {

@@ -15,16 +15,22 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/bpe_tables.hpp"
+#include "fathom/data/utf8.hpp"
 
 namespace fathom::data::detail {
 
-/// The tokens of single bytes, and the list of merges.
+/// The tokens of single bytes or characters, and the list of merges.
 class bpe_merges {
  public:
-  /// Reserves room for a number of merges.
-  explicit bpe_merges(std::size_t merges) : ranks_(merges) { byte_tokens_.fill(-1); }
+  /// Reserves room for a number of merges. The first symbols are the bytes of a piece, or else its characters, of which
+  /// those without a token are their bytes.
+  bpe_merges(std::size_t merges, bool by_characters) : ranks_(merges), by_characters_(by_characters) {
+    byte_tokens_.fill(-1);
+  }
 
   void set_byte(std::size_t byte, token t) { byte_tokens_[byte] = t; }
+  /// Sets the token of a character, which has none yet.
+  void set_character(std::string_view character, token t) { characters_.insert(character, t); }
   /// Appends a merge to the list. Returns false if the list already has the pair.
   [[nodiscard]] bool add(token left, token right, token made) {
     if (ranks_.find(left, right) != no_rank) return false;
@@ -49,11 +55,30 @@ class bpe_merges {
  private:
   static constexpr std::size_t short_piece = 64;  // bytes; up to here, rescanning all pairs is faster than a queue
 
+  /// Calls f(token) for the first symbols of a piece, of which there are at most as many as bytes.
+  template <class F>
+  void each_symbol(std::string_view piece, const F& f) const {
+    if (!by_characters_) {
+      for (const char byte : piece) f(token_of(byte));
+      return;
+    }
+    while (!piece.empty()) {
+      const std::string_view character =
+          piece.substr(0, first_code_point(piece.data(), piece.data() + piece.size()).bytes);
+      piece.remove_prefix(character.size());
+      const token t = characters_.find(character, [&](token) { return character; });  // short ones are in the table
+      if (t >= 0)
+        f(t);
+      else
+        for (const char byte : character) f(token_of(byte));
+    }
+  }
+
   void append_short(std::string_view piece, std::vector<token>& tokens) const {
     std::array<token, short_piece> symbols;
     std::array<std::uint32_t, short_piece> ranks;  // ranks[i]: of the pair (i, i + 1)
-    std::size_t count = piece.size();
-    for (std::size_t i = 0; i < count; ++i) symbols[i] = token_of(piece[i]);
+    std::size_t count = 0;
+    each_symbol(piece, [&](token t) { symbols[count++] = t; });
     for (std::size_t i = 0; i + 1 < count; ++i) ranks[i] = ranks_.find(symbols[i], symbols[i + 1]);
     while (count > 1) {
       const auto best =
@@ -75,18 +100,22 @@ class bpe_merges {
   void append_long(std::string_view piece, std::vector<token>& tokens) const {
     constexpr auto none = std::numeric_limits<std::uint32_t>::max();
     if (piece.size() >= none) fail("bpe.encode: a piece of ", piece.size(), " bytes; expected less than ", none);
-    const auto count = static_cast<std::uint32_t>(piece.size());
     struct node {
       token symbol;
       std::uint32_t rank;  // of the pair (this, next)
       std::uint32_t previous, next;
     };
-    std::vector<node> nodes(count);
+    std::vector<node> nodes;
+    nodes.reserve(piece.size());
+    each_symbol(piece, [&](token t) {
+      const auto i = static_cast<std::uint32_t>(nodes.size());
+      nodes.push_back({t, no_rank, i == 0 ? none : i - 1, i + 1});
+    });
+    nodes.back().next = none;
+    const auto count = static_cast<std::uint32_t>(nodes.size());
     const auto rank = [&](std::uint32_t i) {
       return nodes[i].next == none ? detail::no_rank : ranks_.find(nodes[i].symbol, nodes[nodes[i].next].symbol);
     };
-    for (std::uint32_t i = 0; i < count; ++i)
-      nodes[i] = {token_of(piece[i]), 0, i == 0 ? none : i - 1, i + 1 == count ? none : i + 1};
     std::vector<std::uint64_t> pairs;  // rank in the upper half, index of the left symbol in the lower
     const auto look = [&](std::uint32_t i) {
       nodes[i].rank = rank(i);
@@ -113,8 +142,10 @@ class bpe_merges {
   }
 
   std::array<token, 256> byte_tokens_;
+  string_table characters_;
   pair_table ranks_;         // of pairs of tokens
   std::vector<token> made_;  // by rank: the result of the merge
+  bool by_characters_;
 };
 
 }  // namespace fathom::data::detail

@@ -10,11 +10,11 @@
 
 #include "fathom/core/error.hpp"
 #include "fathom/core/json.hpp"
+#include "fathom/core/types.hpp"
 #include "fathom/data/bpe_entries.hpp"
 #include "fathom/data/bpe_errors.hpp"
-#include "fathom/data/bpe_pieces.hpp"
 #include "fathom/data/bpe_rules.hpp"
-#include "fathom/data/gpt2_pieces.hpp"
+#include "fathom/data/text_ends.hpp"
 #include "fathom/io/json.inl.hpp"
 
 namespace fathom::data::detail {
@@ -33,11 +33,13 @@ struct bpe_parts {
     std::size_t left, right, made;  // entries
   };
   std::vector<merge> merges;
-  std::string vocab_name, merges_name;      // of the files
-  const char* merges_unit = "line";         // what merge::number counts
-  bool lists_added = false;                 // tokens not listed as added are not special, however they are made
-  bool ignores_merges = false;              // for pieces that are tokens
-  const piece_rule* pieces = &gpt2_pieces;  // how text is cut
+  std::string vocab_name, merges_name;  // of the files
+  const char* merges_unit = "line";     // what merge::number counts
+  bool lists_added = false;             // tokens not listed as added are not special, however they are made
+  bool ignores_merges = false;          // for pieces that are tokens
+  bpe_rules rules;                      // how text is cut, and in which form
+  text_ends ends;                       // the tokens around a text
+  std::optional<token> bos, eos;        // that begin and end a text, by their roles
 
   /// Reads a JSON object that maps tokens to ids.
   void read_vocab(const source& file) {
@@ -70,7 +72,7 @@ struct bpe_parts {
     const auto& model = root["model"];
     if (!model.is_object())
       fail(file.name, ": has no object \"model\"; expected one of the type \"BPE\", as tokenizers writes it");
-    pieces = &check_rules(file.name, root);
+    rules = check_rules(file.name, root);
 
     vocab_name = merges_name = file.name;
     merges_unit = "merge";
@@ -94,10 +96,14 @@ struct bpe_parts {
       else
         fail(place(number), ": is ", said(pair), "; expected \"LEFT RIGHT\" or [\"LEFT\", \"RIGHT\"]");
     }
-    if (added.is_null()) return;
-    if (!added.is_array()) fail(file.name, ": added_tokens is ", said(added), "; expected a list");
-    entries.begin_file(file.name);
-    for (const json& one : added.elements()) add_described(file.name, one, one["id"]);
+    if (!added.is_null()) {
+      if (!added.is_array()) fail(file.name, ": added_tokens is ", said(added), "; expected a list");
+      entries.begin_file(file.name);
+      for (const json& one : added.elements()) add_described(file.name, one, one["id"]);
+    }
+    ends.read(file.name, root["post_processor"], entries);
+    if (ends.before.size() == 1) bos = ends.before.front();
+    if (ends.after.size() == 1) eos = ends.after.front();
   }
   /// Reads the added tokens of a tokenizer_config.json or special_tokens_map.json.
   void read_config(const std::string& name, const json& config) {
@@ -108,9 +114,18 @@ struct bpe_parts {
     // Tokens with a role are special.
     for (const auto& [key, value] : config.members()) {
       if (key.ends_with("_token")) set_special(name, value);
+      if (key == "bos_token") set_role(bos, value);
+      if (key == "eos_token") set_role(eos, value);
       if (value.is_array() && key.ends_with("_special_tokens"))
         for (const json& one : value.elements()) set_special(name, one);
     }
+  }
+  /// Adds a merge, two tokens with a space between them.
+  void add_merge(std::size_t number, std::string_view text) {
+    const std::size_t space = text.find(' ');
+    if (space == text.npos || space == 0 || space + 1 == text.size() || text.find(' ', space + 1) != text.npos)
+      fail(place(number), ": ", in_quotes(text), "; expected two tokens with one space between them");
+    add_merge(number, text.substr(0, space), text.substr(space + 1));
   }
   /// The name of a merge in errors.
   [[nodiscard]] std::string place(std::size_t number) const {
@@ -141,12 +156,6 @@ struct bpe_parts {
                        : std::string());
   }
 
-  void add_merge(std::size_t number, std::string_view text) {
-    const std::size_t space = text.find(' ');
-    if (space == text.npos || space == 0 || space + 1 == text.size() || text.find(' ', space + 1) != text.npos)
-      fail(place(number), ": ", in_quotes(text), "; expected two tokens with one space between them");
-    add_merge(number, text.substr(0, space), text.substr(space + 1));
-  }
   void add_merge(std::size_t number, std::string_view left, std::string_view right) {
     const auto find = [&](std::string_view spelling) {
       const std::size_t entry = entries.find(spelling);
@@ -170,6 +179,14 @@ struct bpe_parts {
     if (!content.is_string()) return;
     const std::size_t entry = entries.find(content.text());
     if (entry != vocabulary_entries::none && !entries.added(entry)) entries.set_added(entry, how(file, value));
+  }
+  /// Notes which token has a role; none, if it is null.
+  void set_role(std::optional<token>& role, const json& value) const {
+    const auto& content = value.is_object() ? value["content"] : value;
+    role.reset();
+    if (!content.is_string()) return;
+    if (const std::size_t entry = entries.find(content.text()); entry != vocabulary_entries::none)
+      role = entries.id(entry);
   }
   [[nodiscard]] static added_token how(const std::string& file, const json& described) {
     const auto flag = [&](const char* name, bool standard) {

@@ -14,6 +14,8 @@
 #include "fathom/data/bpe_parts.hpp"
 #include "fathom/data/bpe_pieces.hpp"
 #include "fathom/data/bpe_spelling.hpp"
+#include "fathom/data/sentencepiece_spelling.hpp"
+#include "fathom/data/utf8.hpp"
 
 namespace fathom::data::detail {
 
@@ -41,17 +43,26 @@ class token_bytes {
 struct bpe_vocabulary {
   token_bytes bytes;
   bpe_merges merges;
+  bool joins_words = false;          // a merge joins a space to the end of a word
   bool lacks_bytes = false;          // not all single bytes are tokens
   std::vector<std::size_t> entries;  // [size], the entry of each id
   std::vector<bool> made;            // [size], single bytes and results of merges
   std::vector<bool> whole;           // [size], those, and tokens that pieces become without merges
 
   explicit bpe_vocabulary(const bpe_parts& parts)
-      : merges(parts.merges.size()), entries(order(parts.entries)), made(entries.size()), whole(entries.size()) {
+      : merges(parts.merges.size(), parts.rules.kind == bpe_kind::sentencepiece),
+        entries(order(parts.entries)),
+        made(entries.size()),
+        whole(entries.size()) {
     add_merges(parts);
-    for (std::size_t id = 0; id < entries.size(); ++id) add_token(parts, id);
-    check_bytes(parts);
-    check_halves(parts);
+    if (parts.rules.kind == bpe_kind::sentencepiece) {
+      for (std::size_t id = 0; id < entries.size(); ++id) add_spelled(parts, id);
+      check_spelled_bytes(parts);
+    } else {
+      for (std::size_t id = 0; id < entries.size(); ++id) add_token(parts, id);
+      check_bytes(parts);
+      check_halves(parts);
+    }
   }
 
  private:
@@ -75,6 +86,8 @@ struct bpe_vocabulary {
     const auto& spelled = parts.entries;
     for (const auto& merge : parts.merges) {
       const token result = spelled.id(merge.made);
+      joins_words = joins_words || (spelled.spelling(merge.right).starts_with(spelled_space) &&
+                                    !spelled.spelling(merge.left).ends_with(spelled_space));
       if (!merges.add(spelled.id(merge.left), spelled.id(merge.right), result))
         fail(parts.place(merge.number), ": ",
              in_quotes(join(spelled.spelling(merge.left), ' ', spelled.spelling(merge.right))), " is there already");
@@ -94,7 +107,7 @@ struct bpe_vocabulary {
       merges.set_byte(static_cast<unsigned char>(spelled->front()), static_cast<token>(id));
     }
     if (!made[id] && !added && !parts.lists_added && spelled && !spelled->empty() &&
-        parts.pieces->first(*spelled) == spelled->size())
+        parts.rules.pieces->first(*spelled) == spelled->size())
       fail(parts.merges_name, ": no ", parts.merges_unit, " makes the token ", in_quotes(spelling), ", number ", id,
            " of ", parts.vocab_name,
            ", and it is no special one, which would be of several pieces, as <|endoftext|> is; is the end missing?");
@@ -104,7 +117,43 @@ struct bpe_vocabulary {
            " stands for text as an added token, and for other bytes as one of ", parts.vocab_name,
            "; expected one or the other");
     const bool spells_bytes = whole[id] || (parts.lists_added && !added);
-    bytes.push_back(spells_bytes && spelled ? *spelled : spelling);
+    if (spells_bytes && spelled)
+      bytes.push_back(*spelled);
+    else
+      bytes.push_back(normal(parts, entry, std::string(spelling)));
+  }
+
+  /// The same where tokens are characters, with a spelling for spaces, or spell a byte.
+  void add_spelled(const bpe_parts& parts, std::size_t id) {
+    const std::size_t entry = entries[id];
+    const std::string_view spelling = parts.entries.spelling(entry);
+    const std::string text = text_of_spelling(spelling);
+    bytes.push_back(normal(parts, entry, text));
+    if (!parts.entries.is_in_vocabulary(entry) || text.empty()) return;
+    if (const auto byte = byte_of_spelling(spelling)) {
+      merges.set_byte(*byte, static_cast<token>(id));
+      return;
+    }
+    if (spelling.find(' ') != spelling.npos) return;  // no text has it
+    if (first_code_point(text.data(), text.data() + text.size()).bytes == text.size()) {
+      merges.set_character(text, static_cast<token>(id));
+      made[id] = true;
+    }
+    whole[id] = made[id] && bytes[static_cast<token>(id)] == text;
+  }
+  /// The text of a token: in the tokenizer's form, if it is an added one that is found in such text.
+  [[nodiscard]] static std::string normal(const bpe_parts& parts, std::size_t entry, std::string text) {
+    const auto& added = parts.entries.added(entry);
+    if (!added || !added->normalized || text.empty()) return text;
+    std::string buffer;
+    return std::string(parts.rules.form.of(text, buffer));
+  }
+
+  void check_spelled_bytes(const bpe_parts& parts) const {
+    for (std::size_t byte = 0; byte < 256; ++byte)
+      if (merges.token_of(static_cast<char>(byte)) < 0)
+        fail(parts.vocab_name, ": has no token for the byte ", byte, ", ", in_quotes(byte_spelling(byte)),
+             "; expected tokens for all of 0 to 255, as byte_fallback needs them");
   }
 
   void check_bytes(const bpe_parts& parts) {

@@ -47,6 +47,6 @@ inline constexpr std::string_view gpt2_expressions[] = {
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
     R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"};
 
-inline constexpr piece_rule gpt2_pieces{gpt2_piece, gpt2_expressions};
+inline constexpr piece_rule gpt2_pieces{gpt2_piece, gpt2_expressions, "GPT-2"};
 
 }  // namespace fathom::data::detail
