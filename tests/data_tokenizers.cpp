@@ -407,3 +407,26 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json of SentencePiece", "[dat
     }
   }
 }
+
+TEST_CASE("bpe leaves out control characters without a token, as tokenizers does", "[data]") {
+  const bpe tokenizer(golden / "smollm2");
+  CHECK(tokenizer.encode("a\x04", special::as_text) == tokenizer.encode("a"));
+  CHECK(tokenizer.encode(std::string(1000, '\x04')).empty());
+  CHECK(tokenizer.decode(tokenizer.encode("a\x04\xFF b\x06")) == "a b");
+  CHECK_NOTHROW(tokenizer.check("a b", "text"));
+  CHECK(fails_with(
+      [&] {
+        tokenizer.check("a\x04", "some text");
+        return 0;
+      },
+      "some text: the byte 4 at position 1 has no token in the vocabulary; expected text without it"));
+  auto json = contents("smollm2");
+  json["model"]["unk_token"] = "<|endoftext|>";
+  CHECK(fails_with([&] { return bpe::from_memory(json.dump()); },
+                   "has no token for the byte 4, \"Ą\", and model.unk_token"));
+  json = contents("llama3");
+  json["model"]["vocab"]["~~"] = json["model"]["vocab"]["~"];  // no control character
+  json["model"]["vocab"].erase("~");
+  CHECK(fails_with([&] { return bpe::from_memory(json.dump()); }, "has no token for the byte 126, \"~\"",
+                   "but those that UTF-8 never has and control characters"));
+}
