@@ -29,6 +29,7 @@
 #include "fathom/data/bpe_parts.hpp"
 #include "fathom/data/bpe_pieces.hpp"
 #include "fathom/data/bpe_rules.hpp"
+#include "fathom/data/bpe_spelling.hpp"
 #include "fathom/data/bpe_tables.hpp"
 #include "fathom/data/bpe_vocabulary.hpp"
 #include "fathom/data/corpus.hpp"
@@ -117,7 +118,9 @@ class bpe {
     const auto missing = std::find_if(text.begin(), text.end(), [&](char byte) { return merges_.token_of(byte) < 0; });
     if (missing != text.end())
       fail(name, ": the byte ", static_cast<int>(static_cast<unsigned char>(*missing)), " at position ",
-           missing - text.begin(), " has no token in the vocabulary; expected UTF-8, which never has it");
+           missing - text.begin(), " has no token in the vocabulary; expected ",
+           detail::never_in_utf8(static_cast<unsigned char>(*missing)) ? "UTF-8, which never has it"
+                                                                       : "text without it");
   }
 
   /// The text of tokens, which may be malformed UTF-8. Fails when a token is not in [0, size()).
@@ -137,6 +140,8 @@ class bpe {
   }
   void bytes(token) const&& = delete;  // would dangle
 
+  /// Whether decoding removes a space from the beginning of a text, because encoding puts one there.
+  [[nodiscard]] bool removes_space() const { return strips_; }
   /// Whether a token is special, and no part of text. Fails when it is not in [0, size()).
   [[nodiscard]] bool is_special(token t) const {
     static_cast<void>(bytes(t));  // checks
