@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <fathom/data/bpe.hpp>
+#include <fathom/data/text_stream.hpp>
 #include "catch.hpp"
 #include "fails_with.hpp"
 #include "json.hpp"
@@ -220,6 +221,69 @@ TEST_CASE("bpe says what is wrong with the metadata of a GGUF file", "[data]") {
   CHECK(byte_level([](gguf& f) { f.merge_views[2] = f.merge_views[1]; }, "merge 3: "));
 }
 
+TEST_CASE("a text_stream gives whole characters", "[data]") {
+  using fathom::data::text_stream;
+  const std::string replacement = "\uFFFD";
+  SECTION("of text") {
+    for (const char* name : {"llama3", "qwen2", "smollm2", "llama2", "gemma"}) {
+      const bpe tokenizer(golden / name);
+      text_stream stream(tokenizer);
+      std::ifstream file(golden / "expected.txt");
+      for (std::string line; std::getline(file, line);) {
+        const std::size_t at = line.find(':');
+        if (at == line.npos) continue;
+        const std::string text = from_hex(std::string_view(line).substr(at + 1, line.find(':', at + 1) - at - 1));
+        const auto of = tokenizer.encode(text, special::as_tokens, ends::marked);
+        std::string whole;
+        for (const token t : of) {
+          const std::string part(stream.push(t));
+          for (const char* c = part.data(); c != part.data() + part.size();) {
+            const auto next = fathom::data::detail::first_code_point(c, part.data() + part.size());
+            REQUIRE(next.code != fathom::data::detail::malformed);
+            c += next.bytes;
+          }
+          whole += part;
+        }
+        whole += stream.finish();
+        INFO(name << ": " << text);
+        CHECK(whole == tokenizer.decode(of, specials::left_out));
+      }
+    }
+  }
+  SECTION("of bytes, as Python replaces those that are malformed") {
+    const bpe tokenizer(golden / "llama3");
+    const auto streamed = [&](std::string_view bytes) {
+      text_stream stream(tokenizer);
+      std::string text;
+      for (const char byte : bytes) text += stream.push(tokenizer.encode({&byte, 1}).at(0));
+      return text + "|" + std::string(stream.finish());
+    };
+    CHECK(streamed("a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x99\x82") == "aé€🙂|");
+    CHECK(streamed("a\xC3") == "a|" + replacement);
+    CHECK(streamed("\xE2\x82") == "|" + replacement);
+    CHECK(streamed("\xF0\x9F\x99") == "|" + replacement);
+    CHECK(streamed("\xF0\x9F\x99\xF0\x9F\x99\x82") == replacement + "🙂|");
+    CHECK(streamed("\xE2\x82z\xC3") == replacement + "z|" + replacement);
+    CHECK(streamed("\x80\xFFz") == replacement + replacement + "z|");
+    CHECK(streamed("\xE0\x80\xED\xA0") == replacement + replacement + replacement + replacement + "|");
+    CHECK(streamed("\xF4\x90\x80") == replacement + replacement + replacement + "|");
+  }
+  SECTION("with or without special tokens and the first space") {
+    const bpe tokenizer(golden / "llama2");
+    const auto of = tokenizer.encode("the river", special::as_tokens, ends::marked);
+    const auto streamed = [&](text_stream stream) {
+      std::string text;
+      for (const token t : of) text += stream.push(t);
+      return text += stream.finish();
+    };
+    CHECK(streamed(text_stream(tokenizer)) == "the river");
+    CHECK(streamed(text_stream(tokenizer, text_stream::behind_a_prompt)) == " the river");
+    CHECK(streamed(text_stream(tokenizer, text_stream::at_the_beginning, specials::spelled)) == "<s> the river");
+    text_stream stream(tokenizer);
+    CHECK(fails_with([&] { return stream.push(-1).size(); }, "token -1 is outside of the vocabulary"));
+  }
+}
+
 TEST_CASE("normalisation form C composes, orders and leaves alone", "[data]") {
   const auto nfc = [](std::string_view text) {
     std::string buffer = "before";
@@ -406,4 +470,27 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json of SentencePiece", "[dat
       attempt(json.dump());
     }
   }
+}
+
+TEST_CASE("bpe leaves out control characters without a token, as tokenizers does", "[data]") {
+  const bpe tokenizer(golden / "smollm2");
+  CHECK(tokenizer.encode("a\x04", special::as_text) == tokenizer.encode("a"));
+  CHECK(tokenizer.encode(std::string(1000, '\x04')).empty());
+  CHECK(tokenizer.decode(tokenizer.encode("a\x04\xFF b\x06")) == "a b");
+  CHECK_NOTHROW(tokenizer.check("a b", "text"));
+  CHECK(fails_with(
+      [&] {
+        tokenizer.check("a\x04", "some text");
+        return 0;
+      },
+      "some text: the byte 4 at position 1 has no token in the vocabulary; expected text without it"));
+  auto json = contents("smollm2");
+  json["model"]["unk_token"] = "<|endoftext|>";
+  CHECK(fails_with([&] { return bpe::from_memory(json.dump()); },
+                   "has no token for the byte 4, \"Ą\", and model.unk_token"));
+  json = contents("llama3");
+  json["model"]["vocab"]["~~"] = json["model"]["vocab"]["~"];  // no control character
+  json["model"]["vocab"].erase("~");
+  CHECK(fails_with([&] { return bpe::from_memory(json.dump()); }, "has no token for the byte 126, \"~\"",
+                   "but those that UTF-8 never has and control characters"));
 }

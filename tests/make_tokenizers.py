@@ -11,6 +11,7 @@ folders.
 """
 
 import argparse
+import collections
 import copy
 import json
 import pathlib
@@ -50,14 +51,14 @@ https://example.org/a/b?c=d&e=%20f#top   me@example.org   3.14159   1,000,000   
 """.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")
 
 
-def byte_level(pieces, size, specials, added=(), normalizer=None, before=()):
+def byte_level(pieces, size, specials, added=(), normalizer=None, before=(), without=()):
     tokenizer = Tokenizer(models.BPE())
     if normalizer:
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pieces
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator([SENTENCES] * 3, trainers.BpeTrainer(vocab_size=size, min_frequency=2, show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+                                  initial_alphabet=sorted({*pre_tokenizers.ByteLevel.alphabet()} - {*without})))
     tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
     tokenizer.add_tokens([AddedToken(s, normalized=normalized) for s, normalized in added])
     if before:
@@ -86,15 +87,17 @@ def make_qwen2():
 def make_smollm2():
     return byte_level(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                                pre_tokenizers.ByteLevel(add_prefix_space=False)]),
-                      560, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+                      560, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], without="ĄĆñòÀÿ")  # as SmolLM2's lacks bytes
 
 
 def sentencepiece(size, specials, added, normalizer, strips, bos):
     """Merges of characters as SentencePiece makes them: within words, which begin with a space."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-    tokenizer.train_from_iterator([SENTENCES] * 3, trainers.BpeTrainer(vocab_size=size, min_frequency=2, show_progress=False,
-                                  limit_alphabet=120))
+    counts = collections.Counter(SENTENCES)
+    known = {symbol for symbol in sorted(counts, key=lambda s: (-counts[s], s))[:120]}  # all others become bytes
+    tokenizer.train_from_iterator(["".join(s for s in SENTENCES if s in known)] * 3,
+                                  trainers.BpeTrainer(vocab_size=size, min_frequency=2, show_progress=False))
     model = json.loads(tokenizer.to_str())["model"]
     learned = sorted(model["vocab"], key=model["vocab"].get)
     spelled = specials + [f"<0x{byte:02X}>" for byte in range(256)]
@@ -143,7 +146,7 @@ def cases():
     texts += ["abc123", "a1b2", "3.14 1,000 12345678", "x²y³ Ⅷ½", "٣٤٥६", "①②五百", "e\u0301te\u0301 é", "\u0301 \u0301a",
               "A\u030angstro\u0308m Ångström", "Mo\u0302\u0323 Mộx", "\u1100\u1161\u11a8 각", "q\u0323\u0307 q\u0307\u0323", "\u212b \u2126 \u0958",
               "\u0344 \u0f73\u0f71", "ठीक है", "ไทย", "a\u200db", "ß ǅ ʰ ª", "𝒜𝓑 𝟙𝟚", "\U00020000", "\ue000\ufffd\uffff",
-              "👩‍👩‍👧 🇩🇪 👍🏽", "a🙂b 1🙂 🙂", "\x00\x01 \x1f\x7f", "snake_case __init__ a-b", "!\n\n?\r\n\r\n.a", "...\n  b",
+              "👩‍👩‍👧 🇩🇪 👍🏽", "a🙂b 1🙂 🙂", "\x00\x01 \x1f\x7f", "a\x04b \x04! \x06=\x04=", "\x04" * 100, "snake_case __init__ a-b", "!\n\n?\r\n\r\n.a", "...\n  b",
               "▁a ▁▁ b▁", "<s>▁<s> ▁</s>  x", "[INST]a [INST] b[INST][INST]", "▁▁▁▁a   b", "\n\n\na<table> <table>",
               "a<bos> <eos>", "<0x41> <0x", "<|endoftext|>", "a <|im_start|> b<|im_end|>\n", "<|endoftext|><|endoftext|> ",
               "<|begin_of_text|>Hi<|eot_id|>", "<|end<|eot_id|>of", "<tool_call> x", "a  \n\nb", "<s>a</s> <s> b", "<unk></s>",
@@ -157,7 +160,7 @@ def random_text(numbers):
     """Text of symbols that like to meet."""
     pools = ["abcdefgh th", "'strevdlmSTREVDLM'\u017f", " \n\t\r\u00a0\u3000\u2028\x85", "  \n\r", "0123٣²½", ".,!?-=_#'\"▁", "éüßñ",
              "река", "ποτά", "םולש", "مرحبا", "नदीेक़", "แม่น้", "河川広", "カガナ", "강물\u1100\u1161\u11a8", "🙂👍🏽\u200d",
-             "\u0301\u0308\u0323\u0345\u0334\u0327", "aeoAEO\u0301\u0308\u0323\u030a", "\x00\x01\x1f\x7f\x85", "\U00020000𝒜"]
+             "\u0301\u0308\u0323\u0345\u0334\u0327", "aeoAEO\u0301\u0308\u0323\u030a", "\x00\x01\x1f\x7f\x85", "\x04\x06!=-\x13 ", "\U00020000𝒜\U00045678"]
     chosen = numbers.sample(pools, numbers.randrange(1, 6))
     symbols = [numbers.choice(numbers.choice(chosen)) for _ in range(numbers.randrange(1, 60))]
     kind = numbers.random()

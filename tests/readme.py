@@ -18,6 +18,7 @@ PREAMBLE = """// Made from README.md by tests/readme.py.
 #include <fathom/data/bpe.hpp>
 #include <fathom/data/performance.hpp>
 #include <fathom/data/text.hpp>
+#include <fathom/data/text_stream.hpp>
 #ifdef FATHOM_README_VIZ
 #include <fathom/viz.hpp>
 #endif

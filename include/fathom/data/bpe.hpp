@@ -29,6 +29,7 @@
 #include "fathom/data/bpe_parts.hpp"
 #include "fathom/data/bpe_pieces.hpp"
 #include "fathom/data/bpe_rules.hpp"
+#include "fathom/data/bpe_spelling.hpp"
 #include "fathom/data/bpe_tables.hpp"
 #include "fathom/data/bpe_vocabulary.hpp"
 #include "fathom/data/corpus.hpp"
@@ -102,7 +103,7 @@ class bpe {
   /// Appends the tokens of a text: at most one for each byte of the text in the tokenizer's form, and those around it.
   void encode(std::string_view text, std::vector<token>& tokens, special spelled = special::as_text,
               ends around = ends::bare) const {
-    check(text, "bpe.encode");
+    if (!leaves_out_) check(text, "bpe.encode");
     if (around == ends::marked && !ends_.unknown.empty()) fail(ends_.unknown);
     if (around == ends::marked) tokens.insert(tokens.end(), ends_.before.begin(), ends_.before.end());
     added_.encode(
@@ -111,13 +112,15 @@ class bpe {
     if (around == ends::marked) tokens.insert(tokens.end(), ends_.after.begin(), ends_.after.end());
   }
   /// Fails when a text, which errors call `name`, has a byte without a token. Some vocabularies lack the bytes that
-  /// occur in no UTF-8 text.
+  /// occur in no UTF-8 text, and those of some control characters.
   void check(std::string_view text, std::string_view name) const {
     if (!lacks_bytes_) return;
     const auto missing = std::find_if(text.begin(), text.end(), [&](char byte) { return merges_.token_of(byte) < 0; });
     if (missing != text.end())
       fail(name, ": the byte ", static_cast<int>(static_cast<unsigned char>(*missing)), " at position ",
-           missing - text.begin(), " has no token in the vocabulary; expected UTF-8, which never has it");
+           missing - text.begin(), " has no token in the vocabulary; expected ",
+           detail::never_in_utf8(static_cast<unsigned char>(*missing)) ? "UTF-8, which never has it"
+                                                                       : "text without it");
   }
 
   /// The text of tokens, which may be malformed UTF-8. Fails when a token is not in [0, size()).
@@ -137,6 +140,8 @@ class bpe {
   }
   void bytes(token) const&& = delete;  // would dangle
 
+  /// Whether decoding removes a space from the beginning of a text, because encoding puts one there.
+  [[nodiscard]] bool removes_space() const { return strips_; }
   /// Whether a token is special, and no part of text. Fails when it is not in [0, size()).
   [[nodiscard]] bool is_special(token t) const {
     static_cast<void>(bytes(t));  // checks
@@ -165,7 +170,8 @@ class bpe {
         special_(vocabulary.entries.size()),
         bytes_(std::move(vocabulary.bytes)),
         merges_(std::move(vocabulary.merges)),
-        lacks_bytes_(vocabulary.lacks_bytes) {
+        lacks_bytes_(vocabulary.lacks_bytes),
+        leaves_out_(parts.lists_added) {
     if (pieces_ == &detail::word_pieces && vocabulary.joins_words) pieces_ = &detail::whole_pieces;
     for (token t = 0; t < size(); ++t) {
       const auto id = static_cast<std::size_t>(t);
@@ -227,7 +233,8 @@ class bpe {
   std::vector<bool> special_;  // [size()]
   detail::token_bytes bytes_;
   detail::bpe_merges merges_;
-  bool lacks_bytes_;
+  bool lacks_bytes_;            // not all bytes have a token
+  bool leaves_out_;             // encoding leaves out those bytes
   detail::string_table whole_;  // the tokens that pieces become as a whole, by their bytes
   std::size_t longest_whole_ = 0;
   detail::added_tokens added_;

@@ -44,7 +44,7 @@ class bpe_merges {
   /// The results of all merges, in the order of the list.
   [[nodiscard]] const std::vector<token>& made() const { return made_; }
 
-  /// Appends the tokens of a non-empty piece, all of whose bytes have tokens.
+  /// Appends the tokens of a non-empty piece. Bytes without a token are left out.
   void append(std::string_view piece, std::vector<token>& tokens) const {
     if (piece.size() <= short_piece)
       append_short(piece, tokens);
@@ -59,7 +59,8 @@ class bpe_merges {
   template <class F>
   void each_symbol(std::string_view piece, const F& f) const {
     if (!by_characters_) {
-      for (const char byte : piece) f(token_of(byte));
+      for (const char byte : piece)
+        if (const token t = token_of(byte); t >= 0) f(t);
       return;
     }
     while (!piece.empty()) {
@@ -111,6 +112,7 @@ class bpe_merges {
       const auto i = static_cast<std::uint32_t>(nodes.size());
       nodes.push_back({t, no_rank, i == 0 ? none : i - 1, i + 1});
     });
+    if (nodes.empty()) return;
     nodes.back().next = none;
     const auto count = static_cast<std::uint32_t>(nodes.size());
     const auto rank = [&](std::uint32_t i) {

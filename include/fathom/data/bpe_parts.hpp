@@ -36,6 +36,7 @@ struct bpe_parts {
   std::string vocab_name, merges_name;  // of the files
   const char* merges_unit = "line";     // what merge::number counts
   bool lists_added = false;             // tokens not listed as added are not special, however they are made
+  bool has_unknown = false;             // a token for what has no token
   bool ignores_merges = false;          // for pieces that are tokens
   bpe_rules rules;                      // how text is cut, and in which form
   text_ends ends;                       // the tokens around a text
@@ -78,6 +79,7 @@ struct bpe_parts {
     merges_unit = "merge";
     lists_added = true;
     ignores_merges = model["ignore_merges"] == true;
+    has_unknown = !model["unk_token"].is_null();
     const auto &vocab = model["vocab"], &pairs = model["merges"], &added = root["added_tokens"];
     if (!vocab.is_object()) fail(file.name, ": model.vocab is ", said(vocab), "; expected an object of tokens and ids");
     entries.begin_file(file.name);

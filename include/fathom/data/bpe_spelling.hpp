@@ -54,4 +54,11 @@ inline constexpr auto byte_spellings = [] {
 /// Whether a byte occurs in no UTF-8 text.
 [[nodiscard]] constexpr bool never_in_utf8(std::size_t byte) { return byte == 0xC0 || byte == 0xC1 || byte >= 0xF5; }
 
+/// Whether a vocabulary may lack a byte that is then left out: one of a control character, or of code points that are
+/// not assigned and never were, U+40000 to U+BFFFF.
+[[nodiscard]] constexpr bool may_lack(std::size_t byte) {
+  const bool control = (byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r') || byte == 0x7F;
+  return control || byte == 0xF1 || byte == 0xF2 || never_in_utf8(byte);
+}
+
 }  // namespace fathom::data::detail

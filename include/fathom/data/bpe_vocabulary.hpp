@@ -159,9 +159,13 @@ struct bpe_vocabulary {
   void check_bytes(const bpe_parts& parts) {
     for (std::size_t byte = 0; byte < 256; ++byte) {
       if (merges.token_of(static_cast<char>(byte)) >= 0) continue;
-      if (!never_in_utf8(byte))
+      if (parts.lists_added ? !may_lack(byte) : !never_in_utf8(byte))
         fail(parts.vocab_name, ": has no token for the byte ", byte, ", ", in_quotes(spelling_of_byte(byte)),
-             "; expected tokens for all of 0 to 255, but those that UTF-8 never has");
+             "; expected tokens for all of 0 to 255, but those that UTF-8 never has",
+             parts.lists_added ? " and control characters" : "");
+      if (parts.has_unknown)
+        fail(parts.vocab_name, ": has no token for the byte ", byte, ", ", in_quotes(spelling_of_byte(byte)),
+             ", and model.unk_token; expected null, with which such bytes are left out");
       lacks_bytes = true;
     }
   }

@@ -38,6 +38,19 @@ struct code_point {
   return {malformed, 1};
 }
 
+/// The length of the longest beginning of a well-formed sequence of several bytes, without its last, at a position of a
+/// text that has no such sequence; 0 if there is none.
+[[nodiscard]] inline std::size_t begun_code_point(const char* text, const char* end) {
+  const auto byte = [&](int i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(text[i])); };
+  const std::uint32_t first = byte(0);
+  if (first < 0xC2 || first > 0xF4) return 0;
+  if (first < 0xE0 || end - text < 2) return 1;
+  const std::uint32_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+  const std::uint32_t high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+  if (byte(1) < low || byte(1) > high) return 1;
+  return first >= 0xF0 && end - text > 2 && byte(2) >= 0x80 && byte(2) <= 0xBF ? 3 : 2;
+}
+
 /// Appends a code point.
 inline void append_utf8(std::string& text, std::uint32_t code) {
   const auto rest = [&](int shift) { text += static_cast<char>(0x80 | (code >> shift & 0x3F)); };
