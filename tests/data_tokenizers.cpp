@@ -472,6 +472,23 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json of SentencePiece", "[dat
   }
 }
 
+TEST_CASE("bpe takes merges of tokens that no merge makes, where pieces are tokens first",
+          "[data]") {  // as Llama 3 has it
+  auto json = contents("llama3");
+  const auto id = json["model"]["vocab"].size();
+  CHECK(bpe(golden / "llama3").special_token("<|begin_of_text|>") == static_cast<token>(id));
+  json["added_tokens"] = nullptr;
+  json["model"]["vocab"]["qzx"] = id;
+  json["model"]["vocab"]["qzxj"] = id + 1;
+  json["model"]["merges"].push_back(fathom::json::array({"qzx", "j"}));
+  json["post_processor"] = nullptr;
+  const auto tokenizer = bpe::from_memory(json.dump());
+  CHECK(tokenizer.encode("qzxj") == tokens{static_cast<token>(id) + 1});
+  CHECK(tokenizer.encode("qzxjq").size() == 5);
+  json["model"]["ignore_merges"] = false;
+  CHECK(fails_with([&] { return bpe::from_memory(json.dump()); }, "\"qzx\" is neither a byte nor made by any merge"));
+}
+
 TEST_CASE("bpe leaves out control characters without a token, as tokenizers does", "[data]") {
   const bpe tokenizer(golden / "smollm2");
   CHECK(tokenizer.encode("a\x04", special::as_text) == tokenizer.encode("a"));
