@@ -371,6 +371,16 @@ TEST_CASE("bpe reads a folder by the class that it names, or refuses it", "[data
   folder.write("tokenizer.json", contents("qwen2").dump());
   CHECK(fails_with([&] { return open("GemmaTokenizerFast"); }, apart + "Qwen 2", "expected those of SentencePiece"));
 
+  SECTION("with the roles of tokens") {
+    folder.write("tokenizer.json", contents("qwen2").dump());
+    folder.write("tokenizer_config.json",
+                 R"({"tokenizer_class": "Qwen2Tokenizer", "bos_token": null, "eos_token": {"content": "<|im_end|>"}})");
+    folder.write("special_tokens_map.json", R"({"eos_token": "<|endoftext|>", "bos_token": "<|im_start|>"})");
+    const bpe tokenizer(folder.path());
+    CHECK(tokenizer.eos() == tokenizer.special_token("<|im_end|>"));
+    CHECK(tokenizer.bos() == tokenizer.special_token("<|im_start|>"));
+    CHECK(tokenizer.encode("", special::as_text, ends::marked).empty());  // as tokenizer.json has it
+  }
   SECTION("vocab.json and merges.txt by the class alone") {
     const auto json = contents("qwen2");
     fathom::json vocab;
@@ -387,6 +397,12 @@ TEST_CASE("bpe reads a folder by the class that it names, or refuses it", "[data
     CHECK(by_class.decode(by_class.encode(text)) == "It'S 2031 é\n\n  x");
     CHECK(open("GPT2Tokenizer").decode(open("GPT2Tokenizer").encode(text)) == text);
     CHECK(fails_with([&] { return open("GPTNeoXTokenizer"); }, "there is no tokenizer.json"));
+    folder.write("added_tokens.json", R"({"<s>": )" + std::to_string(vocab.size()) + "}");
+    folder.write("tokenizer_config.json",
+                 R"({"tokenizer_class": "GPT2Tokenizer", "bos_token": "<s>", "eos_token": "<s>", "add_bos_token": true,
+                     "add_eos_token": true})");
+    const auto last = static_cast<token>(vocab.size());
+    CHECK(bpe(folder.path()).encode("", special::as_text, ends::marked) == tokens{last, last});
     // Without a class, by the model.
     std::filesystem::remove(folder.path() / "tokenizer_config.json");
     folder.write("config.json", R"({"model_type": "qwen3"})");
