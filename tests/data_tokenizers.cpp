@@ -371,6 +371,16 @@ TEST_CASE("bpe reads a folder by the class that it names, or refuses it", "[data
   folder.write("tokenizer.json", contents("qwen2").dump());
   CHECK(fails_with([&] { return open("GemmaTokenizerFast"); }, apart + "Qwen 2", "expected those of SentencePiece"));
 
+  SECTION("with the roles of tokens") {
+    folder.write("tokenizer.json", contents("qwen2").dump());
+    folder.write("tokenizer_config.json",
+                 R"({"tokenizer_class": "Qwen2Tokenizer", "bos_token": null, "eos_token": {"content": "<|im_end|>"}})");
+    folder.write("special_tokens_map.json", R"({"eos_token": "<|endoftext|>", "bos_token": "<|im_start|>"})");
+    const bpe tokenizer(folder.path());
+    CHECK(tokenizer.eos() == tokenizer.special_token("<|im_end|>"));
+    CHECK(tokenizer.bos() == tokenizer.special_token("<|im_start|>"));
+    CHECK(tokenizer.encode("", special::as_text, ends::marked).empty());  // as tokenizer.json has it
+  }
   SECTION("vocab.json and merges.txt by the class alone") {
     const auto json = contents("qwen2");
     fathom::json vocab;
@@ -387,6 +397,12 @@ TEST_CASE("bpe reads a folder by the class that it names, or refuses it", "[data
     CHECK(by_class.decode(by_class.encode(text)) == "It'S 2031 é\n\n  x");
     CHECK(open("GPT2Tokenizer").decode(open("GPT2Tokenizer").encode(text)) == text);
     CHECK(fails_with([&] { return open("GPTNeoXTokenizer"); }, "there is no tokenizer.json"));
+    folder.write("added_tokens.json", R"({"<s>": )" + std::to_string(vocab.size()) + "}");
+    folder.write("tokenizer_config.json",
+                 R"({"tokenizer_class": "GPT2Tokenizer", "bos_token": "<s>", "eos_token": "<s>", "add_bos_token": true,
+                     "add_eos_token": true})");
+    const auto last = static_cast<token>(vocab.size());
+    CHECK(bpe(folder.path()).encode("", special::as_text, ends::marked) == tokens{last, last});
     // Without a class, by the model.
     std::filesystem::remove(folder.path() / "tokenizer_config.json");
     folder.write("config.json", R"({"model_type": "qwen3"})");
@@ -470,6 +486,23 @@ TEST_CASE("bpe says what is wrong with a tokenizer.json of SentencePiece", "[dat
       attempt(json.dump());
     }
   }
+}
+
+TEST_CASE("bpe takes merges of tokens that no merge makes, where pieces are tokens first",
+          "[data]") {  // as Llama 3 has it
+  auto json = contents("llama3");
+  const auto id = json["model"]["vocab"].size();
+  CHECK(bpe(golden / "llama3").special_token("<|begin_of_text|>") == static_cast<token>(id));
+  json["added_tokens"] = nullptr;
+  json["model"]["vocab"]["qzx"] = id;
+  json["model"]["vocab"]["qzxj"] = id + 1;
+  json["model"]["merges"].push_back(fathom::json::array({"qzx", "j"}));
+  json["post_processor"] = nullptr;
+  const auto tokenizer = bpe::from_memory(json.dump());
+  CHECK(tokenizer.encode("qzxj") == tokens{static_cast<token>(id) + 1});
+  CHECK(tokenizer.encode("qzxjq").size() == 5);
+  json["model"]["ignore_merges"] = false;
+  CHECK(fails_with([&] { return bpe::from_memory(json.dump()); }, "\"qzx\" is neither a byte nor made by any merge"));
 }
 
 TEST_CASE("bpe leaves out control characters without a token, as tokenizers does", "[data]") {

@@ -35,7 +35,8 @@ namespace fathom::data::detail {
   const tokenizer_class* const named = check_config(folder, config_path.string(), config, has("tokenizer.json"));
 
   bpe_parts parts;
-  if (named != nullptr && !has("tokenizer.json")) {
+  const bool by_file = has("tokenizer.json");
+  if (named != nullptr && !by_file) {
     parts.rules.pieces = named->pieces.front();
     parts.rules.form.nfc = named->nfc;
   }
@@ -48,7 +49,7 @@ namespace fathom::data::detail {
     read(vocab, &bpe_parts::read_vocab);
     read(merges, &bpe_parts::read_merges);
   };
-  if (has("tokenizer.json"))
+  if (by_file)
     read("tokenizer.json", &bpe_parts::read_tokenizer);
   else if (has("vocab.json"))
     read_both("vocab.json", "merges.txt");
@@ -57,15 +58,20 @@ namespace fathom::data::detail {
   else
     fail(folder.string(),
          ": has neither tokenizer.json, nor vocab.json and merges.txt, nor encoder.json and vocab.bpe");
-  const bool by_file = has("tokenizer.json");
   if (named != nullptr && by_file) check_class(folder, *named, parts.rules);
   check_options(config_path.string(), config, parts.rules);
   if (has("added_tokens.json")) read("added_tokens.json", &bpe_parts::read_added);
   if (config.is_object()) parts.read_config(config_path.string(), config);
   if (has("special_tokens_map.json")) {
     const auto path = folder / "special_tokens_map.json";
+    const auto bos = parts.bos, eos = parts.eos;  // go before those of the map
     if (const auto map = io::detail::read_json(path); map.is_object()) parts.read_config(path.string(), map);
+    if (bos) parts.bos = bos;
+    if (eos) parts.eos = eos;
   }
+  // A tokenizer.json says itself what is put around a text.
+  if (!by_file && config["add_bos_token"] == true && parts.bos) parts.ends.before.push_back(*parts.bos);
+  if (!by_file && config["add_eos_token"] == true && parts.eos) parts.ends.after.push_back(*parts.eos);
   return parts;
 }
 

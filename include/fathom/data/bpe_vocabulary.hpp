@@ -61,7 +61,7 @@ struct bpe_vocabulary {
     } else {
       for (std::size_t id = 0; id < entries.size(); ++id) add_token(parts, id);
       check_bytes(parts);
-      check_halves(parts);
+      if (!parts.ignores_merges) check_halves(parts);  // with it, a half may be a token of whole pieces only
     }
   }
 

@@ -108,6 +108,10 @@ inline void reorder_and_compose(std::vector<nfc_symbol>& symbols) {
   bool changed = false;
   std::vector<nfc_symbol> symbols;
   for (const char* at = begin; at != end;) {
+    if (static_cast<unsigned char>(*at) < 0x80) {
+      starter = at++;
+      continue;
+    }
     const code_point next = first_code_point(at, end);
     if (find_nfc_range(next.code) == nullptr) {
       starter = at;
