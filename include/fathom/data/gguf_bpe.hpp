@@ -1,0 +1,47 @@
+// The tokenizer in a GGUF file.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "fathom/core/types.hpp"
+#include "fathom/data/bpe.hpp"
+#include "fathom/data/gguf_tokenizer.hpp"
+#include "fathom/io/gguf.hpp"
+
+namespace fathom::data {
+
+/// Reads the tokenizer of a GGUF file; bpe::from_gguf says which kinds. Fails when the file has none.
+[[nodiscard]] inline bpe read_bpe(const io::gguf_file& file) {
+  const auto with = [](const char* name) { return std::string("tokenizer.ggml.") + name; };
+  const std::vector<std::string_view> tokens = file.texts(with("tokens"));
+  std::vector<std::int32_t> types;
+  if (file.find(with("token_type")))
+    for (const index type : file.integers(with("token_type"))) types.push_back(static_cast<std::int32_t>(type));
+  std::vector<std::string_view> merges;
+  if (file.find(with("merges"))) merges = file.texts(with("merges"));
+  std::vector<float> scores;
+  if (file.find(with("scores"))) scores = file.reals(with("scores"));
+  gguf_tokenizer metadata{.model = file.text(with("model")), .tokens = tokens};
+  metadata.pre = file.text(with("pre"), std::string_view());
+  metadata.token_type = types;
+  metadata.merges = merges;
+  metadata.scores = scores;
+  const auto id = [&](const char* name) -> std::optional<std::int64_t> {
+    return file.find(with(name)) ? std::optional<std::int64_t>(file.integer(with(name))) : std::nullopt;
+  };
+  const auto flag = [&](const char* name) -> std::optional<bool> {
+    return file.find(with(name)) ? std::optional<bool>(file.boolean(with(name))) : std::nullopt;
+  };
+  metadata.bos_token_id = id("bos_token_id");
+  metadata.eos_token_id = id("eos_token_id");
+  metadata.add_bos_token = flag("add_bos_token");
+  metadata.add_eos_token = flag("add_eos_token");
+  metadata.add_space_prefix = flag("add_space_prefix");
+  metadata.file = file.path();
+  return bpe::from_gguf(metadata);
+}
+
+}  // namespace fathom::data
