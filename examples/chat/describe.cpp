@@ -9,6 +9,8 @@
 
 #include <fathom/core/error.hpp>
 #include <fathom/io/families.hpp>
+#include <fathom/io/gguf.hpp>
+#include <fathom/io/gguf_models.hpp>
 #include <fathom/io/file.hpp>
 
 int main(int count, char** arguments) {
