@@ -37,8 +37,10 @@ template <int hidden>
 inline constexpr bool shortcut_hidden_is_not_negative = hidden >= 0;
 template <int width, int heads>
 inline constexpr bool width_is_a_multiple_of_heads = width <= 0 || heads <= 0 || width % heads == 0;
+/// A function, because nvcc warns of % 0 where it is not evaluated, too.
+[[nodiscard]] constexpr bool divides(int part, int whole) { return part > 0 && whole % part == 0; }
 template <int heads, int kv_heads>
-inline constexpr bool heads_are_a_multiple_of_kv_heads = heads <= 0 || (kv_heads > 0 && heads % kv_heads == 0);
+inline constexpr bool heads_are_a_multiple_of_kv_heads = heads <= 0 || divides(kv_heads, heads);
 template <int head_width>
 inline constexpr bool head_width_is_even_and_at_most_256 = head_width > 0 && head_width % 2 == 0 && head_width <= 256;
 template <int rotary_width, int head_width>
@@ -99,7 +101,7 @@ template <config Given>
   static_assert(check::zero_init_is_not_joint<S.zero_init, joint>,
                 "fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint does not have");
   constexpr bool is_good_family =
-      is_gpt2 || (C.kv_heads > 0 && C.heads % C.kv_heads == 0 && check::head_width_is_even_and_at_most_256<C.head_width> &&
+      is_gpt2 || (check::divides(C.kv_heads, C.heads) && check::head_width_is_even_and_at_most_256<C.head_width> &&
                   check::rotary_width_is_part_of_a_head<C.rotary.width, C.head_width> && C.rotary.base > 1 && C.inverse_epsilon > 0 &&
                   check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original> && S.depths.empty());
   constexpr bool valid = is_good_family && C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
