@@ -255,6 +255,8 @@ TEST_CASE("a config.json that does not fit, or that no config can express, is on
         "rope_parameters.rope_type: expected default, linear, llama3 or yarn; found \"longrope\""});
   with({{"\"model_type\": \"llama\"", "\"model_type\": \"mamba\""}});
   says({"model_type: expected one of llama, mistral, qwen2, qwen3, gpt_neox, olmo2, gpt2; found \"mamba\""});
+  with({{"\"rope_type\": \"default\"", "\"rope_type\": \"linear\", \"factor\": 1e300"}});
+  says({"rope_parameters.factor: expected a whole number, at least 1"});
   other.write("config.json", "[]");
   says({"is not a JSON object"});
   // A shorter context than the file's is the program's choice, a longer one is not.
@@ -262,4 +264,35 @@ TEST_CASE("a config.json that does not fit, or that no config can express, is on
   fathom::load(other.path(), *weights);
   with({{"\"max_position_embeddings\": 256", "\"max_position_embeddings\": 128"}});
   says({"context: the model has 256, the file at most 128"});
+}
+
+TEST_CASE("a part of a head that no head has is an error", "[families]") {
+  for (const char* part : {"1e300", "-1", "0", "1.5"}) {
+    std::string problems;
+    static_cast<void>(fathom::io::config_of_transformers(
+        std::string(R"({"model_type": "gpt_neox", "hidden_size": 16, "num_attention_heads": 2, "rotary_pct": )") + part + "}", problems));
+    INFO(part << problems);
+    CHECK(problems.find("partial_rotary_factor: expected a number above 0, at most 1; found ") != std::string::npos);
+  }
+}
+
+TEST_CASE("a tied checkpoint may hold its table twice, but not two tables", "[families]") {
+  const fathom::io::safetensors_file file(folder_of("llama") / "model.safetensors");
+  std::map<std::string, std::vector<std::byte>> bytes;
+  std::vector<fathom::io::tensor_to_write> tensors;
+  for (const auto& [name, tensor] : file.tensors()) {
+    const auto& held = bytes[name] = tensor.bytes();
+    tensors.push_back({name, tensor.type, tensor.shape, held});
+  }
+  auto head = bytes["model.embed_tokens.weight"];
+  tensors.push_back({"lm_head.weight", "F32", file.at("model.embed_tokens.weight").shape, head});
+  const temporary_folder folder;
+  using net = fathom::model<llama::c>;
+  auto weights = fathom::make<net::parameters>();
+  fathom::io::write_safetensors(folder.path() / "same.safetensors", tensors, {});
+  fathom::load(folder.path() / "same.safetensors", *weights);
+  head[5] ^= std::byte{1};
+  fathom::io::write_safetensors(folder.path() / "other.safetensors", tensors, {});
+  CHECK(fails_with([&] { return fathom::load(folder.path() / "other.safetensors", *weights), 0; },
+                   "lm_head.weight: differs from model.embed_tokens.weight, and the model's head is tied"));
 }

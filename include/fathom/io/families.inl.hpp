@@ -26,6 +26,7 @@
 #include "fathom/io/families.hpp"
 #include "fathom/io/file.hpp"
 #include "fathom/io/json.inl.hpp"
+#include "fathom/io/transformers.hpp"
 
 namespace fathom::io {
 
@@ -180,6 +181,13 @@ FATHOM_INLINE family_tensors::family_tensors(const stored_tensors& from, const c
            (of.tied && (name == "lm_head.weight" || name == "embed_out.weight"));
   });
   std::string problems;
+  if (of.tied)
+    for (const char* name : {"lm_head.weight", "embed_out.weight"}) {
+      const auto head = from.tensors().find(name);
+      const auto table = from.tensors().find(pieces_in_transformers(of, transformers_table).front().name);
+      if (head != from.tensors().end() && table != from.tensors().end() && !tied_head_problem("", table->second, head->second).empty())
+        problems += join("\n  ", name, ": differs from ", table->first, ", and the model's head is tied");
+    }
   for (const tensor_row& row : wanted) {
     const std::vector<tensor_piece> pieces = pieces_in_transformers(of, row.name);
     if (pieces.empty()) continue;
@@ -342,7 +350,10 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
     const json* const parameters = reader.find("rope_parameters");
     const json* const partial = parameters && parameters->is_object() ? parameters->find("partial_rotary_factor") : nullptr;
     const double part = partial ? family_reader::real_of(*partial) : reader.real("rotary_pct", reader.real("partial_rotary_factor", 0.25));
-    c.rotary.width = c.heads > 0 ? static_cast<int>(part * (c.width / c.heads)) : 0;
+    if (part > 0 && part <= 1)
+      c.rotary.width = static_cast<int>(part * (c.width / c.heads));
+    else
+      problems += join("\n  partial_rotary_factor: expected a number above 0, at most 1; found ", part);
   }
   if (c.family == family::mistral) c.window = reader.count("sliding_window", 0);
   if (c.family == family::qwen2 || c.family == family::qwen3) reader.only("use_sliding_window", false);

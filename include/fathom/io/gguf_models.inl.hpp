@@ -98,7 +98,7 @@ FATHOM_INLINE gguf_tensors::gguf_tensors(const gguf_file& file) : stored_tensors
     const std::string name = theirs.empty() ? std::string(tensor.name) : theirs;
     const bool is_query = name.find("self_attn.q_proj") != std::string::npos, is_key = name.find("self_attn.k_proj") != std::string::npos;
     const index rotated = !is_permuted ? 0 : is_query ? heads : is_key ? kv_heads : 0;
-    if (rotated < 0 || (rotated > 0 && tensor.rank == 2 && tensor.rows() % (2 * rotated) != 0))
+    if (rotated < 0 || (rotated > 0 && tensor.rank == 2 && (rotated > tensor.rows() / 2 || tensor.rows() % (2 * rotated) != 0)))
       fail(path_, ": ", tensor.name, " is ", tensor.describe(), "; expected rows for ", rotated, " heads of an even width");
     stored_tensor stored{std::string(type_name<float>), {}, nullptr, 0, static_cast<std::uint64_t>(tensor.size()) * sizeof(float), std::string(tensor.name)};
     for (int d = std::max(tensor.rank, 1); d-- > 0;) stored.shape.push_back(tensor.dimensions[static_cast<std::size_t>(d)]);
@@ -170,8 +170,10 @@ FATHOM_INLINE config config_of_gguf(const gguf_file& file, std::string& problems
   if (scaling == "linear" || scaling == "yarn") {
     const float factor = file.real(key("rope.scaling.factor"), 1.0f);
     c.rotary.scaling = scaling == "linear" ? rotary_scaling::linear : rotary_scaling::yarn;
-    c.rotary.factor = static_cast<int>(factor);
-    if (!(factor >= 1 && factor < 1e6f && factor == std::floor(factor))) problems += join("\n  ", key("rope.scaling.factor"), ": expected a whole number, at least 1; found ", factor);
+    if (factor >= 1 && factor < 1e6f && factor == std::floor(factor))
+      c.rotary.factor = static_cast<int>(factor);
+    else
+      problems += join("\n  ", key("rope.scaling.factor"), ": expected a whole number, at least 1; found ", factor);
     if (scaling == "yarn") c.rotary.original = size("rope.scaling.original_context_length");
   } else if (scaling != "none") {
     problems += join("\n  ", key("rope.scaling.type"), ": expected none, linear or yarn; found ", scaling);
