@@ -1,8 +1,8 @@
-// Single steps of a GPT-2 in llama.cpp on demand: the counterpart of steps.cpp, with the same commands and answers.
+// Single steps of a model in llama.cpp on demand: the counterpart of steps.cpp, with the same commands and answers.
 //
-//   ggml_steps FILE.gguf CONTEXT THREADS f16|bf16|f32 (the cache) FLASH (0, 1) BATCH (most tokens at once) BLAS (0, 1)
+//   ggml_steps FILE.gguf CONTEXT THREADS f16|bf16|f32 (the cache) FLASH (0, 1) BATCH (most tokens at once) BLAS (0, 1) SEQUENCES UNIFIED (0, 1)
 //
-// Then, line by line on the standard input: decode FROM N; prefill N; logits PROMPT.
+// Then, line by line on the standard input: decode FROM N; prefill N; prompt TOKENS N; together SEQUENCES FROM N; logits PROMPT.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +37,32 @@ struct steps {
     llama_memory_clear(llama_get_memory(context), false);
     return read(0, count);
   }
+  /// One token of each sequence at the same position.
+  void read_together(llama_batch& batch, int sequences, int position) const {
+    batch.n_tokens = sequences;
+    for (int s = 0; s < sequences; ++s) {
+      batch.token[s] = text(position + s);
+      batch.pos[s] = position;
+      batch.n_seq_id[s] = 1;
+      batch.seq_id[s][0] = s;
+      batch.logits[s] = 1;
+    }
+    if (llama_decode(context, batch) != 0) throw std::runtime_error("llama_decode failed");
+    for (int s = 0; s < sequences; ++s) llama_get_logits_ith(context, s);
+  }
+  void read_prompt_of(int sequence, int count) const {
+    llama_batch batch = llama_batch_init(count, 0, 1);
+    batch.n_tokens = count;
+    for (int i = 0; i < count; ++i) {
+      batch.token[i] = text(sequence + i);
+      batch.pos[i] = i;
+      batch.n_seq_id[i] = 1;
+      batch.seq_id[i][0] = sequence;
+      batch.logits[i] = i + 1 == count;
+    }
+    if (llama_decode(context, batch) != 0) throw std::runtime_error("llama_decode failed");
+    llama_batch_free(batch);
+  }
   template <class F>
   static void print_seconds(const F& f) {
     const auto start = std::chrono::steady_clock::now();
@@ -48,7 +74,7 @@ struct steps {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc != 8) return std::fputs("usage: see the top of bench/compare_ggml.cpp\n", stderr), 2;
+  if (argc != 10) return std::fputs("usage: see the top of bench/compare_ggml.cpp\n", stderr), 2;
   const auto log = [](ggml_log_level level, const char* text, void*) {
     if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
   };
@@ -63,10 +89,13 @@ int main(int argc, char** argv) try {
   s.vocab = llama_vocab_n_tokens(llama_model_get_vocab(s.model));
   auto with = llama_context_default_params();
   const std::string cache = argv[4];
-  with.n_ctx = static_cast<unsigned>(s.size);
+  const auto sequences = static_cast<unsigned>(std::atoi(argv[8]));
+  with.n_ctx = static_cast<unsigned>(s.size) * sequences;
+  with.n_seq_max = sequences;
+  with.kv_unified = std::atoi(argv[9]) != 0;
   with.n_batch = static_cast<unsigned>(s.size);
   with.n_ubatch = static_cast<unsigned>(std::atoi(argv[6]));
-  with.n_outputs_max = 1;
+  with.n_outputs_max = sequences;
   with.n_threads = with.n_threads_batch = std::atoi(argv[3]);
   with.type_k = with.type_v = cache == "f32" ? GGML_TYPE_F32 : cache == "bf16" ? GGML_TYPE_BF16 : GGML_TYPE_F16;
   with.flash_attn_type = std::atoi(argv[5]) ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
@@ -89,6 +118,21 @@ int main(int argc, char** argv) try {
          std::cin >> count;
          for (int i = 0; i < count; ++i) steps::print_seconds([&] { s.read_prompt(s.size); });
          held = s.size;
+       }},
+      {"prompt", [&] {
+         std::cin >> n >> count;
+         for (int i = 0; i < count; ++i) steps::print_seconds([&] { s.read_prompt(n); });
+         held = n;
+       }},
+      {"together", [&] {
+         int sequences_now = 0;
+         std::cin >> sequences_now >> n >> count;
+         llama_memory_clear(llama_get_memory(s.context), false);
+         for (int i = 0; i < sequences_now; ++i) s.read_prompt_of(i, n);
+         llama_batch batch = llama_batch_init(sequences_now, 0, 1);
+         for (int i = 0; i < count; ++i) steps::print_seconds([&] { s.read_together(batch, sequences_now, n + i); });
+         llama_batch_free(batch);
+         held = 0;
        }},
       {"logits", [&] {
          std::cin >> n;

@@ -1,12 +1,16 @@
-"""Compares fathom with llama.cpp (ggml): decoding and prefill, batch 1, same GPT-2 models with the same weights, in turns.
+"""Compares fathom with llama.cpp (ggml): decoding and prefill of the same models with the same weights, in turns.
 
-Run by compare_ggml.sh. f32 is compared with F32, bf16 with the faster of F16 and BF16, int8 with Q8_0. llama.cpp gets its
-best settings: a search tries those that may matter (flash attention, type of the cache, threads, huge pages;
-for prefill OpenBLAS and the number of tokens computed at once), and the rounds use the fastest.
+Run by compare_ggml.sh. f32 is compared with F32, bf16 with the faster of F16 and BF16, int8 with Q8_0, int4 with Q4_1.
+llama.cpp gets its best settings: a search tries those that may matter (flash attention, type of the cache, threads, huge pages;
+for prefill OpenBLAS and the number of tokens computed at once; for several sequences one cache or one for each), and the rounds
+use the fastest. The models are GPT-2s with random weights, and SmolLM2-135M with its own (a Q4_1 file, whose numbers are
+rounded anew for the other types).
 
 Every round measures llama.cpp, fathom, and the current read bandwidth of memory, one after the other. A decoding round
-is the median token at the first 64 positions from half of the context on. Tables show medians of the rounds, and best rounds
-in parentheses; the ratio is the median of the rounds' ratios.
+is the median token at the first 64 positions from half of the context on; decode-4 decodes 4 sequences at once, from
+position 128 on. prefill reads
+the whole context, of SmolLM2 512 tokens. Tables show medians of the rounds, and best rounds in parentheses; the ratio is the
+median of the rounds' ratios.
 """
 
 import argparse
@@ -21,9 +25,13 @@ import numpy as np
 
 from steps import THREADS, Program, digits, machine, step_seconds, stream
 
-PEER_TYPES = {"f32": ["F32"], "bf16": ["F16", "BF16"], "int8": ["Q8_0"]}
-TARGETS = {("decode", "tiny"): (5, 12, None), ("decode", "small"): (3, 3, None), ("decode", "medium"): (1.5, 1.5, 1.5),
-           ("prefill", "tiny"): (3, None, None), ("prefill", "small"): (3, None, None), ("prefill", "medium"): (3, None, None)}
+PEER_TYPES = {"f32": ["F32"], "bf16": ["F16", "BF16"], "int8": ["Q8_0"], "int4": ["Q4_1"]}
+WORKS = ["decode", "prefill", "decode-4", "decode-16"]
+TARGETS = {("decode", "tiny"): (5, 12), ("decode", "small"): (3, 3), ("decode", "medium"): (1.5, 1.5, 1.5),
+           ("prefill", "tiny"): (3,), ("prefill", "small"): (3,), ("prefill", "medium"): (3,),
+           ("decode", "smollm2"): (1.2, 1.2, 1.2, 1.5), ("prefill", "smollm2"): (1.5, 1.5, 1.5, 1.5),
+           ("decode-4", "smollm2"): (1.2, 1.2, 1.2, 1.2), ("decode-16", "smollm2"): (1.2, 1.2, 1.2, 1.2)}
+PROMPT = 512  # tokens of a prompt of SmolLM2
 BLOCK = 512 << 20  # bytes to read for the bandwidth of memory
 # GPT-2's tensor names in safetensors and in GGUF, where linear maps are stored [in, out] and [out, in].
 NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "ln_1": "attn_norm", "attn.c_attn": "attn_qkv",
@@ -71,20 +79,49 @@ def write_gguf(path, config, tensors, kind):
     writer.close()
 
 
+def rewrite_gguf(source, path, kind):
+    """The model in a GGUF file with its matrices in `kind`, from the file's dequantised numbers."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key not in ("general.architecture", "general.file_type"):
+            writer.add_key_value(key, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
+    writer.add_file_type(getattr(gguf.LlamaFileType, "ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"))
+    for tensor in reader.tensors:
+        values = np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
+        if values.ndim == 2 and kind != "F32":
+            quantized = getattr(gguf.GGMLQuantizationType, kind)
+            writer.add_tensor(tensor.name, gguf.quants.quantize(values, quantized), raw_dtype=quantized)
+        else:
+            writer.add_tensor(tensor.name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 class Bench:
-    def __init__(self, build, seconds):
-        self.build, self.seconds = pathlib.Path(build), seconds
+    def __init__(self, build, seconds, smollm2):
+        self.build, self.seconds, self.smollm2 = pathlib.Path(build), seconds, smollm2
         self.files = self.build / "ggml"
         self.files.mkdir(exist_ok=True)
         self.memory = Program(self.build / "bench/bench_stream", introduces=False)
 
     def fathom(self, model, kind):
-        return Program(self.build / f"bench/bench_steps_{model}", kind)
+        return Program(self.build / f"bench/bench_steps_{model}", kind, *([self.smollm2] if model == "smollm2" else []))
 
     def prepare(self, model, kinds):
         """Writes and checks the model's files if they are missing or older than the program that makes the weights."""
         program = self.fathom(model, "f32")
         self.context = program.about["context"]
+        if model == "smollm2":
+            program.close()
+            for kind in kinds:
+                file = self.files / f"{model}-{kind}.gguf"
+                if kind != "Q4_1" and not file.exists():
+                    rewrite_gguf(self.smollm2, file.with_suffix(".part"), kind)
+                    file.with_suffix(".part").rename(file)
+            return self.check(model)
         made = (self.build / f"bench/bench_steps_{model}").stat().st_mtime
         files = {kind: self.files / f"{model}-{kind}.gguf" for kind in kinds}
         missing = [kind for kind, file in files.items() if not file.exists() or file.stat().st_mtime < made]
@@ -105,14 +142,17 @@ class Bench:
                 raise
         program.close()
 
-    def ggml(self, model, kind, cache="f16", flash=1, threads=THREADS, batch=None, blas=0, huge=0):
+    def ggml(self, model, kind, cache="f16", flash=1, threads=THREADS, batch=None, blas=0, huge=0, sequences=1, unified=0):
         environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if huge else {}
-        return Program(self.build / "ggml_steps", self.files / f"{model}-{kind}.gguf", self.context, threads, cache, flash,
-                       batch or self.context, blas, **environment)
+        file = self.smollm2 if (model, kind) == ("smollm2", "Q4_1") else self.files / f"{model}-{kind}.gguf"
+        return Program(self.build / "ggml_steps", file, self.context, threads, cache, flash, batch or self.context, blas, sequences,
+                       unified, **environment)
 
-    def step(self, program, work, seconds):
+    def step(self, program, model, work, seconds):
         if work == "prefill":
-            return step_seconds(program, seconds, "prefill")
+            return step_seconds(program, seconds, *(["prompt", PROMPT] if model == "smollm2" else ["prefill"]))
+        if work != "decode":  # reads all prompts each time, so they are short
+            return statistics.median(program.ask("together", work.split("-")[1], min(128, self.context // 2), 32))
         start, count = self.context // 2, self.walk()
         one = statistics.median(program.ask("decode", start, count))  # to warm up
         walks = max(1, int(seconds / one / count))
@@ -125,17 +165,21 @@ class Bench:
     def best_settings(self, model, kinds, work):
         """llama.cpp's fastest settings, by a short measurement of each."""
         choices = {"cache": ["f16", "f32", "bf16"], "flash": [1, 0], "huge": [1, 0]}
-        if work == "decode":
+        fixed = {}
+        if work != "prefill":
             choices["threads"] = sorted({1, THREADS}, reverse=True)
-        else:
+        if "-" in work:
+            fixed["sequences"] = int(work.split("-")[1])
+            choices["unified"] = [0, 1]
+        if work == "prefill":
             choices.update(batch=sorted({self.context, min(self.context, 512), 64}, reverse=True), blas=[0, 1])
         tried = []
 
         def measure(kind, settings):
             if any((kind, settings) == (k, s) for _, k, s in tried):
                 return
-            program = self.ggml(model, kind, **settings)
-            step = min(self.step(program, work, self.seconds / 4) for _ in range(2))
+            program = self.ggml(model, kind, **settings, **fixed)
+            step = min(self.step(program, model, work, self.seconds / 4) for _ in range(2))
             program.close()
             tried.append((step, kind, settings))
 
@@ -146,7 +190,8 @@ class Bench:
             _, kind, best = min(tried, key=lambda t: t[0])
             for value in values:
                 measure(kind, {**best, name: value})
-        return min(tried, key=lambda t: t[0])[1:]
+        _, kind, best = min(tried, key=lambda t: t[0])
+        return kind, {**best, **fixed}
 
     def check(self, model):
         """Checks that both compute the same model: logits of the last token, all prefilled, and half prefilled, half decoded."""
@@ -167,8 +212,8 @@ class Bench:
         ours, theirs = self.fathom(model, kind), self.ggml(model, peer_kind, **settings)
         times = {"theirs": [], "ours": [], "stream": []}
         for _ in range(rounds):
-            times["theirs"].append(self.step(theirs, work, self.seconds))
-            times["ours"].append(self.step(ours, work, self.seconds))
+            times["theirs"].append(self.step(theirs, model, work, self.seconds))
+            times["ours"].append(self.step(ours, model, work, self.seconds))
             if work == "decode":
                 times["stream"].append(stream(self.memory, BLOCK, self.seconds))
         about = ours.about
@@ -185,30 +230,31 @@ def time(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/bench", help="folder of the programs")
-    parser.add_argument("--models", nargs="+", default=["tiny", "small", "medium"], choices=["tiny", "small", "medium"])
-    parser.add_argument("--types", nargs="+", default=list(PEER_TYPES), choices=list(PEER_TYPES))
-    parser.add_argument("--work", nargs="+", default=["decode", "prefill"], choices=["decode", "prefill"])
+    parser.add_argument("--models", nargs="+", default=["tiny", "small", "medium"], choices=["tiny", "small", "medium", "smollm2"])
+    parser.add_argument("--types", nargs="+", default=["f32", "bf16", "int8"], choices=list(PEER_TYPES))
+    parser.add_argument("--work", nargs="+", default=["decode", "prefill"], choices=WORKS)
+    parser.add_argument("--smollm2", help="the GGUF file of SmolLM2-135M-Instruct in Q4_1")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="duration of each measurement in a round")
     parser.add_argument("--prepare", action="store_true", help="only write the models' files, and check them")
     options = parser.parse_args()
 
-    bench = Bench(options.build, options.seconds)
+    bench = Bench(options.build, options.seconds, options.smollm2)
     print(f"{machine()}; medians of {options.rounds} rounds, and the best\n")
     table, reading = [], []
     for model in options.models:
-        bench.prepare(model, [peer for kind in PEER_TYPES.values() for peer in kind])
+        bench.prepare(model, [peer for kind in options.types for peer in PEER_TYPES[kind]] + ["F32"])
         if options.prepare:
             continue
         for work, kind in itertools.product(options.work, options.types):
             times, about, peer_kind, settings = bench.rows(model, kind, work, options.rounds)
             ratio = statistics.median(a / b for a, b in zip(times["theirs"], times["ours"]))
-            target = TARGETS[work, model][list(PEER_TYPES).index(kind)]
+            target = dict(zip(PEER_TYPES, TARGETS.get((work, model), ()))).get(kind)
             told = ", ".join(f"{name} {value}" for name, value in settings.items())
             table.append(f"| {work}/{model}/{kind} | {time(times['theirs'])} | {time(times['ours'])} | {ratio:.2f} | "
                          f"{f'{target:g}' if target else ''} | {peer_kind}: {told} |")
             print(table[-1], flush=True)
-            if work == "decode" and model == "medium":
+            if work == "decode" and model in ("medium", "smollm2"):
                 cache = about["position_bytes"] * (bench.context // 2 + bench.walk() // 2)
                 rates = [about["weight_bytes"] / t for t in times["ours"]]
                 whole = [(about["weight_bytes"] + cache) / t for t in times["ours"]]

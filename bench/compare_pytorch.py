@@ -2,7 +2,8 @@
 
 Training in fp32 against fp32, and with products in bf16 against bf16 autocast; decoding from a KV cache, batch 1; prefill of
 the whole context for the logits of its last token. PyTorch's side is idiomatic: nn.Module,
-scaled_dot_product_attention, AdamW(fused=True); eager, and, with --compile, the fastest variant of torch.compile. A
+scaled_dot_product_attention, AdamW(fused=True); eager, and, with --compile, the fastest variant of torch.compile. Models
+named -llama are transformers' LlamaForCausalLM, in training and prefill only. A
 row gives the median over the rounds and, in parentheses, the best round, of both sides, and the ratio of each (PyTorch's
 time over fathom's: above 1, fathom is faster). Each round measures all work of a model, so that plain and shortcut
 are comparable, too: the last table shows the cost of the shortcut.
@@ -23,7 +24,9 @@ from pytorch import fathom, timed
 # vocab, context, width, depth, heads; sequences and tokens of a training batch; depths of the shortcut
 MODELS = {
     "tiny": ((256, 128, 128, 6, 4), (16, 128), (2, 4)),
+    "tiny-llama": ((256, 128, 128, 6, 4), (16, 128), ()),
     "small": ((512, 256, 256, 8, 8), (8, 256), (2, 4, 6)),
+    "small-llama": ((512, 256, 256, 8, 8), (8, 256), ()),
     "medium": ((50257, 1024, 768, 12, 12), (2, 256), (4, 6, 8)),
 }
 
@@ -156,8 +159,28 @@ class Gpt(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
+class Llama(nn.Module):
+    """transformers' own module, with the hidden width and the key-value heads of bench/models.hpp."""
+
+    def __init__(self, vocab, context, width, depth, heads):
+        super().__init__()
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        self.inner = LlamaForCausalLM(LlamaConfig(
+            vocab_size=vocab, max_position_embeddings=context, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
+            num_key_value_heads=heads // 2, intermediate_size=width * 11 // 4, tie_word_embeddings=True, attn_implementation="sdpa"))
+
+    def forward(self, ids, targets=None):
+        x = self.inner.model(ids, use_cache=False).last_hidden_state
+        if targets is None:
+            return self.inner.lm_head(x[:, -1])
+        return F.cross_entropy(self.inner.lm_head(x).flatten(0, 1), targets.flatten())
+
+
 def built(name, shortcut):
     sizes, _, depths = MODELS[name]
+    if name.endswith("-llama"):
+        return Llama(*sizes)
     return Gpt(*sizes, depths if shortcut else ())
 
 
@@ -216,7 +239,8 @@ def decoding(model, name, shortcut):
 def works_of(name, options):
     """{row of bench_models: {how: a call of PyTorch's side}}; the first call of each compiles."""
     works = {}
-    for shortcut in (False, True):
+    is_llama = name.endswith("-llama")
+    for shortcut in (False,) if is_llama else (False, True):
         row = name + ("-shortcut" if shortcut else "")
         model = built(name, shortcut)
         kinds = {"eager": model}
@@ -226,7 +250,7 @@ def works_of(name, options):
             for kind in options.types:
                 works[f"train/{row}" + ("/bf16" if kind == "bf16" else "")] = {
                     how: training(model, name, kind == "bf16", run) for how, run in kinds.items()}
-        if "decode" in options.rows:
+        if "decode" in options.rows and not is_llama:
             works[f"decode/{row}/f32"] = {"eager": decoding(model, name, shortcut)}
         if "prefill" in options.rows:
             fixed = built(name, shortcut).eval()  # freezing makes its weights constants

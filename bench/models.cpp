@@ -1,5 +1,5 @@
 // A training step (forward, backward, AdamW) with products in float and in bf16, decoding and prefill, batch 1, for the
-// three models, plain and with the shortcut.
+// models of models.hpp but SmolLM2.
 //
 //   bench_models [--benchmark_filter=train/tiny] ...
 #include <cstdint>
@@ -126,8 +126,10 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("FMA burst, GFLOP/s", std::to_string(burst / 1e9));
   model<bench::tiny>("tiny", 16, 128);
   model<bench::tiny_shortcut>("tiny-shortcut", 16, 128);
+  model<bench::tiny_llama>("tiny-llama", 16, 128);
   model<bench::small>("small", 8, 256);
   model<bench::small_shortcut>("small-shortcut", 8, 256);
+  model<bench::small_llama>("small-llama", 8, 256);
   model<bench::medium>("medium", 2, 256);
   model<bench::medium_shortcut>("medium-shortcut", 2, 256);
   benchmark::Initialize(&argc, argv);

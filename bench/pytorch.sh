@@ -18,7 +18,7 @@ source bench/isa.sh
 if [ -z "${PYTHON:-}" ]; then
   PYTHON=build/venv-pytorch/bin/python
   [ -x "$PYTHON" ] || python3 -m venv build/venv-pytorch
-  "$PYTHON" -c 'import torch' 2>/dev/null || "$PYTHON" -m pip install --quiet torch numpy
+  "$PYTHON" -c 'import torch, transformers' 2>/dev/null || "$PYTHON" -m pip install --quiet torch numpy transformers
 fi
 configure
 cmake --build "$build" --target "bench_$bench" >/dev/null

@@ -1,13 +1,17 @@
 // Single steps of one model on demand: tokens decoded at given positions, prefills, training steps. Scripts that compare
 // with peers or plot the growth of costs keep this program running and query it in turns; it answers with a line of seconds.
 //
-//   bench_steps_MODEL f32|bf16|int8      (storage of decoding's weights; bf16: also products of bf16 operands)
+//   bench_steps_MODEL f32|bf16|int8 [FILE]     (storage of decoding's weights; bf16: also products of bf16 operands)
+//
+// FILE holds the weights; without it they are random.
 //
 // Compiled by nvcc, it does the same on a GPU, without int8; bf16 then applies to training, too (compare_pytorch_gpu.py).
 //
 // Then, line by line on the standard input, with N timed steps each:
 //   decode FROM N       one token each at positions FROM .. FROM + N - 1, one sequence
 //   prefill N           the full context
+//   prompt TOKENS N     as many tokens
+//   together SEQUENCES FROM N   one token each of several sequences at once, at positions FROM .. FROM + N - 1
 //   train SEQUENCES N   forward, backward and AdamW, for a batch of SEQUENCES sequences of at most 256 tokens (GPU: the context)
 //   save FILE           the weights, as safetensors
 //   logits PROMPT       instead of seconds, the logits after the full context, of which PROMPT tokens were prefilled
@@ -67,10 +71,16 @@ void print_seconds(const F& f) {
   std::cout << std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() << ' ';
 }
 
-/// Initial weights, but with biases and gains other than 0 and 1, so that comparisons cover them.
+std::string weights_file;  // empty: random weights
+
+/// The weights in the file, or initial ones, but with biases and gains other than 0 and 1, so that comparisons cover them.
 template <class Net>
 fathom::owned<typename Net::parameters> weights() {
   auto w = fathom::make<typename Net::parameters>();
+  if (!weights_file.empty()) {
+    fathom::load(weights_file, *w);
+    return w;
+  }
   fathom::initialize<Net>(*w, 1);
   fathom::random draw(2, 0);
   fathom::edit_on_host(*w, [&](auto& here) {
@@ -116,8 +126,16 @@ class decoder {
     });
   }
 #endif
-  void prefill(int steps) {
-    for (int i = 0; i < steps; ++i) print_seconds([&] { prefill_up_to(net::context, cache_); });
+  void prefill(fathom::index tokens, int steps) {
+    for (int i = 0; i < steps; ++i) print_seconds([&] { prefill_up_to(tokens, cache_); });
+  }
+  void together(fathom::index sequences, fathom::index from, int steps) {
+    typename net::cache cache(sequences, std::min<fathom::index>(net::context, from + steps));
+    for (fathom::index s = 0; s < sequences; ++s) net::prefill(*weights_, text(s, from), cache, s);
+    for (int i = 0; i < steps; ++i) {
+      const auto next = text(from + i, sequences);
+      print_seconds([&] { net::decode(*weights_, next, cache); });
+    }
   }
   void logits(fathom::index prompt) {
     std::span<const float> logits = prefill_up_to(prompt, cache_);
@@ -182,7 +200,7 @@ void serve() {
     return *ready;
   };
   std::string file;
-  fathom::index n = 0;
+  fathom::index n = 0, sequences = 0;
   int steps = 0;
   const std::map<std::string, std::function<void()>> commands{
       {"decode", [&] { std::cin >> n >> steps; decoding().decode(n, steps); }},
@@ -191,7 +209,9 @@ void serve() {
       {"many", [&] { std::cin >> n >> steps; decoding().decode(n, steps, 0); }},
       {"write", [&] { std::cin >> steps; decoding().write(steps); }},
 #endif
-      {"prefill", [&] { std::cin >> steps; decoding().prefill(steps); }},
+      {"prefill", [&] { std::cin >> steps; decoding().prefill(net::context, steps); }},
+      {"prompt", [&] { std::cin >> n >> steps; decoding().prefill(n, steps); }},
+      {"together", [&] { std::cin >> sequences >> n >> steps; decoding().together(sequences, n, steps); }},
       {"train", [&] {
          std::cin >> n >> steps;
          if (!training) training = std::make_unique<trainer<P>>();
@@ -205,14 +225,15 @@ void serve() {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const std::string type = argc == 2 ? argv[1] : "";
+  const std::string type = argc == 2 || argc == 3 ? argv[1] : "";
+  if (argc == 3) weights_file = argv[2];
   std::cout.precision(9);
   if (type == "f32") return serve<float>(), 0;
   if (type == "bf16") return serve<fathom::bf16>(), 0;
 #if !defined(__CUDACC__)
   if (type == "int8") return serve<std::int8_t>(), 0;
 #endif
-  std::fputs("usage: bench_steps_MODEL f32|bf16|int8, and commands on the standard input\n", stderr);
+  std::fputs("usage: bench_steps_MODEL f32|bf16|int8 [FILE], and commands on the standard input\n", stderr);
   return 2;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "%s\n", e.what());

@@ -108,6 +108,11 @@ std::vector<attention_case> family_cases() {
   cases.push_back({1, 40, 3, 256, 2, {}, 0, 0, 1, 1, 7});
   cases.push_back({1, 1, 40, 64, 1, {290}, 0, 0, 1, 2, 0});  // more heads than are processed at a time
   cases.push_back({1, 2, 40, 3, 1, {290}, 0, 0, 1, 8, 270});
+  // So many keys that ranks share them out, by themselves and next to sequences with few; more queries than have room for runs.
+  cases.push_back({1, 1, 9, 64, 1, {1000}, 7, 0, 1, 3, 0});
+  cases.push_back({3, 1, 5, 33, 2, {3, 700, 256}, 0, 1, 2, 1, 0});
+  cases.push_back({20, 3, 4, 8, 1, std::vector<index>(20, 260), 1, 0, 1, 2, 0});
+  cases.push_back({2, 1, 4, 16, 1, {900, 20}, 0, 0, 1, 2, 400});
   for (const index queries : {1, 3, 4, 19, 130})
     for (const index spare : {0, 1, 20})
       for (const index kv_heads : {0, 2})

@@ -1,7 +1,8 @@
 // Attention of few queries on the CPU, for decoding: definitions for attention.hpp.
 //
 // A rank makes one pass over keys and values, a block of keys at a time, for all of its heads. So memory is read in
-// long runs, and once for all heads that share it. Vector lanes are keys in the softmax, else columns of a head.
+// long runs, and once for all heads that share it. If there are many keys, ranks share out runs of keys, for all heads,
+// and then join what they found. Vector lanes are keys in the softmax, else columns of a head.
 #pragma once
 
 #include <algorithm>
@@ -31,6 +32,10 @@ struct decoding_heads {
   index group, alone;
   T* out;  // [heads * width]
   T* lse;  // [heads], or null
+  index after = 0;  // rows behind the visible ones that another call reads
+  /// If these keys are a part of what the heads see: out is the sum of weighted values, not divided by the sum of the
+  /// weights, which is in `totals`, and the weights are relative to the largest score, in `largest`.
+  T *largest = nullptr, *totals = nullptr;  // [heads]
 
   [[nodiscard]] index key_head(index head) const { return (head + group - alone) / group; }
 
@@ -138,7 +143,7 @@ template <class T>
   constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(T));
   const vec<T> scale(T(1) / std::sqrt(static_cast<T>(a.width)));
   const index d = a.width, columns = (a.key_head(a.heads - 1) + 1) * d;
-  const bool prefetches = a.visible * columns > decoding_heads<T>::many;
+  const bool prefetches = (a.visible + a.after) * columns > decoding_heads<T>::many;
   constexpr T none = -std::numeric_limits<T>::infinity();
   alignas(alignment) T scores[decoding_heads<T>::most_heads][W + block];  // of a block of keys, from index W on
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];
@@ -154,7 +159,7 @@ template <class T>
     const index keys = std::min(block, a.visible - from);
     for (index first = 0; first < keys; first += W) {
       // Prefetch the values of these keys, and the next keys.
-      if (const index rows = std::min(W, a.visible - W - from - first); prefetches && rows > 0) {
+      if (const index rows = std::min(W, a.visible + a.after - W - from - first); prefetches && rows > 0) {
         const T *value = a.values + (from + first) * a.value_stride, *key = a.keys + (from + first + W) * a.key_stride;
         for (index r = 0; r < rows; ++r, value += a.value_stride, key += a.key_stride)
           for (index j = 0; j < columns; j += line) {
@@ -205,30 +210,99 @@ template <class T>
     }
   }
   for (index h = 0; h < a.heads; ++h) {
-    const T weight = horizontal_sum(vec<T>::load_aligned(total[h])), inverse = T(1) / weight;
+    const T weight = horizontal_sum(vec<T>::load_aligned(total[h]));
+    if (a.largest) {
+      a.largest[h] = largest[h];
+      a.totals[h] = weight;
+      std::copy_n(sum + h * d, d, a.out + h * d);
+      continue;
+    }
+    const T inverse = T(1) / weight;
     for (index e = 0; e < d; ++e) a.out[h * d + e] = sum[h * d + e] * inverse;
     if (a.lse) a.lse[h] = largest[h] + std::log(weight);
   }
 }
 
-/// out = softmax(q k^T / sqrt(head_width)) v. Each rank takes a share of all queries' heads; heads that share keys and
-/// values stay together if there are enough such groups. A head's result does not depend on which others are with it.
+/// What one query's heads find in a run of keys.
+template <class T>
+struct decoding_part {
+  alignas(alignment) T sum[decoding_heads<T>::most_numbers];  // [heads * width]
+  T largest[decoding_heads<T>::most_heads], total[decoding_heads<T>::most_heads];
+  static constexpr index most = static_cast<index>(decoding_workspace_bytes<T> / (2 * sizeof(T))) / (decoding_heads<T>::most_numbers + 64);
+};
+
+/// out = softmax(q k^T / sqrt(head_width)) v. A result does not depend on the number of ranks, nor a head's on which others
+/// are with it.
 template <class On, class T>
 void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k,
                 const matrix<const T>& v, const matrix<T>& o, T* lse) {
   const index most = std::clamp<index>(decoding_heads<T>::most_numbers / s.head_width, 1, decoding_heads<T>::most_heads);
   const index rows = s.sequences * s.queries, group = s.group_size();
-  const index together = rows * s.key_heads() >= on.size() ? group : 1;
+  /// Heads [head, head + heads) of the query in a row, and `keys` keys from `from` on; all for now.
+  const auto heads_of = [&](index row, index head, index heads, index from, index keys) {
+    const index sequence = row / s.queries, query = row % s.queries, c = head * s.head_width;
+    const index seen = s.first_visible(sequence, query), memory = s.memory_row(sequence) + seen + from;
+    const index visible = s.visible(sequence, query) - seen - from, key_column = head / group * s.head_width;
+    decoding_heads<T> a{q.row(row) + c, k.row(memory) + key_column, v.row(memory) + key_column, k.stride, v.stride,
+                        std::min(visible, keys), heads, s.head_width, group, group - head % group, o.row(row) + c, nullptr};
+    a.after = visible - a.visible;
+    return a;
+  };
+
+  // Runs of keys: as many for each query as there is room for, of whole blocks.
+  index longest = 0;
+  for (index row = 0; row < rows; ++row) {
+    const index sequence = row / s.queries, query = row % s.queries;
+    longest = std::max(longest, s.visible(sequence, query) - s.first_visible(sequence, query));
+  }
+  constexpr index block = decoding_heads<T>::block;
+  const index sets = (s.heads + most - 1) / most;  // of heads
+  const index runs = std::min(decoding_part<T>::most / (rows * sets), (longest + block - 1) / block);
+  if (longest >= 4 * block && runs > 1) {
+    const index run = ((longest + runs - 1) / runs + block - 1) / block * block;
+    on.template share_parts<decoding_part<T>, decoding_part<T>::most>(
+        rows * runs * sets,
+        [&](index i, decoding_part<T>& part) {
+          const index row = i / sets / runs, from = i / sets % runs * run, head = i % sets * most;
+          auto a = heads_of(row, head, std::min(most, s.heads - head), from, run);
+          a.out = part.sum, a.largest = part.largest, a.totals = part.total;
+          if (a.visible > 0)
+            attend<T>(a);
+          else
+            std::fill_n(part.total, a.heads, T(0));
+        },
+        rows * s.heads,
+        [&](index first, index last, const auto& part_of) {
+          for (; first < last; ++first) {
+            const index row = first / s.heads, head = first % s.heads, h = head % most, d = s.head_width;
+            const auto part = [&](index r) -> const decoding_part<T>& { return part_of((row * runs + r) * sets + head / most); };
+            T top = part(0).largest[h], weight = T(0);
+            for (index r = 1; r < runs; ++r)
+              if (part(r).total[h] > T(0)) top = std::max(top, part(r).largest[h]);
+            T* const to = o.row(row) + head * d;
+            std::fill_n(to, d, T(0));
+            for (index r = 0; r < runs; ++r)
+              if (const decoding_part<T>& p = part(r); p.total[h] > T(0)) {
+                const T share = std::exp(p.largest[h] - top);
+                weight += share * p.total[h];
+                for (index e = 0; e < d; ++e) to[e] += share * p.sum[h * d + e];
+              }
+            const T inverse = T(1) / weight;
+            for (index e = 0; e < d; ++e) to[e] *= inverse;
+            if (lse) lse[first] = top + std::log(weight);
+          }
+        });
+    return;
+  }
+  // Heads: those that share keys and values stay together if ranks then have about equal shares.
+  const index groups = rows * s.key_heads(), most_of_a_rank = (groups + on.size() - 1) / on.size();
+  const index together = 8 * most_of_a_rank * on.size() <= 9 * groups ? group : 1;
   on.share(rows * s.heads / together, [&](index first, index last) {
     for (first *= together, last *= together; first < last;) {
-      const index row = first / s.heads, head = first % s.heads, c = head * s.head_width;
-      const index heads = std::min({s.heads - head, last - first, most});
-      const index sequence = row / s.queries, query = row % s.queries;
-      const index seen = s.first_visible(sequence, query), memory = s.memory_row(sequence) + seen;
-      const index key_column = head / group * s.head_width;
-      attend<T>({q.row(row) + c, k.row(memory) + key_column, v.row(memory) + key_column, k.stride, v.stride,
-                 s.visible(sequence, query) - seen, heads, s.head_width, group, group - head % group, o.row(row) + c,
-                 lse ? lse + first : nullptr});
+      const index head = first % s.heads, heads = std::min({s.heads - head, last - first, most});
+      auto a = heads_of(first / s.heads, head, heads, 0, longest);
+      if (lse) a.lse = lse + first;
+      attend<T>(a);
       first += heads;
     }
   });

@@ -59,6 +59,7 @@ class meeting_point {
 
   static constexpr index most_partials = 64;
   std::array<double, most_partials> partials{};
+  std::array<const void*, static_cast<std::size_t>(most_ranks)> shown{};  // by each rank, to the others
 
  private:
   static void pause() {
@@ -131,6 +132,33 @@ class context {
       }
       barrier();
     }
+  }
+  /// In two steps: calls make(i, part) for this rank's share of i in [0, count), then, when all ranks are done,
+  /// use(first, last, part_of) with its share of [0, users). Part is a room for numbers that the first step fills;
+  /// part_of(i) is the one of i. The next operation waits for all ranks.
+  template <class Part, index Most, class Make, class Use>
+  void share_parts(index count, const Make& make, index users, const Use& use) const {
+    struct rooms {
+      Part part[static_cast<std::size_t>(Most)];
+    };
+    settle();
+    const int workers = std::min(size_, meeting_point::most_ranks);
+    const auto begin_of = [&](int rank) { return count * rank / workers; };
+    with_scratch<rooms>([&](rooms& mine) {
+      if (rank_ < workers) {
+        meeting_->shown[static_cast<std::size_t>(rank_)] = &mine;
+        for (index i = begin_of(rank_); i < begin_of(rank_ + 1); ++i) make(i, mine.part[i - begin_of(rank_)]);
+      }
+      barrier();
+      const index first = users * rank_ / size_, last = users * (rank_ + 1) / size_;
+      if (first < last)
+        use(first, last, [&](index i) -> const Part& {
+          const int owner = static_cast<int>(((i + 1) * workers - 1) / count);
+          return static_cast<const rooms*>(meeting_->shown[static_cast<std::size_t>(owner)])->part[i - begin_of(owner)];
+        });
+      if (sizeof(rooms) > workspace_.size()) barrier();  // others read this rank's stack
+    });
+    open_ = true;
   }
   /// f(0) + ... + f(count - 1), in that order whatever the number of threads; count is at most 64. The same for all
   /// ranks.
