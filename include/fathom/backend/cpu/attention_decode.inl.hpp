@@ -13,6 +13,7 @@
 
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/team.hpp"
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/matrix.hpp"
 
@@ -31,6 +32,9 @@ struct decoding_heads {
   index group, alone;
   T* out;  // [heads * width]
   T* lse;  // [heads], or null
+  index rows_per_position;
+  index first_head, all_heads;  // the first of these heads; how many the attention has
+  distance_slopes<T> slopes;
 
   [[nodiscard]] index key_head(index head) const { return (head + group - alone) / group; }
 
@@ -133,6 +137,18 @@ template <std::size_t V, class T>
   });
 }
 
+/// to [count] = how many positions before the query each of `count` rows is. After the first come `first` more, up to the
+/// last one of the query's own position.
+template <class T>
+inline void distances_before(index first, index rows_per_position, index count, T* to) {
+  index there = first % rows_per_position + 1;  // rows left of this position
+  T distance = static_cast<T>(first / rows_per_position);
+  for (index i = 0; i < count; ++i) {
+    to[i] = distance;
+    if (--there == 0) distance -= T(1), there = rows_per_position;
+  }
+}
+
 template <class T>
 [[gnu::noinline]] void attend(const decoding_heads<T>& a) {
   constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(T));
@@ -144,6 +160,9 @@ template <class T>
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];
   alignas(alignment) T total[decoding_heads<T>::most_heads][W];  // its lanes add up to the sum of weights
   T largest[decoding_heads<T>::most_heads];
+  alignas(alignment) T distances[block];            // of a block of keys, if scores fall with distance
+  T slopes[decoding_heads<T>::most_heads];
+  for (index h = 0; h < a.heads && a.slopes.are_there; ++h) slopes[h] = a.slopes.of(a.first_head + h, a.all_heads);
   index key_column[decoding_heads<T>::most_heads];
   for (index h = 0; h < a.heads; ++h) key_column[h] = a.key_head(h) * d;
   std::fill_n(sum, a.heads * d, T(0));
@@ -175,9 +194,13 @@ template <class T>
       }
     }
     const index padded = (keys + W - 1) / W * W;
+    if (a.slopes.are_there) distances_before(a.visible - 1 - from, a.rows_per_position, padded, distances);
     for (index h = 0; h < a.heads; ++h) {
       T* const s = scores[h] + W;
       std::fill_n(s + keys, padded - keys, none);
+      if (a.slopes.are_there)
+        for (index r = 0; r < padded; r += W)
+          xsimd::fma(vec<T>(-slopes[h]), vec<T>::load_aligned(distances + r), vec<T>::load_aligned(s + r)).store_aligned(s + r);
       vec<T> most(largest[h]), weights = vec<T>::load_aligned(total[h]);
       for (index r = 0; r < padded; r += W) most = xsimd::max(most, vec<T>::load_aligned(s + r));
       most = largest_lane<T>(most);
@@ -215,7 +238,7 @@ template <class T>
 /// values stay together if there are enough such groups. A head's result does not depend on which others are with it.
 template <class On, class T>
 void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k,
-                const matrix<const T>& v, const matrix<T>& o, T* lse) {
+                const matrix<const T>& v, const matrix<T>& o, T* lse, const distance_slopes<T>& slopes) {
   const index most = std::clamp<index>(decoding_heads<T>::most_numbers / s.head_width, 1, decoding_heads<T>::most_heads);
   const index rows = s.sequences * s.queries, group = s.group_size();
   const index together = rows * s.key_heads() >= on.size() ? group : 1;
@@ -228,7 +251,7 @@ void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q
       const index key_column = head / group * s.head_width;
       attend<T>({q.row(row) + c, k.row(memory) + key_column, v.row(memory) + key_column, k.stride, v.stride,
                  s.visible(sequence, query) - seen, heads, s.head_width, group, group - head % group, o.row(row) + c,
-                 lse ? lse + first : nullptr});
+                 lse ? lse + first : nullptr, s.rows_per_position, head, s.heads, slopes});
       first += heads;
     }
   });
