@@ -15,7 +15,7 @@ import transformers
 from safetensors.torch import save_file
 
 CAP = 1.5
-config = transformers.MptConfig(d_model=12, n_heads=6, n_layers=2, expansion_ratio=2, max_seq_len=64, vocab_size=29, no_bias=True,
+config = transformers.MptConfig(d_model=12, n_heads=6, n_layers=2, max_seq_len=64, vocab_size=29, no_bias=True,
                                 attn_config=dict(alibi=True, attn_impl="torch"))
 config.bos_token_id = config.eos_token_id = config.pad_token_id = None
 
