@@ -127,13 +127,13 @@ std::vector<attention_case> slope_cases() {
       cases.push_back(c);
     }
   };
-  for (const index queries : {1, 2, 3, 4, 5, 8, 17, 33, 64, 130})
-    for (const index heads : {1, 2, 3, 6}) {
+  for (const index queries : {1, 3, 4, 5, 17, 64, 130})
+    for (const index heads : {1, 3, 6}) {
       attention_case c{1 + numbers.below(2), queries, heads, 1 + numbers.below(40), 1 + numbers.below(3), {}};
       add(c);
       c.kv_heads = heads == 6 ? 2 : 1;
       c.window = 1 + numbers.below(30);
-      for (index s = 0; s < c.sequences; ++s) c.starts.push_back(numbers.below(200));
+      for (index s = 0; s < c.sequences; ++s) c.starts.push_back(numbers.below(100));
       c.spare = numbers.below(3) * 5;
       c.first = numbers.below(3);
       add(c);
@@ -389,6 +389,7 @@ TEST_CASE("what distance takes from a score", "[backend]") {
     attention_forward(oracle, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), a.slopes<double>());
     attention_weights(oracle, a.s, a.q.view(), a.k.view(), lse.data(), w.view(), a.slopes<double>());
     double worst = 0;
+    const auto is_off_by = [&](double d) { if (!(std::abs(d) <= worst)) worst = std::abs(d); };  // NaN is the worst
     for (index b = 0; b < c.sequences; ++b)
       for (index h = 0; h < c.heads; ++h)
         for (index t = 0; t < c.queries; ++t) {
@@ -407,10 +408,10 @@ TEST_CASE("what distance takes from a score", "[backend]") {
               for (index e = 0; e < c.head_width; ++e) mean[static_cast<std::size_t>(e)] += weight * a.v.view()(row, at + e);
             }
           for (index r = 0; r < a.s.memory_rows; ++r)
-            worst = std::max(worst, std::abs(w.view()((b * c.heads + h) * c.queries + t, r) - weights[static_cast<std::size_t>(r)] / total));
+            is_off_by(w.view()((b * c.heads + h) * c.queries + t, r) - weights[static_cast<std::size_t>(r)] / total);
           for (index e = 0; e < c.head_width; ++e)
-            worst = std::max(worst, std::abs(out.view()(i, h * c.head_width + e) - mean[static_cast<std::size_t>(e)] / total));
-          worst = std::max(worst, std::abs(lse.view()(i, h) - std::log(total)));
+            is_off_by(out.view()(i, h * c.head_width + e) - mean[static_cast<std::size_t>(e)] / total);
+          is_off_by(lse.view()(i, h) - std::log(total));
         }
     CHECK(worst <= 1e-11);
   }
