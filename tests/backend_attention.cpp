@@ -22,6 +22,7 @@ struct attention_case {
   double size = 1;            // of queries and keys
   index kv_heads = 0, window = 0;
   bool sees_all = false;
+  enum { none, alibi, learned } slopes = none;
 
   [[nodiscard]] index positions() const {
     return (starts.empty() ? 0 : *std::max_element(starts.begin(), starts.end())) + queries + spare;
@@ -43,6 +44,7 @@ std::ostream& operator<<(std::ostream& out, const attention_case& c) {
   if (c.kv_heads) out << ", " << c.kv_heads << " heads of keys and values";
   if (c.window) out << ", window " << c.window;
   if (c.sees_all) out << ", sees all";
+  if (c.slopes) out << (c.slopes == attention_case::alibi ? ", ALiBi" : ", learned slopes");
   return out;
 }
 
@@ -120,6 +122,37 @@ std::vector<attention_case> family_cases() {
   return cases;
 }
 
+/// Scores that fall with distance: all of the above, for numbers of heads that are powers of two and for others.
+std::vector<attention_case> slope_cases() {
+  std::vector<attention_case> cases;
+  random numbers(23, 0);
+  const auto add = [&](attention_case c) {
+    for (const auto slopes : {attention_case::alibi, attention_case::learned}) {
+      c.slopes = slopes;
+      cases.push_back(c);
+    }
+  };
+  for (const index queries : {1, 3, 4, 5, 17, 64, 130})
+    for (const index heads : {1, 3, 6}) {
+      attention_case c{1 + numbers.below(2), queries, heads, 1 + numbers.below(40), 1 + numbers.below(3), {}};
+      add(c);
+      c.kv_heads = heads == 6 ? 2 : 1;
+      c.window = 1 + numbers.below(30);
+      for (index s = 0; s < c.sequences; ++s) c.starts.push_back(numbers.below(100));
+      c.spare = numbers.below(3) * 5;
+      c.first = numbers.below(3);
+      add(c);
+      c.window = 0;
+      add(c);
+    }
+  add({1, 300, 2, 5, 1, {}});  // several blocks of keys
+  add({1, 300, 2, 5, 3, {}});
+  add({1, 270, 4, 6, 2, {}, 0, 0, 1, 2, 130});
+  add({1, 1, 40, 64, 1, {290}, 0, 0, 1, 2, 0});  // more heads than are processed at a time
+  add({1, 2, 40, 3, 2, {290}, 0, 0, 1, 8, 270});
+  return cases;
+}
+
 /// Operands of an attention. Memory that no query sees is NaN.
 template <class T>
 struct attention_operands {
@@ -127,6 +160,9 @@ struct attention_operands {
   attention_shape s;
   framed<T> q, k, v;
   double sharpness;  // the largest sum of |q k| / sqrt(head_width), the scale of the scores' rounding errors
+  double steepest = 0;  // the largest of what distance takes from a score
+  std::vector<double> wide_slopes;  // [heads], if they are learned
+  std::vector<T> narrow_slopes;
 
   attention_operands(const attention_case& given, random& numbers, std::size_t turn)
       : c(given),
@@ -153,10 +189,30 @@ struct attention_operands {
                               static_cast<double>(k.view()(s.memory_row(b) + r, key_head * s.head_width + e)));
             sharpness = std::max(sharpness, sum / std::sqrt(static_cast<double>(s.head_width)));
           }
+    for (index h = 0; h < s.heads && c.slopes == attention_case::learned; ++h) {
+      narrow_slopes.push_back(static_cast<T>(0.2 * numbers.normal()));
+      wide_slopes.push_back(static_cast<double>(narrow_slopes.back()));
+    }
+    for (index h = 0; h < s.heads && c.slopes; ++h) steepest = std::max(steepest, farthest() * std::abs(slopes<double>().of(h, s.heads)));
+  }
+  /// The largest distance between a query and a key that it sees, in positions.
+  [[nodiscard]] double farthest() const {
+    index most = 0;
+    for (index b = 0; b < s.sequences; ++b)
+      most = std::max(most, (s.visible(b, s.queries - 1) - s.first_visible(b, s.queries - 1)) / s.rows_per_position);
+    return static_cast<double>(most);
+  }
+  template <class U>
+  [[nodiscard]] distance_slopes<U> slopes() const {
+    if (c.slopes != attention_case::learned) return {c.slopes == attention_case::alibi, nullptr};
+    if constexpr (std::is_same_v<U, T>)
+      return {true, narrow_slopes.data()};
+    else
+      return {true, wide_slopes.data()};
   }
   /// The relative error of one weight, exp(score - largest) or exp(score - lse): that of its score, absolute, and of an
   /// exponential of a number of at most twice its size.
-  [[nodiscard]] double weight_error() const { return eps<T> * (static_cast<double>(s.head_width + 6) * sharpness + 8); }
+  [[nodiscard]] double weight_error() const { return eps<T> * (static_cast<double>(s.head_width + 6) * sharpness + 6 * steepest + 8); }
   [[nodiscard]] double rows_seen() const {
     index most = 0;
     for (index b = 0; b < s.sequences; ++b) most = std::max(most, s.visible(b, s.queries - 1));
@@ -181,13 +237,14 @@ void check_attention_forward(const attention_case& c, random& numbers, std::size
   INFO(c);
   const attention_operands<T> a(c, numbers, turn);
   framed<double> out(c.query_rows(), c.columns()), lse(c.query_rows(), c.heads);
-  attention_forward(oracle, a.s, a.q.widened().view(), a.k.widened().view(), a.v.widened().view(), out.view(), lse.data());
+  attention_forward(oracle, a.s, a.q.widened().view(), a.k.widened().view(), a.v.widened().view(), out.view(), lse.data(),
+                    a.template slopes<double>());
 
   using results = std::vector<framed<T>>;
   const framed<T> poisoned(c.query_rows(), c.columns(), layouts[turn / 4 % 3]);
   const results found = on_any_number_of_threads<Backend>(
       results{poisoned, framed<T>(c.query_rows(), c.heads)}, [&](const auto& on, results& r) {
-        attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), r[0].view(), r[1].data());
+        attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), r[0].view(), r[1].data(), a.template slopes<T>());
       });
   const double largest = largest_seen(a.v), sum_error = (a.rows_seen() + 4) * eps<T>, weight_error = a.weight_error();
   // Weights are off by weight_error, their total by that and the error of a sum.
@@ -197,7 +254,7 @@ void check_attention_forward(const attention_case& c, random& numbers, std::size
 
   results alone{poisoned};
   typename Backend::executor{2}.run([&](const auto& on) {
-    attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), alone[0].view(), nullptr);
+    attention_forward(on, a.s, a.q.view(), a.k.view(), a.v.view(), alone[0].view(), nullptr, a.template slopes<T>());
   });
   CHECK(alone[0].same_bits(found[0]));  // without lse
 
@@ -208,10 +265,11 @@ void check_attention_forward(const attention_case& c, random& numbers, std::size
   const index weight_rows = c.query_rows() * c.heads;
   const results weights = on_any_number_of_threads<Backend>(
       results{framed<T>(weight_rows, a.s.memory_rows, layouts[turn % 3])}, [&](const auto& on, results& r) {
-        attention_weights(on, a.s, a.q.view(), a.k.view(), lse_of_oracle.data(), r[0].view());
+        attention_weights(on, a.s, a.q.view(), a.k.view(), lse_of_oracle.data(), r[0].view(), a.template slopes<T>());
       });
   framed<double> expected(weight_rows, a.s.memory_rows);
-  attention_weights(oracle, a.s, a.q.widened().view(), a.k.widened().view(), lse_of_oracle.widened().data(), expected.view());
+  attention_weights(oracle, a.s, a.q.widened().view(), a.k.widened().view(), lse_of_oracle.widened().data(), expected.view(),
+                    a.template slopes<double>());
   check_close("weights", weights[0], expected,
               [&](index i, index r) { return a.weight_error() * expected.view()(i, r) + std::numeric_limits<T>::min(); });
 }
@@ -225,25 +283,27 @@ void check_attention_backward(const attention_case& c, random& numbers, std::siz
   // The oracle's forward pass, rounded to T, so that both backward passes start from the same numbers.
   framed<double> exact_out(c.query_rows(), c.columns()), exact_lse(c.query_rows(), c.heads);
   const framed<double> q = a.q.widened(), k = a.k.widened(), v = a.v.widened();
-  attention_forward(oracle, a.s, q.view(), k.view(), v.view(), exact_out.view(), exact_lse.data());
+  attention_forward(oracle, a.s, q.view(), k.view(), v.view(), exact_out.view(), exact_lse.data(), a.template slopes<double>());
   framed<T> out(c.query_rows(), c.columns(), layouts[turn / 7 % 3]), lse(c.query_rows(), c.heads);
   for (index i = 0; i < c.query_rows(); ++i) {
     for (index j = 0; j < c.columns(); ++j) out.view()(i, j) = static_cast<T>(exact_out.view()(i, j));
     for (index h = 0; h < c.heads; ++h) lse.view()(i, h) = static_cast<T>(exact_lse.view()(i, h));
   }
   framed<double> dq(c.query_rows(), c.columns()), dk(c.memory_rows(), c.key_columns()), dv(c.memory_rows(), c.key_columns());
-  framed<double> delta(c.query_rows(), c.heads);
+  framed<double> delta(c.query_rows(), c.heads), dslopes(c.query_rows(), c.heads);
   attention_backward(oracle, a.s, q.view(), k.view(), v.view(), out.widened().view(), lse.widened().data(),
-                     dout.widened().view(), delta.data(), dq.view(), dk.view(), dv.view());
+                     dout.widened().view(), delta.data(), dq.view(), dk.view(), dv.view(), a.template slopes<double>(),
+                     c.slopes ? dslopes.data() : nullptr);
 
-  using results = std::array<framed<T>, 4>;
+  using results = std::array<framed<T>, 5>;
   const results found = on_any_number_of_threads<Backend>(
       results{framed<T>(c.query_rows(), c.columns(), layouts[turn / 2 % 3]),
               framed<T>(c.memory_rows(), c.key_columns(), layouts[turn / 3 % 3]),
-              framed<T>(c.memory_rows(), c.key_columns(), layouts[turn / 4 % 3]), framed<T>(c.query_rows(), c.heads)},
+              framed<T>(c.memory_rows(), c.key_columns(), layouts[turn / 4 % 3]), framed<T>(c.query_rows(), c.heads),
+              framed<T>(c.query_rows(), c.heads)},
       [&](const auto& on, results& r) {
         attention_backward(on, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), dout.view(), r[3].data(),
-                           r[0].view(), r[1].view(), r[2].view());
+                           r[0].view(), r[1].view(), r[2].view(), a.template slopes<T>(), c.slopes ? r[4].data() : nullptr);
       });
 
   // A weight's gradient and delta are sums of head_width products, each at most d times the largest |dout| |v|: G. So the
@@ -261,6 +321,7 @@ void check_attention_backward(const attention_case& c, random& numbers, std::siz
   check("dq", found[0], dq, scale * 2 * gradient * largest_seen(a.k) * (error + sum_over_rows));
   check("dk", found[1], dk, scale * 2 * gradient * a.q.largest() * queries * (error + sum_over_queries));
   check("dv", found[2], dv, largest_dout * queries * (a.weight_error() + sum_over_queries));
+  if (c.slopes) check("dslopes", found[4], dslopes, 2 * gradient * a.farthest() * (error + sum_over_rows));
 }
 
 }  // namespace
@@ -291,6 +352,73 @@ TEMPLATE_TEST_CASE("attention of grouped queries, in windows, and over all memor
     attention_case alone = c;
     alone.first = 0;
     check_attention_backward<backend::cpu<TestType>>(alone, numbers, turn);
+  }
+}
+
+TEMPLATE_TEST_CASE("attention whose scores fall with distance", "[backend]", float, double, bf16) {
+  random numbers(24, 0);
+  std::size_t turn = 0;
+  for (const attention_case& c : slope_cases()) {
+    check_attention_forward<backend::cpu<TestType>>(c, numbers, ++turn);
+    attention_case alone = c;
+    alone.first = 0;
+    check_attention_backward<backend::cpu<TestType>>(alone, numbers, turn);
+  }
+}
+
+// The slopes of the code of the paper (get_slopes in fairseq/models/transformer.py of ofirpress/attention_with_linear_biases).
+TEST_CASE("ALiBi's slopes", "[backend]") {
+  const auto check = [](const std::vector<double>& expected) {
+    for (std::size_t h = 0; h < expected.size(); ++h) {
+      CHECK(std::abs(alibi_slope<double>(static_cast<index>(h), std::ssize(expected)) / expected[h] - 1) <= 1e-14);
+      CHECK(std::abs(alibi_slope<float>(static_cast<index>(h), std::ssize(expected)) / static_cast<float>(expected[h]) - 1) <= 3e-7f);
+    }
+  };
+  const double root = std::sqrt(0.5);
+  check({1.0 / 256});
+  check({1.0 / 16, 1.0 / 256});
+  check({1.0 / 16, 1.0 / 256, 1.0 / 4});
+  check({1.0 / 2, 1.0 / 4, 1.0 / 8, 1.0 / 16, 1.0 / 32, 1.0 / 64, 1.0 / 128, 1.0 / 256});
+  check({1.0 / 2, 1.0 / 4, 1.0 / 8, 1.0 / 16, 1.0 / 32, 1.0 / 64, 1.0 / 128, 1.0 / 256, root, root / 2, root / 4, root / 8});
+}
+
+// By its definition: the score of the query at position p and a key of position j, less slope (p - j).
+TEST_CASE("what distance takes from a score", "[backend]") {
+  random numbers(25, 0);
+  std::size_t turn = 0;
+  for (const attention_case& c : slope_cases()) {
+    if (c.queries > 64) continue;
+    INFO(c);
+    const attention_operands<double> a(c, numbers, ++turn);
+    framed<double> out(c.query_rows(), c.columns()), lse(c.query_rows(), c.heads), w(c.query_rows() * c.heads, a.s.memory_rows);
+    attention_forward(oracle, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), a.slopes<double>());
+    attention_weights(oracle, a.s, a.q.view(), a.k.view(), lse.data(), w.view(), a.slopes<double>());
+    double worst = 0;
+    const auto is_off_by = [&](double d) { if (!(std::abs(d) <= worst)) worst = std::abs(d); };  // NaN is the worst
+    for (index b = 0; b < c.sequences; ++b)
+      for (index h = 0; h < c.heads; ++h)
+        for (index t = 0; t < c.queries; ++t) {
+          const index p = (c.starts.empty() ? 0 : c.starts[static_cast<std::size_t>(b)]) + t, i = b * c.queries + t;
+          const double slope = c.slopes == attention_case::learned ? a.wide_slopes[static_cast<std::size_t>(h)] : alibi_slope<double>(h, c.heads);
+          std::vector<double> weights(static_cast<std::size_t>(a.s.memory_rows)), mean(static_cast<std::size_t>(c.head_width));
+          double total = 0;
+          for (index j = c.window ? std::max<index>(0, p - c.window + 1) : 0; j <= p; ++j)
+            for (index n = 0; n < c.rows_per_position; ++n) {
+              const index r = j * c.rows_per_position + n, row = (c.first + b) * a.s.memory_rows + r;
+              const index at = h / (c.heads / (c.kv_heads ? c.kv_heads : c.heads)) * c.head_width;
+              double dot = 0;
+              for (index e = 0; e < c.head_width; ++e) dot += a.q.view()(i, h * c.head_width + e) * a.k.view()(row, at + e);
+              const double weight = std::exp(dot / std::sqrt(static_cast<double>(c.head_width)) - slope * static_cast<double>(p - j));
+              total += weights[static_cast<std::size_t>(r)] = weight;
+              for (index e = 0; e < c.head_width; ++e) mean[static_cast<std::size_t>(e)] += weight * a.v.view()(row, at + e);
+            }
+          for (index r = 0; r < a.s.memory_rows; ++r)
+            is_off_by(w.view()((b * c.heads + h) * c.queries + t, r) - weights[static_cast<std::size_t>(r)] / total);
+          for (index e = 0; e < c.head_width; ++e)
+            is_off_by(out.view()(i, h * c.head_width + e) - mean[static_cast<std::size_t>(e)] / total);
+          is_off_by(lse.view()(i, h) - std::log(total));
+        }
+    CHECK(worst <= 1e-11);
   }
 }
 
@@ -356,14 +484,19 @@ TEST_CASE("gradients of attention agree with the complex step", "[backend]") {
     attention_operands<double> a(c, numbers, 0);
     framed<double> out(c.query_rows(), c.columns()), lse(c.query_rows(), c.heads), delta(c.query_rows(), c.heads);
     const framed<double> dout = framed<double>(c.query_rows(), c.columns()).fill(numbers);
-    std::array<framed<double>, 3> gradients{framed<double>(c.query_rows(), c.columns()),
-                                            framed<double>(c.memory_rows(), c.key_columns()),
-                                            framed<double>(c.memory_rows(), c.key_columns())};
-    attention_forward(oracle, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data());
+    std::array<framed<double>, 4> gradients{
+        framed<double>(c.query_rows(), c.columns()), framed<double>(c.memory_rows(), c.key_columns()),
+        framed<double>(c.memory_rows(), c.key_columns()), framed<double>(1, c.heads)};
+    framed<double> dslopes(c.query_rows(), c.heads);
+    attention_forward(oracle, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), a.slopes<double>());
     attention_backward(oracle, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), dout.view(), delta.data(),
-                       gradients[0].view(), gradients[1].view(), gradients[2].view());
+                       gradients[0].view(), gradients[1].view(), gradients[2].view(), a.slopes<double>(), dslopes.data());
+    for (index h = 0; h < c.heads; ++h) {
+      gradients[3].view()(0, h) = 0;
+      for (index i = 0; i < c.query_rows(); ++i) gradients[3].view()(0, h) += dslopes.view()(i, h);
+    }
 
-    std::array<std::vector<complex>, 3> operands;
+    std::array<std::vector<complex>, 4> operands;
     const auto numbers_of = [](std::vector<complex>& v, index columns) {
       return matrix<complex>(v.data(), std::ssize(v) / columns, columns);
     };
@@ -374,10 +507,12 @@ TEST_CASE("gradients of attention agree with the complex step", "[backend]") {
         for (index j = 0; j < m.columns; ++j) operands[n].push_back(m(i, j));
       ++n;
     }
+    operands[3].assign(a.wide_slopes.begin(), a.wide_slopes.end());
+    const distance_slopes<complex> slopes{c.slopes != attention_case::none, operands[3].empty() ? nullptr : operands[3].data()};
     std::vector<complex> result(static_cast<std::size_t>(c.query_rows() * c.columns()));
     constexpr double h = 1e-20;
     double worst = 0;
-    for (n = 0; n < 3; ++n)
+    for (n = 0; n < 4; ++n)
       for (std::size_t i = 0; i < operands[n].size(); ++i) {
         complex& x = operands[n][i];
         const double found = gradients[n].view()(static_cast<index>(i) / gradients[n].view().columns,
@@ -389,7 +524,7 @@ TEST_CASE("gradients of attention agree with the complex step", "[backend]") {
         const complex before = x;
         x += complex(0, h);
         attention_forward(on, a.s, numbers_of(operands[0], c.columns()), numbers_of(operands[1], c.key_columns()),
-                          numbers_of(operands[2], c.key_columns()), numbers_of(result, c.columns()), nullptr);
+                          numbers_of(operands[2], c.key_columns()), numbers_of(result, c.columns()), nullptr, slopes);
         x = before;
         double expected = 0;
         for (index r = 0; r < c.query_rows(); ++r)
@@ -405,6 +540,11 @@ TEST_CASE("gradients of attention agree with the complex step", "[backend]") {
       check({2, 3, 4, 2, 2, {4, 1}, 1, 1, 1, kv_heads, window});
     }
   check({2, 4, 4, 3, 2, {}, 1, 0, 1, 2, 0, true});
+  for (const auto slopes : {attention_case::alibi, attention_case::learned})
+    for (const index window : {0, 3}) {
+      check({2, 5, 3, 3, 1 + window % 2, {}, 0, 0, 1, 0, window, false, slopes});
+      check({2, 3, 4, 2, 2, {4, 1}, 1, 1, 1, 2, window, false, slopes});
+    }
 }
 
 TEMPLATE_TEST_CASE("attention_append", "[backend]", float, double) {

@@ -135,6 +135,13 @@ void check_products() {
     check("bias_add to the result itself", {residual},
           [&](results& y) { return epilogue::bias_add{bias.data(), as_const_view(y[0])}; }, with_both, error_of_both);
 
+    // Of all sizes, far into saturation too; the slope is at most 1, and tanh takes some 8 roundings.
+    if constexpr (Transposed)
+      for (const double cap : {0.01, 3.0, 1e3})
+        check("soft_cap", {poisoned}, [&](auto&) { return epilogue::soft_cap<T>{static_cast<T>(cap)}; },
+              [&](index i, index j) { return cap * std::tanh(sum(i, j) / cap); },
+              [&](index i, index j) { return sum_error(i, j, 0) + 8 * eps<T> * std::min(cap, std::abs(sum(i, j))); });
+
     // The formulas of GELU and its derivative take some 20 roundings of numbers up to 1 + |z|; |slope| <= 1.13.
     if constexpr (std::is_same_v<Backend, backend::cpu<float>> && Transposed)
       check("gelu_gradient", {poisoned}, [&](auto&) { return epilogue::activation_gradient{fathom::gelu_tanh{}, before.view()}; },

@@ -420,7 +420,7 @@ TEMPLATE_TEST_CASE("cross_entropy_forward and cross_entropy_backward", "[backend
       // The logarithm of a sum of `columns` exponentials, each off by eps times its argument at most, and a shift by the
       // largest logit.
       const double bound = (static_cast<double>(columns) + 8) * eps<T> + 4 * eps<T> * logits.largest();
-      const double gradient_bound = 0.25 * (8 + 2 * logits.largest()) * eps<T>;
+      const double gradient_bound = 0.25 * (8 + 2 * logits.largest()) * eps<T>, cap = 1.25 * logits.largest();
       check_close("lse", found[1], lse, [&](index, index) { return bound; });
       check_close("losses", found[0], losses, [&](index, index) { return bound; });
       for (std::size_t i = 0; i < targets.size(); ++i)
@@ -437,6 +437,17 @@ TEMPLATE_TEST_CASE("cross_entropy_forward and cross_entropy_backward", "[backend
       for (index i = 0; i < rows; ++i)
         if (targets[static_cast<std::size_t>(i)] < 0)
           for (index j = 0; j < columns; ++j) REQUIRE(d[0].view()(i, j) == 0);
+
+      // The same, if the logits have a soft cap: times the slope of cap tanh(x / cap), of x = cap artanh(logit / cap).
+      const gradient of_capped = on_any_number_of_threads<Backend>(gradient{logits}, [&](const auto& on, gradient& r) {
+        cross_entropy_backward(on, r[0].view(), targets, found[1].data(), scale, cap);
+      });
+      for (index i = 0; i < rows; ++i)
+        for (index j = 0; j < columns; ++j) {
+          const double cosine = std::cosh(std::atanh(static_cast<double>(logits.view()(i, j)) / cap));
+          expected.view()(i, j) /= cosine * cosine;
+        }
+      check_close("gradient through a cap", of_capped[0], expected, [&](index, index) { return 2 * gradient_bound; });
     }
 }
 

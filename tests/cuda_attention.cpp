@@ -152,6 +152,7 @@ struct attention_case {
   index kv_heads = 0;
   index window = 0;
   bool sees_all = false;
+  enum { none, alibi, learned } slopes = none;
 
   [[nodiscard]] attention_shape shape() const {
     const index start = starts.empty() ? 0 : *std::max_element(starts.begin(), starts.end());
@@ -163,7 +164,8 @@ std::ostream& operator<<(std::ostream& out, const attention_case& c) {
   out << c.sequences << " sequences, " << c.queries << " queries, " << c.heads << " heads of " << c.head_width << ", "
       << c.rows_per_position << " rows a position, " << c.more_rows << " more, first " << c.first << ", starts";
   for (const index start : c.starts) out << " " << start;
-  return out << ", heads of keys " << c.kv_heads << ", window " << c.window << (c.sees_all ? ", sees all" : "");
+  return out << ", heads of keys " << c.kv_heads << ", window " << c.window << (c.sees_all ? ", sees all" : "")
+             << (c.slopes == attention_case::none ? "" : c.slopes == attention_case::alibi ? ", ALiBi" : ", learned slopes");
 }
 
 constexpr fathom::reference::context<double> oracle{};
@@ -186,6 +188,8 @@ struct operands {
   index columns, key_columns, rows, memory;
   framed<T> q, k, v, dout;
   framed<double> out, lse;
+  framed<float> slopes;  // if they are learned
+  framed<double> wide_slopes;
 
   operands(const attention_case& given, index offset, random& numbers)
       : c(given),
@@ -200,7 +204,10 @@ struct operands {
         v(memory, key_columns, offset),
         dout(rows, columns, offset),
         out(rows, columns, 0),
-        lse(rows, s.heads, 0) {
+        lse(rows, s.heads, 0),
+        slopes(1, s.heads, 0),
+        wide_slopes(1, s.heads, 0) {
+    slopes.each([&](index, index h, float& x) { wide_slopes(0, h) = x = static_cast<float>(0.05 * numbers.normal()); });
     if (!c.starts.empty()) s.starts = c.starts.data();
     starts.each([&](index, index i, index& x) { x = c.starts[static_cast<std::size_t>(i)]; });
     const auto fill = [&](framed<T>& m, double scale) {
@@ -216,7 +223,17 @@ struct operands {
     for (index r = 0; r < memory; ++r)
       if (!seen_by_any(r))
         for (index j = 0; j < key_columns; ++j) k(r, j) = v(r, j) = poison<T>();
-    attention_forward(oracle, s, q.widened().view(), k.widened().view(), v.widened().view(), out.view(), lse.view().data);
+    attention_forward(oracle, s, q.widened().view(), k.widened().view(), v.widened().view(), out.view(), lse.view().data, exact_slopes());
+  }
+  [[nodiscard]] distance_slopes<double> exact_slopes() const {
+    return {c.slopes != attention_case::none, c.slopes == attention_case::learned ? const_cast<operands*>(this)->wide_slopes.view().data : nullptr};
+  }
+  /// Calls f(slopes) if there are any, else f().
+  template <class F>
+  void with_slopes(const F& f) const {
+    if (c.slopes == attention_case::none) return f();
+    if constexpr (std::is_same_v<T, float>)
+      f(distance_slopes<float>{true, c.slopes == attention_case::learned ? slopes.on_gpu().data : nullptr});
   }
   [[nodiscard]] attention_shape shape_on_gpu() const {
     attention_shape there = s;
@@ -231,6 +248,10 @@ struct operands {
   }
   /// The column of keys and values that belongs to column e of head h.
   [[nodiscard]] index key_column(index h, index e) const { return e + (h / s.group_size() - h) * s.head_width; }
+  /// The distance in positions from a query's row back to a row of memory.
+  [[nodiscard]] double distance(index query, index row) const {
+    return static_cast<double>(s.start(query / s.queries) + query % s.queries - row % s.memory_rows / s.rows_per_position);
+  }
   /// Calls f(query row, memory row, head, weight) for all rows that a query sees.
   template <class F>
   void pairs(const F& f) const {
@@ -242,7 +263,9 @@ struct operands {
             double score = 0;
             for (index e = h * s.head_width; e < (h + 1) * s.head_width; ++e)
               score += number(q(i, e)) * number(k(at, key_column(h, e)));
-            f(i, at, h, std::exp(score / std::sqrt(static_cast<double>(s.head_width)) - lse(i, h)));
+            score /= std::sqrt(static_cast<double>(s.head_width));
+            if (c.slopes != attention_case::none) score -= exact_slopes().of(h, s.heads) * distance(i, at);
+            f(i, at, h, std::exp(score - lse(i, h)));
           }
   }
 };
@@ -291,12 +314,16 @@ void check_forward(const attention_case& c, index offset, random& numbers, std::
   framed<float> lse(a.rows, a.s.heads, 0);
   const auto results = in_any_order(fresh, turn, [&](auto& r) {
     lse.each([](index, index, float& x) { x = poison<float>(); });
-    cuda::attention_forward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), r[0].on_gpu(), lse.on_gpu().data);
+    a.with_slopes([&](const auto&... slopes) {
+      cuda::attention_forward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), r[0].on_gpu(), lse.on_gpu().data, slopes...);
+    });
     lse.fetch();
   });
   framed<T> without = fresh[0];
   set_seed(turn + 100);
-  cuda::attention_forward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), without.on_gpu(), nullptr);
+  a.with_slopes([&](const auto&... slopes) {
+    cuda::attention_forward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), without.on_gpu(), nullptr, slopes...);
+  });
   without.fetch();
   CHECK(results[0].same_bits(without));
 
@@ -322,18 +349,30 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
   lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse(i, h)); });
 
   const framed<T> of_queries(a.rows, a.columns, offset), of_memory(a.memory, a.key_columns, offset);
-  framed<float> delta(a.rows, a.s.heads, 0);
+  framed<float> delta(a.rows, a.s.heads, 0), dslopes(a.rows, a.s.heads, 0), dslopes_before(a.rows, a.s.heads, 0);
   const auto found = in_any_order(std::vector<framed<T>>{of_queries, of_memory, of_memory}, turn, [&](auto& r) {
     delta.each([](index, index, float& x) { x = poison<float>(); });
-    cuda::attention_backward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), out.on_gpu(), lse.on_gpu().data,
-                             a.dout.on_gpu(), delta.on_gpu().data, r[0].on_gpu(), r[1].on_gpu(), r[2].on_gpu());
+    a.with_slopes([&](const auto&... slopes) {
+      const auto run = [&](auto*... to) {
+        cuda::attention_backward(on, a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), a.v.on_gpu(), out.on_gpu(), lse.on_gpu().data,
+                                 a.dout.on_gpu(), delta.on_gpu().data, r[0].on_gpu(), r[1].on_gpu(), r[2].on_gpu(), slopes..., to...);
+      };
+      if constexpr (sizeof...(slopes) > 0) {
+        dslopes_before.each([&](index i, index h, float& x) { x = dslopes(i, h); });
+        run(dslopes.on_gpu().data);
+        dslopes.fetch();
+      } else {
+        run();
+      }
+    });
   });
+  if (c.slopes != attention_case::none) CHECK(dslopes.same_bits(dslopes_before));  // of the other order of threads
 
   framed<double> dq = zeros(a.rows, a.columns), dk = zeros(a.memory, a.key_columns), dv = dk;
-  framed<double> delta_expected = zeros(a.rows, a.s.heads);
+  framed<double> delta_expected = zeros(a.rows, a.s.heads), dslopes_expected = delta_expected, dslopes_allowed = delta_expected;
   attention_backward(oracle, a.s, a.q.widened().view(), a.k.widened().view(), a.v.widened().view(), out.widened().view(),
                      lse.widened().view().data, a.dout.widened().view(), delta_expected.view().data, dq.view(), dk.view(),
-                     dv.view());
+                     dv.view(), a.exact_slopes(), dslopes_expected.view().data);
   framed<double> dq_allowed = zeros(a.rows, a.columns), dk_allowed = zeros(a.memory, a.key_columns), dv_allowed = dk_allowed;
   const double scale = 1 / std::sqrt(static_cast<double>(a.s.head_width));
   a.pairs([&](index i, index r, index h, double weight) {
@@ -346,6 +385,7 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
     }
     const double dscore = scale * weight * (std::abs(dweight - delta_expected(i, h)) * operand_error<Compute> +
                                             (magnitude + delta_magnitude) * float_error);
+    dslopes_allowed(i, h) += dscore / scale * a.distance(i, r);
     for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e) {
       const index ke = a.key_column(h, e);
       dq_allowed(i, e) += dscore * std::abs(number(a.k(r, ke)));
@@ -354,6 +394,7 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
     }
   });
   check_close("dq", found[0], dq, dq_allowed);
+  if (c.slopes != attention_case::none) check_close("dslopes", dslopes, dslopes_expected, dslopes_allowed);
   // Other sequences' rows of memory are unchanged.
   const index first = a.s.memory_row(0), count = a.s.sequences * a.s.memory_rows;
   check_close("dk", found[1].from_row(first, count), dk.from_row(first, count), dk_allowed.from_row(first, count));
@@ -416,8 +457,54 @@ std::vector<attention_case> general_cases_of(std::vector<index> widths) {
   return cases;
 }
 
+/// The same, and training, with scores that fall with distance.
+std::vector<attention_case> sloped_cases_of(std::vector<index> widths) {
+  std::vector<attention_case> cases;
+  int turn = 0;
+  const auto add = [&](const std::vector<attention_case>& all) {
+    for (attention_case c : all)
+      if (!c.sees_all && ++turn % 2 == 0) {
+        c.slopes = turn % 4 ? attention_case::alibi : attention_case::learned;
+        cases.push_back(c);
+      }
+  };
+  add(cases_of(widths));
+  add(general_cases_of(widths));
+  cases.push_back({2, 1, 3, widths[0], 1, {200, 30}, 0, 1});  // decoding
+  cases.back().slopes = attention_case::alibi;
+  cases.push_back({1, 3, 6, widths[0], 2, {270}, 7, 0, 2, 130});
+  cases.back().slopes = attention_case::learned;
+  return cases;
+}
+
 }  // namespace
 
+TEST_CASE("attention of the cuda backend, scores that fall with distance", "[cuda]") {
+  check_all<float, float>(sloped_cases_of({64, 32, 16, 50}), 18);
+  check_all<float, float>({{1, 40, 4, 128, 1, {}, 0, 0, 2, 7, false, attention_case::learned},
+                           {1, 21, 2, 200, 2, {}, 0, 0, 1, 0, false, attention_case::alibi}}, 19);
+  check_all<bf16, float>({{2, 70, 2, 64, 2, {}, 0, 0, 0, 0, false, attention_case::learned},
+                          {1, 33, 4, 24, 1, {40}, 5, 0, 2, 9, false, attention_case::alibi}}, 20);
+  random numbers(21, 0);
+  for (const auto slopes : {attention_case::alibi, attention_case::learned})
+    for (const index window : {0, 7}) {
+      const operands<float, float> a({2, 9, 6, 16, 2, {0, 40}, 5, 1, 2, window, false, slopes}, 3, numbers);
+      framed<float> lse(a.rows, a.s.heads, 0);
+      lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse(i, h)); });
+      const index rows = a.rows * a.s.heads;
+      const auto found = in_any_order(std::vector<framed<float>>{framed<float>(rows, a.s.memory_rows, 3)}, 1, [&](auto& r) {
+        a.with_slopes([&](const auto&... given) {
+          cuda::attention_weights(test_context<float, float>(), a.shape_on_gpu(), a.q.on_gpu(), a.k.on_gpu(), lse.on_gpu().data,
+                                  r[0].on_gpu(), given...);
+        });
+      });
+      framed<double> expected = zeros(rows, a.s.memory_rows), allowed = zeros(rows, a.s.memory_rows);
+      attention_weights(oracle, a.s, a.q.widened().view(), a.k.widened().view(), lse.widened().view().data, expected.view(),
+                        a.exact_slopes());
+      allowed.each([&](index i, index j, double& x) { x = 8 * float_error * expected(i, j); });
+      check_close("weights", found[0], expected, allowed);
+    }
+}
 TEST_CASE("attention of the cuda backend, general shapes in float", "[cuda]") {
   check_all<float, float>(general_cases_of({16, 50, 64}), 11);
   check_all<float, float>({{1, 40, 4, 128, 1, {}, 0, 0, 2, 7}, {1, 21, 2, 200, 2, {}, 0, 0, 1, 5}}, 12);

@@ -461,23 +461,41 @@ using rms_normed = fathom::architecture<
                                                  fathom::pre<"mlp", fathom::rms_norm<std::micro, 1>, fathom::mlp<40>>>>>,
     fathom::head<fathom::rms_norm<>, fathom::tied>>;
 }  // namespace
-TEMPLATE_TEST_CASE("RMS norms decode on the GPU", "[cuda]", float, bf16) {
+namespace {
+/// Scores that fall with distance, by ALiBi's slopes in a window and by learned ones; logits with a soft cap.
+using sloped = fathom::architecture<
+    fathom::sizes<19, 12, 24>, fathom::embed<fathom::tokens>,
+    fathom::body<fathom::repeat<2, fathom::block<fathom::pre<"attn", fathom::rms_norm<>, fathom::attention<3, fathom::alibi, fathom::window<5>>>,
+                                                 fathom::pre<"mlp", fathom::rms_norm<>, fathom::mlp<40>>>>,
+                 fathom::block<fathom::pre<"attn", fathom::rms_norm<>, fathom::attention<4, fathom::kv_heads<2>, fathom::learned_slopes>>,
+                               fathom::pre<"shortcut", fathom::layer_norm<>, fathom::look_back<3, fathom::initial::residual, fathom::learned_slopes>,
+                                           fathom::features<fathom::depths<0, 1>, fathom::mlp_features<>>>,
+                               fathom::pre<"mlp", fathom::rms_norm<>, fathom::mlp<40>>>>,
+    fathom::head<fathom::rms_norm<>, fathom::tied, fathom::soft_cap<1>>>;
+}  // namespace
+TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap decode on the GPU", "[cuda]", float, bf16) {
 #if defined(FATHOM_CUDA_EMULATION)
   auto& processors = fathom::emulation::the_library().processors;
   const int before = std::exchange(processors, 5);  // blocks that wait for each other
 #endif
-  for (const bool one_kernel : {true, false}) check_decoding_of<rms_normed, TestType>(one_kernel);
-  if (std::is_same_v<TestType, float>) check_decoding_as_in_reference<rms_normed>();
+  for (const bool one_kernel : {true, false}) {
+    check_decoding_of<rms_normed, TestType>(one_kernel);
+    check_decoding_of<sloped, TestType>(one_kernel);
+  }
+  if (std::is_same_v<TestType, float>) {
+    check_decoding_as_in_reference<rms_normed>();
+    check_decoding_as_in_reference<sloped>();
+  }
 #if defined(FATHOM_CUDA_EMULATION)
   processors = before;
 #endif
 }
 
-TEST_CASE("RMS norms train on the GPU as in the reference backend", "[cuda]") {
-  const auto tokens = some_tokens(24, rms_normed::vocab);
+TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap train on the GPU as in the reference backend", "[cuda]", rms_normed, sloped) {
+  const auto tokens = some_tokens(24, TestType::vocab);
   const auto inputs = std::span(tokens).first(22), targets = std::span(tokens).subspan(1, 22);
   const auto pass = [&]<class Backend>(Backend) {  // the loss, and the gradients
-    using model = fathom::transformer<rms_normed, Backend>;
+    using model = fathom::transformer<TestType, Backend>;
     auto weights = fathom::make<typename model::parameters>(), gradients = fathom::make<typename model::parameters>();
     fathom::initialize<model>(*weights, 6);
     disturb(*weights);

@@ -28,6 +28,11 @@ struct options : layers::attention_options {
   static constexpr bool bias = Bias;
 };
 
+template <layers::slopes_of_heads Slopes, index KeyHeads, index Window>
+struct sloped : options<KeyHeads, 0, Window> {
+  static constexpr auto slopes = Slopes;
+};
+
 /// A layer with weights and working memory, for up to `tokens` tokens of one sequence.
 template <class Layer, class Backend>
 struct bench {
@@ -125,6 +130,11 @@ TEMPLATE_LIST_TEST_CASE("attention over a cache is what it is over the whole", "
   check_extend<layers::attention<12, 4, options<2, 5, 4>, layers::own_context>, TestType>(tolerance);
   check_extend<layers::attention<12, 4, options<1, 0, 1>, layers::rows_of_source<3>>, TestType>(tolerance);
   check_extend<layers::attention<12, 4, options<2, 0, 6, false>, layers::own_context, layers::rows_of_source<2>>, TestType>(tolerance);
+  using layers::slopes_of_heads;
+  check_extend<layers::attention<12, 3, sloped<slopes_of_heads::alibi, 0, 0>, layers::own_context>, TestType>(tolerance);
+  check_extend<layers::attention<12, 4, sloped<slopes_of_heads::learned, 2, 6>, layers::own_context>, TestType>(tolerance);
+  check_extend<layers::attention<12, 3, sloped<slopes_of_heads::learned, 1, 0>, layers::rows_of_source<3>>, TestType>(tolerance);
+  check_extend<layers::attention<12, 6, sloped<slopes_of_heads::alibi, 2, 9>, layers::own_context, layers::rows_of_source<2>>, TestType>(tolerance);
 }
 
 // A query with a window equals the last query of a sequence of only those positions.

@@ -51,6 +51,7 @@ namespace {
 //   views<T>(arena&, extent)             its tape and scratch
 //   forward(on, p, in, y, views),  backward(on, p, in, dy, din, g, views)
 
+using layers::slopes_of_heads;
 constexpr extent shape{2, 5};  // two sequences of five tokens
 
 enum class gradient { overwritten, added_to };
@@ -204,6 +205,14 @@ struct rotary_neighbours : layers::attention_options {
   static constexpr index kv_heads = 1;
   using rotation = layers::rotary<20, rotary_width<2>, adjacent_pairs>;
 };
+template <slopes_of_heads Slopes, index Window = 0>
+struct sloped : layers::attention_options {
+  static constexpr index kv_heads = 1, window = Window;
+  static constexpr auto slopes = Slopes;
+};
+struct sloped_and_normed : normed_heads {
+  static constexpr auto slopes = slopes_of_heads::learned;
+};
 struct of_all_positions : layers::attention_options {
   static constexpr bool causal = false;
 };
@@ -287,6 +296,32 @@ struct logits_of : layers::output_head<7, 6, Tied> {
   }
   static void backward(const auto& on, const auto& p, const auto& in, const auto& dy, const auto& din, auto& g, const auto& v) {
     layer::backward(on, p.head, p.wte, in[0], dy, din[0], v.tape, g.head, g.wte, v.scratch);
+  }
+};
+
+/// The losses of logits with a soft cap, all scaled alike.
+template <bool Tied>
+struct losses_of_capped_logits : logits_of<Tied> {
+  using layer = layers::output_head<7, 6, Tied, layers::layer_norm<6>, std::ratio<3, 2>>;
+  static constexpr double uniform = 0.3;
+  static constexpr token targets[] = {3, -1, 4, 1, -1, 0, 2, 6, 5, 3};
+  static constexpr std::array inputs{operand{10, 6}};
+  static constexpr operand result{10, 1};
+  template <class T>
+  struct views {
+    typename layer::template tape<T> tape;
+    typename layer::template scratch<T> scratch;
+    matrix<T> logits;
+    layers::cross_entropy::tape<T> loss;
+    constexpr views(arena& a, const extent& e) : tape(a, e), scratch(a, e), logits(a.take<T>(10, 7)), loss(a, e) {}
+  };
+  static void forward(const auto& on, const auto& p, const auto& in, const auto& y, const auto& v) {
+    layer::forward(on, p.head, p.wte, in[0], v.logits, v.tape);
+    layers::cross_entropy::forward(on, v.logits, targets, y.data, v.loss);
+  }
+  static void backward(const auto& on, const auto& p, const auto& in, const auto&, const auto& din, auto& g, const auto& v) {
+    layers::cross_entropy::backward(on, v.logits, targets, uniform, v.loss, layers::soft_cap_of<layer>());
+    layer::backward(on, p.head, p.wte, in[0], v.logits, din[0], v.tape, g.head, g.wte, v.scratch);
   }
 };
 
@@ -466,9 +501,16 @@ TEMPLATE_TEST_CASE("gradients of layers", "[layer]", linear_map, normalisation<l
                    (residual_layer<layers::attention<8, 2, rotary_neighbours, layers::own_context>>),
                    (attending_layer<layers::attention<8, 2, rotary_neighbours, layers::own_context, layers::rows_of_source<1>>, 1>),
                    (residual_layer<layers::attention<6, 2, of_all_positions, layers::own_context>>),
+                   (residual_layer<layers::attention<6, 3, sloped<slopes_of_heads::alibi>, layers::own_context>>),
+                   (residual_layer<layers::attention<6, 3, sloped<slopes_of_heads::learned, 3>, layers::own_context>>),
+                   (attending_layer<layers::attention<6, 3, sloped<slopes_of_heads::learned>, layers::rows_of_source<3>>, 3>),
+                   (attending_layer<layers::attention<6, 2, sloped<slopes_of_heads::alibi, 2>, layers::own_context, layers::rows_of_source<2>>, 2>),
+                   (attending_layer<layers::attention<6, 3, sloped<slopes_of_heads::learned>, layers::own_context, layers::rows_of_source<2>>, 2>),
+                   (residual_layer<layers::attention<8, 2, sloped_and_normed, layers::own_context>>),
                    features<layers::identity_features<6>>,
                    features<layers::linear_features<6>>, (features<layers::mlp_features<6, 9>>), memory_of_depths,
-                   embedded_tokens<true>, embedded_tokens<false>, logits_of<true>, logits_of<false>, loss) {
+                   embedded_tokens<true>, embedded_tokens<false>, logits_of<true>, logits_of<false>, loss,
+                   losses_of_capped_logits<true>, losses_of_capped_logits<false>) {
   laboratory<TestType, backend::reference<double>> oracle;
   prepare(oracle, TestType{});
   const auto before = oracle.input_gradients;

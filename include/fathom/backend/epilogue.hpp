@@ -8,6 +8,7 @@
 // result that it reads or writes.
 #pragma once
 
+#include <cmath>
 #include <type_traits>
 
 #include "fathom/backend/activation.hpp"
@@ -150,10 +151,24 @@ struct gate_gradient {
 template <class A, class M, class T>
 gate_gradient(A, matrix<M>, matrix<M>, matrix<T>) -> gate_gradient<A, T>;
 
+/// y = cap tanh(v / cap): v, softly bounded to (-cap, cap) (Gemma 2, arXiv 2408.00118, section 2). dy/dv = 1 - (y / cap)^2
+template <class T>
+struct soft_cap {
+  static constexpr bool reads_nothing = true;
+  T cap;
+  template <class V>
+  [[nodiscard, gnu::always_inline]] FATHOM_ANYWHERE V operator()(const V& v, index, index) const {
+    using std::tanh;  // or the vector overload
+    return V(cap) * tanh(v / V(cap));
+  }
+};
+
 }  // namespace epilogue
 
 template <>
 inline constexpr bool is_in_kernels<epilogue::none> = true;
+template <class T>
+inline constexpr bool is_in_kernels<epilogue::soft_cap<T>> = true;
 template <class T>
 inline constexpr bool is_in_kernels<epilogue::add<T>> = true;
 template <class T>

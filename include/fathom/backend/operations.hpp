@@ -11,9 +11,9 @@
 //   layer_norm_backward(on, x, gain, mean, rstd, dy, dx, dgain, dbias)
 //   rms_norm_forward(on, x, gain, y, rstd, eps, offset, heads)
 //   rms_norm_backward(on, x, gain, rstd, dy, dx, dgain, offset, heads, adds)      both: see "RMS norm" below
-//   attention_forward(on, shape, q, k, v, out, lse)
-//   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv)
-//   attention_weights(on, shape, q, k, lse, weights)
+//   attention_forward(on, shape, q, k, v, out, lse[, slopes])                               slopes: distance_slopes.hpp
+//   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv[, slopes, dslopes])
+//   attention_weights(on, shape, q, k, lse, weights[, slopes])
 //   attention_append(on, extent, kv, memory, rows, slot)
 //   embedding_forward(on, extent, tokens, table, x)
 //   embedding_backward(on, extent, tokens, dx, dtable)
@@ -21,7 +21,7 @@
 //   positions_backward(on, extent, dx, dtable)
 //   rotate(on, extent, rotation, x, head_width, rows_per_position, sign)   turns pairs by position (rotation.hpp)
 //   cross_entropy_forward(on, logits, targets, losses, lse)
-//   cross_entropy_backward(on, logits, targets, lse, scale)
+//   cross_entropy_backward(on, logits, targets, lse, scale, cap = 0)     through a soft cap of the logits (epilogue.hpp) as well
 //   update(on, f, count, x...)              f(x[i]...) for every i: an optimiser's step (update.hpp)
 //   sum_of_squares(on, g, count)
 //

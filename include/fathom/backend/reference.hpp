@@ -11,6 +11,7 @@
 #include <span>
 #include <type_traits>
 
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/backend/rotation.hpp"
@@ -230,35 +231,42 @@ void rms_norm_backward(const context<T>&, in<T> x, const std::type_identity_t<T>
     }
 }
 
-/// The score of query row `qi` and memory row `kr` in head `h`.
+/// The distance in positions from query `t` of sequence `b` back to row `r` of its memory.
 template <class T>
-[[nodiscard]] T attention_score(const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k, index qi,
-                                index kr, index h) {
-  const index c = h * s.head_width, kc = h / s.group_size() * s.head_width;
+[[nodiscard]] T attention_distance(const attention_shape& s, index b, index t, index r) {
+  return static_cast<T>(static_cast<double>(s.start(b) + t - r / s.rows_per_position));
+}
+/// The score of query `t` of sequence `b` and row `r` of its memory in head `h`.
+template <class T>
+[[nodiscard]] T attention_score(const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k, index b, index t,
+                                index r, index h, const distance_slopes<T>& slopes) {
+  const index qi = b * s.queries + t, kr = s.memory_row(b) + r, c = h * s.head_width, kc = h / s.group_size() * s.head_width;
   T dot(0);
   for (index e = 0; e < s.head_width; ++e) dot += q(qi, c + e) * k(kr, kc + e);
-  return dot / static_cast<T>(std::sqrt(static_cast<double>(s.head_width)));
+  const T score = dot / static_cast<T>(std::sqrt(static_cast<double>(s.head_width)));
+  return slopes.are_there ? score - slopes.of(h, s.heads) * attention_distance<T>(s, b, t, r) : score;
 }
 
-/// out = softmax(q k^T / sqrt(head_width)) v over the visible rows, per sequence and head; see attention_shape.
+/// out = softmax(q k^T / sqrt(head_width) - slope distance) v over the visible rows, per sequence and head; see
+/// attention_shape and distance_slopes.hpp.
 template <class T>
 void attention_forward(const context<T>&, const attention_shape& s, in<T> q, in<T> k, in<T> v, out<T> o,
-                       std::type_identity_t<T>* lse) {
+                       std::type_identity_t<T>* lse, const distance_slopes<std::type_identity_t<T>>& slopes = {}) {
   using std::exp, std::log;
   for (index b = 0; b < s.sequences; ++b)
     for (index h = 0; h < s.heads; ++h)
       for (index t = 0; t < s.queries; ++t) {
         const index i = b * s.queries + t, c = h * s.head_width, vc = h / s.group_size() * s.head_width;
-        const index first = s.memory_row(b) + s.first_visible(b, t), last = s.memory_row(b) + s.visible(b, t);
+        const index first = s.first_visible(b, t), last = s.visible(b, t);
         auto largest = -std::numeric_limits<decltype(real(T()))>::infinity();
-        for (index row = first; row < last; ++row)
-          largest = std::max(largest, real(attention_score<T>(s, q, k, i, row, h)));
+        for (index r = first; r < last; ++r)
+          largest = std::max(largest, real(attention_score<T>(s, q, k, b, t, r, h, slopes)));
         T total(0);
         for (index e = 0; e < s.head_width; ++e) o(i, c + e) = T(0);
-        for (index row = first; row < last; ++row) {
-          const T weight = exp(attention_score<T>(s, q, k, i, row, h) - largest);
+        for (index r = first; r < last; ++r) {
+          const T weight = exp(attention_score<T>(s, q, k, b, t, r, h, slopes) - largest);
           total += weight;
-          for (index e = 0; e < s.head_width; ++e) o(i, c + e) += weight * v(row, vc + e);
+          for (index e = 0; e < s.head_width; ++e) o(i, c + e) += weight * v(s.memory_row(b) + r, vc + e);
         }
         for (index e = 0; e < s.head_width; ++e) o(i, c + e) /= total;
         if (lse) lse[i * s.heads + h] = largest + log(total);
@@ -266,11 +274,13 @@ void attention_forward(const context<T>&, const attention_shape& s, in<T> q, in<
 }
 
 /// dq, dk, dv = the gradients, given dout. They are overwritten. `delta` [sequences * queries, heads] is scratch: it
-/// receives the sum of dout * out over a head's columns.
+/// receives the sum of dout * out over a head's columns. With slopes, `dslopes` [sequences * queries, heads], unless it is
+/// null, receives each query's share of their gradient: the sum of dscore * -distance over its rows.
 template <class T>
 void attention_backward(const context<T>& on, const attention_shape& s, in<T> q, in<T> k, in<T> v, in<T> o,
                         const std::type_identity_t<T>* lse, in<T> dout, std::type_identity_t<T>* delta, out<T> dq,
-                        out<T> dk, out<T> dv) {
+                        out<T> dk, out<T> dv, const distance_slopes<std::type_identity_t<T>>& slopes = {},
+                        std::type_identity_t<T>* dslopes = nullptr) {
   using std::exp;
   zero(on, dq);
   zero(on, dk);
@@ -283,25 +293,28 @@ void attention_backward(const context<T>& on, const attention_shape& s, in<T> q,
         T sum(0);
         for (index e = 0; e < s.head_width; ++e) sum += dout(i, c + e) * o(i, c + e);
         delta[i * s.heads + h] = sum;
+        T dslope(0);
         for (index r = s.first_visible(b, t); r < s.visible(b, t); ++r) {
           const index row = s.memory_row(b) + r;
-          const T weight = exp(attention_score<T>(s, q, k, i, row, h) - lse[i * s.heads + h]);
+          const T weight = exp(attention_score<T>(s, q, k, b, t, r, h, slopes) - lse[i * s.heads + h]);
           T dweight(0);
           for (index e = 0; e < s.head_width; ++e) dweight += dout(i, c + e) * v(row, kc + e);
           const T dscore = weight * (dweight - sum) * scale;
+          dslope -= weight * (dweight - sum) * attention_distance<T>(s, b, t, r);
           for (index e = 0; e < s.head_width; ++e) {
             dq(i, c + e) += dscore * k(row, kc + e);
             dk(row, kc + e) += dscore * q(i, c + e);
             dv(row, kc + e) += weight * dout(i, c + e);
           }
         }
+        if (dslopes) dslopes[i * s.heads + h] = dslope;
       }
 }
 
 /// weights [sequences * heads * queries, memory_rows]: the softmax itself, for inspection; 0 for rows not visible.
 template <class T>
 void attention_weights(const context<T>&, const attention_shape& s, in<T> q, in<T> k, const std::type_identity_t<T>* lse,
-                       out<T> weights) {
+                       out<T> weights, const distance_slopes<std::type_identity_t<T>>& slopes = {}) {
   using std::exp;
   for (index b = 0; b < s.sequences; ++b)
     for (index h = 0; h < s.heads; ++h)
@@ -309,7 +322,7 @@ void attention_weights(const context<T>&, const attention_shape& s, in<T> q, in<
         const index i = b * s.queries + t, to = (b * s.heads + h) * s.queries + t;
         for (index r = 0; r < s.memory_rows; ++r)
           weights(to, r) = r >= s.first_visible(b, t) && r < s.visible(b, t)
-                               ? exp(attention_score<T>(s, q, k, i, s.memory_row(b) + r, h) - lse[i * s.heads + h])
+                               ? exp(attention_score<T>(s, q, k, b, t, r, h, slopes) - lse[i * s.heads + h])
                                : T(0);
       }
 }
@@ -384,15 +397,19 @@ void cross_entropy_forward(const context<T>&, in<T> logits, std::span<const toke
   }
 }
 
-/// logits [rows, vocab] become their own gradient: scale (softmax(logits) - onehot(target)); 0 where the target is -1.
+/// logits [rows, vocab] become their own gradient: scale (softmax(logits) - onehot(target)); 0 where the target is -1. If
+/// a `cap` bounds them (epilogue::soft_cap), they become the gradient for what it bounded: that, times 1 - (logit / cap)^2.
 template <class T>
 void cross_entropy_backward(const context<T>&, out<T> logits, std::span<const token> targets,
-                            const std::type_identity_t<T>* lse, std::type_identity_t<T> scale) {
+                            const std::type_identity_t<T>* lse, std::type_identity_t<T> scale, double cap = 0) {
   using std::exp;
   for (index i = 0; i < logits.rows; ++i) {
     const token target = targets[static_cast<std::size_t>(i)];
-    for (index j = 0; j < logits.columns; ++j)
-      logits(i, j) = target < 0 ? T(0) : scale * (exp(logits(i, j) - lse[i]) - T(j == target ? 1.0 : 0.0));
+    for (index j = 0; j < logits.columns; ++j) {
+      const T logit = logits(i, j), of_cap = cap > 0 ? logit / static_cast<T>(cap) : T(0);
+      logits(i, j) = target < 0 ? T(0) : scale * (exp(logit - lse[i]) - T(j == target ? 1.0 : 0.0));
+      if (cap > 0) logits(i, j) *= T(1) - of_cap * of_cap;
+    }
   }
 }
 

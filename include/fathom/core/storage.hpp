@@ -67,6 +67,7 @@ enum class initial {
   one,
   normal,    // normal(0, 0.02)
   residual,  // normal(0, 0.02 / sqrt(2 L)): a projection that writes to the residual stream
+  alibi,     // a slope for each head: ALiBi's (backend/distance_slopes.hpp)
 };
 
 }  // namespace fathom

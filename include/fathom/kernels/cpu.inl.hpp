@@ -68,6 +68,7 @@
   template void apply_epilogue<T, epilogue::add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index);      \
   template void apply_epilogue<T, epilogue::bias<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index);     \
   template void apply_epilogue<T, epilogue::bias_add<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
+  template void apply_epilogue<T, epilogue::soft_cap<T>>(const void*, const T*, index, const matrix<T>&, index, index, index, index); \
   template void read_table_row<T, T>(const void*, index, index, T*, bool);                                                  \
   template void read_packed_row<T, T>(const void*, index, index, T*, bool);                                                 \
   template void pack_panels<T>(const T*, index, index, const packed_view<T, packing<T>::word>&);                            \
@@ -102,16 +103,16 @@
                                   matrix<T>, T*, double, index, bool);                                                      \
   template double sum_of_squares(const context<C, T>&, const T*, index);                                                    \
   template void attention_forward(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>,           \
-                                  matrix<const T>, matrix<T>, T*);                                                          \
+                                  matrix<const T>, matrix<T>, T*, const distance_slopes<T>&);                               \
   template void attention_backward(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>,          \
                                    matrix<const T>, matrix<const T>, const T*, matrix<const T>, T*, matrix<T>, matrix<T>,   \
-                                   matrix<T>);                                                                              \
+                                   matrix<T>, const distance_slopes<T>&, T*);                                               \
   template void attention_weights(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>, const T*, \
-                                  matrix<T>);                                                                               \
+                                  matrix<T>, const distance_slopes<T>&);                                                    \
   template void attention_append(const context<C, T>&, const extent&, matrix<const T>, matrix<T>, index, index);            \
   template void rotate(const context<C, T>&, const extent&, const rotation&, matrix<T>, index, index, int);                 \
   template void cross_entropy_forward(const context<C, T>&, matrix<const T>, std::span<const token>, T*, T*);               \
-  template void cross_entropy_backward(const context<C, T>&, matrix<T>, std::span<const token>, const T*, T);               \
+  template void cross_entropy_backward(const context<C, T>&, matrix<T>, std::span<const token>, const T*, T, double);       \
   namespace detail {                                                                                                        \
   template void product_nn(const context<C, T>&, const matrix<const T>&, const matrix<const T>&, const matrix<T>&,          \
                            const any_epilogue<T>&);                                                                         \

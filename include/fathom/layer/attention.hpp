@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/name.hpp"
 #include "fathom/layer/hidden_states.hpp"
@@ -68,6 +69,10 @@ struct head_norms_of {
   using norm = typename Norm::template bind<binding<1, 1, W, 1, false>>;
 };
 
+/// How scores fall with the distance between query and key (backend/distance_slopes.hpp): not, by ALiBi's slopes, or by
+/// slopes that are learned, one for each head.
+enum class slopes_of_heads { none, alibi, learned };
+
 /// Options of attention, as a type. Derive from it to change some:
 ///   struct local : fathom::layers::attention_options { static constexpr fathom::index kv_heads = 2, window = 256; };
 struct attention_options {
@@ -81,6 +86,7 @@ struct attention_options {
   static constexpr initial output_initial = initial::residual;  // initialization of the output projection
   using rotation = no_rotation;           // applied to queries and keys before their product
   using head_norms = no_head_norms;       // applied to queries and keys before the rotation
+  static constexpr auto slopes = slopes_of_heads::none;
   static constexpr auto values_name = fixed_string("");  // channel in which it publishes its own values; "": none
 };
 
@@ -108,6 +114,8 @@ struct attention {
   static_assert(H % key_heads == 0, "fathom::attention: kv_heads must divide heads");
   static_assert(Options::window >= 0 && (Options::causal || Options::window == 0),
                 "fathom::attention: a window is a number of positions, of a causal attention");
+  static_assert(Options::causal || Options::slopes == slopes_of_heads::none,
+                "fathom::attention: slopes are of a causal attention: they take the distance back from a query to a key");
 
  private:
   static constexpr index Q = H * head_width, K = key_heads * head_width;  // width of all queries, of all keys
@@ -124,6 +132,8 @@ struct attention {
   using norms = typename Options::head_norms;
   using query_norm = typename norms::template norm<norms::are_per_head ? head_width : Q>;
   using key_norm = typename norms::template norm<norms::are_per_head ? head_width : K>;
+  static constexpr bool has_slopes = Options::slopes != slopes_of_heads::none;
+  static constexpr bool learns_slopes = Options::slopes == slopes_of_heads::learned;
 
   template <class S>
   struct norm_parameters {
@@ -135,10 +145,19 @@ struct attention {
   struct norm_parameters<S> {};
 
   template <class S>
+  struct slope_parameters {
+    typename S::template vector<H> slopes;
+  };
+  template <class S>
+    requires(!learns_slopes)
+  struct slope_parameters<S> {};
+
+  template <class S>
   struct parameters {  // own context only
     typename query::template parameters<S> c_attn;
     typename projection::template parameters<S> c_proj;
     [[no_unique_address]] norm_parameters<S> norm;
+    [[no_unique_address]] slope_parameters<S> distance;
   };
   template <class S>
     requires(!has_context)
@@ -147,6 +166,7 @@ struct attention {
     typename key_value::template parameters<S> c_kv;
     typename projection::template parameters<S> c_proj;
     [[no_unique_address]] norm_parameters<S> norm;
+    [[no_unique_address]] slope_parameters<S> distance;
   };
   template <class S>
     requires(has_context && source_rows > 0)
@@ -155,6 +175,7 @@ struct attention {
     typename projection::template parameters<S> c_proj;
     typename key_value::template parameters<S> c_kv;
     [[no_unique_address]] norm_parameters<S> norm;
+    [[no_unique_address]] slope_parameters<S> distance;
   };
   template <class F, class Path, class... P>
   static constexpr void visit(const F& f, const Path& at, P&... p) {
@@ -171,6 +192,7 @@ struct attention {
       query_norm::visit(f, at / "q_norm", p.norm.q...);
       key_norm::visit(f, at / "k_norm", p.norm.k...);
     }
+    if constexpr (learns_slopes) f(at / "slopes", initial::alibi, p.distance.slopes...);
   }
 
  private:
@@ -208,12 +230,14 @@ struct attention {
     matrix<T> out;  // [rows, Q], all heads, before the projection
     T* lse;         // [rows, H]
     norm_tape<T> norm;
+    matrix<T> slopes;  // [1, H], those of the pass, if they are learned; for `weights`
     constexpr tape(arena& a, const extent& e)
         : q(a.take<T>(e.rows(), query_columns)),
           kv(a.take<T>(D > 0 ? e.rows() * key_rows : 0, 2 * K)),
           out(a.take<T>(e.rows(), Q)),
           lse(a.take<T>(e.rows() * H)),
-          norm(a, e) {}
+          norm(a, e),
+          slopes(a.take<T>(learns_slopes ? 1 : 0, H)) {}
   };
   template <class T>
   struct scratch {
@@ -222,13 +246,15 @@ struct attention {
     matrix<T> dout;
     T* delta;        // [rows, H]
     matrix<T> dnormed, draw;  // gradients after and before the norms, of queries or keys; empty without norms
+    matrix<T> dslopes;        // [rows, H], each row's share of the gradient; empty without learned slopes
     constexpr scratch(arena& a, const extent& e)
         : dq(a.take<T>(e.rows(), query_columns)),
           dkv(a.take<T>(D > 0 ? e.rows() * key_rows : 0, 2 * K)),
           dout(a.take<T>(e.rows(), Q)),
           delta(a.take<T>(e.rows() * H)),
           dnormed(a.take<T>(norms::are_there ? e.rows() : 0, std::max(Q, key_rows * K))),
-          draw(a.take<T>(norms::are_there ? e.rows() : 0, std::max(Q, key_rows * K))) {}
+          draw(a.take<T>(norms::are_there ? e.rows() : 0, std::max(Q, key_rows * K))),
+          dslopes(a.take<T>(learns_slopes ? e.rows() : 0, H)) {}
   };
   template <class T>
   using cache = key_value_cache<T, K, key_rows>;
@@ -293,7 +319,11 @@ struct attention {
   /// The attention weights of a forward pass, w [sequences * H * tokens, tokens * key_rows]; columns are rows of keys.
   template <class On>
   static void weights(const On& on, const extent& e, const tape<scalar<On>>& t, output<On> w) {
-    attention_weights(on, shape(e, e.tokens), queries(t.q), keys(keys_and_values(t.q, t.kv)), t.lse, w);
+    const auto k = keys(keys_and_values(t.q, t.kv));
+    if constexpr (has_slopes)
+      attention_weights(on, shape(e, e.tokens), queries(t.q), k, t.lse, w, distance_slopes<scalar<On>>{true, t.slopes.data});
+    else
+      attention_weights(on, shape(e, e.tokens), queries(t.q), k, t.lse, w);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) {
@@ -316,6 +346,7 @@ struct attention {
     if (D > 0) text += join(has_context ? " over context and " : " over ", D, D == 1 ? " depth" : " depths");
     if (key_heads != H) text += join(", ", key_heads, " of keys and values");
     if (Options::window > 0) text += join(", a window of ", Options::window);
+    if (has_slopes) text += learns_slopes ? ", learned slopes" : ", ALiBi's slopes";
     return text;
   }
 
@@ -331,7 +362,8 @@ struct attention {
   static void attend(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
                      output<On> y, const tape<scalar<On>>& t) {
     const auto kv = project(on, p, e, x, memory, t);
-    attention_forward(on, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse);
+    if constexpr (learns_slopes) copy(on, input<On>(p.distance.slopes.data(), 1, H), t.slopes);
+    attend_to(on, p, shape(e, e.tokens), queries(t.q), kv, t.out, t.lse);
     projection::forward_add(on, p.c_proj, t.out, residual, y);
   }
   template <class On, class P>
@@ -340,8 +372,16 @@ struct attention {
     static_assert(Options::causal, "fathom::attention: what is not causal cannot decode: a token changes those before it");
     const auto kv = project(on, p, e, x, memory, t);
     for (index n = 0; n < key_rows; ++n) attention_append(on, e, kv.every(key_rows, n), c.kv, key_rows, n);
-    attention_forward(on, shape(e, e.capacity), queries(t.q), keys(c.kv), values(c.kv), t.out, nullptr);
+    attend_to(on, p, shape(e, e.capacity), queries(t.q), c.kv, t.out, nullptr);
     projection::forward_add(on, p.c_proj, t.out, residual, y);
+  }
+  template <class On, class P>
+  static void attend_to(const On& on, [[maybe_unused]] const P& p, const attention_shape& s, input<On> q, input<On> kv, output<On> out,
+                        scalar<On>* lse) {
+    if constexpr (has_slopes)
+      attention_forward(on, s, q, keys(kv), values(kv), out, lse, slopes_from<On>(p));
+    else
+      attention_forward(on, s, q, keys(kv), values(kv), out, lse);
   }
   template <class On, class P, class G>
   static void differentiate(const On& on, const P& p, const extent& e, input<On> x, [[maybe_unused]] input<On> memory,
@@ -350,8 +390,13 @@ struct attention {
     projection::backward_parameters(on, t.out, dy, g.c_proj);
     projection::backward_input(on, p.c_proj, dy, s.dout);
     const auto kv = keys_and_values(t.q, t.kv), dkv = keys_and_values(s.dq, s.dkv);
-    attention_backward(on, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse, s.dout, s.delta,
-                       queries(s.dq), keys(dkv), values(dkv));
+    if constexpr (has_slopes)
+      attention_backward(on, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse, s.dout, s.delta, queries(s.dq),
+                         keys(dkv), values(dkv), slopes_from<On>(p), learns_slopes ? s.dslopes.data : nullptr);
+    else
+      attention_backward(on, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse, s.dout, s.delta,
+                         queries(s.dq), keys(dkv), values(dkv));
+    if constexpr (learns_slopes) column_sums(on, s.dslopes, g.distance.slopes.data());
     if constexpr (publishes)
       if (dpublished.data) add(on, dpublished, values(dkv).every(key_rows, 0));
     for_rotated(s.dq, dkv, [&](output<On> turning, index rows) { Options::rotation::template backward<head_width>(on, e, turning, rows); });
@@ -427,6 +472,13 @@ struct attention {
     }
   }
 
+  template <class On, class P>
+  static distance_slopes<scalar<On>> slopes_from([[maybe_unused]] const P& p) {
+    if constexpr (learns_slopes)
+      return {true, p.distance.slopes.data()};
+    else
+      return {true, nullptr};
+  }
   /// The projection that makes queries.
   template <class P>
   static auto& query_of(P& p) {
@@ -527,6 +579,23 @@ struct query_key_norms {
     using head_norms = layers::head_norms_of<Norm, false>;
   };
 };
+/// Positions as distances: scores fall with the distance between query and key, by a slope for each head: ALiBi's (Press et
+/// al., arXiv 2108.12409), as in BLOOM and MPT. Such a model needs no positions in its embedding.
+struct alibi {
+  static constexpr auto option = field<"slopes">("alibi");
+  template <class Options>
+  struct of : Options {
+    static constexpr auto slopes = layers::slopes_of_heads::alibi;
+  };
+};
+/// The same with slopes that are learned, from ALiBi's on: the tensor slopes [heads] of the attention.
+struct learned_slopes {
+  static constexpr auto option = field<"slopes">("learned");
+  template <class Options>
+  struct of : Options {
+    static constexpr auto slopes = layers::slopes_of_heads::learned;
+  };
+};
 /// No bias of the output projection, as in Qwen 2.
 struct no_output_bias {
   static constexpr auto option = field<"output_bias">(false);
@@ -543,16 +612,6 @@ struct no_bias {
     static constexpr bool bias = false;
   };
 };
-
-namespace detail {
-/// The options of a layer after applying each of a part's.
-template <class Base, class... Options>
-struct changed_options {
-  using type = Base;
-};
-template <class Base, class First, class... Rest>
-struct changed_options<Base, First, Rest...> : changed_options<typename First::template of<Base>, Rest...> {};
-}  // namespace detail
 
 /// Causal self-attention as a part.
 template <index Heads, class... Options>

@@ -20,12 +20,21 @@ struct cross_entropy {
                       const tape<scalar<On>>& t) {
     cross_entropy_forward(on, logits, targets, losses, t.lse);
   }
-  /// Replaces the logits by the gradient of scale * (sum of losses) with respect to them.
+  /// Replaces the logits by the gradient of scale * (sum of losses) with respect to them; of logits with a soft cap
+  /// (output_head.hpp), with respect to what it bounds.
   template <class On>
   static void backward(const On& on, output<On> logits, std::span<const token> targets, scalar<On> scale,
-                       const tape<scalar<On>>& t) {
-    cross_entropy_backward(on, logits, targets, t.lse, scale);
+                       const tape<scalar<On>>& t, double soft_cap = 0) {
+    cross_entropy_backward(on, logits, targets, t.lse, scale, soft_cap);
   }
 };
+/// The soft cap of a head's logits; 0: none.
+template <class Head>
+[[nodiscard]] consteval double soft_cap_of() {
+  if constexpr (requires { Head::soft_cap; })
+    return Head::soft_cap;
+  else
+    return 0;
+}
 
 }  // namespace fathom::layers

@@ -97,6 +97,14 @@ template <class A>
 template <class A>
 using checked_activation = std::conditional_t<check_activation<A>(), A, identity>;
 
+/// The options of a layer after applying each of a part's.
+template <class Base, class... Options>
+struct changed_options {
+  using type = Base;
+};
+template <class Base, class First, class... Rest>
+struct changed_options<Base, First, Rest...> : changed_options<typename First::template of<Base>, Rest...> {};
+
 /// The summary line of a layer or a source: its own, or that of its part.
 template <class Bound, class Part>
 [[nodiscard]] std::string line_of() {

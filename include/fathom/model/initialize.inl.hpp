@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/core/random.hpp"
 #include "fathom/model/initialize.hpp"
 
@@ -20,6 +21,7 @@ FATHOM_INLINE void initialize(const tensor_table& table, std::byte* weights, sto
         case initial::one: value = 1; break;
         case initial::normal: value = deviation * numbers.normal(); break;
         case initial::residual: value = residual * numbers.normal(); break;
+        case initial::alibi: value = alibi_slope<double>(i, tensor.size); break;
       }
       store(weights + tensor.offset, i, value);
     }

@@ -279,7 +279,7 @@ struct training_pass {
     for (index first = last; first >= 0; first -= head_rows) {
       if (first < last || !has_last_logits) forward_head(on, p, t, first);
       const chunk c(v, t.batch_, first);
-      layers::cross_entropy::backward(on, c.logits, c.targets, factor, v.loss);
+      layers::cross_entropy::backward(on, c.logits, c.targets, factor, v.loss, layers::soft_cap_of<typename Model::head>());
       Model::head::backward(on, p.out, p.embed.wte, c.x, c.logits, v.d.rows_from(first, c.x.rows), v.out, g.out, g.embed.wte,
                             v.out_scratch);
     }

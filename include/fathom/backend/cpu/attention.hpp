@@ -5,33 +5,37 @@
 #include <type_traits>
 
 #include "fathom/backend/cpu/team.hpp"
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/matrix.hpp"
 
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 
-/// out = softmax(q k^T / sqrt(head_width)) v over the visible rows; lse may be null
+/// out = softmax(q k^T / sqrt(head_width) - slope distance) v over the visible rows; lse may be null
 template <class C, class T>
 void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
-                       matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse);
+                       matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse,
+                       const distance_slopes<std::type_identity_t<T>>& slopes = {});
 
 /// dq, dk, dv = the gradients, given dout. delta [sequences * queries, heads] is scratch. One task owns a key/value
-/// head of a sequence, so its gradients are summed in a fixed order.
+/// head of a sequence, so its gradients are summed in a fixed order. dslopes [sequences * queries, heads], unless it is
+/// null, receives each query's share of the gradient of the slopes.
 template <class C, class T>
 void attention_backward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                         matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                         matrix<const std::type_identity_t<T>> o, const std::type_identity_t<T>* lse,
                         matrix<const std::type_identity_t<T>> dout, std::type_identity_t<T>* delta,
                         matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
-                        matrix<std::type_identity_t<T>> dv);
+                        matrix<std::type_identity_t<T>> dv, const distance_slopes<std::type_identity_t<T>>& slopes = {},
+                        std::type_identity_t<T>* dslopes = nullptr);
 
 /// weights [sequences * heads * queries, memory_rows]: the softmax itself, for inspection; 0 for rows not visible
 template <class C, class T>
 void attention_weights(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, const std::type_identity_t<T>* lse,
-                       matrix<std::type_identity_t<T>> weights);
+                       matrix<std::type_identity_t<T>> weights, const distance_slopes<std::type_identity_t<T>>& slopes = {});
 
 /// Copies rows of kv to a cache's memory: position p goes to row p * rows_per_position + slot.
 template <class C, class T>

@@ -98,6 +98,7 @@ struct head_of {
 
   const attention_shape& shape;
   index sequence, head;  // of keys and values
+  const distance_slopes<T>& slopes;
   index column = head * shape.head_width, memory = shape.memory_row(sequence), first_row = sequence * shape.queries;
   index width = shape.head_width, wide = round_up(width, W);  // rows in scratch have `wide` numbers, zero-padded
   index keys = std::clamp(panel / wide / strip * strip, strip, most_keys);  // of a block
@@ -124,6 +125,20 @@ struct head_of {
   }
   /// The start of the first block of keys that a query sees any of.
   [[nodiscard]] index first_block(index query) const { return first_visible(query) / keys * keys; }
+
+  /// How many positions a query is after the row of memory `row`; negative if it comes before.
+  [[nodiscard]] T distance(index query, index row) const {
+    return static_cast<T>(shape.start(sequence) + query - row / shape.rows_per_position);
+  }
+  /// to [count] = how many positions each of `count` rows of memory is after the first of them, `row`
+  void positions_after(index row, index count, T* to) const {
+    index there = shape.rows_per_position - row % shape.rows_per_position;  // rows left of this position
+    T position(0);
+    for (index i = 0; i < count; ++i) {
+      to[i] = position;
+      if (--there == 0) position += T(1), there = shape.rows_per_position;
+    }
+  }
 
   /// to [padded, wide] = factor * rows [count, width] of x, from column `at` on; the rest 0
   void copy_rows(const matrix<const T>& x, index row, index at, index count, index padded, T factor, T* to) const {
@@ -166,6 +181,27 @@ template <class T>
   return unseen <= 0 ? shown : xsimd::select(lane < vec<T>(static_cast<T>(unseen)), vec<T>(hidden), shown);
 }
 
+/// scores [query_rows, columns] of a tile, from column `begin` on, -= slope * (distance + i - positions [columns]) in row i
+template <class T>
+[[gnu::noinline]] void subtract_distances(T* scores, index stride, index begin, index columns, const T* positions, T distance,
+                                          T slope) {
+  for (index j = begin; j < columns; j += lanes<T>) {
+    const vec<T> nearer = vec<T>::load_aligned(positions + j) - vec<T>(distance);
+    unroll<query_rows>([&](auto i) __attribute__((always_inline)) {
+      T* const at = scores + static_cast<index>(i) * stride + j;
+      xsimd::fma(vec<T>(slope), nearer - vec<T>(static_cast<T>(i())), vec<T>::load_aligned(at)).store_aligned(at);
+    });
+  }
+}
+/// The sum of dscores [columns] times -(distance - positions [columns]), from column `begin` on.
+template <class T>
+[[nodiscard]] inline T sum_of_distances(const T* dscores, index begin, index columns, const T* positions, T distance) {
+  vec<T> sum(T(0));
+  for (index j = begin; j < columns; j += lanes<T>)
+    sum = xsimd::fma(vec<T>::load_aligned(dscores + j), vec<T>::load_aligned(positions + j) - vec<T>(distance), sum);
+  return horizontal_sum(sum);
+}
+
 /// A task's workspace: some hundred KiB, whatever the length of the sequences.
 template <class T>
 struct forward_scratch {
@@ -177,6 +213,7 @@ struct forward_scratch {
   alignas(alignment) T largest[head::most_queries];                  // score so far
   alignas(alignment) T keys[head::numbers], values[head::numbers];   // [width, keys], [keys, wide]
   alignas(alignment) T scores[query_rows * (head::most_keys + lanes<T>)];  // [query_rows, keys], then weights
+  alignas(alignment) T positions[head::most_keys];                         // [keys], if scores fall with distance
   T factors[query_rows];
 };
 
@@ -248,6 +285,7 @@ template <class T>
     const index keys_there = std::min(h.keys, seen_by_last - from);
     h.copy_columns(k, from, keys_there, w.keys);
     h.copy_rows(v, h.memory + from, h.column, keys_there, keys_there, T(1), w.values);
+    if (h.slopes.are_there) h.positions_after(from, round_up(keys_there, W), w.positions);
     const index first_tile = std::max<index>(0, h.first_to_see(from) - first) / query_rows * query_rows;
     const index end = std::min(padded, h.end_of_seeing(from + keys_there - 1) - first);
     for (index n = 0; n < heads; ++n)
@@ -257,6 +295,9 @@ template <class T>
         const index keys = std::min(keys_there, h.visible(first + query + query_rows - 1) - from);
         multiply<order::rows>(w.queries + tile * h.wide, h.wide, h.columns(w.keys + skipped * h.width), h.width,
                               round_up(keys, W) - skipped, w.scores + skipped, h.scores);
+        if (h.slopes.are_there)
+          subtract_distances(w.scores, h.scores, skipped, round_up(keys, W), w.positions, h.distance(first + query, from),
+                             h.slopes.of(head + n, h.shape.heads));
         softmax(w.scores, h.scores, skipped, round_up(keys, W), unseen, h.visible(first + query) - from, h.more(),
                 w.largest + tile, w.totals + tile * W, w.factors);
         multiply<order::rows>(w.scores + begin, h.scores, h.rows(w.values + begin * h.wide), keys - begin, h.wide,
@@ -294,6 +335,7 @@ struct backward_scratch {
   alignas(alignment) T key_columns[head::numbers], value_columns[head::numbers];             // [width, keys]
   alignas(alignment) T key_rows[head::numbers], dkeys[head::numbers], dvalues[head::numbers];  // [keys, wide]
   alignas(alignment) T dqueries[query_rows * round_up(largest_head_width, lanes<T>)];         // [query_rows, wide]
+  alignas(alignment) T positions[head::most_keys];                                           // [keys], as in forward
 };
 
 /// All queries of the heads that share a key/value head, one block of keys at a time.
@@ -301,7 +343,7 @@ template <class T>
 [[gnu::noinline]] void attend_backward(const head_of<T>& h, const matrix<const T>& q, const matrix<const T>& k,
                                        const matrix<const T>& v, const matrix<const T>& o, const T* lse,
                                        const matrix<const T>& dout, T* delta, const matrix<T>& dq, const matrix<T>& dk,
-                                       const matrix<T>& dv, backward_scratch<T>& w) {
+                                       const matrix<T>& dv, T* dslopes, backward_scratch<T>& w) {
   constexpr index W = lanes<T>;
   const index queries = h.shape.queries, d = h.width, seen_by_last = h.visible(queries - 1);
   const index first_head = h.head * h.shape.group_size(), last_head = first_head + h.shape.group_size();
@@ -319,6 +361,7 @@ template <class T>
       T dot = horizontal_sum(dots);
       for (; e < d; ++e) dot += g[e] * out[e];
       delta[(h.first_row + i) * h.shape.heads + head] = dot;
+      if (dslopes) dslopes[(h.first_row + i) * h.shape.heads + head] = T(0);
     }
 
   for (index from = 0; from < h.shape.memory_rows; from += h.keys) {
@@ -326,6 +369,7 @@ template <class T>
     h.copy_columns(k, from, keys_there, w.key_columns);
     h.copy_columns(v, from, keys_there, w.value_columns);
     h.copy_rows(k, h.memory + from, h.column, keys_there, keys_there, T(1), w.key_rows);
+    if (h.slopes.are_there) h.positions_after(from, round_up(keys_there, h.step), w.positions);
     std::fill_n(w.dkeys, h.keys * h.wide, T(0));
     std::fill_n(w.dvalues, h.keys * h.wide, T(0));
     const index end = std::min(queries, round_up(h.end_of_seeing(from + keys_there - 1), query_rows));  // whole tiles
@@ -352,6 +396,12 @@ template <class T>
         };
         multiply_columns(w.scaled_queries, w.key_columns, w.weights);
         multiply_columns(w.gradients, w.value_columns, w.dscores);
+        if (h.slopes.are_there) {
+          const T slope = h.slopes.of(head, h.shape.heads);
+          for (index tile = 0; tile < padded; tile += query_rows)
+            subtract_distances(w.weights + tile * h.scores, h.scores, skipped_of(tile), columns_of(tile), w.positions,
+                               h.distance(first + tile, from), slope);
+        }
         for (index i = 0; i < padded; i += 2) {  // two rows at once, to hide latency
           const index tile = i / query_rows * query_rows, columns = columns_of(tile), more = h.more();
           const index unseen = h.unseen(first + i) - from, seen = h.visible(first + i) - from;
@@ -374,6 +424,12 @@ template <class T>
           for (; j + W <= std::min(seen, columns); j += W) differentiate(j, std::true_type());
           for (; j < columns; j += W) differentiate(j, std::false_type());
         }
+        if (dslopes)
+          for (index i = 0; i < count; ++i) {
+            const index tile = i / query_rows * query_rows;
+            dslopes[(row + i) * h.shape.heads + head] += sum_of_distances(w.dscores + i * h.scores, skipped_of(tile), columns_of(tile),
+                                                                          w.positions, h.distance(first + i, from));
+          }
         for (index tile = 0; tile < padded; tile += query_rows) {
           const index begin = begin_of(tile);
           multiply<order::rows>(w.dscores + tile * h.scores + begin, h.scores, h.rows(w.key_rows + begin * h.wide),
@@ -411,9 +467,10 @@ template <class T>
 template <class C, class T>
 void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
-                       matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse) {
+                       matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse,
+                       const distance_slopes<std::type_identity_t<T>>& slopes) {
   if (s.queries < 4) {  // too few for tiles of queries
-    detail::attend_few(on, s, q, k, v, o, lse);
+    detail::attend_few(on, s, q, k, v, o, lse, slopes);
     return;
   }
   // Queries come in groups: large ones, because each group packs the keys and values that it sees, but enough for all
@@ -434,7 +491,7 @@ void attention_forward(const context<C, T>& on, const attention_shape& s, matrix
     const index head = set % sets * heads;
     static_assert(sizeof(detail::forward_scratch<T>) <= decoding_workspace_bytes<T>);
     on.template with_scratch<detail::forward_scratch<T>>([&](detail::forward_scratch<T>& w) {
-      detail::attend<T>({s, set / sets, head / each}, head, heads, first, std::min(group, s.queries - first), q, k, v, o, lse, w);
+      detail::attend<T>({s, set / sets, head / each, slopes}, head, heads, first, std::min(group, s.queries - first), q, k, v, o, lse, w);
     });
   });
 }
@@ -445,11 +502,13 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
                         matrix<const std::type_identity_t<T>> o, const std::type_identity_t<T>* lse,
                         matrix<const std::type_identity_t<T>> dout, std::type_identity_t<T>* delta,
                         matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
-                        matrix<std::type_identity_t<T>> dv) {
+                        matrix<std::type_identity_t<T>> dv, const distance_slopes<std::type_identity_t<T>>& slopes,
+                        std::type_identity_t<T>* dslopes) {
   on.tasks(s.sequences * s.key_heads(), [&](index task) {
     static_assert(sizeof(detail::backward_scratch<T>) <= workspace_bytes<T>);
     on.template with_scratch<detail::backward_scratch<T>>([&](detail::backward_scratch<T>& w) {
-      detail::attend_backward<T>({s, task / s.key_heads(), task % s.key_heads()}, q, k, v, o, lse, dout, delta, dq, dk, dv, w);
+      detail::attend_backward<T>({s, task / s.key_heads(), task % s.key_heads(), slopes}, q, k, v, o, lse, dout, delta, dq, dk,
+                                 dv, dslopes, w);
     });
   });
 }
@@ -457,18 +516,22 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
 template <class C, class T>
 void attention_weights(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, const std::type_identity_t<T>* lse,
-                       matrix<std::type_identity_t<T>> weights) {
+                       matrix<std::type_identity_t<T>> weights, const distance_slopes<std::type_identity_t<T>>& slopes) {
   const T scale = T(1) / std::sqrt(static_cast<T>(s.head_width));
   on.tasks(s.sequences * s.heads * s.queries, [&](index task) {
     const index sequence = task / s.queries / s.heads, head = task / s.queries % s.heads, query = task % s.queries;
     const index row = sequence * s.queries + query;
     const index first = s.first_visible(sequence, query), visible = s.visible(sequence, query);
     const T* const query_row = q.row(row) + head * s.head_width;
+    const T slope = slopes.are_there ? slopes.of(head, s.heads) : T(0);
     for (index r = 0; r < s.memory_rows; ++r) {
       const T* const key = k.row(s.memory_row(sequence) + r) + head / s.group_size() * s.head_width;
       weights(task, r) = T(0);
-      if (r >= first && r < visible)
-        weights(task, r) = std::exp(detail::score_of_key(query_row, key, s.head_width) * scale - lse[row * s.heads + head]);
+      if (r >= first && r < visible) {
+        T score = detail::score_of_key(query_row, key, s.head_width) * scale;
+        if (slopes.are_there) score -= slope * static_cast<T>((visible - 1 - r) / s.rows_per_position);
+        weights(task, r) = std::exp(score - lse[row * s.heads + head]);
+      }
     }
   });
 }

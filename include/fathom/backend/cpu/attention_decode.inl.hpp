@@ -14,6 +14,7 @@
 
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/team.hpp"
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/matrix.hpp"
 
@@ -32,6 +33,9 @@ struct decoding_heads {
   index group, alone;
   T* out;  // [heads * width]
   T* lse;  // [heads], or null
+  index rows_per_position;
+  index first_head, all_heads;  // the first of these heads; how many the attention has
+  distance_slopes<T> slopes;
   index after = 0;  // rows behind the visible ones that another call reads
   /// If these keys are a part of what the heads see: out is the sum of weighted values, not divided by the sum of the
   /// weights, which is in `totals`, and the weights are relative to the largest score, in `largest`.
@@ -138,6 +142,18 @@ template <std::size_t V, class T>
   });
 }
 
+/// to [count] = how many positions before the query each of `count` rows is. After the first come `first` more, up to the
+/// last one of the query's own position.
+template <class T>
+inline void distances_before(index first, index rows_per_position, index count, T* to) {
+  index there = first % rows_per_position + 1;  // rows left of this position
+  T distance = static_cast<T>(first / rows_per_position);
+  for (index i = 0; i < count; ++i) {
+    to[i] = distance;
+    if (--there == 0) distance -= T(1), there = rows_per_position;
+  }
+}
+
 template <class T>
 [[gnu::noinline]] void attend(const decoding_heads<T>& a) {
   constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(T));
@@ -149,6 +165,9 @@ template <class T>
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];
   alignas(alignment) T total[decoding_heads<T>::most_heads][W];  // its lanes add up to the sum of weights
   T largest[decoding_heads<T>::most_heads];
+  alignas(alignment) T distances[block];            // of a block of keys, if scores fall with distance
+  T slopes[decoding_heads<T>::most_heads];
+  for (index h = 0; h < a.heads && a.slopes.are_there; ++h) slopes[h] = a.slopes.of(a.first_head + h, a.all_heads);
   index key_column[decoding_heads<T>::most_heads];
   for (index h = 0; h < a.heads; ++h) key_column[h] = a.key_head(h) * d;
   std::fill_n(sum, a.heads * d, T(0));
@@ -180,9 +199,13 @@ template <class T>
       }
     }
     const index padded = (keys + W - 1) / W * W;
+    if (a.slopes.are_there) distances_before(a.visible + a.after - 1 - from, a.rows_per_position, padded, distances);
     for (index h = 0; h < a.heads; ++h) {
       T* const s = scores[h] + W;
       std::fill_n(s + keys, padded - keys, none);
+      if (a.slopes.are_there)
+        for (index r = 0; r < padded; r += W)
+          xsimd::fma(vec<T>(-slopes[h]), vec<T>::load_aligned(distances + r), vec<T>::load_aligned(s + r)).store_aligned(s + r);
       vec<T> most(largest[h]), weights = vec<T>::load_aligned(total[h]);
       for (index r = 0; r < padded; r += W) most = xsimd::max(most, vec<T>::load_aligned(s + r));
       most = largest_lane<T>(most);
@@ -235,7 +258,7 @@ struct decoding_part {
 /// are with it.
 template <class On, class T>
 void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k,
-                const matrix<const T>& v, const matrix<T>& o, T* lse) {
+                const matrix<const T>& v, const matrix<T>& o, T* lse, const distance_slopes<T>& slopes) {
   const index most = std::clamp<index>(decoding_heads<T>::most_numbers / s.head_width, 1, decoding_heads<T>::most_heads);
   const index rows = s.sequences * s.queries, group = s.group_size();
   /// Heads [head, head + heads) of the query in a row, and `keys` keys from `from` on; all for now.
@@ -244,7 +267,8 @@ void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q
     const index seen = s.first_visible(sequence, query), memory = s.memory_row(sequence) + seen + from;
     const index visible = s.visible(sequence, query) - seen - from, key_column = head / group * s.head_width;
     decoding_heads<T> a{q.row(row) + c, k.row(memory) + key_column, v.row(memory) + key_column, k.stride, v.stride,
-                        std::min(visible, keys), heads, s.head_width, group, group - head % group, o.row(row) + c, nullptr};
+                        std::min(visible, keys), heads, s.head_width, group, group - head % group, o.row(row) + c, nullptr,
+                        s.rows_per_position, head, s.heads, slopes};
     a.after = visible - a.visible;
     return a;
   };
@@ -278,11 +302,11 @@ void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q
             const auto part = [&](index r) -> const decoding_part<T>& { return part_of((row * runs + r) * sets + head / most); };
             T top = part(0).largest[h], weight = T(0);
             for (index r = 1; r < runs; ++r)
-              if (part(r).total[h] > T(0)) top = std::max(top, part(r).largest[h]);
+              if (part(r).total[h] != T(0)) top = std::max(top, part(r).largest[h]);
             T* const to = o.row(row) + head * d;
             std::fill_n(to, d, T(0));
             for (index r = 0; r < runs; ++r)
-              if (const decoding_part<T>& p = part(r); p.total[h] > T(0)) {
+              if (const decoding_part<T>& p = part(r); p.total[h] != T(0)) {  // else there are no keys
                 const T share = std::exp(p.largest[h] - top);
                 weight += share * p.total[h];
                 for (index e = 0; e < d; ++e) to[e] += share * p.sum[h * d + e];

@@ -64,7 +64,7 @@ void cross_entropy_forward(const context<C, T>& on, matrix<const std::type_ident
 template <class C, class T>
 void cross_entropy_backward(const context<C, T>& on, matrix<std::type_identity_t<T>> logits,
                             std::span<const token> targets, const std::type_identity_t<T>* lse,
-                            std::type_identity_t<T> scale) {
+                            std::type_identity_t<T> scale, double cap) {
   detail::for_rows(on, logits.rows, [&](index i) {
     T* const row = logits.row(i);
     const token target = targets[static_cast<std::size_t>(i)];
@@ -73,6 +73,15 @@ void cross_entropy_backward(const context<C, T>& on, matrix<std::type_identity_t
       return;
     }
     const T offset = lse[i];
+    if (cap > 0) {
+      const T inverse = static_cast<T>(1 / cap), of_cap = logits(i, target) * inverse;
+      detail::for_lanes<T>(logits.columns, [=]<class V>(V, index j) __attribute__((always_inline)) {
+        const V logit = epilogue::load<V>(row + j), u = logit * V(inverse);
+        epilogue::store(row + j, V(detail::exp_of<T>(V(logit - V(offset))) * V(scale) * (V(1) - u * u)));
+      });
+      logits(i, target) -= scale * (T(1) - of_cap * of_cap);
+      return;
+    }
     detail::for_lanes<T>(logits.columns, [=]<class V>(V, index j) __attribute__((always_inline)) {
       epilogue::store(row + j, V(detail::exp_of<T>(V(epilogue::load<V>(row + j) - V(offset))) * V(scale)));
     });

@@ -23,6 +23,7 @@
 #include "fathom/backend/cuda/attention_shape.cuh"
 #include "fathom/backend/cuda/attention_tensor.cuh"
 #include "fathom/backend/cuda/device.cuh"
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
@@ -77,6 +78,7 @@ __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<c
   const int sequence = of_all / s.heads, from = s.sees_from(sequence, query), seen = s.sees_to(sequence, query);
   const index row = static_cast<index>(sequence) * s.queries + query;
   const T* const q_row = q.at(row, head);
+  const float slope = s.slopes.are_there ? s.slope_before_scaling(head) : 0.0f;
   for (int r = thread() / 32; r < s.memory_rows; r += 8) {
     float score = 0;
     const bool is_seen = r >= from && r < seen;
@@ -86,6 +88,7 @@ __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<c
         score = __fmaf_rn(operand<Compute>(to_float(q_row[e])), operand<Compute>(to_float(k_row[e])), score);
     }
     for (int lanes = 16; lanes > 0; lanes /= 2) score += __shfl_xor_sync(0xffffffffu, score, lanes);
+    if (s.slopes.are_there) score -= slope * s.distance(s.start(sequence) + query, r);
     if (thread() % 32 == 0)
       weights[blockIdx.x * stride + r] =
           from_float<T>(is_seen ? exp2_fast((score * s.scale - lse[row * s.heads + head]) * log2_e) : 0.0f);
@@ -104,6 +107,7 @@ __global__ void __launch_bounds__(256) append(int tokens, const index* starts, i
 }
 
 [[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
+  if (s.slopes.are_there) fail("cuda: ", operation, ": scores that fall with distance, of numbers in bf16; expected float");
   fail("cuda: ", operation, ": heads of ", s.head_width, " columns in bf16; at most ", widest_on_tensor_cores,
        " are supported");
 }
@@ -114,16 +118,38 @@ __global__ void __launch_bounds__(256) append(int tokens, const index* starts, i
 template <class On>
 concept notes_down = On::notes_down;
 
-/// out = softmax(q k^T / sqrt(head_width)) v over the visible prefix, per sequence and head; see attention_shape.
-template <class On, class T = typename On::scalar>
+namespace attention {
+/// The shape for kernels, with slopes, if there are any.
+template <class Slopes>
+[[nodiscard]] attention_size size_of(const char* operation, const attention_shape& shape, [[maybe_unused]] const Slopes& slopes) {
+  attention_size s = size_of(operation, shape);
+  if constexpr (!std::is_same_v<Slopes, no_slopes>) s.slopes = slopes;
+  return s;
+}
+/// The type of the operands of products. With slopes it is float: the kernels on tensor cores have none.
+template <class On, class Slopes>
+using operand_type = std::conditional_t<std::is_same_v<Slopes, no_slopes>, typename On::compute, float>;
+/// Calls f(general, sloped), two constants (with_generality).
+template <class Slopes, class F>
+void with_kind(const attention_shape& s, const F& f) {
+  if constexpr (std::is_same_v<Slopes, no_slopes>)
+    with_generality(s, [&](auto general) { f(general, std::false_type()); });
+  else
+    f(std::true_type(), std::true_type());
+}
+}  // namespace attention
+
+/// out = softmax(q k^T / sqrt(head_width)) v over the visible prefix, per sequence and head; see attention_shape. Slopes:
+/// distance_slopes<float>, or none.
+template <class On, class T = typename On::scalar, class Slopes = no_slopes>
   requires(!notes_down<On>)
 void attention_forward(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
-                       matrix<std::type_identity_t<T>> out, float* lse) {
+                       matrix<std::type_identity_t<T>> out, float* lse, const Slopes& slopes = {}) {
   using namespace attention;
   const char* const operation = "attention_forward";
   on.begin();
-  const attention_size s = size_of(operation, shape);
+  const attention_size s = size_of(operation, shape, slopes);
   const index rows = shape.sequences * shape.queries;
   if (rows * shape.heads == 0) return;
 
@@ -147,7 +173,7 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
   const auto blocks = [&](index queries) {
     return blocks_of(operation, (shape.queries + queries - 1) / queries * shape.sequences * shape.heads);
   };
-  if constexpr (std::is_same_v<typename On::compute, bf16>)
+  if constexpr (std::is_same_v<operand_type<On, Slopes>, bf16>)
     if (s.head_width <= widest_on_tensor_cores) {
       with_tensor_width(s.head_width, [&](auto width) {
         constexpr int W = width();
@@ -161,11 +187,11 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
       return;
     }
   if constexpr (std::is_same_v<T, float>)
-    with_plain_width<typename On::compute>(s.head_width, [&](auto width) {
+    with_plain_width<operand_type<On, Slopes>>(s.head_width, [&](auto width) {
       constexpr int W = width();
-      with_generality(shape, [&](auto general) {
+      with_kind<Slopes>(shape, [&](auto general, auto sloped) {
         launch(operation, {blocks(plain_block<W>::left), plain_threads, plain_block<W>::forward_shared}, on.stream(),
-               &forward_plain<W, general()>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(out, s), lse);
+               &forward_plain<W, general(), sloped()>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s), heads_of(out, s), lse);
       });
     });
   else
@@ -173,17 +199,18 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
 }
 
 /// dq, dk, dv = the gradients, given dout; 0 for rows of memory that no query sees. They are overwritten. `delta`
-/// [sequences * queries, heads] is scratch: it receives the sum of dout * out over a head's columns.
-template <class On, class T = typename On::scalar>
+/// [sequences * queries, heads] is scratch: it receives the sum of dout * out over a head's columns. dslopes
+/// [sequences * queries, heads], unless it is null, receives each query's share of the gradient of the slopes.
+template <class On, class T = typename On::scalar, class Slopes = no_slopes>
 void attention_backward(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
                         matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                         matrix<const std::type_identity_t<T>> out, const float* lse, matrix<const std::type_identity_t<T>> dout,
                         float* delta, matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
-                        matrix<std::type_identity_t<T>> dv) {
+                        matrix<std::type_identity_t<T>> dv, const Slopes& slopes = {}, [[maybe_unused]] float* dslopes = nullptr) {
   using namespace attention;
   const char* const operation = "attention_backward";
   on.begin();
-  const attention_size s = size_of(operation, shape);
+  const attention_size s = size_of(operation, shape, slopes);
   const index rows = shape.sequences * shape.queries;
   if (rows * shape.heads == 0) return;
   const auto tiles = [&](index count, index tile, index heads) {
@@ -196,7 +223,7 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
     launch(operation, {blocks, 256}, on.stream(), &sum_of_products<W, decltype(compute), T>, s, heads_of(out, s),
            heads_of(dout, s), delta);
   };
-  if constexpr (std::is_same_v<typename On::compute, bf16>)
+  if constexpr (std::is_same_v<operand_type<On, Slopes>, bf16>)
     if (s.head_width <= widest_on_tensor_cores) {
       with_tensor_width(s.head_width, [&](auto width) {
         constexpr int W = width();
@@ -219,17 +246,17 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
       return;
     }
   if constexpr (std::is_same_v<T, float>) {
-    with_plain_width<typename On::compute>(s.head_width, [&](auto width) {
+    with_plain_width<operand_type<On, Slopes>>(s.head_width, [&](auto width) {
       constexpr int W = width();
       using sizes = plain_block<W>;
       make_delta(width, float());
-      with_generality(shape, [&](auto general) {
-        constexpr bool General = general();
+      with_kind<Slopes>(shape, [&](auto general, auto sloped) {
+        constexpr bool General = general(), Sloped = sloped();
         launch(operation, {tiles(shape.queries, sizes::left, shape.heads), plain_threads, sizes::backward_queries_shared},
-               on.stream(), &backward_queries_plain<W, General>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
-               heads_of(dout, s), lse, delta, heads_of(dq, s));
+               on.stream(), &backward_queries_plain<W, General, Sloped>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
+               heads_of(dout, s), lse, delta, heads_of(dq, s), dslopes);
         launch(operation, {tiles(shape.memory_rows, sizes::left, shape.key_heads()), plain_threads, sizes::backward_keys_shared},
-               on.stream(), &backward_keys_plain<W, General>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
+               on.stream(), &backward_keys_plain<W, General, Sloped>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
                heads_of(dout, s), lse, delta, heads_of(dk, s), heads_of(dv, s));
       });
     });
@@ -239,16 +266,17 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
 }
 
 /// weights [sequences * heads * queries, memory_rows]: the softmax itself, for inspection; 0 for rows not visible.
-template <class On, class T = typename On::scalar>
+template <class On, class T = typename On::scalar, class Slopes = no_slopes>
 void attention_weights(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
-                       matrix<const std::type_identity_t<T>> k, const float* lse, matrix<std::type_identity_t<T>> weights) {
+                       matrix<const std::type_identity_t<T>> k, const float* lse, matrix<std::type_identity_t<T>> weights,
+                       const Slopes& slopes = {}) {
   using namespace attention;
   const char* const operation = "attention_weights";
   on.begin();
-  const attention_size s = size_of(operation, shape);
+  const attention_size s = size_of(operation, shape, slopes);
   const index blocks = shape.sequences * shape.heads * shape.queries;
   if (blocks == 0) return;
-  launch(operation, {blocks_of(operation, blocks), 256}, on.stream(), &softmax<typename On::compute, T>, s, heads_of(q, s),
+  launch(operation, {blocks_of(operation, blocks), 256}, on.stream(), &softmax<operand_type<On, Slopes>, T>, s, heads_of(q, s),
          heads_of(k, s), lse, weights.data, weights.stride);
 }
 

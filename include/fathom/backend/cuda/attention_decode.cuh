@@ -80,6 +80,8 @@ __device__ __forceinline__ void decode_split(const attention_size& s, const rows
   load_numbers(left, q_row, there, whole_rows(q, q_row));
   FATHOM_CUDA_UNROLL
   for (int n = 0; n < count; ++n) left[n] *= s.scale * log2_e;
+  const int position = s.start(sequence) + query;
+  const float slope2 = s.slopes.are_there ? s.slopes.of(head, s.heads) * log2_e : 0.0f;
 
   float largest = -INFINITY, total = 0, sums[count] = {};
   FATHOM_CUDA_ROLL
@@ -103,6 +105,7 @@ __device__ __forceinline__ void decode_split(const attention_size& s, const rows
     for (int a = 0; a < ahead; ++a) {
       FATHOM_CUDA_UNROLL
       for (int n = lanes / 2; n > 0; n /= 2) score[a] += __shfl_xor_sync(0xffffffffu, score[a], n);
+      if (s.slopes.are_there) score[a] -= slope2 * s.distance(position, r + a * Warps * rows + lane / lanes);
       if (r + a * Warps * rows + lane / lanes >= end) score[a] = -INFINITY;
       most = fmaxf(most, score[a]);
     }

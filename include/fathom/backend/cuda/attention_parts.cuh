@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fathom/backend/cuda/device.cuh"
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/core/types.hpp"
 
 namespace fathom::cuda {
@@ -17,7 +18,14 @@ struct attention_size {
   int window_rows;      // the most rows of memory that a query sees
   int heads_at_once;    // heads, over all sequences, that consecutive blocks work on
   float scale;          // 1 / sqrt(head_width)
+  distance_slopes<float> slopes;
 
+  /// The distance in positions from the query at position `of_query` back to a row of memory.
+  [[nodiscard]] __device__ __forceinline__ float distance(int of_query, int row) const {
+    return static_cast<float>(of_query - row / rows_per_position);
+  }
+  /// What each position of distance takes from a score before it is scaled.
+  [[nodiscard]] __device__ __forceinline__ float slope_before_scaling(int head) const { return slopes.of(head, heads) / scale; }
   [[nodiscard]] __device__ __forceinline__ int start(int sequence) const {
     return starts ? static_cast<int>(starts[sequence]) : position;
   }

@@ -125,8 +125,10 @@ __device__ __forceinline__ float sum_of_row(float x) {
   return x;
 }
 
+// With Sloped, which is General too, scores fall with distance. They are scaled last, so slopes are divided by the scale.
+
 /// out = softmax(q k^T / sqrt(head_width)) v;  lse [rows, heads], unless it is null
-template <int Width, bool General>
+template <int Width, bool General, bool Sloped = false>
 __global__ void __launch_bounds__(plain_threads)
     forward_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k, rows_of_heads<const float> v,
                   rows_of_heads<float> out, float* lse) {
@@ -150,6 +152,7 @@ __global__ void __launch_bounds__(plain_threads)
   FATHOM_CUDA_UNROLL
   for (int i = 0; i < sizes::i; ++i) largest[i] = -INFINITY;
   const float scale2 = s.scale * log2_e;
+  [[maybe_unused]] const float slope = Sloped ? s.slope_before_scaling(b.at.head) : 0.0f;
 
   FATHOM_CUDA_ROLL
   for (int tile = 0; tile < b.tiles; ++tile) {
@@ -159,6 +162,13 @@ __global__ void __launch_bounds__(plain_threads)
     const float* const k_tile = kv_tiles + tile % 2 * 2 * right * row;
     float x[sizes::i][sizes::j] = {};
     multiply_rows<Width>(q_tile, k_tile, x);
+    if constexpr (Sloped) {
+      FATHOM_CUDA_UNROLL
+      for (int i = 0; i < sizes::i; ++i)
+        FATHOM_CUDA_UNROLL
+        for (int j = 0; j < sizes::j; ++j)
+          x[i][j] -= slope * s.distance(b.start + b.first + thread_y() + 16 * i, b.skipped + tile * right + thread_x() + 16 * j);
+    }
     const bool hides = b.hides_any(tile * right);
     FATHOM_CUDA_UNROLL
     for (int i = 0; i < sizes::i; ++i) {
@@ -204,12 +214,12 @@ __global__ void __launch_bounds__(plain_threads)
 }
 
 /// dq = ds k / sqrt(head_width), where p = exp(q k^T / sqrt(head_width) - lse) and ds = p (dout v^T - delta)
-///   lse, delta [rows, heads]
-template <int Width, bool General>
+///   lse, delta [rows, heads];  dslopes [rows, heads], each row's sum of ds * -distance, unless it is null (Sloped)
+template <int Width, bool General, bool Sloped = false>
 __global__ void __launch_bounds__(plain_threads)
     backward_queries_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k,
                            rows_of_heads<const float> v, rows_of_heads<const float> dout, const float* lse, const float* delta,
-                           rows_of_heads<float> dq) {
+                           rows_of_heads<float> dq, [[maybe_unused]] float* dslopes) {
   using sizes = plain_block<Width>;
   constexpr int right = sizes::right, row = sizes::row;
   auto* const q_tile = reinterpret_cast<float*>(dynamic_shared());  // [left, Width]
@@ -236,6 +246,8 @@ __global__ void __launch_bounds__(plain_threads)
     row_lse[i] = y < b.there ? lse[at] : 0.0f;
     row_delta[i] = y < b.there ? delta[at] : 0.0f;
   }
+  [[maybe_unused]] const float slope = Sloped ? s.slope_before_scaling(b.at.head) : 0.0f;
+  [[maybe_unused]] float dslope[sizes::i] = {};
   FATHOM_CUDA_ROLL
   for (int tile = 0; tile < b.tiles; ++tile) {
     wait_copies<0>();
@@ -251,8 +263,15 @@ __global__ void __launch_bounds__(plain_threads)
       FATHOM_CUDA_UNROLL
       for (int j = 0; j < sizes::j; ++j) {
         const bool seen = thread_x() + 16 * j < limit && (!General || thread_x() + 16 * j >= hidden);
+        [[maybe_unused]] float distance = 0;
+        if constexpr (Sloped) {
+          distance = s.distance(b.start + b.first + y, b.skipped + tile * right + thread_x() + 16 * j);
+          x[i][j] -= slope * distance;
+        }
         const float weight = exp2_fast((x[i][j] * s.scale - row_lse[i]) * log2_e);
-        gradients[y * sizes::weight_row + thread_x() + 16 * j] = seen ? weight * (dp[i][j] - row_delta[i]) : 0.0f;
+        const float gradient = seen ? weight * (dp[i][j] - row_delta[i]) : 0.0f;
+        gradients[y * sizes::weight_row + thread_x() + 16 * j] = gradient;
+        if constexpr (Sloped) dslope[i] -= gradient * distance;
       }
     }
     __syncwarp();
@@ -262,10 +281,19 @@ __global__ void __launch_bounds__(plain_threads)
   FATHOM_CUDA_UNROLL
   for (int i = 0; i < sizes::i; ++i) factor[i] = s.scale;
   store_plain<Width>(sums, factor, dq.at(b.row, b.at.head), dq.stride, b.there, s.head_width);
+  if constexpr (Sloped)
+    if (dslopes) {
+      FATHOM_CUDA_UNROLL
+      for (int i = 0; i < sizes::i; ++i) {
+        const float sum = sum_of_row(dslope[i]);
+        const int y = thread_y() + 16 * i;
+        if (thread_x() == 0 && y < b.there) dslopes[(b.row + y) * s.heads + b.at.head] = sum;
+      }
+    }
 }
 
 /// dv = p^T dout;  dk = ds^T q / sqrt(head_width); 0 for rows of memory that no query sees.
-template <int Width, bool General>
+template <int Width, bool General, bool Sloped = false>
 __global__ void __launch_bounds__(plain_threads)
     backward_keys_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k,
                         rows_of_heads<const float> v, rows_of_heads<const float> dout, const float* lse, const float* delta,
@@ -293,6 +321,7 @@ __global__ void __launch_bounds__(plain_threads)
     FATHOM_CUDA_ROLL
     for (int head = General ? at.head * s.group : at.head, left_heads = General ? s.group : 1; left_heads > 0;
          ++head, --left_heads) {
+      [[maybe_unused]] const float slope = Sloped ? s.slope_before_scaling(head) : 0.0f;
       FATHOM_CUDA_ROLL
       for (int query = b.first_query / right * right; query < b.end_query; query += right) {
         const index from = static_cast<index>(at.sequence) * s.queries + query;
@@ -316,6 +345,7 @@ __global__ void __launch_bounds__(plain_threads)
             const int key = thread_y() + 16 * i, n = thread_x() + 16 * j;
             const int seen = (b.start + query + n + 1) * depths - b.first;
             const bool sees = key < seen && (!General || key >= seen - s.window_rows);
+            if constexpr (Sloped) x[i][j] -= slope * s.distance(b.start + query + n, b.first + key);
             const float weight = sees ? exp2_fast((x[i][j] * s.scale - tile_lse[n]) * log2_e) : 0.0f;
             weights[key * sizes::weight_row + n] = weight;
             const float gradient = weight * (dp[i][j] - tile_delta[n]);

@@ -33,16 +33,17 @@ __global__ void cross_entropy_rows(index columns, const float* logits, index str
   losses[i] = target < 0 ? 0 : lse[i] - row[target];
 }
 
-/// `rounded`: a bf16 copy for the products that follow; or null
+/// `over_cap`: 1 / cap, or 0; `rounded`: a bf16 copy for the products that follow; or null
 template <class = void>
 __global__ void cross_entropy_rows_backward(index columns, float* logits, index stride, const token* targets, const float* lse,
-                                            float scale, bf16* rounded, index rounded_stride) {
+                                            float scale, float over_cap, bf16* rounded, index rounded_stride) {
   const index i = blockIdx.x;
   float* const row = logits + i * stride;
   const token target = targets[i];
   const float offset = lse[i];
   for (index j = threadIdx.x; j < columns; j += blockDim.x) {
-    const float d = target < 0 ? 0 : scale * (expf(row[j] - offset) - (j == target ? 1.0f : 0.0f));
+    float d = target < 0 ? 0 : scale * (expf(row[j] - offset) - (j == target ? 1.0f : 0.0f));
+    if (over_cap > 0) d *= 1 - (row[j] * over_cap) * (row[j] * over_cap);
     row[j] = d;
     if (rounded) rounded[i * rounded_stride + j] = from_float<bf16>(d);
   }
@@ -61,15 +62,16 @@ void cross_entropy_forward(const context<C>& on, matrix_in logits, std::span<con
   launch("cross_entropy_forward", {static_cast<unsigned>(logits.rows), detail::threads_of_row(logits.columns)}, on.stream(),
          &kernel::cross_entropy_rows<>, logits.columns, logits.data, logits.stride, targets.data(), losses, lse);
 }
-/// logits become their gradient: scale (softmax(logits) - onehot(target)); 0 where the target is -1
+/// logits become their gradient: scale (softmax(logits) - onehot(target)); 0 where the target is -1. If a cap bounds them,
+/// they become the gradient for what it bounded (backend/reference.hpp).
 template <class C>
 void cross_entropy_backward(const context<C>& on, matrix_out logits, std::span<const token> targets, const float* lse,
-                            float scale) {
+                            float scale, double cap = 0) {
   on.begin();
   const matrix<bf16> rounded = detail::room_for_copy(on, logits);
   launch("cross_entropy_backward", {static_cast<unsigned>(logits.rows), detail::threads_of_row(logits.columns)}, on.stream(),
          &kernel::cross_entropy_rows_backward<>, logits.columns, logits.data, logits.stride, targets.data(), lse, scale,
-         rounded.data, rounded.stride);
+         cap > 0 ? static_cast<float>(1 / cap) : 0.0f, rounded.data, rounded.stride);
 }
 
 }  // namespace fathom::cuda

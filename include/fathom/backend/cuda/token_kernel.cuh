@@ -126,6 +126,7 @@ __device__ __forceinline__ void multiply_unit(const token_step& s, const float* 
       float v = sums[r];
       if (s.bias) v += s.bias[n];
       if (s.has_gelu) v = gelu_tanh::at<float>(v).value;
+      if (s.cap > 0) v = epilogue::soft_cap<float>{s.cap}(v, r, n);
       if (s.residual) v += s.residual[r * s.residual_stride + n];
       store(s, r, n, v);
     }

@@ -8,6 +8,7 @@
 #include "fathom/backend/cuda/packed.cuh"
 #include "fathom/backend/cuda/runtime.cuh"
 #include "fathom/backend/cuda/token_program.cuh"
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/types.hpp"
@@ -70,8 +71,8 @@ void attention_append(const token_notes<C>& on, const extent& e, matrix_in kv, m
 }
 template <class C>
 void attention_forward(const token_notes<C>& on, const attention_shape& shape, matrix_in q, matrix_in k, matrix_in v,
-                       matrix_out out, float* lse) {
-  on.to().attend(shape, q, k, v, out, lse);
+                       matrix_out out, float* lse, const distance_slopes<float>& slopes = {}) {
+  on.to().attend(shape, q, k, v, out, lse, slopes);
 }
 template <class C>
 void copy(const token_notes<C>& on, matrix_in x, matrix_out y) {

@@ -25,6 +25,7 @@
 #include "fathom/backend/cuda/runtime.cuh"
 #include "fathom/backend/cuda/token_kernel.cuh"
 #include "fathom/backend/cuda/token_step.cuh"
+#include "fathom/backend/distance_slopes.hpp"
 #include "fathom/core/arena.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/memory.hpp"
@@ -80,8 +81,8 @@ class token_program {
   }
   template <class P, class Rest>
   void multiply(matrix_in x, const P* weights, matrix_out y, const detail::epilogue_parts<Rest>& e) {
-    constexpr bool has_gelu = std::is_same_v<Rest, detail::bias_gelu>;
-    if constexpr (!has_gelu && !std::is_same_v<Rest, epilogue::bias<float>> && !std::is_same_v<Rest, epilogue::none>)
+    constexpr bool has_gelu = std::is_same_v<Rest, detail::bias_gelu>, has_cap = std::is_same_v<Rest, epilogue::soft_cap<float>>;
+    if constexpr (!has_gelu && !has_cap && !std::is_same_v<Rest, epilogue::bias<float>> && !std::is_same_v<Rest, epilogue::none>)
       return give_up();  // no step has such an epilogue
     for (index first = 0; first < y.rows; first += kernel::token_rows) {
       const index rows = std::min<index>(kernel::token_rows, y.rows - first);
@@ -96,6 +97,7 @@ class token_program {
       s.units = (s.columns + kernel::columns_of_unit(s.lanes) - 1) / kernel::columns_of_unit(s.lanes);
       s.bias = e.bias;
       s.has_gelu = has_gelu;
+      if constexpr (has_cap) s.cap = e.rest.cap;
       if (e.residual.data) {
         s.residual = e.residual.row(first);
         s.residual_stride = e.residual.stride;
@@ -155,10 +157,11 @@ class token_program {
     s.position = position;
     note(s, {all_of(kv)}, {written});
   }
-  void attend(const attention_shape& shape, matrix_in q, matrix_in k, matrix_in v, matrix_out out, const float* lse) {
+  void attend(const attention_shape& shape, matrix_in q, matrix_in k, matrix_in v, matrix_out out, const float* lse,
+              const distance_slopes<float>& slopes) {
     if (shape.sequences != 1 || shape.queries != 1 || lse) return give_up();
     step s = blank(step::what::attend, 1, out.columns);
-    s.size = attention::size_of("attention_forward", shape);
+    s.size = attention::size_of("attention_forward", shape, slopes);
     s.q = attention::heads_of(q, s.size);
     s.k = attention::heads_of(k, s.size);
     s.v = attention::heads_of(v, s.size);

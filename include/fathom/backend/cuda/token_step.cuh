@@ -32,7 +32,7 @@ struct token_step {
   //   embed:      y = table[token] + positions[position]; positions are optional
   //   normalize:  y = norm(x), of depth numbers; unit u is head u of those that lie side by side in a row
   //   multiply:   y [rows, columns] = gelu(norm(x [rows, depth]) weights [columns, depth]^T + bias) + residual; norm,
-  //               gelu, bias and residual are optional
+  //               gelu, bias and residual are optional. A cap bounds products softly (epilogue::soft_cap)
   //   copy:       y = x; y is optional
   // With memory, columns [memory_column, columns) of rows r < memory_rows of y also go to the cache, to row
   // position * rows_per_position + slot + r.
@@ -45,6 +45,7 @@ struct token_step {
   int lanes;                         // lanes of a warp that share a column
   bool is_aligned;                   // rows of weights are aligned to 16 bytes
   bool has_gelu;
+  float cap;                         // or 0
   const float *bias, *residual;      // or null
   index residual_stride;
   float* y;
