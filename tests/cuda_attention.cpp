@@ -526,6 +526,30 @@ TEMPLATE_TEST_CASE("attention_append of the cuda backend", "[cuda]", float, bf16
   }
 }
 
+TEMPLATE_TEST_CASE("attention_append and attention_slide of the cuda backend, in part of the positions", "[cuda]", float, bf16) {
+  using T = TestType;
+  random numbers(10, 11);
+  for (const index tokens : {1, 3, 130}) {
+    // Of three sequences, one holds all; one moves, depending on the tokens; one was longer, and stays.
+    const std::array<index, 3> start{4, 127 + 70 - tokens / 2, 200}, length{0, 0, 400};
+    framed<index> starts(1, 3, 0), reached(1, 3, 0);
+    for (index s = 0; s < 3; ++s) starts(0, s) = start[static_cast<std::size_t>(s)], reached(0, s) = length[static_cast<std::size_t>(s)];
+    const extent e{3, tokens, starts.on_gpu().data, 400, 1, {70, reached.on_gpu().data}};
+    const extent here{3, tokens, start.data(), 400, 1, {70, length.data()}};
+    framed<T> kv(e.rows(), 300, 3), memory(4 * 400 * 2, 300, 3);
+    for (auto* const m : {&kv, &memory}) m->each([&](index, index, T& x) { x = T(static_cast<float>(numbers.normal())); });
+    const auto found = in_any_order(std::vector<framed<T>>{memory}, 1, [&](auto& r) {
+      cuda::attention_append(test_context<T, T>(), e, kv.on_gpu(), r[0].on_gpu(), 2, 1);
+      cuda::attention_slide(test_context<T, T>(), e, r[0].on_gpu(), 2);
+    });
+    framed<T> expected = memory;
+    const fathom::reference::context<T> plain;
+    attention_append(plain, here, kv.view(), expected.view(), 2, 1);
+    attention_slide(plain, here, expected.view(), 2);
+    CHECK(found[0].same_bits(expected));
+  }
+}
+
 /// Shared heads of keys and values, windows, and unordered memories. (Tests of other shapes are above.)
 TEMPLATE_TEST_CASE("attention with shared heads, in windows, and over all of a memory", "[cuda]", float, bf16) {
   using Compute = TestType;

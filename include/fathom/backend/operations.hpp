@@ -15,6 +15,7 @@
 //   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv)
 //   attention_weights(on, shape, q, k, lse, weights)
 //   attention_append(on, extent, kv, memory, rows, slot)
+//   attention_slide(on, extent, memory, rows)     forgets positions that the windows of later tokens do not reach
 //   embedding_forward(on, extent, tokens, table, x)
 //   embedding_backward(on, extent, tokens, dx, dtable)
 //   positions_forward(on, extent, table, x)       x += table[positions]
@@ -62,11 +63,15 @@ struct attention_shape {
   index kv_heads = 0;
   index window = 0;       // positions that a query sees, ending with its own; 0: all up to its own
   bool sees_all = false;  // queries see every row: for unordered memories, which have no window
+  held_positions held{};  // the positions in memory, if it does not begin with position 0
 
   [[nodiscard]] constexpr index key_heads() const { return kv_heads > 0 ? kv_heads : heads; }
   /// Query heads per key/value head.
   [[nodiscard]] constexpr index group_size() const { return heads / key_heads(); }
-  [[nodiscard]] constexpr index start(index sequence) const { return starts ? starts[sequence] : 0; }
+  /// The position of a sequence's first query, counted from the first position in memory.
+  [[nodiscard]] constexpr index start(index sequence) const {
+    return starts ? starts[sequence] - held.first(sequence, starts[sequence]) : 0;
+  }
 
   /// A query sees the rows of memory [first_visible, visible), counted from memory_row(sequence).
   [[nodiscard]] constexpr index first_visible(index sequence, index query) const {

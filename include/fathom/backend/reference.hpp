@@ -315,13 +315,25 @@ void attention_weights(const context<T>&, const attention_shape& s, in<T> q, in<
 }
 
 /// Writes the rows of kv [sequences * tokens, columns] to their places in a cache's memory
-/// [sequences * capacity * rows_per_position, columns]: position p goes to row p * rows_per_position + slot.
+/// [sequences * capacity * rows_per_position, columns]: the position at place p goes to row p * rows_per_position + slot.
 template <class T>
 void attention_append(const context<T>&, const extent& e, in<T> kv, out<T> memory, index rows_per_position, index slot) {
   for (index s = 0; s < e.sequences; ++s)
     for (index t = 0; t < e.tokens; ++t)
       for (index j = 0; j < kv.columns; ++j)
-        memory(((e.first + s) * e.capacity + e.start(s) + t) * rows_per_position + slot, j) = kv(s * e.tokens + t, j);
+        memory(((e.first + s) * e.capacity + e.place(s) + t) * rows_per_position + slot, j) = kv(s * e.tokens + t, j);
+}
+
+/// Moves the positions in a cache's memory to their places after this pass, if these differ; see held_positions.
+template <class T>
+void attention_slide(const context<T>&, const extent& e, out<T> memory, index rows_per_position) {
+  for (index s = 0; s < e.sequences; ++s) {
+    if (e.slides(s) == 0) continue;
+    const index by = e.slides(s) * rows_per_position, count = (e.place(s) + e.tokens) * rows_per_position - by;
+    const out<T> rows = memory.rows_from((e.first + s) * e.capacity * rows_per_position, e.capacity * rows_per_position);
+    for (index r = 0; r < count; ++r)
+      for (index j = 0; j < rows.columns; ++j) rows(r, j) = rows(r + by, j);
+  }
 }
 
 /// x [rows, width] = table[tokens]

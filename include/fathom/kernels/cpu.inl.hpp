@@ -109,6 +109,7 @@
   template void attention_weights(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>, const T*, \
                                   matrix<T>);                                                                               \
   template void attention_append(const context<C, T>&, const extent&, matrix<const T>, matrix<T>, index, index);            \
+  template void attention_slide(const context<C, T>&, const extent&, matrix<T>, index);                                     \
   template void rotate(const context<C, T>&, const extent&, const rotation&, matrix<T>, index, index, int);                 \
   template void cross_entropy_forward(const context<C, T>&, matrix<const T>, std::span<const token>, T*, T*);               \
   template void cross_entropy_backward(const context<C, T>&, matrix<T>, std::span<const token>, const T*, T);               \

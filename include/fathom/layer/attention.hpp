@@ -16,14 +16,31 @@
 
 namespace fathom::layers {
 
-/// The key-value cache for decoding: [sequences * capacity * Rows, 2 Width]. Each row holds a key and a value, of all
-/// heads. Each position has `Rows` adjacent rows. One cache line of padding separates rows: with a stride of 2 Width,
-/// often a power of two, the rows of a head would map to few sets of the processor's cache.
-template <class T, index Width, index Rows>
+/// The positions that a layer with a window caches, of sequences of up to `capacity`. A pass reads up to
+/// most_tokens_at_once tokens, whose windows reach back to the Window - 1 positions before them. `back` more are held,
+/// so that a cache can always be truncated by as many tokens. Window 0: all positions.
+template <index Window>
+struct cached_positions {
+  static constexpr index back = held_positions::step;
+  static constexpr index at_least = Window - 1 + back;
+  /// Places for each sequence.
+  [[nodiscard]] static constexpr index places(index capacity) {
+    return Window == 0 ? capacity : std::min(capacity, at_least + held_positions::step + most_tokens_at_once);
+  }
+  [[nodiscard]] static constexpr held_positions held(index capacity, const index* reached = nullptr) {
+    return {places(capacity) < capacity ? at_least : 0, reached};
+  }
+};
+
+/// The key-value cache for decoding: [sequences * places * Rows, 2 Width], with a place for each position that is held,
+/// up to `capacity`. Each row holds a key and a value, of all heads. Each position has `Rows` adjacent rows. One cache
+/// line of padding separates rows: with a stride of 2 Width, often a power of two, the rows of a head would map to few
+/// sets of the processor's cache.
+template <class T, index Width, index Rows, index Window = 0>
 struct key_value_cache {
   matrix<T> kv;
   constexpr key_value_cache(arena& a, index sequences, index capacity)
-      : kv(a.take<T>(sequences * capacity * Rows, 2 * Width + line).columns_from(0, 2 * Width)) {}
+      : kv(a.take<T>(sequences * cached_positions<Window>::places(capacity) * Rows, 2 * Width + line).columns_from(0, 2 * Width)) {}
   static constexpr index line = static_cast<index>(alignment / sizeof(T));
 };
 
@@ -112,6 +129,7 @@ struct attention {
  private:
   static constexpr index Q = H * head_width, K = key_heads * head_width;  // width of all queries, of all keys
   static constexpr index D = source_rows;
+  using positions = cached_positions<Options::window>;
 
  public:
   /// Whether the enclosing stage publishes the values of the own context, [rows, K] (hidden_states.hpp).
@@ -231,7 +249,12 @@ struct attention {
           draw(a.take<T>(norms::are_there ? e.rows() : 0, std::max(Q, key_rows * K))) {}
   };
   template <class T>
-  using cache = key_value_cache<T, K, key_rows>;
+  using cache = key_value_cache<T, K, key_rows, Options::window>;
+  /// Truncated to this many tokens or more, a cache of `length` tokens holds all that the windows of later tokens reach.
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    const index first = positions::held(capacity).first(0, length);
+    return first > 0 ? first + Options::window - 1 : 0;
+  }
 
   /// The values to publish, [rows, K], after forward or extend.
   template <class T>
@@ -339,8 +362,13 @@ struct attention {
                         output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
     static_assert(Options::causal, "fathom::attention: what is not causal cannot decode: a token changes those before it");
     const auto kv = project(on, p, e, x, memory, t);
-    for (index n = 0; n < key_rows; ++n) attention_append(on, e, kv.every(key_rows, n), c.kv, key_rows, n);
-    attention_forward(on, shape(e, e.capacity), queries(t.q), keys(c.kv), values(c.kv), t.out, nullptr);
+    extent held = e;
+    held.capacity = positions::places(e.capacity);
+    held.held = positions::held(e.capacity, e.held.reached);
+    for (index n = 0; n < key_rows; ++n) attention_append(on, held, kv.every(key_rows, n), c.kv, key_rows, n);
+    attention_forward(on, shape(held, held.capacity), queries(t.q), keys(c.kv), values(c.kv), t.out, nullptr);
+    if constexpr (Options::window > 0)
+      if (held.held.at_least > 0) attention_slide(on, held, c.kv, key_rows);
     projection::forward_add(on, p.c_proj, t.out, residual, y);
   }
   template <class On, class P, class G>
@@ -462,7 +490,8 @@ struct attention {
             .first = e.first,
             .kv_heads = key_heads,
             .window = Options::window,
-            .sees_all = !Options::causal};
+            .sees_all = !Options::causal,
+            .held = e.held};
   }
 };
 

@@ -101,6 +101,9 @@ struct block<First, Rest...> {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return First::flops(tokens) + rest_type::flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    return std::max(least_length_of<First>(length, capacity), least_length_of<rest_type>(length, capacity));
+  }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     First::describe(f, at, tokens);

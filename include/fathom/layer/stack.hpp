@@ -88,6 +88,7 @@ struct unit {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return Block::flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) { return least_length_of<Block>(length, capacity); }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {
     Block::describe(f, at / "h" / number, tokens);
@@ -173,6 +174,9 @@ struct unit<pattern<First, Rest...>> {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return first_type::flops(tokens) + rest_type::flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    return std::max(first_type::least_length(length, capacity), rest_type::least_length(length, capacity));
+  }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {
     first_type::describe(f, at, number, tokens);
@@ -214,6 +218,7 @@ struct stack<> {
     return 0;
   }
   [[nodiscard]] static constexpr double flops(index) { return 0; }
+  [[nodiscard]] static constexpr index least_length(index, index) { return 0; }
   template <class On, class P, class Hidden, class Tape>
   static void forward(const On&, const P&, const extent&, const Hidden&, int, const Tape&) {}
   template <class On, class P, class Hidden, class Cache>
@@ -344,6 +349,9 @@ struct stack<Run, Rest...> {
 
   [[nodiscard]] static constexpr double flops(index tokens) {
     return Run::count * unit_type::flops(tokens) + rest_type::flops(tokens);
+  }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    return std::max(unit_type::least_length(length, capacity), rest_type::least_length(length, capacity));
   }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {

@@ -10,6 +10,7 @@
 //   static void extend(on, p, e, hidden, x, y, tape, cache);    forward for decoding
 //   static void backward(on, p, e, hidden, x, d, tape, g, arena);   d: gradient for y on entry, for x on return
 //   static constexpr double flops(index tokens);
+//   static constexpr index least_length(index length, index capacity);   as a layer's; default: 0
 //   static void describe(f, at, tokens);         calls f(path, text, parameters, flops) for each line of the summary
 //
 // A stage may publish rows for later stages and blocks: `using published = channels<channel<NAME, W>, ...>`. Then
@@ -214,6 +215,7 @@ struct sublayer {
   [[nodiscard]] static constexpr double flops(index tokens) {
     return Norm::flops(tokens) + Source::flops(tokens) + Layer::flops(tokens);
   }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) { return least_length_of<Layer>(length, capacity); }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     if constexpr (has_source)
@@ -333,6 +335,9 @@ struct parallel {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return First::flops(tokens) + Second::flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    return std::max(least_length_of<First>(length, capacity), least_length_of<Second>(length, capacity));
+  }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     First::describe(f, at, tokens);

@@ -27,7 +27,7 @@ struct cache_views {
   using session = fathom::session<typename Model::backend>;
   using hidden = typename Model::hidden_states;
 
-  index* lengths;  // [sequences], tokens held, and
+  index* lengths;  // [2, sequences], tokens held now, and before they were truncated; then
   token* tokens;   // [rows_at_once], those read now, if the session stages them
   typename Model::body::template cache<scalar> blocks;
   hidden states;          // for rows_at_once(sequences) rows
@@ -37,7 +37,7 @@ struct cache_views {
   std::byte* workspace;  // of one thread; memory behind it is for the others
 
   constexpr cache_views(arena& a, index sequences, index capacity)
-      : lengths(a.take<index>(sequences)),
+      : lengths(a.take<index>(2 * sequences)),
         tokens(a.take<token>(session::staged(rows_at_once(sequences)))),
         blocks(a, sequences, capacity),
         states(take_states(a, rows_at_once(sequences))),
@@ -91,21 +91,27 @@ class decoding_cache {
         views_(laid_out(checked(memory))),
         session_(where, workspaces_of(memory), workspace),
         lengths_(place_lengths()) {
-    std::fill_n(lengths_, sequences_, index{0});  // the memory may hold anything
+    std::fill_n(lengths_, 2 * sequences_, index{0});  // the memory may hold anything
   }
 
   [[nodiscard]] index sequences() const { return sequences_; }
   [[nodiscard]] index capacity() const { return capacity_; }
   /// The number of tokens held of a sequence.
   [[nodiscard]] index length(index sequence = 0) const { return lengths_[at(sequence)]; }
-  /// Forgets what came after the first `length` tokens, in every sequence or in one.
+  /// Forgets what came after the first `length` tokens, in every sequence or in one. 0 tokens, or as many as a sequence
+  /// holds, always work. Layers with a window hold no more than it needs, so with them others may be too few
+  /// (least_length), which is an error that changes nothing; by up to 64 tokens a sequence can always be truncated.
   void truncate(index length) {
-    if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
-    for (index s = 0; s < sequences_; ++s) lengths_[s] = std::min(lengths_[s], length);
+    for (index s = 0; s < sequences_; ++s) check_truncation(length, s);
+    for (index s = 0; s < sequences_; ++s) truncate_checked(length, s);
   }
   void truncate(index length, index sequence) {
-    if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
-    lengths_[at(sequence)] = std::min(lengths_[at(sequence)], length);
+    check_truncation(length, at(sequence));
+    truncate_checked(length, sequence);
+  }
+  /// The fewest tokens, besides 0, to which a sequence can be truncated.
+  [[nodiscard]] index least_length(index sequence = 0) const {
+    return Model::body::least_length(std::max(length(sequence), reached(sequence)), capacity_);
   }
 
  private:
@@ -116,6 +122,20 @@ class decoding_cache {
     if (sequence < 0 || sequence >= sequences_)
       fail("cache: sequence ", sequence, "; expected 0 to ", sequences_ - 1);
     return sequence;
+  }
+  /// The length of a sequence before it was truncated.
+  index& reached(index sequence) { return lengths_[sequences_ + sequence]; }
+  index reached(index sequence) const { return lengths_[sequences_ + sequence]; }
+  void truncate_checked(index length, index sequence) {
+    reached(sequence) = length == 0 ? 0 : std::max(reached(sequence), lengths_[sequence]);
+    lengths_[sequence] = std::min(lengths_[sequence], length);
+  }
+  void check_truncation(index length, index sequence) const {
+    if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
+    if (length > 0 && length < std::min(least_length(sequence), lengths_[sequence]))
+      fail("cache.truncate: to ", length, " tokens; of the ", lengths_[sequence], " of sequence ", sequence,
+           ", layers with a window have forgotten what fewer than ", least_length(sequence),
+           " need; expected as many, or 0 to read the sequence again");
   }
   static std::size_t bytes_for(index sequences, index capacity) {
     if (sequences <= 0 || capacity <= 0 || capacity > Model::context)
@@ -136,15 +156,19 @@ class decoding_cache {
     if constexpr (workspace == 0) return {};
     return memory.subspan(static_cast<std::size_t>(views_.workspace - memory.data()));
   }
+  /// A pass over further tokens of `sequences` sequences, from `first` on.
+  extent extent_of(index sequences, index tokens, index first) const {
+    return {sequences, tokens, views_.lengths + first, capacity_, first, {0, views_.lengths + sequences_ + first}};
+  }
   index* place_lengths() {
-    return session_.count_in(views_.lengths, views_.tokens, sequences_, cache_views<Model>::rows_at_once(sequences_));
+    return session_.count_in(views_.lengths, views_.tokens, 2 * sequences_, cache_views<Model>::rows_at_once(sequences_));
   }
 
   buffer_in<typename Model::memory> own_;
   index sequences_, capacity_;
   cache_views<Model> views_;
   session session_;
-  index* lengths_;       // [sequences], tokens held
+  index* lengths_;       // [2, sequences], as in views_
   index drawn_at_ = -1;  // the sequence length at which the token in the backend's memory was drawn
 };
 
@@ -193,7 +217,7 @@ struct decoding {
     for (index done = 0; done < count; done += block) {
       const index n = std::min(block, count - done);
       run_tokens(weights, prompt.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)), c,
-                 {1, n, c.views_.lengths + sequence, c.capacity(), sequence}, done + n == count);
+                 c.extent_of(1, n, sequence), done + n == count);
       c.lengths_[sequence] += n;
     }
   }
@@ -204,7 +228,7 @@ struct decoding {
       if (c.length(s) >= c.capacity())
         fail("decode: sequence ", s, " holds ", c.length(s), " tokens and the cache has room for ", c.capacity(),
              "; truncate it, or generate with fathom::overflow::slide");
-    run_tokens(weights, next, c, {c.sequences(), 1, c.views_.lengths, c.capacity(), 0}, true);
+    run_tokens(weights, next, c, c.extent_of(c.sequences(), 1, 0), true);
     for (index s = 0; s < c.sequences(); ++s) ++c.lengths_[s];
   }
   /// Draws the next token. It goes where the next pass reads it, with the new length of the sequence.

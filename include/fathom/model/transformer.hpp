@@ -150,13 +150,14 @@ struct transformer {
   // ---- Decoding -----------------------------------------------------------------------------------------------------
 
   /// The tokens of a prompt that are read at a time: each block reads all weights once.
-  static constexpr index prefill_block = std::min<index>(context, 256);
+  static constexpr index prefill_block = std::min(context, most_tokens_at_once);
   /// Workspace bytes per thread of a cache.
   static constexpr std::size_t decoding_workspace_bytes = backend_traits<Backend>::decoding_workspace_bytes;
 
   using cache = decoding_cache<transformer>;
 
-  /// Bytes of a cache, with a workspace for one thread.
+  /// Bytes of a cache, with a workspace for one thread. Layers with a window hold the positions that it reaches, and
+  /// some hundred more.
   [[nodiscard]] static constexpr std::size_t cache_bytes(index sequences = 1, index capacity = context) {
     return bytes_of<cache_views<transformer>>(sequences, capacity);
   }

@@ -33,10 +33,14 @@ void attention_weights(const context<C, T>& on, const attention_shape& s, matrix
                        matrix<const std::type_identity_t<T>> k, const std::type_identity_t<T>* lse,
                        matrix<std::type_identity_t<T>> weights);
 
-/// Copies rows of kv to a cache's memory: position p goes to row p * rows_per_position + slot.
+/// Copies rows of kv to a cache's memory: the position at place p goes to row p * rows_per_position + slot.
 template <class C, class T>
 void attention_append(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
                       matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot);
+
+/// Moves the positions in a cache's memory to their places after this pass, if these differ; see held_positions.
+template <class C, class T>
+void attention_slide(const context<C, T>& on, const extent& e, matrix<std::type_identity_t<T>> memory, index rows_per_position);
 
 }  // namespace FATHOM_ISA
 }  // namespace fathom::cpu

@@ -477,8 +477,25 @@ template <class C, class T>
 void attention_append(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
                       matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot) {
   detail::for_rows(on, e.rows(), [&](index i) {
-    const index s = i / e.tokens, position = e.start(s) + i % e.tokens;
-    std::copy_n(kv.row(i), kv.columns, memory.row(((e.first + s) * e.capacity + position) * rows_per_position + slot));
+    const index s = i / e.tokens, place = e.place(s) + i % e.tokens;
+    std::copy_n(kv.row(i), kv.columns, memory.row(((e.first + s) * e.capacity + place) * rows_per_position + slot));
+  });
+}
+
+template <class C, class T>
+void attention_slide(const context<C, T>& on, const extent& e, matrix<std::type_identity_t<T>> memory, index rows_per_position) {
+  index sliding = 0;
+  for (index s = 0; s < e.sequences; ++s) sliding += e.slides(s) > 0;
+  if (sliding == 0) return;  // for most tokens
+  // A task moves some columns of all rows, the first row first: rows move to where others were.
+  constexpr index piece = 4 * static_cast<index>(alignment / sizeof(T));
+  const index pieces = (memory.columns + piece - 1) / piece;
+  on.tasks(e.sequences * pieces, [&](index task) {
+    const index s = task / pieces, column = task % pieces * piece, by = e.slides(s) * rows_per_position;
+    if (by == 0) return;
+    const index first = (e.first + s) * e.capacity * rows_per_position;
+    for (index r = first; r < first + (e.place(s) + e.tokens) * rows_per_position - by; ++r)
+      std::copy_n(memory.row(r + by) + column, std::min(piece, memory.columns - column), memory.row(r) + column);
   });
 }
 

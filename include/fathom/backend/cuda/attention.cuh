@@ -92,15 +92,26 @@ __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<c
   }
 }
 
-/// memory row (start + t) * rows_per_position + slot of a sequence = its row t in kv [rows, columns]; one block per row
+/// memory row (place + t) * rows_per_position + slot of a sequence = its row t in kv [rows, columns]; one block per row
 template <class T>
-__global__ void __launch_bounds__(256) append(int tokens, const index* starts, index first_row, index sequence_rows, int depths,
-                                              int slot, const T* kv, index kv_stride, T* memory, index memory_stride,
-                                              index columns) {
-  const index row = blockIdx.x, sequence = row / tokens, position = (starts ? starts[sequence] : 0) + row % tokens;
+__global__ void __launch_bounds__(256) append(int tokens, const index* starts, held_positions held, index first_row,
+                                              index sequence_rows, int depths, int slot, const T* kv, index kv_stride, T* memory,
+                                              index memory_stride, index columns) {
+  const index row = blockIdx.x, sequence = row / tokens, start = starts ? starts[sequence] : 0;
+  const index place = start - held.first(sequence, start) + row % tokens;
   const T* const from = kv + row * kv_stride;
-  T* const to = memory + (first_row + sequence * sequence_rows + position * depths + slot) * memory_stride;
+  T* const to = memory + (first_row + sequence * sequence_rows + place * depths + slot) * memory_stride;
   for (index j = threadIdx.x; j < columns; j += 256) to[j] = from[j];
+}
+
+/// Moves the positions of each sequence to their places after the pass.   grid: 256 columns; sequence
+template <class T>
+__global__ void __launch_bounds__(256) slide(int tokens, const index* starts, held_positions held, index first_row,
+                                             index sequence_rows, int depths, T* memory, index stride, index columns) {
+  const index sequence = blockIdx.y, column = static_cast<index>(blockIdx.x) * 256 + threadIdx.x;
+  if (column < columns)
+    slide_column(held, sequence, starts ? starts[sequence] : 0, tokens, depths,
+                 memory + (first_row + sequence * sequence_rows) * stride + column, stride);
 }
 
 [[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
@@ -262,8 +273,22 @@ void attention_append(const On& on, const extent& e, matrix<const std::type_iden
   if (e.rows() == 0) return;
   const index sequence_rows = e.capacity * rows_per_position;
   launch(operation, {attention::blocks_of(operation, e.rows()), 256}, on.stream(), &attention::append<T>,
-         static_cast<int>(e.tokens), e.starts, e.first * sequence_rows, sequence_rows, static_cast<int>(rows_per_position),
+         static_cast<int>(e.tokens), e.starts, e.held, e.first * sequence_rows, sequence_rows, static_cast<int>(rows_per_position),
          static_cast<int>(slot), kv.data, kv.stride, memory.data, memory.stride, kv.columns);
+}
+
+/// Moves the positions in a cache's memory to their places after this pass, if these differ; see held_positions.
+template <class On, class T = typename On::scalar>
+  requires(!notes_down<On>)
+void attention_slide(const On& on, const extent& e, matrix<std::type_identity_t<T>> memory, index rows_per_position) {
+  const char* const operation = "attention_slide";
+  on.begin();
+  if (e.rows() == 0) return;
+  const index sequence_rows = e.capacity * rows_per_position;
+  const unsigned blocks = attention::blocks_of(operation, (memory.columns + 255) / 256);
+  launch(operation, {{blocks, attention::blocks_of(operation, e.sequences)}, 256}, on.stream(), &attention::slide<T>,
+         static_cast<int>(e.tokens), e.starts, e.held, e.first * sequence_rows, sequence_rows, static_cast<int>(rows_per_position),
+         memory.data, memory.stride, memory.columns);
 }
 
 }  // namespace fathom::cuda

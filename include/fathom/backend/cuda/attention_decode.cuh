@@ -23,6 +23,27 @@ __device__ __forceinline__ float factor_of(float largest, float other) {
   return largest == -INFINITY ? 0.0f : exp2_fast(largest - other);
 }
 
+/// Moves one column of a sequence's memory by as many positions as held.first() grows in a pass over `tokens` tokens: the
+/// first rows first, because rows move to where others were. Several are read at once, fewer than they move by.
+template <class T>
+__device__ __forceinline__ void slide_column(const held_positions& held, index sequence, index start, index tokens, int depths,
+                                             T* column, index stride) {
+  constexpr int at_once = 8;
+  static_assert(at_once <= held_positions::step);
+  const index before = held.first(sequence, start), first = held.first(sequence, start + tokens);
+  if (first == before) return;
+  const index by = (first - before) * depths, rows = (start + tokens - first) * depths;
+  for (index r = 0; r < rows; r += at_once) {
+    T moved[at_once];
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < at_once; ++n)
+      if (r + n < rows) moved[n] = column[(r + n + by) * stride];
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < at_once; ++n)
+      if (r + n < rows) column[(r + n) * stride] = moved[n];
+  }
+}
+
 /// to [Count] = x [Count], 0 from `there` on; `whole`: all exist, and x is aligned to 16 bytes
 template <int Count, class T>
 __device__ __forceinline__ void load_numbers(float (&to)[Count], const T* x, int there, bool whole) {

@@ -17,9 +17,11 @@ struct attention_size {
   int window_rows;      // the most rows of memory that a query sees
   int heads_at_once;    // heads, over all sequences, that consecutive blocks work on
   float scale;          // 1 / sqrt(head_width)
+  held_positions held;  // the positions in memory
 
+  /// The position of a sequence's first query, counted from the first position in memory.
   [[nodiscard]] __device__ __forceinline__ int start(int sequence) const {
-    return starts ? static_cast<int>(starts[sequence]) : position;
+    return starts ? static_cast<int>(starts[sequence] - held.first(sequence, starts[sequence])) : position;
   }
   /// A query sees the rows [sees_from, sees_to) of its sequence's memory.
   [[nodiscard]] __device__ __forceinline__ int sees_from(int sequence, int query) const {

@@ -66,7 +66,13 @@ void attention_append(const token_notes<C>& on, const extent& e, matrix_in kv, m
                       index slot) {
   if (!e.starts || e.sequences != 1) return on.to().give_up();
   const index rows = e.capacity * rows_per_position;
-  on.to().append(kv, memory.rows_from(e.first * rows, rows), rows, e.starts, rows_per_position, slot);
+  on.to().append(kv, memory.rows_from(e.first * rows, rows), rows, e.starts, e.held, rows_per_position, slot);
+}
+template <class C>
+void attention_slide(const token_notes<C>& on, const extent& e, matrix_out memory, index rows_per_position) {
+  if (!e.starts || e.sequences != 1) return on.to().give_up();
+  const index rows = e.capacity * rows_per_position;
+  on.to().slide(memory.rows_from(e.first * rows, rows), rows, e.starts, e.held, rows_per_position);
 }
 template <class C>
 void attention_forward(const token_notes<C>& on, const attention_shape& shape, matrix_in q, matrix_in k, matrix_in v,
