@@ -1,8 +1,10 @@
 // Caches that hold no more than windows need: decoding and prompts give what a forward pass over the whole sequence gives, far
-// beyond what is held, whatever was truncated.
+// beyond what is held, whatever was truncated. And caches that round keys and values.
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <span>
@@ -149,6 +151,79 @@ TEST_CASE("a cache holds what windows need", "[caches]") {
   char text[32];
   std::snprintf(text, sizeof text, "cache of one sequence %.3g kB", bytes / 1000);
   CHECK(summary<net>().find(text) != std::string::npos);
+}
+
+namespace {
+template <class Architecture, class Backend, class T>
+struct rounded_kind : kind<Architecture, Backend> {
+  using number = T;
+};
+}  // namespace
+
+// Whether attention is right over the rounded numbers is another test's concern (backend_stored_rows.cpp). Here keys and
+// values of all layers are rounded, after which logits differ by little from those of a forward pass, everywhere.
+TEMPLATE_TEST_CASE("caches that round keys and values", "[caches]", (rounded_kind<pattern, backend::reference<float>, bf16>),
+                   (rounded_kind<pattern, backend::reference<double>, std::int8_t>), (rounded_kind<pattern, backend::cpu<float>, bf16>),
+                   (rounded_kind<pattern, backend::cpu<float>, std::int8_t>), (rounded_kind<looking_back, backend::cpu<float>, bf16>),
+                   (rounded_kind<looking_back, backend::cpu<bf16>, std::int8_t>)) {
+  using model = typename TestType::model;
+  using T = typename model::scalar;
+  using P = typename TestType::number;
+  const auto weights = caching_weights<model>();
+  const auto ready = pack<T>(*weights);
+  const auto text = caching_tokens(length, 1);
+  const auto expected = logits_of<typename TestType::architecture>(text);
+  typename model::template cache_of<P> cache(2);
+  double most = 0, sum = 0;
+  index count = 0;
+  const auto check = [&](std::size_t position, std::span<const T> found) {
+    const double error = error_at(expected, position, found);
+    most = std::max(most, error);
+    sum += error, ++count;
+  };
+  check(299, model::prefill(*ready, std::span(text).first(300), cache, 1));
+  check(302, model::prefill(*ready, std::span(text).subspan(300, 3), cache, 1));
+  for (std::size_t i = 303; i < 420; ++i) {
+    check(i, model::decode(*ready, std::array{text[0], text[i]}, cache).subspan(caching_vocab, caching_vocab));
+    cache.truncate(0, 0);
+  }
+  cache.truncate(420 - 64, 1);
+  check(799, model::prefill(*ready, std::span(text).subspan(420 - 64), cache, 1));
+  INFO("errors of " << sum / static_cast<double>(count) << " on average, " << most << " at most");
+  CHECK(most < 0.1);
+  CHECK(sum / static_cast<double>(count) < 0.02);
+  CHECK(most > 1e-5);  // they are rounded
+}
+
+TEST_CASE("rounded keys and values take a half and a quarter of the memory", "[caches]") {
+  using net = transformer<pattern, backend::cpu<float>>;
+  // Two layers hold all positions, in rows of 2 * 12 numbers and a line; int8 also has 2 * 2 scales.
+  STATIC_REQUIRE(net::cache_bytes(1, 800) - net::cache_bytes(1, 640) == 2 * 160 * (2 * 12 * 4 + 64));
+  STATIC_REQUIRE(net::cache_bytes<bf16>(1, 800) - net::cache_bytes<bf16>(1, 640) == 2 * 160 * (2 * 12 * 2 + 64));
+  STATIC_REQUIRE(net::cache_bytes<std::int8_t>(1, 800) - net::cache_bytes<std::int8_t>(1, 640) == 2 * 160 * (2 * 12 + 64 + 2 * 2 * 4));
+  STATIC_REQUIRE(net::cache_bytes<float>(2, 700) == net::cache_bytes(2, 700));
+  STATIC_REQUIRE(std::is_same_v<net::cache_of<float>, net::cache>);
+  const buffer memory(net::cache_bytes<bf16>(2, 100));
+  CHECK(fails_with([&] { return net::cache_of<bf16>(2, 101, memory.bytes()).length(); }, "cache", "bytes"));
+  CHECK(net::cache_of<bf16>(2, 100, memory.bytes()).capacity() == 100);
+}
+
+TEST_CASE("a generator with a cache that rounds", "[caches]") {
+  using net = transformer<local, backend::cpu<float>>;
+  const auto weights = caching_weights<net>();
+  const auto ready = pack<float>(*weights);
+  using writer_type = generator<net, float, std::int8_t>;
+  STATIC_REQUIRE(writer_type::bytes < generator<net>::bytes);
+  const buffer memory(writer_type::bytes);
+  writer_type writer(*ready, memory.bytes(), {.temperature = 0});
+  std::vector<token> text{1, 2, 3};
+  writer.write(std::span<const token>(text).first(3), 150, [&](token t) { text.push_back(t); });
+  net::cache_of<std::int8_t> cache;
+  auto logits = net::prefill(*ready, std::span(text).first(3), cache);
+  for (std::size_t i = 3; i < text.size(); ++i) {
+    CHECK(text[i] == static_cast<token>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    logits = net::decode(*ready, text[i], cache);
+  }
 }
 
 TEST_CASE("a generator slides over its context", "[caches]") {

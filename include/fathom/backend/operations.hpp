@@ -16,6 +16,7 @@
 //   attention_weights(on, shape, q, k, lse, weights)
 //   attention_append(on, extent, kv, memory, rows, slot)
 //   attention_slide(on, extent, memory, rows)     forgets positions that the windows of later tokens do not reach
+//     attention_forward and attention_append may also take keys and values rounded, as stored_rows
 //   embedding_forward(on, extent, tokens, table, x)
 //   embedding_backward(on, extent, tokens, dx, dtable)
 //   positions_forward(on, extent, table, x)       x += table[positions]
@@ -31,6 +32,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 
 #include "fathom/backend/activation.hpp"
 #include "fathom/core/matrix.hpp"
@@ -82,6 +84,14 @@ struct attention_shape {
     return sees_all ? memory_rows : (start(sequence) + query + 1) * rows_per_position;
   }
   [[nodiscard]] constexpr index memory_row(index sequence) const { return (first + sequence) * memory_rows; }
+};
+
+/// Keys or values that a cache holds rounded, as P: bf16 to the nearest, or int8 with a scale for each head of each row
+/// (core/int8.hpp). Attention computes with these numbers, in the scalar of its backend.
+template <class P>
+struct stored_rows {
+  matrix<P> numbers;      // [rows, key heads * head_width]
+  matrix<float> scales{};  // [rows, key heads], of int8: number = scale * int8; others have none
 };
 
 /// The default epsilon that normalisations add to the variance.
@@ -150,5 +160,16 @@ void gelu_backward(const On& on, matrix<const typename On::scalar> x, matrix<con
                    matrix<typename On::scalar> dx) {
   activation_backward(on, gelu_tanh{}, x, dy, dx);
 }
+
+namespace contract {
+/// Whether the attention of a backend takes keys and values that are stored as P.
+template <class Context, class P>
+concept attends_to_stored = requires(const Context& on, const attention_shape& shape, const extent& e,
+                                     matrix<const typename Context::scalar> x, matrix<typename Context::scalar> y, stored_rows<P> rows) {
+  attention_append(on, e, x, rows, index{1}, index{0});
+  attention_forward(on, shape, x, rows, rows, y, nullptr);
+  attention_slide(on, e, rows.numbers, index{1});
+};
+}  // namespace contract
 
 }  // namespace fathom

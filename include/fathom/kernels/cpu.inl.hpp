@@ -129,6 +129,18 @@
   }                                                                                                                         \
   }
 
+/// For the compute type C, whose scalar is float, and keys and values that a cache stores as P.
+#define FATHOM_KERNELS_WITH_STORED(C, P)                                                                                    \
+  namespace fathom::cpu {                                                                                                   \
+  inline namespace FATHOM_ISA {                                                                                             \
+  template void attention_forward(const context<C, float>&, const attention_shape&, matrix<const float>,                    \
+                                  const stored_rows<P>&, const stored_rows<P>&, matrix<float>, float*);                     \
+  template void attention_append(const context<C, float>&, const extent&, matrix<const float>, const stored_rows<P>&, index, \
+                                 index);                                                                                    \
+  template void attention_slide(const context<C, float>&, const extent&, matrix<P>, index);                                 \
+  }                                                                                                                         \
+  }
+
 /// For the compute type C, whose scalar is T, and weights packed as P.
 #define FATHOM_KERNELS_WITH_PACKED(C, T, P)                                                                                 \
   namespace fathom::cpu {                                                                                                   \

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/name.hpp"
@@ -35,13 +37,32 @@ struct cached_positions {
 /// The key-value cache for decoding: [sequences * places * Rows, 2 Width], with a place for each position that is held,
 /// up to `capacity`. Each row holds a key and a value, of all heads. Each position has `Rows` adjacent rows. One cache
 /// line of padding separates rows: with a stride of 2 Width, often a power of two, the rows of a head would map to few
-/// sets of the processor's cache.
-template <class T, index Width, index Rows, index Window = 0>
+/// sets of the processor's cache. T is the scalar, or bf16 or int8 for rounded keys and values (stored_rows).
+template <class T, index Width, index Rows, index Window = 0, index Heads = 1>
 struct key_value_cache {
   matrix<T> kv;
+  matrix<float> scales{};  // [rows, 2 Heads], those of the keys and of the values; only for int8
   constexpr key_value_cache(arena& a, index sequences, index capacity)
-      : kv(a.take<T>(sequences * cached_positions<Window>::places(capacity) * Rows, 2 * Width + line).columns_from(0, 2 * Width)) {}
+      : kv(a.take<T>(rows(sequences, capacity), 2 * Width + line).columns_from(0, 2 * Width)) {
+    if constexpr (std::is_same_v<T, std::int8_t>) scales = a.take<float>(rows(sequences, capacity), 2 * Heads);
+  }
   static constexpr index line = static_cast<index>(alignment / sizeof(T));
+  [[nodiscard]] static constexpr index rows(index sequences, index capacity) {
+    return sequences * cached_positions<Window>::places(capacity) * Rows;
+  }
+
+  /// `count` parts from part `first` on, where part 0 is the keys and part 1 the values, as operations of a backend with
+  /// this scalar take them: as a matrix, or as stored_rows.
+  template <class Scalar>
+  [[nodiscard]] auto parts(index first, index count) const {
+    const matrix<T> numbers = kv.columns_from(first * Width, count * Width);
+    if constexpr (std::is_same_v<T, Scalar>)
+      return numbers;
+    else if constexpr (std::is_same_v<T, std::int8_t>)
+      return stored_rows<T>{numbers, scales.columns_from(first * Heads, count * Heads)};
+    else
+      return stored_rows<T>{numbers};
+  }
 };
 
 /// Attention over the layer's own input.
@@ -249,7 +270,7 @@ struct attention {
           draw(a.take<T>(norms::are_there ? e.rows() : 0, std::max(Q, key_rows * K))) {}
   };
   template <class T>
-  using cache = key_value_cache<T, K, key_rows, Options::window>;
+  using cache = key_value_cache<T, K, key_rows, Options::window, key_heads>;
   /// Truncated to this many tokens or more, a cache of `length` tokens holds all that the windows of later tokens reach.
   [[nodiscard]] static constexpr index least_length(index length, index capacity) {
     const index first = positions::held(capacity).first(0, length);
@@ -301,16 +322,16 @@ struct attention {
                                  const scratch<scalar<On>>& s) {
     differentiate(on, p, e, x, memory, dy, dx, dmemory, t, g, s, dpublished);
   }
-  template <class On, class P>
+  template <class On, class P, class T>
     requires(source_rows == 0)
   static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> residual, output<On> y,
-                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     const tape<scalar<On>>& t, const cache<T>& c) {
     attend_on(on, p, e, x, {}, residual, y, t, c);
   }
-  template <class On, class P>
+  template <class On, class P, class T>
     requires(source_rows > 0)
   static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
-                     output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     output<On> y, const tape<scalar<On>>& t, const cache<T>& c) {
     attend_on(on, p, e, x, memory, residual, y, t, c);
   }
   /// The attention weights of a forward pass, w [sequences * H * tokens, tokens * key_rows]; columns are rows of keys.
@@ -357,18 +378,23 @@ struct attention {
     attention_forward(on, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse);
     projection::forward_add(on, p.c_proj, t.out, residual, y);
   }
-  template <class On, class P>
+  template <class On, class P, class T>
   static void attend_on(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
-                        output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                        output<On> y, const tape<scalar<On>>& t, const cache<T>& c) {
     static_assert(Options::causal, "fathom::attention: what is not causal cannot decode: a token changes those before it");
     const auto kv = project(on, p, e, x, memory, t);
     extent held = e;
     held.capacity = positions::places(e.capacity);
     held.held = positions::held(e.capacity, e.held.reached);
-    for (index n = 0; n < key_rows; ++n) attention_append(on, held, kv.every(key_rows, n), c.kv, key_rows, n);
-    attention_forward(on, shape(held, held.capacity), queries(t.q), keys(c.kv), values(c.kv), t.out, nullptr);
+    using S = scalar<On>;
+    const auto both = c.template parts<S>(0, 2);
+    for (index n = 0; n < key_rows; ++n) attention_append(on, held, kv.every(key_rows, n), both, key_rows, n);
+    attention_forward(on, shape(held, held.capacity), queries(t.q), c.template parts<S>(0, 1), c.template parts<S>(1, 1), t.out, nullptr);
     if constexpr (Options::window > 0)
-      if (held.held.at_least > 0) attention_slide(on, held, c.kv, key_rows);
+      if (held.held.at_least > 0) {
+        attention_slide(on, held, c.kv, key_rows);
+        if constexpr (std::is_same_v<T, std::int8_t>) attention_slide(on, held, c.scales, key_rows);
+      }
     projection::forward_add(on, p.c_proj, t.out, residual, y);
   }
   template <class On, class P, class G>

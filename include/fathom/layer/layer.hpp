@@ -12,7 +12,8 @@
 //   template <class T> struct tape;               tape(arena&, extent): what forward saves for backward
 //   template <class T> struct scratch;            scratch(arena&, extent): temporary memory of backward
 //   template <class T> struct cache;              cache(arena&, sequences, capacity): state of earlier tokens, for
-//                                                 decoding; only if the layer looks at earlier tokens
+//                                                 decoding; only if the layer looks at earlier tokens. Here T is the
+//                                                 scalar, or what a cache rounds keys and values to: bf16 or int8
 //
 //   static void forward(on, p, e, x, residual, y, tape);       y = residual + layer(x)
 //   static void backward(on, p, e, x, dy, dx, tape, g, scratch);   dx = gradient with respect to x; g += gradient of p

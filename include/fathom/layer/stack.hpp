@@ -71,9 +71,8 @@ struct unit {
   static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const tape<scalar<On>>& t) {
     Block::forward(on, p, e, below<Hidden>(hidden, number), hidden.state(number), output_of(hidden, number), t);
   }
-  template <class On, class P, class Hidden>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const cache<scalar<On>>& c,
-                     arena free) {
+  template <class On, class P, class Hidden, class Cache>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const Cache& c, arena free) {
     const tape<scalar<On>> t(free, e);
     Block::extend(on, p, e, below<Hidden>(hidden, number), hidden.state(number), output_of(hidden, number), t, c);
   }
@@ -160,9 +159,8 @@ struct unit<pattern<First, Rest...>> {
     first_type::forward(on, p.first, e, hidden, number, t.first);
     rest_type::forward(on, p.rest, e, hidden, number + 1, t.rest);
   }
-  template <class On, class P, class Hidden>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const cache<scalar<On>>& c,
-                     arena free) {
+  template <class On, class P, class Hidden, class Cache>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const Cache& c, arena free) {
     first_type::extend(on, p.first, e, hidden, number, c.first, free);
     rest_type::extend(on, p.rest, e, hidden, number + 1, c.rest, free);
   }
@@ -329,9 +327,8 @@ struct stack<Run, Rest...> {
     rest_type::forward(on, p.rest, e, hidden, number + own, t.rest);
   }
   /// forward for decoding. All blocks use the same memory, `free`, for their activations.
-  template <class On, class P, class Hidden>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number,
-                     const cache<scalar<On>>& c, arena free) {
+  template <class On, class P, class Hidden, class Cache>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const Cache& c, arena free) {
     for (int i = 0; i < Run::count; ++i)
       unit_type::extend(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, c.block(i), free);
     rest_type::extend(on, p.rest, e, hidden, number + own, c.rest, free);

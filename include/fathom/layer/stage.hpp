@@ -4,6 +4,7 @@
 //   static constexpr index width;                E
 //   static constexpr depth_set depths;           the depths that it looks back at
 //   template <class S> struct parameters;  visit(f, at, p...);  template <class T> struct tape, cache;   as a layer's
+//                                                T of a cache: the scalar, or what keys and values are rounded to
 //   static constexpr std::size_t scratch_bytes<T>(extent);
 //   static void forward(on, p, e, hidden, x, y, tape);          y = the stream after the stage; hidden: the block's
 //                                                               number and the states below it (hidden_states.hpp)
@@ -155,9 +156,9 @@ struct sublayer {
                       const tape<scalar<On>>& t) {
     forward_onto(on, p, e, hidden, x, x, y, t);
   }
-  template <class On, class P, class Hidden>
+  template <class On, class P, class Hidden, class Cache>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
-                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     const tape<scalar<On>>& t, const Cache& c) {
     extend_onto(on, p, e, hidden, x, x, y, t, c);
   }
   template <class On, class P, class Hidden, class G>
@@ -172,9 +173,9 @@ struct sublayer {
                            output<On> y, const tape<scalar<On>>& t) {
     run(on, p, e, hidden, x, residual, y, t, [&](const auto&... arguments) { Layer::forward(on, p.layer, e, arguments..., t.layer); });
   }
-  template <class On, class P, class Hidden>
+  template <class On, class P, class Hidden, class Cache>
   static void extend_onto(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, input<On> residual,
-                          output<On> y, const tape<scalar<On>>& t, [[maybe_unused]] const cache<scalar<On>>& c) {
+                          output<On> y, const tape<scalar<On>>& t, [[maybe_unused]] const Cache& c) {
     if constexpr (has_cache)
       run(on, p, e, hidden, x, residual, y, t,
           [&](const auto&... arguments) { Layer::extend(on, p.layer, e, arguments..., t.layer, c); });
@@ -319,9 +320,9 @@ struct parallel {
     First::forward_onto(on, p.first, e, hidden, x, x, y, t.first);
     Second::forward_onto(on, p.second, e, hidden, x, y, y, t.second);
   }
-  template <class On, class P, class Hidden>
+  template <class On, class P, class Hidden, class Cache>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
-                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     const tape<scalar<On>>& t, const Cache& c) {
     First::extend_onto(on, p.first, e, hidden, x, x, y, t.first, c.first);
     Second::extend_onto(on, p.second, e, hidden, x, y, y, t.second, c.second);
   }

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -14,29 +16,77 @@
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/team.hpp"
 #include "fathom/backend/operations.hpp"
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/matrix.hpp"
 
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-/// Consecutive heads of one query, and what they see. The first `alone` of them read the first key/value head; every
-/// `group` heads after those read the next one.
+/// Numbers that a cache holds, as T and a vector of T; int8 without its scale.
+template <class T, class N>
+[[nodiscard, gnu::always_inline]] inline T widen(N number) {
+  return static_cast<T>(number);
+}
+template <class T, class N>
+[[nodiscard, gnu::always_inline]] inline vec<T> load_widened(const N* from) {
+  constexpr index W = lanes<T>;
+  if constexpr (std::is_same_v<N, bf16>) {
+    native<std::uint16_t, W> bits;
+    std::memcpy(&bits, from, sizeof bits);
+    return as_vec<T>(__builtin_convertvector(bits, native<std::uint32_t, W>) << 16);
+  } else if constexpr (std::is_same_v<N, std::int8_t>) {
+    const auto whole = __builtin_convertvector(load_native<std::int8_t, W>(from), native<std::int32_t, W>);
+    return as_vec<T>(__builtin_convertvector(whole, native<float, W>));
+  } else {
+    return vec<T>::load_unaligned(from);
+  }
+}
+
+/// The numbers of keys or values.
 template <class T>
+[[nodiscard]] matrix<const T> numbers_in(const matrix<const T>& x) {
+  return x;
+}
+template <class P>
+[[nodiscard]] matrix<const P> numbers_in(const stored_rows<P>& x) {
+  return x.numbers;
+}
+
+/// The scales of some keys' numbers, for each key/value head; null if they have none.
+struct scales_of_keys {
+  const float* data = nullptr;  // [visible, key_heads()]
+  index stride = 0;
+};
+
+/// Those of keys from `row` on, and heads from `head` on.
+template <class T>
+[[nodiscard]] scales_of_keys scales_in(const matrix<const T>&, index, index) {
+  return {};
+}
+template <class P>
+[[nodiscard]] scales_of_keys scales_in(const stored_rows<P>& x, index row, index head) {
+  return x.scales.data ? scales_of_keys{x.scales.row(row) + head, x.scales.stride} : scales_of_keys{};
+}
+
+/// Consecutive heads of one query, and what they see. The first `alone` of them read the first key/value head; every
+/// `group` heads after those read the next one. N is the type in which keys and values are stored.
+template <class T, class N = T>
 struct decoding_heads {
   const T* query;          // [heads * width]
-  const T *keys, *values;  // [visible, key_heads() * width], rows a stride apart
+  const N *keys, *values;  // [visible, key_heads() * width], rows a stride apart
   index key_stride, value_stride;
   index visible, heads, width;
   index group, alone;
   T* out;  // [heads * width]
   T* lse;  // [heads], or null
+  scales_of_keys key_scales{}, value_scales{};
 
   [[nodiscard]] index key_head(index head) const { return (head + group - alone) / group; }
 
   static constexpr index block = 64;                                // keys
   static constexpr index most_numbers = 1024, most_heads = 16;      // of a call: sizes of arrays on the stack
-  static constexpr index many = 128 * 1024 / sizeof(T);             // prefetch if keys have more numbers than this
+  static constexpr index many = 128 * 1024 / sizeof(N);             // prefetch if keys have more numbers than this
 };
 
 /// Shuffle index for two vectors of W lanes: in each group of lanes, the even units (odd = 0) or the odd ones (odd = 1)
@@ -66,11 +116,11 @@ template <class T>
 }
 
 /// Scores [W] of W keys, a stride apart: query . key for every key, in one vector.
-template <class T>
-[[gnu::always_inline]] inline vec<T> scores_of_keys(const T* query, const T* keys, index stride, index width) {
+template <class T, class N>
+[[gnu::always_inline]] inline vec<T> scores_of_keys(const T* query, const N* keys, index stride, index width) {
   constexpr std::size_t W = static_cast<std::size_t>(lanes<T>), some = std::min<std::size_t>(W, 4);
   vec<T> sum[W];
-  const T* row[W / some];  // every fourth: the next three are at multiples of the stride
+  const N* row[W / some];  // every fourth: the next three are at multiples of the stride
   unroll<W>([&](auto i) __attribute__((always_inline)) { sum[i] = vec<T>(T(0)); });
   unroll<W / some>([&](auto n) __attribute__((always_inline)) { row[n] = keys + static_cast<index>(n * some) * stride; });
   const index whole = width / lanes<T> * lanes<T>;
@@ -78,7 +128,7 @@ template <class T>
     const auto q = vec<T>::load_unaligned(query + e);
     unroll<W / some>([&](auto n) __attribute__((always_inline)) {
       unroll<some>([&](auto i) __attribute__((always_inline)) {
-        const auto key = vec<T>::load_unaligned(row[n] + static_cast<index>(i()) * stride);
+        const auto key = load_widened<T>(row[n] + static_cast<index>(i()) * stride);
         sum[n * some + i] = xsimd::fma(q, key, sum[n * some + i]);
       });
       row[n] += lanes<T>;
@@ -89,27 +139,27 @@ template <class T>
     alignas(alignment) T each[W];
     scores.store_aligned(each);
     for (std::size_t i = 0; i < W; ++i)
-      for (index e = whole; e < width; ++e) each[i] += query[e] * keys[static_cast<index>(i) * stride + e];
+      for (index e = whole; e < width; ++e) each[i] += query[e] * widen<T>(keys[static_cast<index>(i) * stride + e]);
     scores = vec<T>::load_aligned(each);
   }
   return scores;
 }
 
 /// The score of one key.
-template <class T>
-[[gnu::always_inline]] inline T score_of_key(const T* query, const T* key, index width) {
+template <class T, class N>
+[[gnu::always_inline]] inline T score_of_key(const T* query, const N* key, index width) {
   vec<T> sum(T(0));
   index e = 0;
   for (; e + lanes<T> <= width; e += lanes<T>)
-    sum = xsimd::fma(vec<T>::load_unaligned(query + e), vec<T>::load_unaligned(key + e), sum);
+    sum = xsimd::fma(vec<T>::load_unaligned(query + e), load_widened<T>(key + e), sum);
   T score = horizontal_sum(sum);
-  for (; e < width; ++e) score += query[e] * key[e];
+  for (; e < width; ++e) score += query[e] * widen<T>(key[e]);
   return score;
 }
 
 /// sum [columns of V vectors] += weights [keys] times values [keys, ...]; several rows at a time, to hide latency
-template <std::size_t V, class T>
-[[gnu::always_inline]] inline void add_weighted(const T* weights, const T* values, index stride, index keys, T* sum) {
+template <std::size_t V, class T, class N>
+[[gnu::always_inline]] inline void add_weighted(const T* weights, const N* values, index stride, index keys, T* sum) {
   constexpr std::size_t at_once = V > 2 ? 2 : 4;
   vec<T> part[at_once][V];
   unroll<V>([&](auto c) __attribute__((always_inline)) {
@@ -119,7 +169,7 @@ template <std::size_t V, class T>
   const auto add_row = [&](index r, auto n) __attribute__((always_inline)) {
     const vec<T> weight(weights[r]);
     unroll<V>([&](auto c) __attribute__((always_inline)) {
-      const auto value = vec<T>::load_unaligned(values + r * stride + static_cast<index>(c()) * lanes<T>);
+      const auto value = load_widened<T>(values + r * stride + static_cast<index>(c()) * lanes<T>);
       part[n][c] = xsimd::fma(weight, value, part[n][c]);
     });
   };
@@ -133,12 +183,20 @@ template <std::size_t V, class T>
   });
 }
 
+/// x [keys] times the scales of keys [from, from + keys) in a head.
 template <class T>
-[[gnu::noinline]] void attend(const decoding_heads<T>& a) {
-  constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(T));
+inline void multiply_by_scales(const scales_of_keys& scales, index from, index keys, index head, T* x) {
+  const float* scale = scales.data + from * scales.stride + head;
+  for (index r = 0; r < keys; ++r, scale += scales.stride) x[r] *= static_cast<T>(*scale);
+}
+
+template <class T, class N>
+[[gnu::noinline]] void attend(const decoding_heads<T, N>& a) {
+  constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(N));
+  constexpr bool is_scaled = std::is_same_v<N, std::int8_t>;
   const vec<T> scale(T(1) / std::sqrt(static_cast<T>(a.width)));
   const index d = a.width, columns = (a.key_head(a.heads - 1) + 1) * d;
-  const bool prefetches = a.visible * columns > decoding_heads<T>::many;
+  const bool prefetches = a.visible * columns > decoding_heads<T, N>::many;
   constexpr T none = -std::numeric_limits<T>::infinity();
   alignas(alignment) T scores[decoding_heads<T>::most_heads][W + block];  // of a block of keys, from index W on
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];
@@ -155,7 +213,7 @@ template <class T>
     for (index first = 0; first < keys; first += W) {
       // Prefetch the values of these keys, and the next keys.
       if (const index rows = std::min(W, a.visible - W - from - first); prefetches && rows > 0) {
-        const T *value = a.values + (from + first) * a.value_stride, *key = a.keys + (from + first + W) * a.key_stride;
+        const N *value = a.values + (from + first) * a.value_stride, *key = a.keys + (from + first + W) * a.key_stride;
         for (index r = 0; r < rows; ++r, value += a.value_stride, key += a.key_stride)
           for (index j = 0; j < columns; j += line) {
             __builtin_prefetch(value + j);
@@ -165,7 +223,8 @@ template <class T>
       // The last W visible keys may overlap keys that already have scores; those get the same scores again.
       const index at = std::min(from + first, a.visible - W);
       for (index h = 0; h < a.heads; ++h) {
-        const T *query = a.query + h * d, *key = a.keys + at * a.key_stride + key_column[h];
+        const T* const query = a.query + h * d;
+        const N* const key = a.keys + at * a.key_stride + key_column[h];
         T* const to = scores[h] + W + (at - from);
         if (at >= 0)
           (scores_of_keys(query, key, a.key_stride, d) * scale).store_unaligned(to);
@@ -177,6 +236,7 @@ template <class T>
     const index padded = (keys + W - 1) / W * W;
     for (index h = 0; h < a.heads; ++h) {
       T* const s = scores[h] + W;
+      if constexpr (is_scaled) multiply_by_scales(a.key_scales, from, keys, a.key_head(h), s);
       std::fill_n(s + keys, padded - keys, none);
       vec<T> most(largest[h]), weights = vec<T>::load_aligned(total[h]);
       for (index r = 0; r < padded; r += W) most = xsimd::max(most, vec<T>::load_aligned(s + r));
@@ -195,13 +255,14 @@ template <class T>
       }
       weights.store_aligned(total[h]);
       largest[h] = top;
-      const T* const values = a.values + from * a.value_stride + key_column[h];
+      if constexpr (is_scaled) multiply_by_scales(a.value_scales, from, keys, a.key_head(h), s);
+      const N* const values = a.values + from * a.value_stride + key_column[h];
       index e = 0;
       for (; e + 4 * W <= d; e += 4 * W) add_weighted<4>(s, values + e, a.value_stride, keys, to + e);
       for (; e + 2 * W <= d; e += 2 * W) add_weighted<2>(s, values + e, a.value_stride, keys, to + e);
       for (; e + W <= d; e += W) add_weighted<1>(s, values + e, a.value_stride, keys, to + e);
       for (; e < d; ++e)
-        for (index r = 0; r < keys; ++r) to[e] += s[r] * values[r * a.value_stride + e];
+        for (index r = 0; r < keys; ++r) to[e] += s[r] * widen<T>(values[r * a.value_stride + e]);
     }
   }
   for (index h = 0; h < a.heads; ++h) {
@@ -213,9 +274,12 @@ template <class T>
 
 /// out = softmax(q k^T / sqrt(head_width)) v. Each rank takes a share of all queries' heads; heads that share keys and
 /// values stay together if there are enough such groups. A head's result does not depend on which others are with it.
-template <class On, class T>
-void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k,
-                const matrix<const T>& v, const matrix<T>& o, T* lse) {
+/// k and v are matrices of T, or stored_rows.
+template <class On, class T, class Rows>
+void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const Rows& k, const Rows& v, const matrix<T>& o,
+                T* lse) {
+  const auto keys = numbers_in(k), values = numbers_in(v);
+  using N = std::remove_const_t<std::remove_pointer_t<decltype(keys.data)>>;
   const index most = std::clamp<index>(decoding_heads<T>::most_numbers / s.head_width, 1, decoding_heads<T>::most_heads);
   const index rows = s.sequences * s.queries, group = s.group_size();
   const index together = rows * s.key_heads() >= on.size() ? group : 1;
@@ -226,9 +290,9 @@ void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q
       const index sequence = row / s.queries, query = row % s.queries;
       const index seen = s.first_visible(sequence, query), memory = s.memory_row(sequence) + seen;
       const index key_column = head / group * s.head_width;
-      attend<T>({q.row(row) + c, k.row(memory) + key_column, v.row(memory) + key_column, k.stride, v.stride,
-                 s.visible(sequence, query) - seen, heads, s.head_width, group, group - head % group, o.row(row) + c,
-                 lse ? lse + first : nullptr});
+      attend<T, N>({q.row(row) + c, keys.row(memory) + key_column, values.row(memory) + key_column, keys.stride, values.stride,
+                    s.visible(sequence, query) - seen, heads, s.head_width, group, group - head % group, o.row(row) + c,
+                    lse ? lse + first : nullptr, scales_in(k, memory, head / group), scales_in(v, memory, head / group)});
       first += heads;
     }
   });
