@@ -87,7 +87,7 @@ struct unit {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return Block::flops(tokens); }
-  [[nodiscard]] static constexpr index least_length(index length, index capacity) { return least_length_of<Block>(length, capacity); }
+  [[nodiscard]] static constexpr index least_length(index tokens, index capacity) { return least_length_of<Block>(tokens, capacity); }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {
     Block::describe(f, at / "h" / number, tokens);
@@ -172,8 +172,8 @@ struct unit<pattern<First, Rest...>> {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return first_type::flops(tokens) + rest_type::flops(tokens); }
-  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
-    return std::max(first_type::least_length(length, capacity), rest_type::least_length(length, capacity));
+  [[nodiscard]] static constexpr index least_length(index tokens, index capacity) {
+    return std::max(first_type::least_length(tokens, capacity), rest_type::least_length(tokens, capacity));
   }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {
@@ -347,8 +347,8 @@ struct stack<Run, Rest...> {
   [[nodiscard]] static constexpr double flops(index tokens) {
     return Run::count * unit_type::flops(tokens) + rest_type::flops(tokens);
   }
-  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
-    return std::max(unit_type::least_length(length, capacity), rest_type::least_length(length, capacity));
+  [[nodiscard]] static constexpr index least_length(index tokens, index capacity) {
+    return std::max(unit_type::least_length(tokens, capacity), rest_type::least_length(tokens, capacity));
   }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {
