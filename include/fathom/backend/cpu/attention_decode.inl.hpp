@@ -32,12 +32,33 @@ template <class T, class N>
 [[nodiscard, gnu::always_inline]] inline vec<T> load_widened(const N* from) {
   constexpr index W = lanes<T>;
   if constexpr (std::is_same_v<N, bf16>) {
+#if defined(__AVX512F__)
+    if constexpr (W == 16) {
+      const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+      return vec<T>(_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
+    }
+#endif
+#if defined(__AVX2__)
+    if constexpr (W == 8) {
+      const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+      return vec<T>(_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)));
+    }
+#endif
     native<std::uint16_t, W> bits;
     std::memcpy(&bits, from, sizeof bits);
     return as_vec<T>(__builtin_convertvector(bits, native<std::uint32_t, W>) << 16);
   } else if constexpr (std::is_same_v<N, std::int8_t>) {
-    const auto whole = __builtin_convertvector(load_native<std::int8_t, W>(from), native<std::int32_t, W>);
-    return as_vec<T>(__builtin_convertvector(whole, native<float, W>));
+#if defined(__AVX512F__)
+    if constexpr (W == 16)
+      return vec<T>(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))));
+#endif
+#if defined(__AVX2__)
+    if constexpr (W == 8)
+      return vec<T>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)))));
+#endif
+    // By way of 16 bits: g++ 12 would widen bytes to 32 bits one by one.
+    const auto half = __builtin_convertvector(load_native<std::int8_t, W>(from), native<std::int16_t, W>);
+    return as_vec<T>(__builtin_convertvector(__builtin_convertvector(half, native<std::int32_t, W>), native<float, W>));
   } else {
     return vec<T>::load_unaligned(from);
   }

@@ -79,6 +79,20 @@ void attention_forward(const token_notes<C>& on, const attention_shape& shape, m
                        matrix_out out, float* lse) {
   on.to().attend(shape, q, k, v, out, lse);
 }
+// Steps have keys and values in float only.
+template <class C>
+void attention_append(const token_notes<C>& on, const extent&, matrix_in, const stored_rows<bf16>&, index, index) {
+  on.to().give_up();
+}
+template <class C>
+void attention_slide(const token_notes<C>& on, const extent&, matrix<bf16>, index) {
+  on.to().give_up();
+}
+template <class C>
+void attention_forward(const token_notes<C>& on, const attention_shape&, matrix_in, const stored_rows<bf16>&, const stored_rows<bf16>&,
+                       matrix_out, float*) {
+  on.to().give_up();
+}
 template <class C>
 void copy(const token_notes<C>& on, matrix_in x, matrix_out y) {
   on.to().copy(x, y);
