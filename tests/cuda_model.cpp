@@ -534,9 +534,9 @@ TEMPLATE_TEST_CASE("caches that hold what windows need, on the GPU", "[cuda]", f
     return distance(std::vector<float>(logits.begin(), logits.end()), expected);
   };
   const double tolerance = std::is_same_v<TestType, float> ? 1e-5 : 2e-2;
-  const auto check = [&](auto& cache, bool one_kernel, double tolerance) {
+  const auto check = [&](auto& cache, bool one_kernel, double allowed) {
     INFO((one_kernel ? "one kernel" : "many kernels"));
-    const auto is_right = [&](std::span<const float> logits, std::size_t position) { return error_of(logits, position) < tolerance; };
+    const auto is_right = [&](std::span<const float> logits, std::size_t position) { return error_of(logits, position) < allowed; };
     const auto read = [&](std::size_t first, std::size_t count) {
       CHECK(is_right(model::prefill(*ready, std::span(tokens).subspan(first, count), cache), first + count - 1));
     };
