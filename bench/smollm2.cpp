@@ -1,11 +1,14 @@
 // SmolLM2-135M from its GGUF file: logits and loss on given tokens, and speed (smollm2.sh).
 //
-//   bench_smollm2 MODEL.gguf TOKENS LOGITS
+//   bench_smollm2 MODEL.gguf TOKENS [LOGITS]
 //
 // TOKENS are 32-bit integers. Writes to LOGITS the logits of the first 64, [64, 49152] in float. Prints the mean NLL of all, in
-// windows of 512, and the times of a decoded token and of a prompt of 512, with weights in float, bf16 and int8.
+// windows of 512, and the times of a decoded token and of a prompt of 512, with weights in float, bf16 and int8. Without LOGITS,
+// prints that NLL by decoding with caches in float, bf16 and int8, and their bytes for each token.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstddef>
 #include <cstdio>
 #include <cstdint>
 #include <cstring>
@@ -47,16 +50,48 @@ void time_decoding(const char* name, const net::parameters& weights, std::span<c
   std::printf("%s %.2f %.0f\n", name, 1e3 * median(steps), 1e3 * median(prompts));
 }
 
+/// The mean NLL of all tokens but the first, decoded one by one in windows of 512, which are the sequences of one cache.
+template <class T>
+void measure_cache(const char* name, const net::parameters& weights, std::span<const fathom::token> tokens) {
+  constexpr std::size_t window = 512, vocab = net::vocab;
+  const std::size_t windows = (tokens.size() - 1 + window - 1) / window;
+  const auto packed = fathom::pack<float>(weights);
+  net::cache_of<T> cache(static_cast<fathom::index>(windows), window);
+  double sum = 0;
+  std::vector<fathom::token> next(windows);
+  for (std::size_t i = 0; i < window; ++i) {
+    const auto there = [&](std::size_t w) { return w * window + i + 1 < tokens.size(); };  // the last window may be shorter
+    for (std::size_t w = 0; w < windows; ++w) next[w] = there(w) ? tokens[w * window + i] : 0;
+    const auto logits = net::decode(*packed, next, cache);
+    for (std::size_t w = 0; w < windows; ++w) {
+      if (!there(w)) continue;
+      const auto row = logits.subspan(w * vocab, vocab);
+      const double largest = static_cast<double>(*std::max_element(row.begin(), row.end()));
+      double total = 0;
+      for (const float x : row) total += std::exp(static_cast<double>(x) - largest);
+      sum += largest + std::log(total) - static_cast<double>(row[static_cast<std::size_t>(tokens[w * window + i + 1])]);
+    }
+  }
+  const std::size_t bytes = (net::cache_bytes<T>(1, 1024) - net::cache_bytes<T>(1, 512)) / 512;
+  std::printf("%s %.6f %zu\n", name, sum / static_cast<double>(tokens.size() - 1), bytes);
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count != 4) return std::fputs("bench_smollm2 MODEL.gguf TOKENS LOGITS\n", stderr), 2;
+  if (count != 3 && count != 4) return std::fputs("bench_smollm2 MODEL.gguf TOKENS [LOGITS]\n", stderr), 2;
   auto weights = fathom::make<net::parameters>();
   fathom::load(arguments[1], *weights);
   std::ifstream file(arguments[2], std::ios::binary);
   const std::vector<char> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   std::vector<fathom::token> tokens(bytes.size() / sizeof(fathom::token));
   std::memcpy(tokens.data(), bytes.data(), tokens.size() * sizeof(fathom::token));
+  if (count == 3) {
+    measure_cache<float>("float", *weights, tokens);
+    measure_cache<fathom::bf16>("bf16", *weights, tokens);
+    measure_cache<std::int8_t>("int8", *weights, tokens);
+    return 0;
+  }
 
   net::tape tape(1, 512);
   net::forward(*weights, {std::span(tokens).first(64), {}, 1, 64}, tape);

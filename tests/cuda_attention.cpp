@@ -569,6 +569,34 @@ TEST_CASE("the other type of operands leaves decoding alone", "[cuda]") {
   check_forward<bf16, float>({2, 1, 2, 64, 3, {20, 300}, 0, 1}, 0, numbers, 1);
 }
 
+/// Operands are exact in bf16, so that keys and values stored in it change nothing.
+TEMPLATE_TEST_CASE("attention over keys and values stored in bf16", "[cuda]", float, bf16) {
+  random numbers(7, 19);
+  std::uint64_t turn = 0;
+  for (const attention_case& c :
+       {attention_case{1, 1, 2, 64, 1, {300}, 3}, attention_case{2, 3, 4, 31, 2, {0, 90}, 5, 1, 2}, attention_case{1, 4, 3, 128, 1, {70}, 0, 1, 1, 20},
+        attention_case{2, 1, 2, 16, 3, {57, 8}}, attention_case{1, 70, 4, 32, 1, {40}, 7, 1, 2}, attention_case{2, 9, 2, 50, 2, {0, 33}, 5, 1, 1, 6},
+        attention_case{1, 20, 3, 64, 1}}) {
+    const index offset = std::array<index, 3>{8, 0, 3}[++turn % 3];
+    INFO(c << ", offset " << offset);
+    const test_context<TestType, float> on;
+    const operands<bf16, float> a(c, offset, numbers);
+    framed<bf16> k(a.memory, a.key_columns, offset), v(a.memory, a.key_columns, offset);
+    k.each([&](index i, index j, bf16& x) { x = bf16(a.k(i, j)); });
+    v.each([&](index i, index j, bf16& x) { x = bf16(a.v(i, j)); });
+    const auto found = in_any_order(std::vector<framed<float>>{framed<float>(a.rows, a.columns, offset)}, turn, [&](auto& r) {
+      cuda::attention_forward(on, a.shape_on_gpu(), a.q.on_gpu(), fathom::stored_rows<bf16>{k.on_gpu()},
+                              fathom::stored_rows<bf16>{v.on_gpu()}, r[0].on_gpu(), nullptr);
+    });
+    framed<double> allowed = zeros(a.rows, a.columns);
+    a.pairs([&](index i, index r, index h, double weight) {
+      for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e)
+        allowed(i, e) += weight * std::abs(number(a.v(r, a.key_column(h, e)))) * (operand_error<TestType> + float_error);
+    });
+    check_close("out", found[0], a.out, allowed);
+  }
+}
+
 TEMPLATE_TEST_CASE("attention_weights of the cuda backend", "[cuda]", float, bf16) {
   using T = TestType;
   random numbers(9, 9);
@@ -609,6 +637,30 @@ TEMPLATE_TEST_CASE("attention_append of the cuda backend", "[cuda]", float, bf16
       for (index t = 0; t < 3; ++t)
         for (index j = 0; j < 300; ++j)
           expected(((1 + s) * 9 + (starting ? starts(0, s) : 0) + t) * 3 + 2, j) = kv(s * 3 + t, j);
+    CHECK(found[0].same_bits(expected));
+  }
+}
+
+TEMPLATE_TEST_CASE("attention_append and attention_slide of the cuda backend, in part of the positions", "[cuda]", float, bf16) {
+  using T = TestType;
+  random numbers(10, 11);
+  for (const index tokens : {1, 3, 130}) {
+    // Of three sequences, one holds all; one moves, depending on the tokens; one was longer, and stays.
+    const std::array<index, 3> start{4, 127 + 70 - tokens / 2, 200}, length{0, 0, 400};
+    framed<index> starts(1, 3, 0), reached(1, 3, 0);
+    for (index s = 0; s < 3; ++s) starts(0, s) = start[static_cast<std::size_t>(s)], reached(0, s) = length[static_cast<std::size_t>(s)];
+    const extent e{3, tokens, starts.on_gpu().data, 400, 1, {70, reached.on_gpu().data}};
+    const extent here{3, tokens, start.data(), 400, 1, {70, length.data()}};
+    framed<T> kv(e.rows(), 300, 3), memory(4 * 400 * 2, 300, 3);
+    for (auto* const m : {&kv, &memory}) m->each([&](index, index, T& x) { x = T(static_cast<float>(numbers.normal())); });
+    const auto found = in_any_order(std::vector<framed<T>>{memory}, 1, [&](auto& r) {
+      cuda::attention_append(test_context<T, T>(), e, kv.on_gpu(), r[0].on_gpu(), 2, 1);
+      cuda::attention_slide(test_context<T, T>(), e, r[0].on_gpu(), 2);
+    });
+    framed<T> expected = memory;
+    const fathom::reference::context<T> plain;
+    attention_append(plain, here, kv.view(), expected.view(), 2, 1);
+    attention_slide(plain, here, expected.view(), 2);
     CHECK(found[0].same_bits(expected));
   }
 }

@@ -520,6 +520,86 @@ TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap train on the GPU as in the 
 TEST_CASE("an epsilon of a norm's own", "[cuda]") { check_decoding_as_in_reference<smoothed>(); }
 TEST_CASE("heads that share keys, and a window", "[cuda]") { check_decoding_as_in_reference<grouped>(); }
 
+namespace {
+/// Layers whose caches hold fewer positions than the context has, with one row for each position, and with three.
+using in_windows = fathom::architecture<
+    fathom::sizes<19, 470, 16>, fathom::embed<fathom::tokens, fathom::learned_positions>,
+    fathom::body<fathom::block<fathom::pre<"attn", fathom::layer_norm<>, fathom::attention<2, fathom::kv_heads<1>, fathom::window<6>>>,
+                               fathom::pre<"mlp", fathom::layer_norm<>, fathom::mlp<24>>>,
+                 fathom::block<fathom::pre<"attn", fathom::layer_norm<>, fathom::look_back_jointly<2, false, fathom::window<9>>,
+                                           fathom::features<fathom::depths<0, 1>, fathom::identity_features>>,
+                               fathom::pre<"mlp", fathom::layer_norm<>, fathom::mlp<24>>>>,
+    fathom::head<fathom::layer_norm<>, fathom::tied>>;
+}  // namespace
+TEMPLATE_TEST_CASE("caches that hold what windows need, on the GPU", "[cuda]", float, bf16) {
+  using model = fathom::transformer<in_windows, backend::cuda<TestType>>;
+  using oracle = fathom::transformer<in_windows, backend::reference<double>>;
+  constexpr fathom::index vocab = model::vocab;
+  CHECK(model::cache_bytes(1, 470) == model::cache_bytes(1, 400));
+  auto weights = fathom::make<typename model::parameters>();
+  auto elsewhere = fathom::make<typename oracle::parameters>();
+  fathom::initialize<model>(*weights, 6);
+  fathom::initialize<oracle>(*elsewhere, 6);
+  disturb(*weights);
+  disturb(*elsewhere);
+  const auto ready = fathom::pack<float>(*weights);
+  const auto tokens = some_tokens(470, vocab);
+  typename oracle::tape tape(1, 470);
+  oracle::forward(*elsewhere, {tokens, {}, 1, 470}, tape);
+  const auto error_of = [&](std::span<const float> logits, std::size_t position) {
+    std::vector<float> expected;
+    for (std::size_t v = 0; v < vocab; ++v) expected.push_back(static_cast<float>(tape.logits()[position * vocab + v]));
+    return distance(std::vector<float>(logits.begin(), logits.end()), expected);
+  };
+  const double tolerance = std::is_same_v<TestType, float> ? 1e-5 : 2e-2;
+  const auto check = [&](auto& cache, bool one_kernel, double allowed) {
+    INFO((one_kernel ? "one kernel" : "many kernels"));
+    const auto is_right = [&](std::span<const float> logits, std::size_t position) { return error_of(logits, position) < allowed; };
+    const auto read = [&](std::size_t first, std::size_t count) {
+      CHECK(is_right(model::prefill(*ready, std::span(tokens).subspan(first, count), cache), first + count - 1));
+    };
+    const auto decode = [&](std::size_t first, std::size_t count) {
+      for (std::size_t i = first; i < first + count; ++i) {
+#if defined(FATHOM_CUDA_EMULATION)
+        const std::size_t launches = fathom::emulation::the_library().launches;
+#endif
+        CHECK(is_right(model::decode(*ready, tokens[i], cache), i));
+#if defined(FATHOM_CUDA_EMULATION)
+        if (one_kernel) CHECK(fathom::emulation::the_library().launches == launches + 1);
+#endif
+      }
+    };
+    decode(0, 3);
+    read(3, 125);
+    decode(128, 12);  // positions move after 133 and after 136 tokens
+    read(140, 50);
+    decode(190, 12);
+    cache.truncate(202 - 64);
+    decode(138, 2);
+    read(140, 130);
+    decode(270, 2);
+  };
+  typename model::executor many;
+  many.one_kernel = 0;
+  typename model::cache by_one(1, 470), by_many(1, 470, many);
+  check(by_one, true, tolerance);
+  check(by_many, false, tolerance);
+  // Keys and values rounded to bf16, which no single kernel takes.
+  typename model::template cache_of<bf16> rounded(1, 470);
+  check(rounded, false, 3e-2);
+
+  typename model::cache cache(2, 470);
+  model::prefill(*ready, std::span(tokens).first(129), cache, 0);
+  model::prefill(*ready, std::span(tokens).first(300), cache, 1);
+  model::prefill(*ready, std::span(tokens).subspan(300, 23), cache, 1);
+  for (std::size_t i = 0; i < 10; ++i) {
+    const token next[] = {tokens[129 + i], tokens[323 + i]};
+    const auto logits = model::decode(*ready, next, cache);
+    CHECK(error_of(logits.first(vocab), 129 + i) < tolerance);
+    CHECK(error_of(logits.last(vocab), 323 + i) < tolerance);
+  }
+}
+
 TEST_CASE("decoding far on is what it is with many kernels", "[cuda]") {
 #if defined(FATHOM_CUDA_EMULATION)
   auto& processors = fathom::emulation::the_library().processors;

@@ -6,6 +6,7 @@
 // says: fathom::generator: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model
 // says: fathom::pack: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model
 // says: fathom::pack: expected weights: *weights, weights or trainer.weights()
+// says: fathom: a cache holds keys and values in the scalar of the model, in fathom::bf16 or in std::int8_t
 // says: generator.write: expected a prompt of tokens, as a std::span or a std::vector of fathom::token (32 bits) or as {1, 2, 3}, or a text
 // says: generator.write: the callback must be callable with a fathom::token, and return bool or nothing
 // says: generator.write: a text prompt needs a model whose tokens are bytes, vocab 256
@@ -45,6 +46,7 @@ using with_shortcut = model_of<61, fathom::shortcut{.depths = {1}}>;
   auto some = fathom::pack<short>(weights);
   auto more = fathom::pack<long>(owned);
   auto none = fathom::pack<float>(longs);
+  net::cache_of<short> cache;
   writer.write(longs, 10, [](fathom::token) {});
   writer.write({1, 2, 3}, 10, 5);
   writer.write({1, 2, 3}, 10, [](const std::string&) { return true; });
@@ -65,6 +67,8 @@ using with_shortcut = model_of<61, fathom::shortcut{.depths = {1}}>;
   fathom::generator<net> taken(std::move(ready));
   const fathom::generation options{.top_p = 0.9f};
   fathom::generator<net, std::int8_t> fourth(weights, options);
+  fathom::generator<net, float, std::int8_t> rounding(weights);
+  net::cache_of<fathom::bf16> cache(1, 10);
   writer.write(prompt, 10, [](fathom::token) {});
   writer.write({1, 2, 3}, 10, [](fathom::token) {});
   writer.write(std::span(prompt).first(2), 10, [](long t) { return t; });

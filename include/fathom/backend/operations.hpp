@@ -15,6 +15,8 @@
 //   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv[, slopes, dslopes])
 //   attention_weights(on, shape, q, k, lse, weights[, slopes])
 //   attention_append(on, extent, kv, memory, rows, slot)
+//   attention_slide(on, extent, memory, rows)     forgets positions that the windows of later tokens do not reach
+//     attention_forward and attention_append may also take keys and values rounded, as stored_rows
 //   embedding_forward(on, extent, tokens, table, x)
 //   embedding_backward(on, extent, tokens, dx, dtable)
 //   positions_forward(on, extent, table, x)       x += table[positions]
@@ -30,6 +32,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 
 #include "fathom/backend/activation.hpp"
 #include "fathom/core/matrix.hpp"
@@ -62,11 +65,15 @@ struct attention_shape {
   index kv_heads = 0;
   index window = 0;       // positions that a query sees, ending with its own; 0: all up to its own
   bool sees_all = false;  // queries see every row: for unordered memories, which have no window
+  held_positions held{};  // the positions in memory, if it does not begin with position 0
 
   [[nodiscard]] constexpr index key_heads() const { return kv_heads > 0 ? kv_heads : heads; }
   /// Query heads per key/value head.
   [[nodiscard]] constexpr index group_size() const { return heads / key_heads(); }
-  [[nodiscard]] constexpr index start(index sequence) const { return starts ? starts[sequence] : 0; }
+  /// The position of a sequence's first query, counted from the first position in memory.
+  [[nodiscard]] constexpr index start(index sequence) const {
+    return starts ? starts[sequence] - held.first(sequence, starts[sequence]) : 0;
+  }
 
   /// A query sees the rows of memory [first_visible, visible), counted from memory_row(sequence).
   [[nodiscard]] constexpr index first_visible(index sequence, index query) const {
@@ -77,6 +84,14 @@ struct attention_shape {
     return sees_all ? memory_rows : (start(sequence) + query + 1) * rows_per_position;
   }
   [[nodiscard]] constexpr index memory_row(index sequence) const { return (first + sequence) * memory_rows; }
+};
+
+/// Keys or values that a cache holds rounded, as P: bf16 to the nearest, or int8 with a scale for each head of each row
+/// (core/int8.hpp). Attention computes with these numbers, in the scalar of its backend.
+template <class P>
+struct stored_rows {
+  matrix<P> numbers;      // [rows, key heads * head_width]
+  matrix<float> scales{};  // [rows, key heads], of int8: number = scale * int8; others have none
 };
 
 /// The default epsilon that normalisations add to the variance.
@@ -145,5 +160,16 @@ void gelu_backward(const On& on, matrix<const typename On::scalar> x, matrix<con
                    matrix<typename On::scalar> dx) {
   activation_backward(on, gelu_tanh{}, x, dy, dx);
 }
+
+namespace contract {
+/// Whether the attention of a backend takes keys and values that are stored as P.
+template <class Context, class P>
+concept attends_to_stored = requires(const Context& on, const attention_shape& shape, const extent& e,
+                                     matrix<const typename Context::scalar> x, matrix<typename Context::scalar> y, stored_rows<P> rows) {
+  attention_append(on, e, x, rows, index{1}, index{0});
+  attention_forward(on, shape, x, rows, rows, y, nullptr);
+  attention_slide(on, e, rows.numbers, index{1});
+};
+}  // namespace contract
 
 }  // namespace fathom

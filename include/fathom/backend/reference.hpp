@@ -7,9 +7,11 @@
 #include <cmath>
 #include <complex>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/epilogue.hpp"
@@ -17,6 +19,7 @@
 #include "fathom/backend/rotation.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
+#include "fathom/core/int8.hpp"
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
@@ -328,13 +331,63 @@ void attention_weights(const context<T>&, const attention_shape& s, in<T> q, in<
 }
 
 /// Writes the rows of kv [sequences * tokens, columns] to their places in a cache's memory
-/// [sequences * capacity * rows_per_position, columns]: position p goes to row p * rows_per_position + slot.
+/// [sequences * capacity * rows_per_position, columns]: the position at place p goes to row p * rows_per_position + slot.
 template <class T>
 void attention_append(const context<T>&, const extent& e, in<T> kv, out<T> memory, index rows_per_position, index slot) {
   for (index s = 0; s < e.sequences; ++s)
     for (index t = 0; t < e.tokens; ++t)
       for (index j = 0; j < kv.columns; ++j)
-        memory(((e.first + s) * e.capacity + e.start(s) + t) * rows_per_position + slot, j) = kv(s * e.tokens + t, j);
+        memory(((e.first + s) * e.capacity + e.place(s) + t) * rows_per_position + slot, j) = kv(s * e.tokens + t, j);
+}
+
+/// The same to memory that stores them rounded.
+template <class T, class P>
+void attention_append(const context<T>&, const extent& e, in<T> kv, const stored_rows<P>& memory, index rows_per_position, index slot) {
+  const auto number = [&](index i, index j) { return static_cast<float>(real(kv(i, j))); };
+  for (index i = 0; i < e.rows(); ++i) {
+    const index s = i / e.tokens, row = ((e.first + s) * e.capacity + e.place(s) + i % e.tokens) * rows_per_position + slot;
+    if constexpr (std::is_same_v<P, std::int8_t>) {
+      const index width = kv.columns / memory.scales.columns;
+      for (index h = 0; h < memory.scales.columns; ++h) {
+        float largest = 0;
+        for (index j = h * width; j < (h + 1) * width; ++j) largest = std::max(largest, std::abs(number(i, j)));
+        const float scale = memory.scales(row, h) = int8_scale(largest);
+        for (index j = h * width; j < (h + 1) * width; ++j) memory.numbers(row, j) = to_int8(number(i, j), scale);
+      }
+    } else {
+      for (index j = 0; j < kv.columns; ++j) memory.numbers(row, j) = P(number(i, j));
+    }
+  }
+}
+
+/// attention_forward with keys and values that are stored rounded.
+template <class T, class P>
+void attention_forward(const context<T>& on, const attention_shape& s, in<T> q, const stored_rows<P>& k, const stored_rows<P>& v,
+                       out<T> o, std::type_identity_t<T>* lse, const distance_slopes<T>& slopes = {}) {
+  const auto widened = [&](const stored_rows<P>& x) {
+    std::vector<T> all(static_cast<std::size_t>(x.numbers.rows * x.numbers.columns));
+    for (index i = 0; i < x.numbers.rows; ++i)
+      for (index j = 0; j < x.numbers.columns; ++j) {
+        T& number = all[static_cast<std::size_t>(i * x.numbers.columns + j)] = T(static_cast<float>(x.numbers(i, j)));
+        if constexpr (std::is_same_v<P, std::int8_t>) number *= T(x.scales(i, j / s.head_width));
+      }
+    return all;
+  };
+  const auto keys = widened(k), values = widened(v);
+  attention_forward(on, s, q, in<T>(keys.data(), k.numbers.rows, k.numbers.columns),
+                    in<T>(values.data(), v.numbers.rows, v.numbers.columns), o, lse, slopes);
+}
+
+/// Moves the positions in a cache's memory to their places after this pass, if these differ; see held_positions.
+template <class T, class N>
+void attention_slide(const context<T>&, const extent& e, matrix<N> memory, index rows_per_position) {
+  for (index s = 0; s < e.sequences; ++s) {
+    if (e.slides(s) == 0) continue;
+    const index by = e.slides(s) * rows_per_position, count = (e.place(s) + e.tokens) * rows_per_position - by;
+    const matrix<N> rows = memory.rows_from((e.first + s) * e.capacity * rows_per_position, e.capacity * rows_per_position);
+    for (index r = 0; r < count; ++r)
+      for (index j = 0; j < rows.columns; ++j) rows(r, j) = rows(r + by, j);
+  }
 }
 
 /// x [rows, width] = table[tokens]

@@ -93,7 +93,7 @@ class host_session : public session_base<Backend> {
     return sum;
   }
 
-  /// Where the host counts the lengths of a cache's sequences: in the cache itself.
+  /// Where the host counts: the numbers that a cache has for the lengths of its sequences. In the cache itself.
   [[nodiscard]] index* count_in(index* lengths, token*, index, index) { return lengths; }
   /// Puts the next tokens, and the lengths before them, where the backend reads them. No tokens: those it has sampled.
   [[nodiscard]] std::span<const token> stage_next(std::span<const token> tokens, index*, token*, index) { return tokens; }
@@ -137,9 +137,9 @@ class device_session : public session_base<Backend> {
   }
 
   /// The host counts in memory of its own, where `rows` tokens follow the lengths, as they do on the device.
-  [[nodiscard]] index* count_in(index* lengths, token* tokens, index sequences, index rows) {
+  [[nodiscard]] index* count_in(index* lengths, token* tokens, index count, index rows) {
     arena a;
-    static_cast<void>(a.take<index>(sequences));
+    static_cast<void>(a.take<index>(count));
     static_cast<void>(a.take<token>(rows));
     counts_ = buffer(a.used());
     tokens_at_ = reinterpret_cast<std::uintptr_t>(tokens) - reinterpret_cast<std::uintptr_t>(lengths);

@@ -22,10 +22,10 @@ namespace fathom {
 using adjust_logits = std::function<void(std::span<const token>, std::span<float>)>;
 
 /// Draws on the host, with a sampler. Works with every backend.
-template <class Model, class Weights>
+template <class Model, class Weights, class Cache>
 class draws_from_logits {
  public:
-  using cache = typename Model::cache;
+  using cache = Cache;
   /// Size of its workspace in bytes.
   static constexpr std::size_t bytes = fathom::sampler::bytes(Model::vocab);
 
@@ -68,10 +68,10 @@ class draws_from_logits {
 
 /// Draws on the device that holds the logits, which can compute the next token while the host still handles the last
 /// one. With `adjust`, draws on the host after all.
-template <class Model, class Weights>
+template <class Model, class Weights, class Cache>
 class draws_in_place {
  public:
-  using cache = typename Model::cache;
+  using cache = Cache;
   static constexpr std::size_t bytes = 0;
 
   draws_in_place(const sampling& how, adjust_logits adjust, std::span<std::byte>) {
@@ -101,14 +101,14 @@ class draws_in_place {
 
  private:
   buffer memory_;
-  std::optional<draws_from_logits<Model, Weights>> from_logits_;
+  std::optional<draws_from_logits<Model, Weights, Cache>> from_logits_;
   std::unique_ptr<typename Model::backend::drawing> draws_;
 };
 
 /// The class that draws a model's tokens.
-template <class Model, class Weights>
+template <class Model, class Weights, class Cache = typename Model::cache>
 using drawing_of =
-    typename std::conditional_t<backend_traits<typename Model::backend>::has_drawing, std::type_identity<draws_in_place<Model, Weights>>,
-                                std::type_identity<draws_from_logits<Model, Weights>>>::type;
+    typename std::conditional_t<backend_traits<typename Model::backend>::has_drawing, std::type_identity<draws_in_place<Model, Weights, Cache>>,
+                                std::type_identity<draws_from_logits<Model, Weights, Cache>>>::type;
 
 }  // namespace fathom

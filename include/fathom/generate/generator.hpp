@@ -63,9 +63,9 @@ concept takes_tokens = requires(F& f, token t) { f(t); } && (requires(F& f, toke
                        } || requires(F& f, token t) { static_cast<bool>(f(t)); });
 }  // namespace detail
 
-/// Continues a prompt. P is the type of its weights: float, bf16 or int8. The constructor packs the weights and
-/// allocates all memory; writing allocates nothing.
-template <class Model, class P = typename Model::scalar>
+/// Continues a prompt. P is the type of its weights: float, bf16 or int8. T is that of keys and values in its cache: the
+/// scalar, bf16 or int8. The constructor packs the weights and allocates all memory; writing allocates nothing.
+template <class Model, class P = typename Model::scalar, class T = typename Model::scalar>
 class generator {
   static_assert(check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename Model::scalar>,
                 "fathom::generator: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model");
@@ -77,20 +77,21 @@ class generator {
   using packed = typename Model::template packed<P>;
 
  private:
-  using drawing = drawing_of<Model, packed>;
+  using cache = typename Model::template cache_of<T>;
+  using drawing = drawing_of<Model, packed, cache>;
   using session = fathom::session<typename Model::backend>;
-  static constexpr std::size_t cache_bytes = session::bytes_on_host(Model::cache_bytes());
+  static constexpr std::size_t cache_bytes = session::bytes_on_host(Model::template cache_bytes<T>());
 
   /// The memory layout of a generator.
   struct views {
     token* history;      // [context], the tokens in the cache
     std::byte* drawing;
-    std::byte* cache;  // a cache in host memory; other caches allocate their own memory
+    std::byte* cached;  // a cache in host memory; other caches allocate their own memory
 
     explicit constexpr views(arena& a)
         : history(a.take<token>(Model::context)),
           drawing(a.take<std::byte>(static_cast<index>(generator::drawing::bytes))),
-          cache(a.take<std::byte>(static_cast<index>(cache_bytes))) {}
+          cached(a.take<std::byte>(static_cast<index>(cache_bytes))) {}
   };
 
  public:
@@ -224,11 +225,11 @@ class generator {
     arena a(memory.data());
     return views(a);
   }
-  static typename Model::cache cache_in(const views& v, int threads) {
+  static cache cache_in(const views& v, int threads) {
     if constexpr (cache_bytes > 0)
-      return typename Model::cache(1, Model::context, {v.cache, cache_bytes}, {threads});
+      return cache(1, Model::context, {v.cached, cache_bytes}, {threads});
     else
-      return typename Model::cache(1, Model::context, {threads});
+      return cache(1, Model::context, {threads});
   }
   [[noreturn]] static void too_long(std::size_t size) {
     fail("generator.write: a prompt of ", size, " tokens; the model's context has room for ", Model::context);
@@ -238,7 +239,7 @@ class generator {
   const packed* weights_;
   buffer own_memory_;
   views views_;
-  typename Model::cache cache_;
+  cache cache_;
   drawing drawing_;
   std::span<token> history_;  // [context], the tokens in the cache
   fathom::overflow overflow_;

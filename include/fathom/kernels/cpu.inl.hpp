@@ -110,6 +110,7 @@
   template void attention_weights(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>, const T*, \
                                   matrix<T>, const distance_slopes<T>&);                                                    \
   template void attention_append(const context<C, T>&, const extent&, matrix<const T>, matrix<T>, index, index);            \
+  template void attention_slide(const context<C, T>&, const extent&, matrix<T>, index);                                     \
   template void rotate(const context<C, T>&, const extent&, const rotation&, matrix<T>, index, index, int);                 \
   template void cross_entropy_forward(const context<C, T>&, matrix<const T>, std::span<const token>, T*, T*);               \
   template void cross_entropy_backward(const context<C, T>&, matrix<T>, std::span<const token>, const T*, T, double);       \
@@ -126,6 +127,18 @@
   template void embed_positions(const context<C, T>&, const extent&, const row_reader<T>&, const matrix<T>&);               \
   template void add_to_positions(const context<C, T>&, const extent&, const matrix<const T>&, const matrix<T>&);            \
   }                                                                                                                         \
+  }                                                                                                                         \
+  }
+
+/// For the compute type C, whose scalar is float, and keys and values that a cache stores as P.
+#define FATHOM_KERNELS_WITH_STORED(C, P)                                                                                    \
+  namespace fathom::cpu {                                                                                                   \
+  inline namespace FATHOM_ISA {                                                                                             \
+  template void attention_forward(const context<C, float>&, const attention_shape&, matrix<const float>,                    \
+                                  const stored_rows<P>&, const stored_rows<P>&, matrix<float>, float*, const distance_slopes<float>&);                   \
+  template void attention_append(const context<C, float>&, const extent&, matrix<const float>, const stored_rows<P>&, index, \
+                                 index);                                                                                    \
+  template void attention_slide(const context<C, float>&, const extent&, matrix<P>, index);                                 \
   }                                                                                                                         \
   }
 

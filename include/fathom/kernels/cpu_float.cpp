@@ -8,6 +8,8 @@ FATHOM_KERNELS_OF_PACKED(float, std::int8_t)
 FATHOM_KERNELS_OF(float, float)
 FATHOM_KERNELS_WITH_PACKED(float, float, bf16)
 FATHOM_KERNELS_WITH_PACKED(float, float, std::int8_t)
+FATHOM_KERNELS_WITH_STORED(float, bf16)
+FATHOM_KERNELS_WITH_STORED(float, std::int8_t)
 
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/operations.hpp"
@@ -17,15 +19,51 @@
 
 namespace fathom::layers {
 
-/// The key-value cache for decoding: [sequences * capacity * Rows, 2 Width]. Each row holds a key and a value, of all
-/// heads. Each position has `Rows` adjacent rows. One cache line of padding separates rows: with a stride of 2 Width,
-/// often a power of two, the rows of a head would map to few sets of the processor's cache.
-template <class T, index Width, index Rows>
+/// The positions that a layer with a window caches, of sequences of up to `capacity`. A pass reads up to
+/// most_tokens_at_once tokens, whose windows reach back to the Window - 1 positions before them. `back` more are held,
+/// so that a cache can always be truncated by as many tokens. Window 0: all positions.
+template <index Window>
+struct cached_positions {
+  static constexpr index back = held_positions::step;
+  static constexpr index at_least = Window - 1 + back;
+  /// Places for each sequence.
+  [[nodiscard]] static constexpr index places(index capacity) {
+    return Window == 0 ? capacity : std::min(capacity, at_least + held_positions::step + most_tokens_at_once);
+  }
+  [[nodiscard]] static constexpr held_positions held(index capacity, const index* reached = nullptr) {
+    return {places(capacity) < capacity ? at_least : 0, reached};
+  }
+};
+
+/// The key-value cache for decoding: [sequences * places * Rows, 2 Width], with a place for each position that is held,
+/// up to `capacity`. Each row holds a key and a value, of all heads. Each position has `Rows` adjacent rows. One cache
+/// line of padding separates rows: with a stride of 2 Width, often a power of two, the rows of a head would map to few
+/// sets of the processor's cache. T is the scalar, or bf16 or int8 for rounded keys and values (stored_rows).
+template <class T, index Width, index Rows, index Window = 0, index Heads = 1>
 struct key_value_cache {
   matrix<T> kv;
+  matrix<float> scales{};  // [rows, 2 Heads], those of the keys and of the values; only for int8
   constexpr key_value_cache(arena& a, index sequences, index capacity)
-      : kv(a.take<T>(sequences * capacity * Rows, 2 * Width + line).columns_from(0, 2 * Width)) {}
+      : kv(a.take<T>(rows(sequences, capacity), 2 * Width + line).columns_from(0, 2 * Width)) {
+    if constexpr (std::is_same_v<T, std::int8_t>) scales = a.take<float>(rows(sequences, capacity), 2 * Heads);
+  }
   static constexpr index line = static_cast<index>(alignment / sizeof(T));
+  [[nodiscard]] static constexpr index rows(index sequences, index capacity) {
+    return sequences * cached_positions<Window>::places(capacity) * Rows;
+  }
+
+  /// `count` parts from part `first` on, where part 0 is the keys and part 1 the values, as operations of a backend with
+  /// this scalar take them: as a matrix, or as stored_rows.
+  template <class Scalar>
+  [[nodiscard]] auto parts(index first, index count) const {
+    const matrix<T> numbers = kv.columns_from(first * Width, count * Width);
+    if constexpr (std::is_same_v<T, Scalar>)
+      return numbers;
+    else if constexpr (std::is_same_v<T, std::int8_t>)
+      return stored_rows<T>{numbers, scales.columns_from(first * Heads, count * Heads)};
+    else
+      return stored_rows<T>{numbers};
+  }
 };
 
 /// Attention over the layer's own input.
@@ -120,6 +158,7 @@ struct attention {
  private:
   static constexpr index Q = H * head_width, K = key_heads * head_width;  // width of all queries, of all keys
   static constexpr index D = source_rows;
+  using positions = cached_positions<Options::window>;
 
  public:
   /// Whether the enclosing stage publishes the values of the own context, [rows, K] (hidden_states.hpp).
@@ -257,7 +296,12 @@ struct attention {
           dslopes(a.take<T>(learns_slopes ? e.rows() : 0, H)) {}
   };
   template <class T>
-  using cache = key_value_cache<T, K, key_rows>;
+  using cache = key_value_cache<T, K, key_rows, Options::window, key_heads>;
+  /// Truncated to this many tokens or more, a cache of `length` tokens holds all that the windows of later tokens reach.
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    const index first = positions::held(capacity).first(0, length);
+    return first > 0 ? first + Options::window - 1 : 0;
+  }
 
   /// The values to publish, [rows, K], after forward or extend.
   template <class T>
@@ -304,16 +348,16 @@ struct attention {
                                  const scratch<scalar<On>>& s) {
     differentiate(on, p, e, x, memory, dy, dx, dmemory, t, g, s, dpublished);
   }
-  template <class On, class P>
+  template <class On, class P, class T>
     requires(source_rows == 0)
   static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> residual, output<On> y,
-                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     const tape<scalar<On>>& t, const cache<T>& c) {
     attend_on(on, p, e, x, {}, residual, y, t, c);
   }
-  template <class On, class P>
+  template <class On, class P, class T>
     requires(source_rows > 0)
   static void extend(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
-                     output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     output<On> y, const tape<scalar<On>>& t, const cache<T>& c) {
     attend_on(on, p, e, x, memory, residual, y, t, c);
   }
   /// The attention weights of a forward pass, w [sequences * H * tokens, tokens * key_rows]; columns are rows of keys.
@@ -363,25 +407,36 @@ struct attention {
                      output<On> y, const tape<scalar<On>>& t) {
     const auto kv = project(on, p, e, x, memory, t);
     if constexpr (learns_slopes) copy(on, input<On>(p.distance.slopes.data(), 1, H), t.slopes);
-    attend_to(on, p, shape(e, e.tokens), queries(t.q), kv, t.out, t.lse);
+    attend_to(on, p, shape(e, e.tokens), queries(t.q), keys(kv), values(kv), t.out, t.lse);
     projection::forward_add(on, p.c_proj, t.out, residual, y);
   }
-  template <class On, class P>
+  template <class On, class P, class T>
   static void attend_on(const On& on, const P& p, const extent& e, input<On> x, input<On> memory, input<On> residual,
-                        output<On> y, const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                        output<On> y, const tape<scalar<On>>& t, const cache<T>& c) {
     static_assert(Options::causal, "fathom::attention: what is not causal cannot decode: a token changes those before it");
     const auto kv = project(on, p, e, x, memory, t);
-    for (index n = 0; n < key_rows; ++n) attention_append(on, e, kv.every(key_rows, n), c.kv, key_rows, n);
-    attend_to(on, p, shape(e, e.capacity), queries(t.q), c.kv, t.out, nullptr);
+    extent held = e;
+    held.capacity = positions::places(e.capacity);
+    held.held = positions::held(e.capacity, e.held.reached);
+    using S = scalar<On>;
+    const auto both = c.template parts<S>(0, 2);
+    for (index n = 0; n < key_rows; ++n) attention_append(on, held, kv.every(key_rows, n), both, key_rows, n);
+    attend_to(on, p, shape(held, held.capacity), queries(t.q), c.template parts<S>(0, 1), c.template parts<S>(1, 1), t.out, nullptr);
+    if constexpr (Options::window > 0)
+      if (held.held.at_least > 0) {
+        attention_slide(on, held, c.kv, key_rows);
+        if constexpr (std::is_same_v<T, std::int8_t>) attention_slide(on, held, c.scales, key_rows);
+      }
     projection::forward_add(on, p.c_proj, t.out, residual, y);
   }
-  template <class On, class P>
-  static void attend_to(const On& on, [[maybe_unused]] const P& p, const attention_shape& s, input<On> q, input<On> kv, output<On> out,
-                        scalar<On>* lse) {
+  /// Rows: matrices, or stored_rows.
+  template <class On, class P, class Rows>
+  static void attend_to(const On& on, [[maybe_unused]] const P& p, const attention_shape& s, input<On> q, const Rows& k, const Rows& v,
+                        output<On> out, scalar<On>* lse) {
     if constexpr (has_slopes)
-      attention_forward(on, s, q, keys(kv), values(kv), out, lse, slopes_from<On>(p));
+      attention_forward(on, s, q, k, v, out, lse, slopes_from<On>(p));
     else
-      attention_forward(on, s, q, keys(kv), values(kv), out, lse);
+      attention_forward(on, s, q, k, v, out, lse);
   }
   template <class On, class P, class G>
   static void differentiate(const On& on, const P& p, const extent& e, input<On> x, [[maybe_unused]] input<On> memory,
@@ -514,7 +569,8 @@ struct attention {
             .first = e.first,
             .kv_heads = key_heads,
             .window = Options::window,
-            .sees_all = !Options::causal};
+            .sees_all = !Options::causal,
+            .held = e.held};
   }
 };
 

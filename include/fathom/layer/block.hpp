@@ -81,9 +81,9 @@ struct block<First, Rest...> {
     First::forward(on, p.first, e, hidden, x, t.stream, t.first);
     rest_type::forward(on, p.rest, e, hidden, t.stream, y, t.rest);
   }
-  template <class On, class P, class Hidden>
+  template <class On, class P, class Hidden, class Cache>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
-                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     const tape<scalar<On>>& t, const Cache& c) {
     First::extend(on, p.first, e, hidden, x, t.stream, t.first, c.first);
     rest_type::extend(on, p.rest, e, hidden, t.stream, y, t.rest, c.rest);
   }
@@ -101,6 +101,9 @@ struct block<First, Rest...> {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return First::flops(tokens) + rest_type::flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    return std::max(least_length_of<First>(length, capacity), least_length_of<rest_type>(length, capacity));
+  }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     First::describe(f, at, tokens);

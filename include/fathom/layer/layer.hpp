@@ -12,7 +12,8 @@
 //   template <class T> struct tape;               tape(arena&, extent): what forward saves for backward
 //   template <class T> struct scratch;            scratch(arena&, extent): temporary memory of backward
 //   template <class T> struct cache;              cache(arena&, sequences, capacity): state of earlier tokens, for
-//                                                 decoding; only if the layer looks at earlier tokens
+//                                                 decoding; only if the layer looks at earlier tokens. Here T is the
+//                                                 scalar, or what a cache rounds keys and values to: bf16 or int8
 //
 //   static void forward(on, p, e, x, residual, y, tape);       y = residual + layer(x)
 //   static void backward(on, p, e, x, dy, dx, tape, g, scratch);   dx = gradient with respect to x; g += gradient of p
@@ -20,6 +21,8 @@
 //                                                              only if the layer looks at earlier tokens
 //
 //   static constexpr double flops(index tokens);  floating-point operations of forward for a sequence of that many tokens
+//   static constexpr index least_length(index length, index capacity);   the fewest tokens, besides 0, to which a cache that
+//                                                 has held `length` tokens can be truncated; default: 0
 //   static std::string describe();                a line for the summary; default: its part's (part.hpp)
 //
 // A layer that also attends to a residual source (residual_source.hpp) has `source_rows`, the number of rows per token.
@@ -54,6 +57,15 @@ template <class Layer>
   index count = 0;
   Layer::visit([&](const auto&, initial, const auto& tensor) { count += tensor.size; }, no_path{}, tensors);
   return count;
+}
+
+/// The fewest tokens, besides 0, to which the cache of a layer, a stage or a body can be truncated.
+template <class Part>
+[[nodiscard]] constexpr index least_length_of([[maybe_unused]] index length, [[maybe_unused]] index capacity) {
+  if constexpr (requires { Part::least_length(length, capacity); })
+    return Part::least_length(length, capacity);
+  else
+    return 0;
 }
 
 /// An empty tape, scratch or cache.

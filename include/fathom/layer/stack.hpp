@@ -71,9 +71,8 @@ struct unit {
   static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const tape<scalar<On>>& t) {
     Block::forward(on, p, e, below<Hidden>(hidden, number), hidden.state(number), output_of(hidden, number), t);
   }
-  template <class On, class P, class Hidden>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const cache<scalar<On>>& c,
-                     arena free) {
+  template <class On, class P, class Hidden, class Cache>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const Cache& c, arena free) {
     const tape<scalar<On>> t(free, e);
     Block::extend(on, p, e, below<Hidden>(hidden, number), hidden.state(number), output_of(hidden, number), t, c);
   }
@@ -88,6 +87,7 @@ struct unit {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return Block::flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index tokens, index capacity) { return least_length_of<Block>(tokens, capacity); }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {
     Block::describe(f, at / "h" / number, tokens);
@@ -159,9 +159,8 @@ struct unit<pattern<First, Rest...>> {
     first_type::forward(on, p.first, e, hidden, number, t.first);
     rest_type::forward(on, p.rest, e, hidden, number + 1, t.rest);
   }
-  template <class On, class P, class Hidden>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const cache<scalar<On>>& c,
-                     arena free) {
+  template <class On, class P, class Hidden, class Cache>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const Cache& c, arena free) {
     first_type::extend(on, p.first, e, hidden, number, c.first, free);
     rest_type::extend(on, p.rest, e, hidden, number + 1, c.rest, free);
   }
@@ -173,6 +172,9 @@ struct unit<pattern<First, Rest...>> {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return first_type::flops(tokens) + rest_type::flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index tokens, index capacity) {
+    return std::max(first_type::least_length(tokens, capacity), rest_type::least_length(tokens, capacity));
+  }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {
     first_type::describe(f, at, number, tokens);
@@ -214,6 +216,7 @@ struct stack<> {
     return 0;
   }
   [[nodiscard]] static constexpr double flops(index) { return 0; }
+  [[nodiscard]] static constexpr index least_length(index, index) { return 0; }
   template <class On, class P, class Hidden, class Tape>
   static void forward(const On&, const P&, const extent&, const Hidden&, int, const Tape&) {}
   template <class On, class P, class Hidden, class Cache>
@@ -324,9 +327,8 @@ struct stack<Run, Rest...> {
     rest_type::forward(on, p.rest, e, hidden, number + own, t.rest);
   }
   /// forward for decoding. All blocks use the same memory, `free`, for their activations.
-  template <class On, class P, class Hidden>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number,
-                     const cache<scalar<On>>& c, arena free) {
+  template <class On, class P, class Hidden, class Cache>
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, int number, const Cache& c, arena free) {
     for (int i = 0; i < Run::count; ++i)
       unit_type::extend(on, p.blocks[static_cast<std::size_t>(i)], e, hidden, number + i * unit_type::length, c.block(i), free);
     rest_type::extend(on, p.rest, e, hidden, number + own, c.rest, free);
@@ -344,6 +346,9 @@ struct stack<Run, Rest...> {
 
   [[nodiscard]] static constexpr double flops(index tokens) {
     return Run::count * unit_type::flops(tokens) + rest_type::flops(tokens);
+  }
+  [[nodiscard]] static constexpr index least_length(index tokens, index capacity) {
+    return std::max(unit_type::least_length(tokens, capacity), rest_type::least_length(tokens, capacity));
   }
   template <class F>
   static void describe(const F& f, const path& at, int number, index tokens) {

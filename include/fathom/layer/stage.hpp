@@ -4,12 +4,14 @@
 //   static constexpr index width;                E
 //   static constexpr depth_set depths;           the depths that it looks back at
 //   template <class S> struct parameters;  visit(f, at, p...);  template <class T> struct tape, cache;   as a layer's
+//                                                T of a cache: the scalar, or what keys and values are rounded to
 //   static constexpr std::size_t scratch_bytes<T>(extent);
 //   static void forward(on, p, e, hidden, x, y, tape);          y = the stream after the stage; hidden: the block's
 //                                                               number and the states below it (hidden_states.hpp)
 //   static void extend(on, p, e, hidden, x, y, tape, cache);    forward for decoding
 //   static void backward(on, p, e, hidden, x, d, tape, g, arena);   d: gradient for y on entry, for x on return
 //   static constexpr double flops(index tokens);
+//   static constexpr index least_length(index length, index capacity);   as a layer's; default: 0
 //   static void describe(f, at, tokens);         calls f(path, text, parameters, flops) for each line of the summary
 //
 // A stage may publish rows for later stages and blocks: `using published = channels<channel<NAME, W>, ...>`. Then
@@ -154,9 +156,9 @@ struct sublayer {
                       const tape<scalar<On>>& t) {
     forward_onto(on, p, e, hidden, x, x, y, t);
   }
-  template <class On, class P, class Hidden>
+  template <class On, class P, class Hidden, class Cache>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
-                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     const tape<scalar<On>>& t, const Cache& c) {
     extend_onto(on, p, e, hidden, x, x, y, t, c);
   }
   template <class On, class P, class Hidden, class G>
@@ -171,9 +173,9 @@ struct sublayer {
                            output<On> y, const tape<scalar<On>>& t) {
     run(on, p, e, hidden, x, residual, y, t, [&](const auto&... arguments) { Layer::forward(on, p.layer, e, arguments..., t.layer); });
   }
-  template <class On, class P, class Hidden>
+  template <class On, class P, class Hidden, class Cache>
   static void extend_onto(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, input<On> residual,
-                          output<On> y, const tape<scalar<On>>& t, [[maybe_unused]] const cache<scalar<On>>& c) {
+                          output<On> y, const tape<scalar<On>>& t, [[maybe_unused]] const Cache& c) {
     if constexpr (has_cache)
       run(on, p, e, hidden, x, residual, y, t,
           [&](const auto&... arguments) { Layer::extend(on, p.layer, e, arguments..., t.layer, c); });
@@ -214,6 +216,7 @@ struct sublayer {
   [[nodiscard]] static constexpr double flops(index tokens) {
     return Norm::flops(tokens) + Source::flops(tokens) + Layer::flops(tokens);
   }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) { return least_length_of<Layer>(length, capacity); }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     if constexpr (has_source)
@@ -317,9 +320,9 @@ struct parallel {
     First::forward_onto(on, p.first, e, hidden, x, x, y, t.first);
     Second::forward_onto(on, p.second, e, hidden, x, y, y, t.second);
   }
-  template <class On, class P, class Hidden>
+  template <class On, class P, class Hidden, class Cache>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
-                     const tape<scalar<On>>& t, const cache<scalar<On>>& c) {
+                     const tape<scalar<On>>& t, const Cache& c) {
     First::extend_onto(on, p.first, e, hidden, x, x, y, t.first, c.first);
     Second::extend_onto(on, p.second, e, hidden, x, y, y, t.second, c.second);
   }
@@ -333,6 +336,9 @@ struct parallel {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return First::flops(tokens) + Second::flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    return std::max(least_length_of<First>(length, capacity), least_length_of<Second>(length, capacity));
+  }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     First::describe(f, at, tokens);

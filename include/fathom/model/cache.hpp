@@ -6,9 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
+#include "fathom/backend/operations.hpp"
 #include "fathom/backend/session.hpp"
 #include "fathom/core/arena.hpp"
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
@@ -20,16 +23,17 @@ namespace fathom {
 template <class Model>
 struct decoding;
 
-/// Lays out the memory of decoding. Depths that a stage looks back at keep their states; all others share two.
-template <class Model>
+/// Lays out the memory of decoding, with keys and values in T. Depths that a stage looks back at keep their states; all
+/// others share two.
+template <class Model, class T>
 struct cache_views {
   using scalar = typename Model::scalar;
   using session = fathom::session<typename Model::backend>;
   using hidden = typename Model::hidden_states;
 
-  index* lengths;  // [sequences], tokens held, and
+  index* lengths;  // [2, sequences], tokens held now, and before they were truncated; then
   token* tokens;   // [rows_at_once], those read now, if the session stages them
-  typename Model::body::template cache<scalar> blocks;
+  typename Model::body::template cache<T> blocks;
   hidden states;          // for rows_at_once(sequences) rows
   matrix<scalar> logits;  // [sequences, V]
   typename Model::head::template tape<scalar> out;
@@ -37,7 +41,7 @@ struct cache_views {
   std::byte* workspace;  // of one thread; memory behind it is for the others
 
   constexpr cache_views(arena& a, index sequences, index capacity)
-      : lengths(a.take<index>(sequences)),
+      : lengths(a.take<index>(2 * sequences)),
         tokens(a.take<token>(session::staged(rows_at_once(sequences)))),
         blocks(a, sequences, capacity),
         states(take_states(a, rows_at_once(sequences))),
@@ -67,9 +71,15 @@ struct cache_views {
 };
 
 /// The memory of decoding: keys and values of all tokens so far, for one or more sequences up to a capacity, and the
-/// workspaces. Nothing is allocated later.
-template <class Model>
+/// workspaces. Nothing is allocated later. T is the type in which it holds keys and values: the scalar, or rounded bf16
+/// (half the memory) or int8 with a scale for each head and row (a quarter, and the scales).
+template <class Model, class T = typename Model::scalar>
 class decoding_cache {
+  static_assert(std::is_same_v<T, typename Model::scalar> || std::is_same_v<T, bf16> || std::is_same_v<T, std::int8_t>,
+                "fathom: a cache holds keys and values in the scalar of the model, in fathom::bf16 or in std::int8_t");
+  static_assert(std::is_same_v<T, typename Model::scalar> || contract::attends_to_stored<typename Model::backend::context, T>,
+                "fathom: this backend's caches hold keys and values in its scalar only");
+
  public:
   using executor = typename Model::executor;
   using session = fathom::session<typename Model::backend>;
@@ -91,21 +101,27 @@ class decoding_cache {
         views_(laid_out(checked(memory))),
         session_(where, workspaces_of(memory), workspace),
         lengths_(place_lengths()) {
-    std::fill_n(lengths_, sequences_, index{0});  // the memory may hold anything
+    std::fill_n(lengths_, 2 * sequences_, index{0});  // the memory may hold anything
   }
 
   [[nodiscard]] index sequences() const { return sequences_; }
   [[nodiscard]] index capacity() const { return capacity_; }
   /// The number of tokens held of a sequence.
   [[nodiscard]] index length(index sequence = 0) const { return lengths_[at(sequence)]; }
-  /// Forgets what came after the first `length` tokens, in every sequence or in one.
+  /// Forgets what came after the first `length` tokens, in every sequence or in one. 0 tokens, or as many as a sequence
+  /// holds, always work. Layers with a window hold no more than it needs, so with them others may be too few
+  /// (least_length), which is an error that changes nothing; by up to 64 tokens a sequence can always be truncated.
   void truncate(index length) {
-    if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
-    for (index s = 0; s < sequences_; ++s) lengths_[s] = std::min(lengths_[s], length);
+    for (index s = 0; s < sequences_; ++s) check_truncation(length, s);
+    for (index s = 0; s < sequences_; ++s) truncate_checked(length, s);
   }
   void truncate(index length, index sequence) {
-    if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
-    lengths_[at(sequence)] = std::min(lengths_[at(sequence)], length);
+    check_truncation(length, at(sequence));
+    truncate_checked(length, sequence);
+  }
+  /// The fewest tokens, besides 0, to which a sequence can be truncated.
+  [[nodiscard]] index least_length(index sequence = 0) const {
+    return Model::body::least_length(std::max(length(sequence), reached(sequence)), capacity_);
   }
 
  private:
@@ -117,17 +133,31 @@ class decoding_cache {
       fail("cache: sequence ", sequence, "; expected 0 to ", sequences_ - 1);
     return sequence;
   }
+  /// The length of a sequence before it was truncated.
+  index& reached(index sequence) { return lengths_[sequences_ + sequence]; }
+  index reached(index sequence) const { return lengths_[sequences_ + sequence]; }
+  void truncate_checked(index length, index sequence) {
+    reached(sequence) = length == 0 ? 0 : std::max(reached(sequence), lengths_[sequence]);
+    lengths_[sequence] = std::min(lengths_[sequence], length);
+  }
+  void check_truncation(index length, index sequence) const {
+    if (length < 0) fail("cache.truncate: to ", length, " tokens; expected 0 or more");
+    if (length > 0 && length < std::min(least_length(sequence), lengths_[sequence]))
+      fail("cache.truncate: to ", length, " tokens; of the ", lengths_[sequence], " of sequence ", sequence,
+           ", layers with a window have forgotten what fewer than ", least_length(sequence),
+           " need; expected as many, or 0 to read the sequence again");
+  }
   static std::size_t bytes_for(index sequences, index capacity) {
     if (sequences <= 0 || capacity <= 0 || capacity > Model::context)
       fail("cache: ", sequences, " sequences of ", capacity, " tokens; expected at least 1 of each and at most ",
            Model::context, " tokens, the model's context");
-    return Model::cache_bytes(sequences, capacity);
+    return Model::template cache_bytes<T>(sequences, capacity);
   }
   std::span<std::byte> checked(std::span<std::byte> memory) const {
     check_memory("cache", memory, bytes_for(sequences_, capacity_));
     return memory;
   }
-  cache_views<Model> laid_out(std::span<std::byte> memory) const {
+  cache_views<Model, T> laid_out(std::span<std::byte> memory) const {
     arena a(memory.data());
     return {a, sequences_, capacity_};
   }
@@ -136,15 +166,19 @@ class decoding_cache {
     if constexpr (workspace == 0) return {};
     return memory.subspan(static_cast<std::size_t>(views_.workspace - memory.data()));
   }
+  /// A pass over further tokens of `sequences` sequences, from `first` on.
+  extent extent_of(index sequences, index tokens, index first) const {
+    return {sequences, tokens, views_.lengths + first, capacity_, first, {0, views_.lengths + sequences_ + first}};
+  }
   index* place_lengths() {
-    return session_.count_in(views_.lengths, views_.tokens, sequences_, cache_views<Model>::rows_at_once(sequences_));
+    return session_.count_in(views_.lengths, views_.tokens, 2 * sequences_, cache_views<Model, T>::rows_at_once(sequences_));
   }
 
   buffer_in<typename Model::memory> own_;
   index sequences_, capacity_;
-  cache_views<Model> views_;
+  cache_views<Model, T> views_;
   session session_;
-  index* lengths_;       // [sequences], tokens held
+  index* lengths_;       // [2, sequences], as in views_
   index drawn_at_ = -1;  // the sequence length at which the token in the backend's memory was drawn
 };
 
@@ -152,29 +186,28 @@ class decoding_cache {
 template <class Model>
 struct decoding {
   using scalar = typename Model::scalar;
-  using cache = decoding_cache<Model>;
   static constexpr index vocab = Model::vocab;
 
-  template <class W>
-  static std::span<const scalar> prefill(const W& weights, std::span<const token> prompt, cache& c, index sequence) {
+  template <class W, class Cache>
+  static std::span<const scalar> prefill(const W& weights, std::span<const token> prompt, Cache& c, index sequence) {
     read_prompt(weights, prompt, c, sequence);
     return c.session_.read(c.views_.logits.row(sequence), vocab);
   }
-  template <class W>
-  static std::span<const scalar> decode(const W& weights, std::span<const token> next, cache& c) {
+  template <class W, class Cache>
+  static std::span<const scalar> decode(const W& weights, std::span<const token> next, Cache& c) {
     if (static_cast<index>(next.size()) != c.sequences())
       fail("decode: ", next.size(), " tokens; expected one for each of the cache's ", c.sequences(), " sequences");
     check_tokens(next, 0, vocab, "decode");
     read_tokens(weights, next, c);
     return c.session_.read(c.views_.logits.data, c.sequences() * vocab);
   }
-  template <class W, class Drawing>
-  static void prefill_and_draw(const W& weights, std::span<const token> prompt, cache& c, Drawing& draw) {
+  template <class W, class Cache, class Drawing>
+  static void prefill_and_draw(const W& weights, std::span<const token> prompt, Cache& c, Drawing& draw) {
     read_prompt(weights, prompt, c, 0);
     draw_next(c, draw);
   }
-  template <class W, class Drawing>
-  static void decode_and_draw(const W& weights, cache& c, Drawing& draw) {
+  template <class W, class Cache, class Drawing>
+  static void decode_and_draw(const W& weights, Cache& c, Drawing& draw) {
     if (c.drawn_at_ != c.length()) fail("decode_and_draw: no token has been drawn after the ", c.length(), " that the cache holds");
     read_tokens(weights, {}, c);
     draw_next(c, draw);
@@ -182,8 +215,8 @@ struct decoding {
 
  private:
   /// Runs the model over a prompt, and leaves the logits that follow it.
-  template <class W>
-  static void read_prompt(const W& weights, std::span<const token> prompt, cache& c, index sequence) {
+  template <class W, class Cache>
+  static void read_prompt(const W& weights, std::span<const token> prompt, Cache& c, index sequence) {
     constexpr index block = Model::prefill_block;
     const index length = c.length(sequence), count = static_cast<index>(prompt.size());
     if (count == 0) fail("prefill: an empty prompt; expected at least 1 token");
@@ -193,23 +226,23 @@ struct decoding {
     for (index done = 0; done < count; done += block) {
       const index n = std::min(block, count - done);
       run_tokens(weights, prompt.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)), c,
-                 {1, n, c.views_.lengths + sequence, c.capacity(), sequence}, done + n == count);
+                 c.extent_of(1, n, sequence), done + n == count);
       c.lengths_[sequence] += n;
     }
   }
   /// Runs the model over one further token of each sequence, and leaves the logits that follow.
-  template <class W>
-  static void read_tokens(const W& weights, std::span<const token> next, cache& c) {
+  template <class W, class Cache>
+  static void read_tokens(const W& weights, std::span<const token> next, Cache& c) {
     for (index s = 0; s < c.sequences(); ++s)
       if (c.length(s) >= c.capacity())
         fail("decode: sequence ", s, " holds ", c.length(s), " tokens and the cache has room for ", c.capacity(),
              "; truncate it, or generate with fathom::overflow::slide");
-    run_tokens(weights, next, c, {c.sequences(), 1, c.views_.lengths, c.capacity(), 0}, true);
+    run_tokens(weights, next, c, c.extent_of(c.sequences(), 1, 0), true);
     for (index s = 0; s < c.sequences(); ++s) ++c.lengths_[s];
   }
   /// Draws the next token. It goes where the next pass reads it, with the new length of the sequence.
-  template <class Drawing>
-  static void draw_next(cache& c, Drawing& draw) {
+  template <class Cache, class Drawing>
+  static void draw_next(Cache& c, Drawing& draw) {
     c.drawn_at_ = c.lengths_[0];
     c.session_.run([&](const auto& on) {
       draw(on, std::span<const scalar>(c.views_.logits.data, static_cast<std::size_t>(vocab)), c.views_.tokens, c.views_.lengths,
@@ -223,8 +256,8 @@ struct decoding {
 
   /// Runs the model over further tokens, and leaves the logits of each sequence's last one. Without any, reads
   /// drawn ones.
-  template <class W>
-  static void run_tokens(const W& w, std::span<const token> tokens, cache& c, const extent& e, bool want_logits) {
+  template <class W, class Cache>
+  static void run_tokens(const W& w, std::span<const token> tokens, Cache& c, const extent& e, bool want_logits) {
     if (!tokens.empty()) c.drawn_at_ = -1;
     tokens = c.session_.stage_next(tokens, c.views_.lengths, c.views_.tokens, e.rows());
     const auto run = [&](const auto& on) {

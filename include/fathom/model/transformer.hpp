@@ -150,33 +150,38 @@ struct transformer {
   // ---- Decoding -----------------------------------------------------------------------------------------------------
 
   /// The tokens of a prompt that are read at a time: each block reads all weights once.
-  static constexpr index prefill_block = std::min<index>(context, 256);
+  static constexpr index prefill_block = std::min(context, most_tokens_at_once);
   /// Workspace bytes per thread of a cache.
   static constexpr std::size_t decoding_workspace_bytes = backend_traits<Backend>::decoding_workspace_bytes;
 
   using cache = decoding_cache<transformer>;
+  /// A cache that holds keys and values rounded to T: fathom::bf16 or std::int8_t. It is used in the same way.
+  template <class T>
+  using cache_of = decoding_cache<transformer, T>;
 
-  /// Bytes of a cache, with a workspace for one thread.
+  /// Bytes of a cache, with a workspace for one thread. Layers with a window hold the positions that it reaches, and
+  /// some hundred more.
+  template <class T = scalar>
   [[nodiscard]] static constexpr std::size_t cache_bytes(index sequences = 1, index capacity = context) {
-    return bytes_of<cache_views<transformer>>(sequences, capacity);
+    return bytes_of<cache_views<transformer, T>>(sequences, capacity);
   }
 
   /// Reads a prompt, in blocks, after what the sequence already holds. Returns the logits [vocab] that follow its last
   /// token; they stay until the next call. Fails, with nothing changed, when the prompt is empty, does not fit or has a
   /// token outside of the vocabulary. W is packed<P>, or parameters.
-  template <class W>
-  static std::span<const scalar> prefill(const W& weights, std::span<const token> prompt, cache& c, index sequence = 0) {
+  template <class W, class T>
+  static std::span<const scalar> prefill(const W& weights, std::span<const token> prompt, cache_of<T>& c, index sequence = 0) {
     return decoding<transformer>::prefill(weights, prompt, c, sequence);
   }
 
   /// Reads one further token of each sequence, and returns the logits that follow, [sequences, vocab]; they stay until
   /// the next call. Fails, with nothing changed, when a sequence is full or a token outside of the vocabulary.
-  template <class W>
-  static std::span<const scalar> decode(const W& weights, std::span<const token> next, cache& c) {
+  template <class W, class T>
+  static std::span<const scalar> decode(const W& weights, std::span<const token> next, cache_of<T>& c) {
     return decoding<transformer>::decode(weights, next, c);
   }
-  template <class W>
-  static std::span<const scalar> decode(const W& weights, token next, cache& c) {
+  template <class W, class T>
+  static std::span<const scalar> decode(const W& weights, token next, cache_of<T>& c) {
     return decode(weights, std::span<const token>(&next, 1), c);
   }
 
@@ -184,13 +189,13 @@ struct transformer {
   // drawing, draws the next token, and the host does not wait.
 
   /// Reads a prompt, and starts to draw the token that follows.
-  template <class W, class Drawing>
-  static void prefill_and_draw(const W& weights, std::span<const token> prompt, cache& c, Drawing& draw) {
+  template <class W, class T, class Drawing>
+  static void prefill_and_draw(const W& weights, std::span<const token> prompt, cache_of<T>& c, Drawing& draw) {
     decoding<transformer>::prefill_and_draw(weights, prompt, c, draw);
   }
   /// Reads the last drawn token, known to the host or not, and starts to draw the one that follows.
-  template <class W, class Drawing>
-  static void decode_and_draw(const W& weights, cache& c, Drawing& draw) {
+  template <class W, class T, class Drawing>
+  static void decode_and_draw(const W& weights, cache_of<T>& c, Drawing& draw) {
     decoding<transformer>::decode_and_draw(weights, c, draw);
   }
 };

@@ -37,10 +37,25 @@ void attention_weights(const context<C, T>& on, const attention_shape& s, matrix
                        matrix<const std::type_identity_t<T>> k, const std::type_identity_t<T>* lse,
                        matrix<std::type_identity_t<T>> weights, const distance_slopes<std::type_identity_t<T>>& slopes = {});
 
-/// Copies rows of kv to a cache's memory: position p goes to row p * rows_per_position + slot.
+/// Copies rows of kv to a cache's memory: the position at place p goes to row p * rows_per_position + slot.
 template <class C, class T>
 void attention_append(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
                       matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot);
+
+/// Moves the positions in a cache's memory to their places after this pass, if these differ; see held_positions.
+template <class C, class T, class N>
+void attention_slide(const context<C, T>& on, const extent& e, matrix<N> memory, index rows_per_position);
+
+/// attention_forward and attention_append with keys and values that are stored rounded, as bf16 or int8.
+template <class C, class T, class P>
+  requires std::is_same_v<T, float>
+void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
+                       const stored_rows<P>& k, const stored_rows<P>& v, matrix<std::type_identity_t<T>> o,
+                       std::type_identity_t<T>* lse, const distance_slopes<std::type_identity_t<T>>& slopes = {});
+template <class C, class T, class P>
+  requires std::is_same_v<T, float>
+void attention_append(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
+                      const stored_rows<P>& memory, index rows_per_position, index slot);
 
 }  // namespace FATHOM_ISA
 }  // namespace fathom::cpu

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <type_traits>
 
@@ -18,6 +19,7 @@
 #include "fathom/backend/cpu/elementwise.inl.hpp"
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/cpu/tile.hpp"
+#include "fathom/core/int8.hpp"
 
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
@@ -164,6 +166,28 @@ struct head_of {
     for (index i = 0; i < round_up(count, step); i += W, to += width * W)
       transpose(x.row(memory + row + i) + column, x.stride, std::clamp<index>(count - i, 0, W), width, to, W, W);
   }
+  /// A block of keys or values, packed: keys as columns, values as rows. Those that are stored rounded are widened first,
+  /// keys in `room` [count, wide].
+  void pack_keys(const matrix<const T>& k, index row, index count, T*, T* to) const { copy_columns(k, row, count, to); }
+  void pack_values(const matrix<const T>& v, index row, index count, T* to) const {
+    copy_rows(v, memory + row, column, count, count, T(1), to);
+  }
+  template <class P>
+  void pack_keys(const stored_rows<P>& k, index row, index count, T* room, T* to) const {
+    pack_values(k, row, count, room);
+    for (index i = 0; i < round_up(count, step); i += W, to += width * W)
+      transpose(room + i * wide, wide, std::clamp<index>(count - i, 0, W), width, to, W, W);
+  }
+  template <class P>
+  void pack_values(const stored_rows<P>& v, index row, index count, T* to) const {
+    const index whole = width / W * W;
+    for (index i = 0; i < count; ++i, to += wide) {
+      const P* const from = v.numbers.row(memory + row + i) + column;
+      const T scale = v.scales.data ? static_cast<T>(v.scales(memory + row + i, head)) : T(1);
+      for (index e = 0; e < whole; e += W) (load_widened<T>(from + e) * vec<T>(scale)).store_aligned(to + e);
+      for (index e = whole; e < wide; ++e) to[e] = e < width ? widen<T>(from[e]) * scale : T(0);
+    }
+  }
   [[nodiscard]] right_operand<T> columns(const T* vectors) const { return {vectors, W, width * W}; }
   [[nodiscard]] right_operand<T> rows(const T* data) const { return {data, wide}; }
 };
@@ -267,11 +291,10 @@ template <class T>
 }
 
 /// The queries [first, first + count) of `heads` heads, from `head` on, that share keys and values. A query's result
-/// does not depend on which others are in the group.
-template <class T>
+/// does not depend on which others are in the group. k and v are matrices of T, or stored_rows.
+template <class T, class Rows>
 [[gnu::noinline]] void attend(const head_of<T>& h, index head, index heads, index first, index count, const matrix<const T>& q,
-                              const matrix<const T>& k, const matrix<const T>& v, const matrix<T>& o, T* lse,
-                              forward_scratch<T>& w) {
+                              const Rows& k, const Rows& v, const matrix<T>& o, T* lse, forward_scratch<T>& w) {
   constexpr index W = lanes<T>;
   const index padded = round_up(count, query_rows), apart = round_up(padded, W);  // between the queries of two heads
   const index seen_by_last = h.visible(first + count - 1);
@@ -283,8 +306,8 @@ template <class T>
 
   for (index from = h.first_block(first); from < seen_by_last; from += h.keys) {
     const index keys_there = std::min(h.keys, seen_by_last - from);
-    h.copy_columns(k, from, keys_there, w.keys);
-    h.copy_rows(v, h.memory + from, h.column, keys_there, keys_there, T(1), w.values);
+    h.pack_keys(k, from, keys_there, w.values, w.keys);
+    h.pack_values(v, from, keys_there, w.values);
     if (h.slopes.are_there) h.positions_after(from, round_up(keys_there, W), w.positions);
     const index first_tile = std::max<index>(0, h.first_to_see(from) - first) / query_rows * query_rows;
     const index end = std::min(padded, h.end_of_seeing(from + keys_there - 1) - first);
@@ -462,6 +485,37 @@ template <class T>
   }
 }
 
+/// attention_forward. k and v are matrices of T, or stored_rows.
+template <class On, class T, class Rows>
+void attend_all(const On& on, const attention_shape& s, const matrix<const T>& q, const Rows& k, const Rows& v, const matrix<T>& o,
+                T* lse, const distance_slopes<T>& slopes) {
+  if (s.queries < 4) {  // too few for tiles of queries
+    attend_few(on, s, q, k, v, o, lse, slopes);
+    return;
+  }
+  // Queries come in groups: large ones, because each group packs the keys and values that it sees, but enough for all
+  // ranks. A group takes as many of the heads that share keys and values as leave room for 32 queries.
+  const index wide = round_up(s.head_width, lanes<T>), each = s.group_size();
+  const index room = std::min(head_of<T>::most_queries, forward_scratch<T>::group / wide);
+  index heads = each;
+  while (heads > 1 && (each % heads != 0 || room / heads < 32)) --heads;
+  const index sets = s.heads / heads;  // sets of such heads in a sequence
+  index group = room / heads;
+  while (group > 32 && s.sequences * sets * ((s.queries + group - 1) / group) < 4 * on.size()) group /= 2;
+  const index unit = heads > 1 ? head_of<T>::step : query_rows;
+  group = group / unit * unit;
+  const index groups = (s.queries + group - 1) / group;
+  on.tasks(s.sequences * sets * groups, [&](index task) {
+    // First, last, second, second to last, ...: later groups see more keys, so this gives ranks even shares.
+    const index set = task / groups, turn = task % groups, first = (turn % 2 ? groups - 1 - turn / 2 : turn / 2) * group;
+    const index head = set % sets * heads;
+    static_assert(sizeof(forward_scratch<T>) <= decoding_workspace_bytes<T>);
+    on.template with_scratch<forward_scratch<T>>([&](forward_scratch<T>& w) {
+      attend<T>({s, set / sets, head / each, slopes}, head, heads, first, std::min(group, s.queries - first), q, k, v, o, lse, w);
+    });
+  });
+}
+
 }  // namespace detail
 
 template <class C, class T>
@@ -469,31 +523,14 @@ void attention_forward(const context<C, T>& on, const attention_shape& s, matrix
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                        matrix<std::type_identity_t<T>> o, std::type_identity_t<T>* lse,
                        const distance_slopes<std::type_identity_t<T>>& slopes) {
-  if (s.queries < 4) {  // too few for tiles of queries
-    detail::attend_few(on, s, q, k, v, o, lse, slopes);
-    return;
-  }
-  // Queries come in groups: large ones, because each group packs the keys and values that it sees, but enough for all
-  // ranks. A group takes as many of the heads that share keys and values as leave room for 32 queries.
-  const index wide = detail::round_up(s.head_width, lanes<T>), each = s.group_size();
-  const index room = std::min(detail::head_of<T>::most_queries, detail::forward_scratch<T>::group / wide);
-  index heads = each;
-  while (heads > 1 && (each % heads != 0 || room / heads < 32)) --heads;
-  const index sets = s.heads / heads;  // sets of such heads in a sequence
-  index group = room / heads;
-  while (group > 32 && s.sequences * sets * ((s.queries + group - 1) / group) < 4 * on.size()) group /= 2;
-  const index unit = heads > 1 ? detail::head_of<T>::step : detail::query_rows;
-  group = group / unit * unit;
-  const index groups = (s.queries + group - 1) / group;
-  on.tasks(s.sequences * sets * groups, [&](index task) {
-    // First, last, second, second to last, ...: later groups see more keys, so this gives ranks even shares.
-    const index set = task / groups, turn = task % groups, first = (turn % 2 ? groups - 1 - turn / 2 : turn / 2) * group;
-    const index head = set % sets * heads;
-    static_assert(sizeof(detail::forward_scratch<T>) <= decoding_workspace_bytes<T>);
-    on.template with_scratch<detail::forward_scratch<T>>([&](detail::forward_scratch<T>& w) {
-      detail::attend<T>({s, set / sets, head / each, slopes}, head, heads, first, std::min(group, s.queries - first), q, k, v, o, lse, w);
-    });
-  });
+  detail::attend_all<context<C, T>, T>(on, s, q, k, v, o, lse, slopes);
+}
+template <class C, class T, class P>
+  requires std::is_same_v<T, float>
+void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
+                       const stored_rows<P>& k, const stored_rows<P>& v, matrix<std::type_identity_t<T>> o,
+                       std::type_identity_t<T>* lse, const distance_slopes<std::type_identity_t<T>>& slopes) {
+  detail::attend_all<context<C, T>, T>(on, s, q, k, v, o, lse, slopes);
 }
 
 template <class C, class T>
@@ -540,8 +577,47 @@ template <class C, class T>
 void attention_append(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
                       matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot) {
   detail::for_rows(on, e.rows(), [&](index i) {
-    const index s = i / e.tokens, position = e.start(s) + i % e.tokens;
-    std::copy_n(kv.row(i), kv.columns, memory.row(((e.first + s) * e.capacity + position) * rows_per_position + slot));
+    const index s = i / e.tokens, place = e.place(s) + i % e.tokens;
+    std::copy_n(kv.row(i), kv.columns, memory.row(((e.first + s) * e.capacity + place) * rows_per_position + slot));
+  });
+}
+
+template <class C, class T, class P>
+  requires std::is_same_v<T, float>
+void attention_append(const context<C, T>& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
+                      const stored_rows<P>& memory, index rows_per_position, index slot) {
+  detail::for_rows(on, e.rows(), [&](index i) {
+    const index s = i / e.tokens, row = ((e.first + s) * e.capacity + e.place(s) + i % e.tokens) * rows_per_position + slot;
+    const T* from = kv.row(i);
+    P* to = memory.numbers.row(row);
+    if constexpr (std::is_same_v<P, std::int8_t>) {
+      const index width = kv.columns / memory.scales.columns;
+      for (index h = 0; h < memory.scales.columns; ++h, from += width, to += width) {
+        float largest = 0;
+        for (index j = 0; j < width; ++j) largest = std::max(largest, std::abs(from[j]));
+        const float scale = memory.scales(row, h) = int8_scale(largest);
+        for (index j = 0; j < width; ++j) to[j] = to_int8(from[j], scale);
+      }
+    } else {
+      for (index j = 0; j < kv.columns; ++j) to[j] = P(from[j]);
+    }
+  });
+}
+
+template <class C, class T, class N>
+void attention_slide(const context<C, T>& on, const extent& e, matrix<N> memory, index rows_per_position) {
+  index sliding = 0;
+  for (index s = 0; s < e.sequences; ++s) sliding += e.slides(s) > 0;
+  if (sliding == 0) return;  // for most tokens
+  // A task moves some columns of all rows, the first row first: rows move to where others were.
+  constexpr index piece = 4 * static_cast<index>(alignment / sizeof(N));
+  const index pieces = (memory.columns + piece - 1) / piece;
+  on.tasks(e.sequences * pieces, [&](index task) {
+    const index s = task / pieces, column = task % pieces * piece, by = e.slides(s) * rows_per_position;
+    if (by == 0) return;
+    const index first = (e.first + s) * e.capacity * rows_per_position;
+    for (index r = first; r < first + (e.place(s) + e.tokens) * rows_per_position - by; ++r)
+      std::copy_n(memory.row(r + by) + column, std::min(piece, memory.columns - column), memory.row(r) + column);
   });
 }
 

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -16,18 +18,86 @@
 #include "fathom/backend/cpu/team.hpp"
 #include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/operations.hpp"
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/matrix.hpp"
 
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-/// Consecutive heads of one query, and what they see. The first `alone` of them read the first key/value head; every
-/// `group` heads after those read the next one.
+/// Numbers that a cache holds, as T and a vector of T; int8 without its scale.
+template <class T, class N>
+[[nodiscard, gnu::always_inline]] inline T widen(N number) {
+  return static_cast<T>(number);
+}
+template <class T, class N>
+[[nodiscard, gnu::always_inline]] inline vec<T> load_widened(const N* from) {
+  constexpr index W = lanes<T>;
+  if constexpr (std::is_same_v<N, bf16>) {
+#if defined(__AVX512F__)
+    if constexpr (W == 16) {
+      const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+      return vec<T>(_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
+    }
+#endif
+#if defined(__AVX2__)
+    if constexpr (W == 8) {
+      const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+      return vec<T>(_mm256_castsi256_ps(_mm256_slli_epi32(bits, 16)));
+    }
+#endif
+    native<std::uint16_t, W> bits;
+    std::memcpy(&bits, from, sizeof bits);
+    return as_vec<T>(__builtin_convertvector(bits, native<std::uint32_t, W>) << 16);
+  } else if constexpr (std::is_same_v<N, std::int8_t>) {
+#if defined(__AVX512F__)
+    if constexpr (W == 16)
+      return vec<T>(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))));
+#endif
+#if defined(__AVX2__)
+    if constexpr (W == 8)
+      return vec<T>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)))));
+#endif
+    // By way of 16 bits: g++ 12 would widen bytes to 32 bits one by one.
+    const auto half = __builtin_convertvector(load_native<std::int8_t, W>(from), native<std::int16_t, W>);
+    return as_vec<T>(__builtin_convertvector(__builtin_convertvector(half, native<std::int32_t, W>), native<float, W>));
+  } else {
+    return vec<T>::load_unaligned(from);
+  }
+}
+
+/// The numbers of keys or values.
 template <class T>
+[[nodiscard]] matrix<const T> numbers_in(const matrix<const T>& x) {
+  return x;
+}
+template <class P>
+[[nodiscard]] matrix<const P> numbers_in(const stored_rows<P>& x) {
+  return x.numbers;
+}
+
+/// The scales of some keys' numbers, for each key/value head; null if they have none.
+struct scales_of_keys {
+  const float* data = nullptr;  // [visible, key_heads()]
+  index stride = 0;
+};
+
+/// Those of keys from `row` on, and heads from `head` on.
+template <class T>
+[[nodiscard]] scales_of_keys scales_in(const matrix<const T>&, index, index) {
+  return {};
+}
+template <class P>
+[[nodiscard]] scales_of_keys scales_in(const stored_rows<P>& x, index row, index head) {
+  return x.scales.data ? scales_of_keys{x.scales.row(row) + head, x.scales.stride} : scales_of_keys{};
+}
+
+/// Consecutive heads of one query, and what they see. The first `alone` of them read the first key/value head; every
+/// `group` heads after those read the next one. N is the type in which keys and values are stored.
+template <class T, class N = T>
 struct decoding_heads {
   const T* query;          // [heads * width]
-  const T *keys, *values;  // [visible, key_heads() * width], rows a stride apart
+  const N *keys, *values;  // [visible, key_heads() * width], rows a stride apart
   index key_stride, value_stride;
   index visible, heads, width;
   index group, alone;
@@ -36,6 +106,7 @@ struct decoding_heads {
   index rows_per_position;
   index first_head, all_heads;  // the first of these heads; how many the attention has
   distance_slopes<T> slopes;
+  scales_of_keys key_scales{}, value_scales{};
   index after = 0;  // rows behind the visible ones that another call reads
   /// If these keys are a part of what the heads see: out is the sum of weighted values, not divided by the sum of the
   /// weights, which is in `totals`, and the weights are relative to the largest score, in `largest`.
@@ -45,7 +116,7 @@ struct decoding_heads {
 
   static constexpr index block = 64;                                // keys
   static constexpr index most_numbers = 1024, most_heads = 16;      // of a call: sizes of arrays on the stack
-  static constexpr index many = 128 * 1024 / sizeof(T);             // prefetch if keys have more numbers than this
+  static constexpr index many = 128 * 1024 / sizeof(N);             // prefetch if keys have more numbers than this
 };
 
 /// Shuffle index for two vectors of W lanes: in each group of lanes, the even units (odd = 0) or the odd ones (odd = 1)
@@ -75,11 +146,11 @@ template <class T>
 }
 
 /// Scores [W] of W keys, a stride apart: query . key for every key, in one vector.
-template <class T>
-[[gnu::always_inline]] inline vec<T> scores_of_keys(const T* query, const T* keys, index stride, index width) {
+template <class T, class N>
+[[gnu::always_inline]] inline vec<T> scores_of_keys(const T* query, const N* keys, index stride, index width) {
   constexpr std::size_t W = static_cast<std::size_t>(lanes<T>), some = std::min<std::size_t>(W, 4);
   vec<T> sum[W];
-  const T* row[W / some];  // every fourth: the next three are at multiples of the stride
+  const N* row[W / some];  // every fourth: the next three are at multiples of the stride
   unroll<W>([&](auto i) __attribute__((always_inline)) { sum[i] = vec<T>(T(0)); });
   unroll<W / some>([&](auto n) __attribute__((always_inline)) { row[n] = keys + static_cast<index>(n * some) * stride; });
   const index whole = width / lanes<T> * lanes<T>;
@@ -87,7 +158,7 @@ template <class T>
     const auto q = vec<T>::load_unaligned(query + e);
     unroll<W / some>([&](auto n) __attribute__((always_inline)) {
       unroll<some>([&](auto i) __attribute__((always_inline)) {
-        const auto key = vec<T>::load_unaligned(row[n] + static_cast<index>(i()) * stride);
+        const auto key = load_widened<T>(row[n] + static_cast<index>(i()) * stride);
         sum[n * some + i] = xsimd::fma(q, key, sum[n * some + i]);
       });
       row[n] += lanes<T>;
@@ -98,27 +169,27 @@ template <class T>
     alignas(alignment) T each[W];
     scores.store_aligned(each);
     for (std::size_t i = 0; i < W; ++i)
-      for (index e = whole; e < width; ++e) each[i] += query[e] * keys[static_cast<index>(i) * stride + e];
+      for (index e = whole; e < width; ++e) each[i] += query[e] * widen<T>(keys[static_cast<index>(i) * stride + e]);
     scores = vec<T>::load_aligned(each);
   }
   return scores;
 }
 
 /// The score of one key.
-template <class T>
-[[gnu::always_inline]] inline T score_of_key(const T* query, const T* key, index width) {
+template <class T, class N>
+[[gnu::always_inline]] inline T score_of_key(const T* query, const N* key, index width) {
   vec<T> sum(T(0));
   index e = 0;
   for (; e + lanes<T> <= width; e += lanes<T>)
-    sum = xsimd::fma(vec<T>::load_unaligned(query + e), vec<T>::load_unaligned(key + e), sum);
+    sum = xsimd::fma(vec<T>::load_unaligned(query + e), load_widened<T>(key + e), sum);
   T score = horizontal_sum(sum);
-  for (; e < width; ++e) score += query[e] * key[e];
+  for (; e < width; ++e) score += query[e] * widen<T>(key[e]);
   return score;
 }
 
 /// sum [columns of V vectors] += weights [keys] times values [keys, ...]; several rows at a time, to hide latency
-template <std::size_t V, class T>
-[[gnu::always_inline]] inline void add_weighted(const T* weights, const T* values, index stride, index keys, T* sum) {
+template <std::size_t V, class T, class N>
+[[gnu::always_inline]] inline void add_weighted(const T* weights, const N* values, index stride, index keys, T* sum) {
   constexpr std::size_t at_once = V > 2 ? 2 : 4;
   vec<T> part[at_once][V];
   unroll<V>([&](auto c) __attribute__((always_inline)) {
@@ -128,7 +199,7 @@ template <std::size_t V, class T>
   const auto add_row = [&](index r, auto n) __attribute__((always_inline)) {
     const vec<T> weight(weights[r]);
     unroll<V>([&](auto c) __attribute__((always_inline)) {
-      const auto value = vec<T>::load_unaligned(values + r * stride + static_cast<index>(c()) * lanes<T>);
+      const auto value = load_widened<T>(values + r * stride + static_cast<index>(c()) * lanes<T>);
       part[n][c] = xsimd::fma(weight, value, part[n][c]);
     });
   };
@@ -154,12 +225,20 @@ inline void distances_before(index first, index rows_per_position, index count, 
   }
 }
 
+/// x [keys] times the scales of keys [from, from + keys) in a head.
 template <class T>
-[[gnu::noinline]] void attend(const decoding_heads<T>& a) {
-  constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(T));
+inline void multiply_by_scales(const scales_of_keys& scales, index from, index keys, index head, T* x) {
+  const float* scale = scales.data + from * scales.stride + head;
+  for (index r = 0; r < keys; ++r, scale += scales.stride) x[r] *= static_cast<T>(*scale);
+}
+
+template <class T, class N>
+[[gnu::noinline]] void attend(const decoding_heads<T, N>& a) {
+  constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(N));
+  constexpr bool is_scaled = std::is_same_v<N, std::int8_t>;
   const vec<T> scale(T(1) / std::sqrt(static_cast<T>(a.width)));
   const index d = a.width, columns = (a.key_head(a.heads - 1) + 1) * d;
-  const bool prefetches = (a.visible + a.after) * columns > decoding_heads<T>::many;
+  const bool prefetches = (a.visible + a.after) * columns > decoding_heads<T, N>::many;
   constexpr T none = -std::numeric_limits<T>::infinity();
   alignas(alignment) T scores[decoding_heads<T>::most_heads][W + block];  // of a block of keys, from index W on
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];
@@ -179,7 +258,7 @@ template <class T>
     for (index first = 0; first < keys; first += W) {
       // Prefetch the values of these keys, and the next keys.
       if (const index rows = std::min(W, a.visible + a.after - W - from - first); prefetches && rows > 0) {
-        const T *value = a.values + (from + first) * a.value_stride, *key = a.keys + (from + first + W) * a.key_stride;
+        const N *value = a.values + (from + first) * a.value_stride, *key = a.keys + (from + first + W) * a.key_stride;
         for (index r = 0; r < rows; ++r, value += a.value_stride, key += a.key_stride)
           for (index j = 0; j < columns; j += line) {
             __builtin_prefetch(value + j);
@@ -189,7 +268,8 @@ template <class T>
       // The last W visible keys may overlap keys that already have scores; those get the same scores again.
       const index at = std::min(from + first, a.visible - W);
       for (index h = 0; h < a.heads; ++h) {
-        const T *query = a.query + h * d, *key = a.keys + at * a.key_stride + key_column[h];
+        const T* const query = a.query + h * d;
+        const N* const key = a.keys + at * a.key_stride + key_column[h];
         T* const to = scores[h] + W + (at - from);
         if (at >= 0)
           (scores_of_keys(query, key, a.key_stride, d) * scale).store_unaligned(to);
@@ -202,6 +282,7 @@ template <class T>
     if (a.slopes.are_there) distances_before(a.visible + a.after - 1 - from, a.rows_per_position, padded, distances);
     for (index h = 0; h < a.heads; ++h) {
       T* const s = scores[h] + W;
+      if constexpr (is_scaled) multiply_by_scales(a.key_scales, from, keys, a.key_head(h), s);
       std::fill_n(s + keys, padded - keys, none);
       if (a.slopes.are_there)
         for (index r = 0; r < padded; r += W)
@@ -223,13 +304,14 @@ template <class T>
       }
       weights.store_aligned(total[h]);
       largest[h] = top;
-      const T* const values = a.values + from * a.value_stride + key_column[h];
+      if constexpr (is_scaled) multiply_by_scales(a.value_scales, from, keys, a.key_head(h), s);
+      const N* const values = a.values + from * a.value_stride + key_column[h];
       index e = 0;
       for (; e + 4 * W <= d; e += 4 * W) add_weighted<4>(s, values + e, a.value_stride, keys, to + e);
       for (; e + 2 * W <= d; e += 2 * W) add_weighted<2>(s, values + e, a.value_stride, keys, to + e);
       for (; e + W <= d; e += W) add_weighted<1>(s, values + e, a.value_stride, keys, to + e);
       for (; e < d; ++e)
-        for (index r = 0; r < keys; ++r) to[e] += s[r] * values[r * a.value_stride + e];
+        for (index r = 0; r < keys; ++r) to[e] += s[r] * widen<T>(values[r * a.value_stride + e]);
     }
   }
   for (index h = 0; h < a.heads; ++h) {
@@ -255,10 +337,12 @@ struct decoding_part {
 };
 
 /// out = softmax(q k^T / sqrt(head_width)) v. A result does not depend on the number of ranks, nor a head's on which others
-/// are with it.
-template <class On, class T>
-void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const matrix<const T>& k,
-                const matrix<const T>& v, const matrix<T>& o, T* lse, const distance_slopes<T>& slopes) {
+/// are with it. k and v are matrices of T, or stored_rows.
+template <class On, class T, class Rows>
+void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const Rows& k, const Rows& v, const matrix<T>& o,
+                T* lse, const distance_slopes<T>& slopes) {
+  const auto all_keys = numbers_in(k), all_values = numbers_in(v);
+  using N = std::remove_const_t<std::remove_pointer_t<decltype(all_keys.data)>>;
   const index most = std::clamp<index>(decoding_heads<T>::most_numbers / s.head_width, 1, decoding_heads<T>::most_heads);
   const index rows = s.sequences * s.queries, group = s.group_size();
   /// Heads [head, head + heads) of the query in a row, and `keys` keys from `from` on; all for now.
@@ -266,9 +350,10 @@ void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q
     const index sequence = row / s.queries, query = row % s.queries, c = head * s.head_width;
     const index seen = s.first_visible(sequence, query), memory = s.memory_row(sequence) + seen + from;
     const index visible = s.visible(sequence, query) - seen - from, key_column = head / group * s.head_width;
-    decoding_heads<T> a{q.row(row) + c, k.row(memory) + key_column, v.row(memory) + key_column, k.stride, v.stride,
-                        std::min(visible, keys), heads, s.head_width, group, group - head % group, o.row(row) + c, nullptr,
-                        s.rows_per_position, head, s.heads, slopes};
+    decoding_heads<T, N> a{q.row(row) + c, all_keys.row(memory) + key_column, all_values.row(memory) + key_column, all_keys.stride,
+                           all_values.stride, std::min(visible, keys), heads, s.head_width, group, group - head % group,
+                           o.row(row) + c, nullptr, s.rows_per_position, head, s.heads, slopes,
+                           scales_in(k, memory, head / group), scales_in(v, memory, head / group)};
     a.after = visible - a.visible;
     return a;
   };
@@ -291,7 +376,7 @@ void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q
           auto a = heads_of(row, head, std::min(most, s.heads - head), from, run);
           a.out = part.sum, a.largest = part.largest, a.totals = part.total;
           if (a.visible > 0)
-            attend<T>(a);
+            attend<T, N>(a);
           else
             std::fill_n(part.total, a.heads, T(0));
         },
@@ -326,7 +411,7 @@ void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q
       const index head = first % s.heads, heads = std::min({s.heads - head, last - first, most});
       auto a = heads_of(first / s.heads, head, heads, 0, longest);
       if (lse) a.lse = lse + first;
-      attend<T>(a);
+      attend<T, N>(a);
       first += heads;
     }
   });

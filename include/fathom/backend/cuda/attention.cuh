@@ -95,15 +95,39 @@ __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<c
   }
 }
 
-/// memory row (start + t) * rows_per_position + slot of a sequence = its row t in kv [rows, columns]; one block per row
-template <class T>
-__global__ void __launch_bounds__(256) append(int tokens, const index* starts, index first_row, index sequence_rows, int depths,
-                                              int slot, const T* kv, index kv_stride, T* memory, index memory_stride,
-                                              index columns) {
-  const index row = blockIdx.x, sequence = row / tokens, position = (starts ? starts[sequence] : 0) + row % tokens;
+/// memory row (place + t) * rows_per_position + slot of a sequence = its row t in kv [rows, columns]; one block per row
+template <class T, class M>
+__global__ void __launch_bounds__(256) append(int tokens, const index* starts, held_positions held, index first_row,
+                                              index sequence_rows, int depths, int slot, const T* kv, index kv_stride, M* memory,
+                                              index memory_stride, index columns) {
+  const index row = blockIdx.x, sequence = row / tokens, start = starts ? starts[sequence] : 0;
+  const index place = start - held.first(sequence, start) + row % tokens;
   const T* const from = kv + row * kv_stride;
-  T* const to = memory + (first_row + sequence * sequence_rows + position * depths + slot) * memory_stride;
-  for (index j = threadIdx.x; j < columns; j += 256) to[j] = from[j];
+  M* const to = memory + (first_row + sequence * sequence_rows + place * depths + slot) * memory_stride;
+  for (index j = threadIdx.x; j < columns; j += 256)
+    if constexpr (std::is_same_v<T, M>)
+      to[j] = from[j];
+    else
+      to[j] = from_float<M>(to_float(from[j]));
+}
+
+/// to [sequences * memory_rows, columns] = the rows of memory that any query sees, from the first sequence on.   grid: rows
+template <class T, class M>
+__global__ void __launch_bounds__(256) widen(attention_size s, const M* memory, index stride, T* to, index columns) {
+  const index row = blockIdx.x;
+  const int sequence = static_cast<int>(row / s.memory_rows), at = static_cast<int>(row % s.memory_rows);
+  if (at < s.sees_from(sequence, 0) || at >= s.sees_to(sequence, s.queries - 1)) return;
+  for (index j = threadIdx.x; j < columns; j += 256) to[row * columns + j] = from_float<T>(to_float(memory[row * stride + j]));
+}
+
+/// Moves the positions of each sequence to their places after the pass.   grid: 256 columns; sequence
+template <class T>
+__global__ void __launch_bounds__(256) slide(int tokens, const index* starts, held_positions held, index first_row,
+                                             index sequence_rows, int depths, T* memory, index stride, index columns) {
+  const index sequence = blockIdx.y, column = static_cast<index>(blockIdx.x) * 256 + threadIdx.x;
+  if (column < columns)
+    slide_column(held, sequence, starts ? starts[sequence] : 0, tokens, depths,
+                 memory + (first_row + sequence * sequence_rows) * stride + column, stride);
 }
 
 [[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
@@ -137,39 +161,32 @@ void with_kind(const attention_shape& s, const F& f) {
   else
     f(std::true_type(), std::true_type());
 }
-}  // namespace attention
 
-/// out = softmax(q k^T / sqrt(head_width)) v over the visible prefix, per sequence and head; see attention_shape. Slopes:
-/// distance_slopes<float>, or none.
-template <class On, class T = typename On::scalar, class Slopes = no_slopes>
-  requires(!notes_down<On>)
-void attention_forward(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
-                       matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
-                       matrix<std::type_identity_t<T>> out, float* lse, const Slopes& slopes = {}) {
-  using namespace attention;
-  const char* const operation = "attention_forward";
-  on.begin();
-  const attention_size s = size_of(operation, shape, slopes);
+/// attention_forward of few queries, by `decode`. Keys and values may be of another type.
+template <class On, class T, class K>
+void forward_of_few(const On& on, const char* operation, const attention_shape& shape, const attention_size& s, const matrix<const T>& q,
+                    const matrix<const K>& k, const matrix<const K>& v, const matrix<T>& out, float* lse) {
   const index rows = shape.sequences * shape.queries;
-  if (rows * shape.heads == 0) return;
+  // At least 128 rows per block, and no more blocks than keep the GPU busy. The same for every position, because work
+  // is recorded once and replayed for all of them.
+  const index busy = 4 * static_cast<index>(on.processors()) / (rows * shape.heads);
+  const auto splits = static_cast<unsigned>(std::clamp<index>(std::min(busy, most_seen(s) / 128), 1, 64));
+  with_decode_width(s.head_width, [&](auto width) {
+    constexpr int W = width();
+    float* const parts = splits > 1 ? on.template scratch<float>(rows * shape.heads * splits * (W + 2)) : nullptr;
+    const unsigned blocks = blocks_of(operation, rows * shape.heads);
+    launch(operation, {{blocks, splits}, decode_threads}, on.stream(), &decode<W, T, K>, s, heads_of(q, s), heads_of(k, s),
+           heads_of(v, s), heads_of(out, s), lse, parts);
+    if (splits > 1)
+      launch(operation, {blocks, decode_threads}, on.stream(), &combine<W, T>, s, static_cast<int>(splits), parts,
+             heads_of(out, s), lse);
+  });
+}
 
-  if (s.queries <= most_queries_to_decode) {
-    // At least 128 rows per block, and no more blocks than keep the GPU busy. The same for every position, because work
-    // is recorded once and replayed for all of them.
-    const index busy = 4 * static_cast<index>(on.processors()) / (rows * shape.heads);
-    const auto splits = static_cast<unsigned>(std::clamp<index>(std::min(busy, most_seen(s) / 128), 1, 64));
-    with_decode_width(s.head_width, [&](auto width) {
-      constexpr int W = width();
-      float* const parts = splits > 1 ? on.template scratch<float>(rows * shape.heads * splits * (W + 2)) : nullptr;
-      const unsigned blocks = blocks_of(operation, rows * shape.heads);
-      launch(operation, {{blocks, splits}, decode_threads}, on.stream(), &decode<W, T>, s, heads_of(q, s), heads_of(k, s),
-             heads_of(v, s), heads_of(out, s), lse, parts);
-      if (splits > 1)
-        launch(operation, {blocks, decode_threads}, on.stream(), &combine<W, T>, s, static_cast<int>(splits), parts,
-               heads_of(out, s), lse);
-    });
-    return;
-  }
+/// attention_forward of more queries. Slopes: distance_slopes<float>, or no_slopes.
+template <class Slopes, class On, class T>
+void forward_of_many(const On& on, const char* operation, const attention_shape& shape, const attention_size& s,
+                     const matrix<const T>& q, const matrix<const T>& k, const matrix<const T>& v, const matrix<T>& out, float* lse) {
   const auto blocks = [&](index queries) {
     return blocks_of(operation, (shape.queries + queries - 1) / queries * shape.sequences * shape.heads);
   };
@@ -196,6 +213,53 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
     });
   else
     fail_in_bf16(operation, s);
+}
+
+}  // namespace attention
+
+/// out = softmax(q k^T / sqrt(head_width)) v over the visible prefix, per sequence and head; see attention_shape. Slopes:
+/// distance_slopes<float>, or none.
+template <class On, class T = typename On::scalar, class Slopes = no_slopes>
+  requires(!notes_down<On>)
+void attention_forward(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
+                       matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
+                       matrix<std::type_identity_t<T>> out, float* lse, const Slopes& slopes = {}) {
+  using namespace attention;
+  const char* const operation = "attention_forward";
+  on.begin();
+  const attention_size s = size_of(operation, shape, slopes);
+  if (shape.sequences * shape.queries * shape.heads == 0) return;
+  if (s.queries <= most_queries_to_decode)
+    forward_of_few<On, T, T>(on, operation, shape, s, q, k, v, out, lse);
+  else
+    forward_of_many<Slopes, On, T>(on, operation, shape, s, q, k, v, out, lse);
+}
+/// The same with keys and values that are stored in bf16. For many queries, they are widened into scratch memory.
+template <class On, class T = typename On::scalar, class Slopes = no_slopes>
+  requires(!notes_down<On>)
+void attention_forward(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
+                       const stored_rows<bf16>& k, const stored_rows<bf16>& v, matrix<std::type_identity_t<T>> out, float* lse,
+                       const Slopes& slopes = {}) {
+  using namespace attention;
+  const char* const operation = "attention_forward";
+  on.begin();
+  const attention_size s = size_of(operation, shape, slopes);
+  if (shape.sequences * shape.queries * shape.heads == 0) return;
+  if (s.queries <= most_queries_to_decode) {
+    forward_of_few<On, T, bf16>(on, operation, shape, s, q, k.numbers, v.numbers, out, lse);
+    return;
+  }
+  const index rows = shape.sequences * shape.memory_rows, columns = shape.key_heads() * shape.head_width;
+  const auto widened = [&](const matrix<bf16>& x) {
+    T* const to = on.template scratch<T>(rows * columns);
+    launch(operation, {blocks_of(operation, rows), 256}, on.stream(), &widen<T, bf16>, s,
+           static_cast<const bf16*>(x.row(shape.memory_row(0))), x.stride, to, columns);
+    return matrix<const T>(to, rows, columns);
+  };
+  const matrix<const T> keys = widened(k.numbers), values = widened(v.numbers);
+  attention_shape of_copies = shape;
+  of_copies.first = 0;
+  forward_of_many<Slopes, On, T>(on, operation, of_copies, size_of(operation, of_copies, slopes), q, keys, values, out, lse);
 }
 
 /// dq, dk, dv = the gradients, given dout; 0 for rows of memory that no query sees. They are overwritten. `delta`
@@ -280,18 +344,46 @@ void attention_weights(const On& on, const attention_shape& shape, matrix<const 
          heads_of(k, s), lse, weights.data, weights.stride);
 }
 
-/// Copies rows of kv to a cache's memory: position p goes to row p * rows_per_position + slot.
-template <class On, class T = typename On::scalar>
-  requires(!notes_down<On>)
-void attention_append(const On& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
-                      matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot) {
+namespace attention {
+template <class On, class T, class M>
+void append_rows(const On& on, const extent& e, const matrix<const T>& kv, const matrix<M>& memory, index rows_per_position, index slot) {
   const char* const operation = "attention_append";
   on.begin();
   if (e.rows() == 0) return;
   const index sequence_rows = e.capacity * rows_per_position;
-  launch(operation, {attention::blocks_of(operation, e.rows()), 256}, on.stream(), &attention::append<T>,
-         static_cast<int>(e.tokens), e.starts, e.first * sequence_rows, sequence_rows, static_cast<int>(rows_per_position),
-         static_cast<int>(slot), kv.data, kv.stride, memory.data, memory.stride, kv.columns);
+  launch(operation, {blocks_of(operation, e.rows()), 256}, on.stream(), &append<T, M>, static_cast<int>(e.tokens), e.starts, e.held,
+         e.first * sequence_rows, sequence_rows, static_cast<int>(rows_per_position), static_cast<int>(slot), kv.data, kv.stride,
+         memory.data, memory.stride, kv.columns);
+}
+}  // namespace attention
+
+/// Copies rows of kv to a cache's memory: the position at place p goes to row p * rows_per_position + slot.
+template <class On, class T = typename On::scalar>
+  requires(!notes_down<On>)
+void attention_append(const On& on, const extent& e, matrix<const std::type_identity_t<T>> kv,
+                      matrix<std::type_identity_t<T>> memory, index rows_per_position, index slot) {
+  attention::append_rows<On, T, T>(on, e, kv, memory, rows_per_position, slot);
+}
+/// The same, rounded.
+template <class On, class T = typename On::scalar>
+  requires(!notes_down<On>)
+void attention_append(const On& on, const extent& e, matrix<const std::type_identity_t<T>> kv, const stored_rows<bf16>& memory,
+                      index rows_per_position, index slot) {
+  attention::append_rows<On, T, bf16>(on, e, kv, memory.numbers, rows_per_position, slot);
+}
+
+/// Moves the positions in a cache's memory to their places after this pass, if these differ; see held_positions.
+template <class On, class T>
+  requires(!notes_down<On>)
+void attention_slide(const On& on, const extent& e, matrix<T> memory, index rows_per_position) {
+  const char* const operation = "attention_slide";
+  on.begin();
+  if (e.rows() == 0) return;
+  const index sequence_rows = e.capacity * rows_per_position;
+  const unsigned blocks = attention::blocks_of(operation, (memory.columns + 255) / 256);
+  launch(operation, {{blocks, attention::blocks_of(operation, e.sequences)}, 256}, on.stream(), &attention::slide<T>,
+         static_cast<int>(e.tokens), e.starts, e.held, e.first * sequence_rows, sequence_rows, static_cast<int>(rows_per_position),
+         memory.data, memory.stride, memory.columns);
 }
 
 }  // namespace fathom::cuda

@@ -23,6 +23,27 @@ __device__ __forceinline__ float factor_of(float largest, float other) {
   return largest == -INFINITY ? 0.0f : exp2_fast(largest - other);
 }
 
+/// Moves one column of a sequence's memory by as many positions as held.first() grows in a pass over `tokens` tokens: the
+/// first rows first, because rows move to where others were. Several are read at once, fewer than they move by.
+template <class T>
+__device__ __forceinline__ void slide_column(const held_positions& held, index sequence, index start, index tokens, int depths,
+                                             T* column, index stride) {
+  constexpr int at_once = 8;
+  static_assert(at_once <= held_positions::step);
+  const index before = held.first(sequence, start), first = held.first(sequence, start + tokens);
+  if (first == before) return;
+  const index by = (first - before) * depths, rows = (start + tokens - first) * depths;
+  for (index r = 0; r < rows; r += at_once) {
+    T moved[at_once];
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < at_once; ++n)
+      if (r + n < rows) moved[n] = column[(r + n + by) * stride];
+    FATHOM_CUDA_UNROLL
+    for (int n = 0; n < at_once; ++n)
+      if (r + n < rows) column[(r + n) * stride] = moved[n];
+  }
+}
+
 /// to [Count] = x [Count], 0 from `there` on; `whole`: all exist, and x is aligned to 16 bytes
 template <int Count, class T>
 __device__ __forceinline__ void load_numbers(float (&to)[Count], const T* x, int there, bool whole) {
@@ -51,12 +72,13 @@ __device__ __forceinline__ void load_numbers(float (&to)[Count], const T* x, int
 /// One split of one query's head, `row_and_head` of [rows, heads], by a block of Warps warps.
 /// parts [rows, heads, splits, Width + 2]: largest score, sum of weights, weighted sum of a split. If there is one
 /// split, writes out [rows, heads] and lse [rows, heads] (unless it is null) directly.
-template <int Width, int Warps, class T>
+/// Keys and values may be of another type than queries.
+template <int Width, int Warps, class T, class K>
 __device__ __forceinline__ void decode_split(const attention_size& s, const rows_of_heads<const T>& q,
-                                             const rows_of_heads<const T>& k, const rows_of_heads<const T>& v,
+                                             const rows_of_heads<const K>& k, const rows_of_heads<const K>& v,
                                              const rows_of_heads<T>& out, float* lse, float* parts, index row_and_head, int split,
                                              int splits) {
-  constexpr int together = 16 / static_cast<int>(sizeof(T));
+  constexpr int together = 16 / static_cast<int>(sizeof(K));
   constexpr int lanes = Width / together < 32 ? Width / together : 32, count = Width / lanes;  // of a row; numbers each
   constexpr int rows = 32 / lanes, ahead = Width <= 128 ? 4 : 2;
   FATHOM_CUDA_SHARED(float, warp_parts, Warps * (Width + 2));
@@ -70,10 +92,11 @@ __device__ __forceinline__ void decode_split(const attention_size& s, const rows
   const int warp = thread() / 32, lane = thread() % 32, first = lane % lanes * count, there = s.head_width - first;
 
   const T* const q_row = q.at(row, head) + first;
-  const T* const k_rows = k.at(memory, key_head) + first;
-  const T* const v_rows = v.at(memory, key_head) + first;
-  const auto whole_rows = [&](const auto& x, const T* at) {
-    return s.head_width == Width && x.stride % together == 0 && reinterpret_cast<std::uintptr_t>(at) % 16 == 0;
+  const K* const k_rows = k.at(memory, key_head) + first;
+  const K* const v_rows = v.at(memory, key_head) + first;
+  const auto whole_rows = [&](const auto& x, const auto* at) {
+    constexpr int in_16_bytes = 16 / static_cast<int>(sizeof(*at));
+    return s.head_width == Width && x.stride % in_16_bytes == 0 && reinterpret_cast<std::uintptr_t>(at) % 16 == 0;
   };
   const bool whole = whole_rows(k, k_rows) && whole_rows(v, v_rows);
   float left[count];
@@ -187,9 +210,9 @@ __device__ __forceinline__ void combine_splits(const attention_size& s, int spli
 }
 
 /// The same as kernels.   grid: rows * heads, splits
-template <int Width, class T>
+template <int Width, class T, class K>
 __global__ void __launch_bounds__(decode_threads)
-    decode(attention_size s, rows_of_heads<const T> q, rows_of_heads<const T> k, rows_of_heads<const T> v, rows_of_heads<T> out,
+    decode(attention_size s, rows_of_heads<const T> q, rows_of_heads<const K> k, rows_of_heads<const K> v, rows_of_heads<T> out,
            float* lse, float* parts) {
   decode_split<Width, decode_threads / 32>(s, q, k, v, out, lse, parts, blockIdx.x, static_cast<int>(blockIdx.y),
                                            static_cast<int>(gridDim.y));

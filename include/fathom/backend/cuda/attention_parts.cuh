@@ -19,6 +19,7 @@ struct attention_size {
   int heads_at_once;    // heads, over all sequences, that consecutive blocks work on
   float scale;          // 1 / sqrt(head_width)
   distance_slopes<float> slopes;
+  held_positions held;  // the positions in memory
 
   /// The distance in positions from the query at position `of_query` back to a row of memory.
   [[nodiscard]] __device__ __forceinline__ float distance(int of_query, int row) const {
@@ -26,8 +27,10 @@ struct attention_size {
   }
   /// What each position of distance takes from a score before it is scaled.
   [[nodiscard]] __device__ __forceinline__ float slope_before_scaling(int head) const { return slopes.of(head, heads) / scale; }
+
+  /// The position of a sequence's first query, counted from the first position in memory.
   [[nodiscard]] __device__ __forceinline__ int start(int sequence) const {
-    return starts ? static_cast<int>(starts[sequence]) : position;
+    return starts ? static_cast<int>(starts[sequence] - held.first(sequence, starts[sequence])) : position;
   }
   /// A query sees the rows [sees_from, sees_to) of its sequence's memory.
   [[nodiscard]] __device__ __forceinline__ int sees_from(int sequence, int query) const {

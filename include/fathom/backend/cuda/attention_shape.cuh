@@ -55,7 +55,8 @@ inline attention_size size_of(const char* operation, const attention_shape& s) {
           .window_rows = n(s.window > 0 && s.window < no_window / s.rows_per_position ? s.window * s.rows_per_position : no_window),
           .heads_at_once = n(std::min(at_once, s.sequences * s.heads)),
           .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_width))),
-          .slopes = {}};
+          .slopes = {},
+          .held = s.held};
 }
 /// The most rows of memory that a query sees.
 [[nodiscard]] inline index most_seen(const attention_size& s) { return std::min(s.memory_rows, s.window_rows); }

@@ -57,8 +57,10 @@ __device__ __forceinline__ void load_rows(const token_step& s, const float* x, f
 /// Stores an element of y, and its copy in the cache, if there is one.
 __device__ __forceinline__ void store(const token_step& s, int r, int n, float value) {
   if (s.y) s.y[r * s.y_stride + n] = value;
-  if (r < s.memory_rows && n >= s.memory_column)
-    s.memory[(*s.position * s.rows_per_position + s.slot + r) * s.memory_stride + n - s.memory_column] = value;
+  if (r < s.memory_rows && n >= s.memory_column) {
+    const index place = *s.position - s.held.first(0, *s.position);
+    s.memory[(place * s.rows_per_position + s.slot + r) * s.memory_stride + n - s.memory_column] = value;
+  }
 }
 
 /// The weights that a thread reads ahead: 16 bytes at each of `count` places in a column.
@@ -204,6 +206,10 @@ __global__ void __launch_bounds__(token_threads, 1) run_steps(const token_step* 
             break;
           case token_step::what::attend:
             attend_unit<Width>(s, unit);
+            break;
+          case token_step::what::slide:
+            if (const int j = unit * token_threads + thread; j < s.columns)
+              attention::slide_column(s.held, 0, *s.position, 1, s.rows_per_position, s.memory + j, s.memory_stride);
             break;
           case token_step::what::copy:
             for (int j = thread; j < s.columns; j += token_threads)

@@ -67,12 +67,32 @@ void attention_append(const token_notes<C>& on, const extent& e, matrix_in kv, m
                       index slot) {
   if (!e.starts || e.sequences != 1) return on.to().give_up();
   const index rows = e.capacity * rows_per_position;
-  on.to().append(kv, memory.rows_from(e.first * rows, rows), rows, e.starts, rows_per_position, slot);
+  on.to().append(kv, memory.rows_from(e.first * rows, rows), rows, e.starts, e.held, rows_per_position, slot);
+}
+template <class C>
+void attention_slide(const token_notes<C>& on, const extent& e, matrix_out memory, index rows_per_position) {
+  if (!e.starts || e.sequences != 1) return on.to().give_up();
+  const index rows = e.capacity * rows_per_position;
+  on.to().slide(memory.rows_from(e.first * rows, rows), rows, e.starts, e.held, rows_per_position);
 }
 template <class C>
 void attention_forward(const token_notes<C>& on, const attention_shape& shape, matrix_in q, matrix_in k, matrix_in v,
                        matrix_out out, float* lse, const distance_slopes<float>& slopes = {}) {
   on.to().attend(shape, q, k, v, out, lse, slopes);
+}
+// Steps have keys and values in float only.
+template <class C>
+void attention_append(const token_notes<C>& on, const extent&, matrix_in, const stored_rows<bf16>&, index, index) {
+  on.to().give_up();
+}
+template <class C>
+void attention_slide(const token_notes<C>& on, const extent&, matrix<bf16>, index) {
+  on.to().give_up();
+}
+template <class C>
+void attention_forward(const token_notes<C>& on, const attention_shape&, matrix_in, const stored_rows<bf16>&, const stored_rows<bf16>&,
+                       matrix_out, float*, const distance_slopes<float>& = {}) {
+  on.to().give_up();
 }
 template <class C>
 void copy(const token_notes<C>& on, matrix_in x, matrix_out y) {

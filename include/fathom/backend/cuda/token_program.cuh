@@ -121,8 +121,9 @@ class token_program {
       note(s, std::move(reads), {all_of(y.rows_from(first, rows))});
     }
   }
-  /// Stores kv, one row, to row position * rows_per_position + slot of memory.
-  void append(matrix_in kv, matrix_out memory, index memory_rows, const index* position, index rows_per_position, index slot) {
+  /// Stores kv, one row, to row place * rows_per_position + slot of memory, where place is that of the position.
+  void append(matrix_in kv, matrix_out memory, index memory_rows, const index* position, const held_positions& held,
+              index rows_per_position, index slot) {
     if (kv.rows != 1) return give_up();
     const range written = appended({memory.data, memory.data + memory_rows * memory.stride});
     read(all_of(kv));
@@ -142,6 +143,7 @@ class token_program {
         s.rows_per_position = static_cast<int>(rows_per_position);
         s.slot = to;
         s.position = position;
+        s.held = held;
         if (s.memory_rows++ == 0) i->writes.push_back(written);
         return;
       }
@@ -155,7 +157,20 @@ class token_program {
     s.rows_per_position = static_cast<int>(rows_per_position);
     s.slot = static_cast<int>(slot);
     s.position = position;
+    s.held = held;
     note(s, {all_of(kv)}, {written});
+  }
+  /// Moves positions in memory to their places after the token, if these differ.
+  void slide(matrix_out memory, index memory_rows, const index* position, const held_positions& held, index rows_per_position) {
+    step s = blank(step::what::slide, 1, memory.columns);
+    s.units = (s.columns + kernel::token_threads - 1) / kernel::token_threads;
+    s.memory = memory.data;
+    s.memory_stride = memory.stride;
+    s.rows_per_position = static_cast<int>(rows_per_position);
+    s.position = position;
+    s.held = held;
+    const range all{memory.data, memory.data + memory_rows * memory.stride};
+    note(s, {all}, {all});
   }
   void attend(const attention_shape& shape, matrix_in q, matrix_in k, matrix_in v, matrix_out out, const float* lse,
               const distance_slopes<float>& slopes) {

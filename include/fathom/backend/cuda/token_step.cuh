@@ -24,7 +24,7 @@ struct numbers {
 };
 
 struct token_step {
-  enum class what : int { embed, normalize, multiply, attend, copy };
+  enum class what : int { embed, normalize, multiply, attend, slide, copy };
   what does;
   int phase;
   int first, units;  // this step's first unit of work, counted through its phase, and how many
@@ -35,7 +35,8 @@ struct token_step {
   //               gelu, bias and residual are optional. A cap bounds products softly (epilogue::soft_cap)
   //   copy:       y = x; y is optional
   // With memory, columns [memory_column, columns) of rows r < memory_rows of y also go to the cache, to row
-  // position * rows_per_position + slot + r.
+  // place * rows_per_position + slot + r, where place is that of the position (held_positions).
+  //   slide:      moves positions in the cache; unit u is columns [u, u + 1) * token_threads
   int rows, columns, depth;
   const float* x;
   index x_stride;
@@ -54,6 +55,7 @@ struct token_step {
   index memory_stride;
   int memory_column, memory_rows, rows_per_position, slot;
   const index* position;  // of the token
+  held_positions held;
   const token* token_at;
 
   // attend: unit u is split u % splits of head u / splits
