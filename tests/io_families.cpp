@@ -100,6 +100,21 @@ struct olmo2 {
   static constexpr const char* name = "olmo2";
   static constexpr config c = llama_like(fathom::family::olmo2);
 };
+struct gemma3 {
+  static constexpr const char* name = "gemma3";
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::gemma3);
+    c.depth = 5;
+    c.tied = true;
+    c.head_width = 8;
+    c.window = 16;
+    c.rotary = {.base = 1'000'000, .scaling = fathom::rotary_scaling::linear, .factor = 8};
+    c.inverse_epsilon = 1'000'000;
+    c.window_pattern = 3;
+    c.score_width = 6;
+    return c;
+  }();
+};
 
 std::filesystem::path folder_of(const char* name) {
   const char* const other = std::getenv("FATHOM_FAMILIES");
@@ -212,7 +227,7 @@ void check_going_back(const std::filesystem::path& folder) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("models of transformers compute the same here", "[families]", llama, llama3, linear, yarn, mistral, qwen2, qwen3, gpt_neox,
-                   olmo2) {
+                   olmo2, gemma3) {
   const auto folder = folder_of(TestType::name);
   SECTION("logits, loss and gradients, on the cpu backend") { check_model<fathom::model<TestType::c>>(folder); }
   SECTION("and on the reference backend, in double") {
@@ -254,7 +269,7 @@ TEST_CASE("a config.json that does not fit, or that no config can express, is on
   says({"hidden_act: expected \"silu\"", "found \"gelu\"", "mlp_bias: expected false", "rms_norm_eps: expected 1 / a whole number", "found 3e-05",
         "rope_parameters.rope_type: expected default, linear, llama3 or yarn; found \"longrope\""});
   with({{"\"model_type\": \"llama\"", "\"model_type\": \"mamba\""}});
-  says({"model_type: expected one of llama, mistral, qwen2, qwen3, gpt_neox, olmo2, gpt2; found \"mamba\""});
+  says({"model_type: expected one of llama, mistral, qwen2, qwen3, gpt_neox, olmo2, gemma3_text, gpt2; found \"mamba\""});
   with({{"\"rope_type\": \"default\"", "\"rope_type\": \"linear\", \"factor\": 1e300"}});
   says({"rope_parameters.factor: expected a whole number, at least 1"});
   other.write("config.json", "[]");
