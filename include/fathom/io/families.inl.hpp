@@ -153,6 +153,9 @@ class joined_tensor : public tensor_source {
         for (index i = 0; i < rows_; ++i)
           for (index j = 0; j < width; ++j) at(i, first + j) = theirs[static_cast<std::size_t>(i * width + row_of(j))];
       }
+      if (p.how.offset != 0)
+        for (index i = 0; i < rows_; ++i)
+          for (index j = 0; j < width; ++j) at(i, first + j) -= p.how.offset;
       first += width;
     }
   }
@@ -174,22 +177,25 @@ FATHOM_INLINE std::vector<tensor_piece> pieces_in_transformers(const config& of,
 FATHOM_INLINE family_tensors::family_tensors(const stored_tensors& from, const config& of, const tensor_table& wanted) : stored_tensors(from.path()) {
   metadata_ = from.metadata();
   tensors_ = from.tensors();
+  const bool is_gguf = tensors_.contains("token_embd.weight");  // a name that only those have
+  const auto pieces_of = [&](std::string_view name) { return is_gguf ? pieces_in_gguf(of, name) : pieces_in_transformers(of, name); };
+  constexpr const char* heads[] = {"lm_head.weight", "embed_out.weight", "output.weight"};
   // Buffers, which hold no weights. A tied checkpoint may have the table a second time, as its head.
   std::erase_if(tensors_, [&](const auto& entry) {
     const std::string& name = entry.first;
     return name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias") ||
-           (of.tied && (name == "lm_head.weight" || name == "embed_out.weight"));
+           (of.tied && std::find(std::begin(heads), std::end(heads), name) != std::end(heads));
   });
   std::string problems;
   if (of.tied)
-    for (const char* name : {"lm_head.weight", "embed_out.weight"}) {
+    for (const char* name : heads) {
       const auto head = from.tensors().find(name);
-      const auto table = from.tensors().find(pieces_in_transformers(of, transformers_table).front().name);
+      const auto table = from.tensors().find(pieces_of(transformers_table).front().name);
       if (head != from.tensors().end() && table != from.tensors().end() && !tied_head_problem("", table->second, head->second).empty())
         problems += join("\n  ", name, ": differs from ", table->first, ", and the model's head is tied");
     }
   for (const tensor_row& row : wanted) {
-    const std::vector<tensor_piece> pieces = pieces_in_transformers(of, row.name);
+    const std::vector<tensor_piece> pieces = pieces_of(row.name);
     if (pieces.empty()) continue;
     const index rows = row.shape.size() == 2 ? row.shape[0] : 1, columns = row.shape.back();
     std::vector<detail::joined_tensor::piece> found;
@@ -207,7 +213,7 @@ FATHOM_INLINE family_tensors::family_tensors(const stored_tensors& from, const c
     if (found.size() < pieces.size()) continue;  // load says what is missing, by our name
     for (const tensor_piece& piece : pieces) tensors_.erase(piece.name);
     const stored_tensor& first = *found.front().from;
-    if (found.size() == 1 && !pieces.front().is_transposed && pieces.front().rows.empty()) {
+    if (found.size() == 1 && !pieces.front().is_transposed && pieces.front().rows.empty() && pieces.front().offset == 0) {
       tensors_.insert_or_assign(row.name, first);
       continue;
     }
