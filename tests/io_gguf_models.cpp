@@ -194,6 +194,7 @@ TEST_CASE("hostile metadata is an error that names the key", "[io]") {
   says(gemma, "gemma3.final_logit_softcapping", 30.0f, "expected 0; found 30");
   says(gemma, "gemma3.rope.freq_base_swa", 0.5f, "expected a whole number, at least 2");
   says(of(family::gpt_neox), "gptneox.use_parallel_residual", false, "expected true; found false");
+  says(of(family::olmo2), "olmo2.attention.sliding_window", std::uint32_t{8}, "expected 0; found 8");
   says(of(family::llama), "general.architecture", "mamba", "expected one of llama, qwen2, qwen3, gemma3, gpt2, gptneox, olmo2; found mamba");
 }
 

@@ -388,7 +388,7 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
   const char* const epsilon_key = is_neox ? "layer_norm_eps" : "rms_norm_eps";
   const double inverse = 1 / reader.real(epsilon_key, is_neox ? 1e-5 : 1e-6);
   c.inverse_epsilon = inverse >= 1 && inverse < 2e9 ? static_cast<int>(std::llround(inverse)) : 1;
-  if (!(std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) reader.complain(epsilon_key, "1 / a whole number");
+  if (!(inverse < 2e9 && std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) reader.complain(epsilon_key, "1 / a whole number");
   if (is_gemma3)
     reader.only("hidden_activation", "gelu_pytorch_tanh");
   else

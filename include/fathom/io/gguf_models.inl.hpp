@@ -198,7 +198,7 @@ FATHOM_INLINE config config_of_gguf(const gguf_file& file, std::string& problems
   const double inverse = 1 / static_cast<double>(file.real(key(epsilon)));
   c.inverse_epsilon = inverse >= 1 && inverse < 2e9 ? static_cast<int>(std::llround(inverse)) : 1;
   // Files hold it in float.
-  if (!(std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) problems += join("\n  ", key(epsilon), ": expected 1 / a whole number; found ", 1 / inverse);
+  if (!(inverse < 2e9 && std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) problems += join("\n  ", key(epsilon), ": expected 1 / a whole number; found ", 1 / inverse);
   if (is_gpt2) {
     if (c.inverse_epsilon != 100'000) problems += join("\n  ", key(epsilon), ": expected 1e-05, the only one that there is; found ", 1 / inverse);
     return normalized(c);
@@ -217,6 +217,7 @@ FATHOM_INLINE config config_of_gguf(const gguf_file& file, std::string& problems
   }
   const index window = file.integer(key("attention.sliding_window"), 0);
   if (window < 0) problems += join("\n  ", key("attention.sliding_window"), ": expected a whole number, at least 0; found ", window);
+  if (window > 0 && c.family == family::olmo2) problems += join("\n  ", key("attention.sliding_window"), ": expected 0; found ", window);
   if (window > 0 && c.family == family::llama) c.family = family::mistral;
   c.window = static_cast<int>(std::clamp<index>(window, 0, 2147483647));
   if (is_neox && !file.boolean(key("use_parallel_residual"), true)) problems += join("\n  ", key("use_parallel_residual"), ": expected true; found false");
