@@ -127,9 +127,14 @@ class bpe {
           spelling += c;
       }
       const bool is_unknown = special_[static_cast<std::size_t>(t)] && text == "<unk>";
-      const bool is_added = added_.find(text) == t || added_.find(spelling) == t;
+      // Added tokens are written as they are spelled; some stand for their normalised form, with a space before it.
+      const std::string_view after_space = text.substr(text.starts_with(' ') ? 1 : 0);
+      std::string_view added = spelling;
+      if (added_.find(text) == t) added = text;
+      if (added_.find(after_space) == t) added = after_space;
+      const bool is_added = added_.find(added) == t;
       all.token_type.push_back(is_unknown ? 2 : special_[static_cast<std::size_t>(t)] ? 3 : is_added ? 4 : is_byte ? 6 : 1);
-      all.tokens.push_back(is_added && is_byte_level ? std::string(text) : spelling);
+      all.tokens.push_back(is_added ? std::string(added) : spelling);
       if (is_unknown) all.unknown = t;
     }
     const auto pairs = merges_.pairs();
