@@ -6,7 +6,6 @@
 #include <string>
 
 #include "fathom/core/compiled.hpp"
-#include "fathom/io/families.hpp"
 #include "fathom/io/gguf.hpp"
 #include "fathom/io/safetensors.hpp"
 #include "fathom/model/config.hpp"
