@@ -253,10 +253,12 @@ TEST_CASE("tokenizers are written as metadata of GGUF files", "[io]") {
     REQUIRE(again.size() == tokenizer.size());
     for (fathom::token t = 0; t < again.size(); ++t) {
       INFO(name << " " << t << " " << tokenizer.bytes(t));
-      if (tokenizer.bytes(t) != " [INST]") CHECK(again.bytes(t) == tokenizer.bytes(t));  // GGUF cannot say that it is normalised
+      if (tokenizer.bytes(t) != " [INST]") CHECK(again.bytes(t) == tokenizer.bytes(t));  // below
       CHECK(again.is_special(t) == tokenizer.is_special(t));
     }
     CHECK((again.bos() == tokenizer.bos() && again.eos() == tokenizer.eos()));
+    // An added token that is looked for in normalised text, which GGUF cannot say.
+    const fathom::token normalised = std::string_view(name) == "llama2" ? tokenizer.special_token("[INST]") : std::string_view(name) == "qwen2" ? 565 : -1;
     std::ifstream lines(golden / "expected.txt");
     int count = 0;
     for (std::string line; std::getline(lines, line); ++count) {
@@ -264,7 +266,8 @@ TEST_CASE("tokenizers are written as metadata of GGUF files", "[io]") {
       std::string text;  // in hexadecimal
       for (std::size_t i = at + 1; at != line.npos && i + 1 < line.size() && line[i] != ':'; i += 2)
         text += static_cast<char>(std::stoi(line.substr(i, 2), nullptr, 16));
-      if (std::string_view(name) == "llama2" && text.find("[INST]") != text.npos) continue;
+      const auto tokens = tokenizer.encode(text);
+      if (std::ranges::find(tokens, normalised) != tokens.end()) continue;
       for (const special how : {special::as_text, special::as_tokens}) {
         INFO(name << ": " << text);
         CHECK(again.encode(text, how, ends::marked) == tokenizer.encode(text, how, ends::marked));
