@@ -120,6 +120,17 @@ std::vector<token> some_tokens(std::size_t count, std::uint64_t seed) {
 
 }  // namespace
 
+TEST_CASE("a pattern of blocks may end anywhere", "[architecture]") {
+  using A = block<pre<"attn", layer_norm<>, attention<1>>>;
+  using B = block<pre<"attn", layer_norm<>, attention<2>>>;
+  using C = block<pre<"attn", layer_norm<>, attention<3>>>;
+  CHECK((std::is_same_v<cycle<6, A, B, C>, body<repeat<2, A, B, C>>>));
+  CHECK((std::is_same_v<cycle<8, A, B, C>, body<repeat<2, A, B, C>, repeat<1, A, B>>>));
+  CHECK((std::is_same_v<cycle<2, A, B, C>, body<repeat<1, A, B>>>));
+  CHECK((std::is_same_v<cycle<5, A>, body<repeat<5, A>>>));
+  CHECK((cycle<26, A, A, A, A, A, B>::depth == 26));
+}
+
 TEST_CASE("an edit changes the blocks that it names, and no others", "[architecture]") {
   using extra = pre<"extra", layer_norm<>, bottleneck<2>>;
   using A = block<attn, feed>;

@@ -36,6 +36,12 @@ MODELS = {
         vocab_size=61, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20, max_position_embeddings=256,
         rotary_pct=0.25, initializer_range=0.1, attention_dropout=0.0, hidden_dropout=0.0),
     "olmo2": transformers.Olmo2Config(**LLAMA),
+    # Depth 5 is no multiple of the pattern, 3; heads are wider than width / heads; scores are over another root than theirs.
+    "gemma3": transformers.Gemma3TextConfig(
+        **{**LLAMA, "num_hidden_layers": 5, "rms_norm_eps": 1e-6}, head_dim=8, sliding_window=16, query_pre_attn_scalar=6,
+        layer_types=["full_attention" if i % 3 == 2 else "sliding_attention" for i in range(5)],
+        rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+                             full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1000000.0))),
 }
 
 
@@ -47,7 +53,8 @@ def make(name, config, folder, seed):
     with torch.no_grad():  # gains and biases that matter
         for key, parameter in model.named_parameters():
             if parameter.dim() == 1:
-                parameter.copy_(("norm" in key and key.endswith("weight")) + 0.2 * torch.randn_like(parameter))
+                is_gain = "norm" in key and key.endswith("weight") and not isinstance(config, transformers.Gemma3TextConfig)  # 1 + weight
+                parameter.copy_(is_gain + 0.2 * torch.randn_like(parameter))
             else:
                 parameter.copy_(0.25 * torch.randn_like(parameter))
     folder.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,38 @@ struct one_block_joint {
                             .shortcut = {.depths = {0}, .hidden = 3, .placement = placement::joint}};
 };
 
+// Other families, and their shortcuts.
+constexpr config of_family(fathom::family f, shortcut s) {
+  config c{.vocab = 7, .context = 6, .width = 8, .depth = 3, .heads = 2, .hidden = 5, .tied = true, .shortcut = s, .family = f, .kv_heads = 1, .head_width = 4};
+  if (f == family::gpt_neox) c.kv_heads = 0;
+  if (f == family::gemma3) c.window = 2, c.window_pattern = 2, c.score_width = 3;
+  return c;
+}
+struct gemma3_plain {
+  static constexpr config c = of_family(family::gemma3, {});
+};
+struct llama_after {
+  static constexpr config c = of_family(family::llama, {.depths = {0, 2}, .hidden = 4});
+};
+struct gemma3_joint {
+  static constexpr config c = of_family(family::gemma3, {.depths = {1, 2}, .features = feature_map::linear, .placement = placement::joint});
+};
+struct gemma3_replace {
+  static constexpr config c = of_family(family::gemma3, {.depths = {1}, .features = feature_map::identity, .placement = placement::replace_self_attention});
+};
+struct olmo2_joint {
+  static constexpr config c = of_family(family::olmo2, {.depths = {0, 1}, .hidden = 3, .placement = placement::joint});
+};
+struct gpt_neox_joint {
+  static constexpr config c = of_family(family::gpt_neox, {.depths = {1}, .hidden = 3, .placement = placement::joint});
+};
+struct gpt_neox_replace {
+  static constexpr config c = of_family(family::gpt_neox, {.depths = {0, 2}, .features = feature_map::linear, .placement = placement::replace_self_attention});
+};
+struct gpt_neox_after {
+  static constexpr config c = of_family(family::gpt_neox, {.depths = {2}, .hidden = 4});
+};
+
 // Two sequences of five tokens, in a context of six; some targets do not count.
 constexpr token inputs[] = {3, 1, 4, 1, 5, 6, 2, 6, 5, 3};
 constexpr token targets[] = {1, 4, -1, 5, 6, 2, -1, -1, 3, 0};
@@ -124,7 +156,8 @@ std::pair<double, double> difference(std::span<const double> found, std::span<co
 }  // namespace
 
 TEMPLATE_TEST_CASE("gradients of models agree with the complex step", "[model]", plain_gpt, after_mlp, after_zero_init,
-                   replace_identity, joint_linear_untied, one_block_after, one_block_replace, one_block_joint) {
+                   replace_identity, joint_linear_untied, one_block_after, one_block_replace, one_block_joint, gemma3_plain, llama_after,
+                   gemma3_joint, gemma3_replace, olmo2_joint, gpt_neox_joint, gpt_neox_replace, gpt_neox_after) {
   using real_net = model<TestType::c, backend::reference<double>>;
   using net = model<TestType::c, backend::reference<complex>>;
   const auto real_weights = some_weights<real_net>();

@@ -257,6 +257,17 @@ struct gate_slope {
   }
 };
 
+/// y = factor x
+struct times {
+  double factor;
+  template <class V>
+  [[gnu::always_inline]] FATHOM_ANYWHERE numbers<V, 1> operator()(const numbers<V, 1>& x) const {
+    return {{constant<V>(factor) * x[0]}};
+  }
+};
+
+template <>
+inline constexpr bool is_in_kernels<times> = true;
 template <class A>
 inline constexpr bool is_in_kernels<activation_value<A>> = is_in_kernels<A>;
 template <class A>

@@ -150,6 +150,12 @@ void gate_backward(const On& on, A, matrix<const typename On::scalar> a, matrix<
   using T = typename On::scalar;
   elementwise(on, gate_slope<A>{}, std::array<matrix<T>, 2>{da, db}, std::array<matrix<const T>, 3>{a, b, dy});
 }
+/// x = factor x
+template <class On>
+void multiply(const On& on, double factor, matrix<typename On::scalar> x) {
+  using T = typename On::scalar;
+  elementwise(on, times{factor}, std::array<matrix<T>, 1>{x}, std::array<matrix<const T>, 1>{x});
+}
 /// y = GELU(x), dx = dy GELU'(x), in its tanh form
 template <class On>
 void gelu_forward(const On& on, matrix<const typename On::scalar> x, matrix<typename On::scalar> y) {

@@ -88,6 +88,66 @@ class bpe {
     return bpe(detail::gguf_reader(metadata).read());
   }
 
+  /// The tokenizer as a GGUF file describes it: from_gguf makes the same of it. Fails when it has rules that such files
+  /// cannot name.
+  [[nodiscard]] written_gguf_tokenizer to_gguf() const {
+    const bool is_byte_level = kind_ == bpe_kind::byte_level;
+    written_gguf_tokenizer all{.model = is_byte_level ? "gpt2" : "llama"};
+    if (is_byte_level) {
+      const auto* const named = std::find_if(std::begin(detail::gguf_names), std::end(detail::gguf_names), [&](const detail::gguf_pieces& p) {
+        return p.pieces == pieces_ && p.nfc == form_.nfc && p.ignores_merges == ignores_merges_;
+      });
+      if (named == std::end(detail::gguf_names)) fail("bpe.to_gguf: GGUF files have no name for these pieces, ", pieces_->name, "'s");
+      all.pre = named->name;
+    } else {
+      if (pieces_ == &detail::metaspace_pieces) fail("bpe.to_gguf: GGUF files cannot say that text is cut at spaces");
+      all.pre = "default";
+      all.adds_space = form_.adds_space();
+    }
+    if (!ends_.unknown.empty()) fail(ends_.unknown);
+    all.bos = bos_, all.eos = eos_;
+    all.adds_bos = bos_ && ends_.before == std::vector<token>{*bos_};
+    all.adds_eos = eos_ && ends_.after == std::vector<token>{*eos_};
+    if (all.adds_bos == ends_.before.empty() || all.adds_eos == ends_.after.empty())
+      fail("bpe.to_gguf: GGUF files cannot say which tokens it puts around a text");
+    std::vector<std::string> spelled;  // as in merges
+    for (token t = 0; t < size(); ++t) {
+      const std::string_view text = bytes_[t];
+      const bool is_byte = !is_byte_level && text.size() == 1 && merges_.token_of(text.front()) == t;
+      std::string& spelling = spelled.emplace_back();
+      for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (is_byte_level)
+          spelling += detail::spelling_of_byte(byte);
+        else if (is_byte)
+          spelling += detail::byte_spelling(byte);
+        else if (c == ' ')
+          spelling += detail::spelled_space;
+        else
+          spelling += c;
+      }
+      const bool is_unknown = special_[static_cast<std::size_t>(t)] && text == "<unk>";
+      // Added tokens are written as they are spelled; some stand for their normalised form, with a space before it.
+      const std::string_view after_space = text.substr(text.starts_with(' ') ? 1 : 0);
+      std::string_view added = spelling;
+      if (added_.find(text) == t) added = text;
+      if (added_.find(after_space) == t) added = after_space;
+      const bool is_added = added_.find(added) == t;
+      all.token_type.push_back(is_unknown ? 2 : special_[static_cast<std::size_t>(t)] ? 3 : is_added ? 4 : is_byte ? 6 : 1);
+      all.tokens.push_back(is_added ? std::string(added) : spelling);
+      if (is_unknown) all.unknown = t;
+    }
+    const auto pairs = merges_.pairs();
+    if (!is_byte_level) all.scores.assign(all.tokens.size(), 0.0f);
+    for (std::size_t rank = pairs.size(); rank-- > 0;) {
+      const auto made = static_cast<std::size_t>(merges_.made()[rank]);
+      if (!is_byte_level) all.scores[made] = -static_cast<float>(rank) - 1;  // that of its first merge
+    }
+    if (is_byte_level)
+      for (const auto& [left, right] : pairs) all.merges.push_back(join(spelled[static_cast<std::size_t>(left)], ' ', spelled[static_cast<std::size_t>(right)]));
+    return all;
+  }
+
   /// What it merges.
   [[nodiscard]] bpe_kind kind() const { return kind_; }
   /// The number of tokens, including special ones.
@@ -171,7 +231,8 @@ class bpe {
         bytes_(std::move(vocabulary.bytes)),
         merges_(std::move(vocabulary.merges)),
         lacks_bytes_(vocabulary.lacks_bytes),
-        leaves_out_(parts.lists_added) {
+        leaves_out_(parts.lists_added),
+        ignores_merges_(parts.ignores_merges) {
     if (pieces_ == &detail::word_pieces && vocabulary.joins_words) pieces_ = &detail::whole_pieces;
     for (token t = 0; t < size(); ++t) {
       const auto id = static_cast<std::size_t>(t);
@@ -235,6 +296,7 @@ class bpe {
   detail::bpe_merges merges_;
   bool lacks_bytes_;            // not all bytes have a token
   bool leaves_out_;             // encoding leaves out those bytes
+  bool ignores_merges_;         // for pieces that are tokens
   detail::string_table whole_;  // the tokens that pieces become as a whole, by their bytes
   std::size_t longest_whole_ = 0;
   detail::added_tokens added_;

@@ -44,6 +44,13 @@ class bpe_merges {
   /// The results of all merges, in the order of the list.
   [[nodiscard]] const std::vector<token>& made() const { return made_; }
 
+  /// The pairs of the list, in its order.
+  [[nodiscard]] std::vector<std::pair<token, token>> pairs() const {
+    std::vector<std::pair<token, token>> all(made_.size());
+    ranks_.each([&](token left, token right, std::uint32_t rank) { all[rank] = {left, right}; });
+    return all;
+  }
+
   /// Appends the tokens of a non-empty piece. Bytes without a token are left out.
   void append(std::string_view piece, std::vector<token>& tokens) const {
     if (piece.size() <= short_piece)

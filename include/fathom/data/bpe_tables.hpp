@@ -113,6 +113,12 @@ class pair_table {
     }
     slots_[slot_of(key_of(left, right))] = {key_of(left, right), rank};
   }
+  /// Calls f(left, right, rank) for all pairs, in no order.
+  template <class F>
+  void each(const F& f) const {
+    for (const slot& s : slots_)
+      if (s.rank != no_rank) f(static_cast<token>(s.key >> 32), static_cast<token>(s.key & 0xffffffffu), s.rank);
+  }
 
  private:
   struct slot {

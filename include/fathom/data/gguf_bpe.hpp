@@ -1,10 +1,11 @@
-// The tokenizer in a GGUF file.
+// The tokenizer in a GGUF file, and one for a file to write.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fathom/core/types.hpp"
@@ -43,6 +44,31 @@ namespace fathom::data {
   metadata.add_space_prefix = flag("add_space_prefix");
   metadata.file = file.path();
   return bpe::from_gguf(metadata);
+}
+
+/// The entries of a GGUF file for a tokenizer (io/save_gguf.hpp).
+[[nodiscard]] inline io::gguf_metadata gguf_metadata_of(const bpe& tokenizer) {
+  const written_gguf_tokenizer all = tokenizer.to_gguf();
+  io::gguf_metadata metadata;
+  const auto add = [&](const char* name, io::gguf_value_to_write value) {
+    metadata.emplace_back(std::string("tokenizer.ggml.") + name, std::move(value));
+  };
+  const auto id = [&](const char* name, const std::optional<token>& t) {
+    if (t) add(name, static_cast<std::uint32_t>(*t));
+  };
+  add("model", all.model);
+  add("pre", all.pre);
+  add("tokens", all.tokens);
+  add("token_type", all.token_type);
+  if (!all.merges.empty()) add("merges", all.merges);
+  if (!all.scores.empty()) add("scores", all.scores);
+  id("bos_token_id", all.bos);
+  id("eos_token_id", all.eos);
+  id("unknown_token_id", all.unknown);
+  add("add_bos_token", all.adds_bos);
+  add("add_eos_token", all.adds_eos);
+  if (tokenizer.kind() == bpe_kind::sentencepiece) add("add_space_prefix", all.adds_space);
+  return metadata;
 }
 
 }  // namespace fathom::data

@@ -43,6 +43,16 @@ struct gguf_tokenizer {
   std::string_view file = "GGUF";          // the name in errors
 };
 
+/// The same to write, with everything that it refers to.
+struct written_gguf_tokenizer {
+  std::string model, pre{};
+  std::vector<std::string> tokens{}, merges{};
+  std::vector<std::int32_t> token_type{};
+  std::vector<float> scores{};
+  std::optional<token> bos{}, eos{}, unknown{};
+  bool adds_bos = false, adds_eos = false, adds_space = false;
+};
+
 namespace detail {
 
 /// The rules that a file of the model "gpt2" names.

@@ -23,10 +23,14 @@ struct tensor_piece {
   index columns = 0;         // of ours
   bool is_transposed = false;  // a linear map [out, in], where ours are [in, out]
   std::vector<index> rows{};   // which of its rows (out) is each of our columns; empty: all, in order
+  float offset = 0;            // its numbers are ours plus this
 };
 
 /// The pieces of our tensor `name`, in the order of its columns; empty if the family has no such tensor.
 [[nodiscard]] std::vector<tensor_piece> pieces_in_transformers(const config& of, std::string_view name);
+
+/// The same for GGUF files (gguf_models.hpp).
+[[nodiscard]] std::vector<tensor_piece> pieces_in_gguf(const config& of, std::string_view name);
 
 /// The config that a config.json of `transformers` describes. Appends a line to `problems` for every key whose value a
 /// config cannot express.
@@ -40,8 +44,8 @@ struct tensor_piece {
 /// lists every key that does not.
 void check_family_config(const config& given, const std::filesystem::path& folder);
 
-/// The tensors of a checkpoint of `transformers` under our names and in our layout; others keep their names. Converts
-/// to float while reading. Refers to `from`, which must outlive it. `wanted` are the tensors of the model.
+/// The tensors of a checkpoint of `transformers`, or of a GGUF file, under our names and in our layout; others keep their
+/// names. Converts to float while reading. Refers to `from`, which must outlive it. `wanted` are the tensors of the model.
 class family_tensors : public stored_tensors {
  public:
   family_tensors(const stored_tensors& from, const config& of, const tensor_table& wanted);
@@ -54,9 +58,14 @@ class family_tensors : public stored_tensors {
 /// Makes a copy of them.
 void write_family(const std::filesystem::path& folder, const model_numbers& weights, const config& of);
 
-/// Opens the weights of a model with a config: a folder of `transformers`, a GGUF file (by its ending, .gguf), or a
-/// safetensors file. Checks its config, if it has one, and gives its tensors our names and layout.
+/// Opens the weights of a model with a config: a folder of `transformers`, a GGUF file (by its first bytes, or its ending,
+/// .gguf), or a safetensors file. Checks its config, if it has one, and gives its tensors our names and layout.
 [[nodiscard]] std::shared_ptr<const stored_tensors> open_family(const std::filesystem::path& path, const config& of, const tensor_table& wanted);
+
+/// The same for a GGUF file, also of the family gpt2.
+[[nodiscard]] std::shared_ptr<const stored_tensors> open_gguf(const std::filesystem::path& path, const config& of, const tensor_table& wanted);
+/// Whether a file begins as GGUF files do, or is called so.
+[[nodiscard]] bool is_gguf(const std::filesystem::path& path);
 
 }  // namespace fathom::io
 

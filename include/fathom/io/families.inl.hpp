@@ -100,14 +100,14 @@ struct block_name {
   const std::string kind = is_weight ? ".weight" : ".bias";
   const std::string_view part = name.rest.substr(0, name.rest.rfind('.'));
   if (part == "ln_1") return plain(layer + "input_layernorm" + kind, E);
-  if (part == "ln_2") return plain(layer + "post_attention_layernorm" + kind, E);
+  if (part == "ln_2") return plain(layer + (of.family == family::gemma3 ? "pre_feedforward_layernorm" : "post_attention_layernorm") + kind, E);
   if (part == "ln_1_post") return plain(layer + "post_attention_layernorm" + kind, E);
   if (part == "ln_2_post") return plain(layer + "post_feedforward_layernorm" + kind, E);
   if (part == "attn.c_attn")
     return {{layer + "self_attn.q_proj" + kind, Q, is_weight}, {layer + "self_attn.k_proj" + kind, K, is_weight},
             {layer + "self_attn.v_proj" + kind, K, is_weight}};
   if (part == "attn.c_proj") return plain(layer + "self_attn.o_proj" + kind, E, is_weight);
-  const bool per_head = of.family == family::qwen3;
+  const bool per_head = of.family == family::qwen3 || of.family == family::gemma3;
   if (part == "attn.q_norm") return plain(layer + "self_attn.q_norm" + kind, per_head ? of.head_width : Q);
   if (part == "attn.k_norm") return plain(layer + "self_attn.k_norm" + kind, per_head ? of.head_width : K);
   for (const char* projection : {"gate_proj", "up_proj"})
@@ -153,6 +153,9 @@ class joined_tensor : public tensor_source {
         for (index i = 0; i < rows_; ++i)
           for (index j = 0; j < width; ++j) at(i, first + j) = theirs[static_cast<std::size_t>(i * width + row_of(j))];
       }
+      if (p.how.offset != 0)
+        for (index i = 0; i < rows_; ++i)
+          for (index j = 0; j < width; ++j) at(i, first + j) -= p.how.offset;
       first += width;
     }
   }
@@ -174,22 +177,25 @@ FATHOM_INLINE std::vector<tensor_piece> pieces_in_transformers(const config& of,
 FATHOM_INLINE family_tensors::family_tensors(const stored_tensors& from, const config& of, const tensor_table& wanted) : stored_tensors(from.path()) {
   metadata_ = from.metadata();
   tensors_ = from.tensors();
+  const bool is_gguf = tensors_.contains("token_embd.weight");  // a name that only those have
+  const auto pieces_of = [&](std::string_view name) { return is_gguf ? pieces_in_gguf(of, name) : pieces_in_transformers(of, name); };
+  constexpr const char* heads[] = {"lm_head.weight", "embed_out.weight", "output.weight"};
   // Buffers, which hold no weights. A tied checkpoint may have the table a second time, as its head.
   std::erase_if(tensors_, [&](const auto& entry) {
     const std::string& name = entry.first;
     return name.ends_with("rotary_emb.inv_freq") || name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias") ||
-           (of.tied && (name == "lm_head.weight" || name == "embed_out.weight"));
+           (of.tied && std::find(std::begin(heads), std::end(heads), name) != std::end(heads));
   });
   std::string problems;
   if (of.tied)
-    for (const char* name : {"lm_head.weight", "embed_out.weight"}) {
+    for (const char* name : heads) {
       const auto head = from.tensors().find(name);
-      const auto table = from.tensors().find(pieces_in_transformers(of, transformers_table).front().name);
+      const auto table = from.tensors().find(pieces_of(transformers_table).front().name);
       if (head != from.tensors().end() && table != from.tensors().end() && !tied_head_problem("", table->second, head->second).empty())
         problems += join("\n  ", name, ": differs from ", table->first, ", and the model's head is tied");
     }
   for (const tensor_row& row : wanted) {
-    const std::vector<tensor_piece> pieces = pieces_in_transformers(of, row.name);
+    const std::vector<tensor_piece> pieces = pieces_of(row.name);
     if (pieces.empty()) continue;
     const index rows = row.shape.size() == 2 ? row.shape[0] : 1, columns = row.shape.back();
     std::vector<detail::joined_tensor::piece> found;
@@ -207,7 +213,7 @@ FATHOM_INLINE family_tensors::family_tensors(const stored_tensors& from, const c
     if (found.size() < pieces.size()) continue;  // load says what is missing, by our name
     for (const tensor_piece& piece : pieces) tensors_.erase(piece.name);
     const stored_tensor& first = *found.front().from;
-    if (found.size() == 1 && !pieces.front().is_transposed && pieces.front().rows.empty()) {
+    if (found.size() == 1 && !pieces.front().is_transposed && pieces.front().rows.empty() && pieces.front().offset == 0) {
       tensors_.insert_or_assign(row.name, first);
       continue;
     }
@@ -274,17 +280,12 @@ class family_reader {
 
 inline constexpr std::pair<std::string_view, family> family_names[] = {
     {"llama", family::llama}, {"mistral", family::mistral}, {"qwen2", family::qwen2},
-    {"qwen3", family::qwen3}, {"gpt_neox", family::gpt_neox}, {"olmo2", family::olmo2}};
+    {"qwen3", family::qwen3}, {"gpt_neox", family::gpt_neox}, {"olmo2", family::olmo2}, {"gemma3_text", family::gemma3}};
 
-/// rope_scaling of older files, rope_parameters of newer ones.
-[[gnu::cold]] inline void read_rotary(family_reader& reader, rotary_positions& to, std::string& problems) {
-  const bool is_new = reader.find("rope_parameters") != nullptr;
-  const char* const key = is_new ? "rope_parameters" : "rope_scaling";
-  const json* const scaling = reader.find(key);
-  if (!scaling) return;
-  if (!scaling->is_object()) return reader.complain(key, "an object");
+/// An object rope_scaling of older files, or rope_parameters of newer ones; `key` is its name, for errors.
+[[gnu::cold]] inline void read_rotary(const json& scaling, const std::string& key, bool is_new, rotary_positions& to, std::string& problems) {
   std::string inner;
-  family_reader part(*scaling, inner);
+  family_reader part(scaling, inner);
   const std::string type = part.text("rope_type", part.text("type", "default"));
   if (is_new) to.base = part.count("rope_theta", to.base, 2);
   if (type == "linear") {
@@ -308,8 +309,58 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
   } else if (type != "default") {
     part.complain(part.find("rope_type") ? "rope_type" : "type", "default, linear, llama3 or yarn");
   }
-  for (std::size_t at = 0; (at = inner.find("\n  ", at)) != std::string::npos; at += 3) inner.insert(at + 3, std::string(key) + ".");
+  for (std::size_t at = 0; (at = inner.find("\n  ", at)) != std::string::npos; at += 3) inner.insert(at + 3, key + ".");
   problems += inner;
+}
+[[gnu::cold]] inline void read_rotary(family_reader& reader, rotary_positions& to, std::string& problems) {
+  const bool is_new = reader.find("rope_parameters") != nullptr;
+  const char* const key = is_new ? "rope_parameters" : "rope_scaling";
+  const json* const scaling = reader.find(key);
+  if (!scaling) return;
+  if (!scaling->is_object()) return reader.complain(key, "an object");
+  read_rotary(*scaling, key, is_new, to, problems);
+}
+
+/// Gemma 3's two kinds of blocks, "sliding_attention" and "full_attention": their pattern, and their rotary positions.
+[[gnu::cold]] inline void read_gemma3(family_reader& reader, config& to, std::string& problems) {
+  to.window = reader.count("sliding_window", 0);
+  to.window_pattern = reader.count("sliding_window_pattern", 6);
+  if (const json* const types = reader.find("layer_types")) {
+    bool fits = types->is_array() && std::cmp_equal(types->elements().size(), to.depth);
+    int first = to.depth;  // block that sees all
+    if (fits)
+      for (int i = to.depth; i-- > 0;)
+        if (types->elements()[static_cast<std::size_t>(i)] == json("full_attention")) first = i;
+    to.window_pattern = first + 1;
+    for (int i = 0; fits && i < to.depth; ++i)
+      fits = types->elements()[static_cast<std::size_t>(i)] == json((i + 1) % to.window_pattern == 0 ? "full_attention" : "sliding_attention");
+    if (!fits)
+      reader.complain("layer_types", join("sliding_attention and full_attention for ", to.depth, " blocks, full in every n-th for some n, sliding in all others"));
+  }
+  to.score_width = reader.count("query_pre_attn_scalar", 256);
+  const json* const parameters = reader.find("rope_parameters");
+  if (parameters && parameters->is_object() && (parameters->find("full_attention") || parameters->find("sliding_attention"))) {
+    rotary_positions local{.base = 10'000};
+    const auto read = [&](const char* kind, rotary_positions& of) {
+      const json* const found = parameters->find(kind);
+      const std::string key = join("rope_parameters.", kind);
+      if (!found || found->is_null()) return;
+      if (!found->is_object())
+        problems += join("\n  ", key, ": expected an object; found ", shown(*found));
+      else
+        read_rotary(*found, key, true, of, problems);
+    };
+    read("full_attention", to.rotary);
+    read("sliding_attention", local);
+    to.local_base = local.base;
+    if (local.scaling != rotary_scaling::none) problems += "\n  rope_parameters.sliding_attention.rope_type: expected default, the only one that a fathom::config can express";
+  } else {
+    to.local_base = reader.count("rope_local_base_freq", 10'000, 2);
+    read_rotary(reader, to.rotary, problems);
+  }
+  for (const char* other : {"attn_logit_softcapping", "final_logit_softcapping"})
+    if (reader.find(other)) reader.complain(other, "null");
+  reader.only("use_bidirectional_attention", false);
 }
 
 [[nodiscard, gnu::cold]] inline config config_of_transformers(const json& all, std::string& problems) {
@@ -324,27 +375,33 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
     return c;
   }
   c.family = known->second;
-  const bool is_neox = c.family == family::gpt_neox;
-  c.vocab = reader.count("vocab_size", is_neox ? 50432 : 32000);
-  c.context = reader.count("max_position_embeddings", 2048);
-  c.width = reader.count("hidden_size", is_neox ? 6144 : 4096);
-  c.depth = reader.count("num_hidden_layers", is_neox ? 44 : 32);
-  c.heads = reader.count("num_attention_heads", is_neox ? 64 : 32);
-  c.hidden = reader.count("intermediate_size", is_neox ? 24576 : 11008);
-  c.kv_heads = is_neox ? c.heads : reader.count("num_key_value_heads", c.heads);
-  c.head_width = reader.count("head_dim", 0);
-  c.tied = reader.flag("tie_word_embeddings", false);
+  const bool is_neox = c.family == family::gpt_neox, is_gemma3 = c.family == family::gemma3;
+  c.vocab = reader.count("vocab_size", is_neox ? 50432 : is_gemma3 ? 262208 : 32000);
+  c.context = reader.count("max_position_embeddings", is_gemma3 ? 131072 : 2048);
+  c.width = reader.count("hidden_size", is_neox ? 6144 : is_gemma3 ? 2304 : 4096);
+  c.depth = reader.count("num_hidden_layers", is_neox ? 44 : is_gemma3 ? 26 : 32);
+  c.heads = reader.count("num_attention_heads", is_neox ? 64 : is_gemma3 ? 8 : 32);
+  c.hidden = reader.count("intermediate_size", is_neox ? 24576 : is_gemma3 ? 9216 : 11008);
+  c.kv_heads = is_neox ? c.heads : reader.count("num_key_value_heads", is_gemma3 ? 4 : c.heads);
+  c.head_width = reader.count("head_dim", is_gemma3 ? 256 : 0);
+  c.tied = reader.flag("tie_word_embeddings", is_gemma3);
   const char* const epsilon_key = is_neox ? "layer_norm_eps" : "rms_norm_eps";
   const double inverse = 1 / reader.real(epsilon_key, is_neox ? 1e-5 : 1e-6);
   c.inverse_epsilon = inverse >= 1 && inverse < 2e9 ? static_cast<int>(std::llround(inverse)) : 1;
-  if (!(std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) reader.complain(epsilon_key, "1 / a whole number");
-  reader.only("hidden_act", is_neox ? "gelu" : "silu");
+  if (!(inverse < 2e9 && std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) reader.complain(epsilon_key, "1 / a whole number");
+  if (is_gemma3)
+    reader.only("hidden_activation", "gelu_pytorch_tanh");
+  else
+    reader.only("hidden_act", is_neox ? "gelu" : "silu");
   reader.only("attention_bias", is_neox || c.family == family::qwen2);
   reader.only("mlp_bias", false);
   reader.only("is_encoder_decoder", false);
   if (reader.find("quantization_config")) reader.complain("quantization_config", "null");
-  c.rotary.base = reader.count(is_neox && !reader.find("rope_theta") ? "rotary_emb_base" : "rope_theta", 10'000, 2);
-  read_rotary(reader, c.rotary, problems);
+  c.rotary.base = reader.count(is_neox && !reader.find("rope_theta") ? "rotary_emb_base" : "rope_theta", is_gemma3 ? 1'000'000 : 10'000, 2);
+  if (is_gemma3)
+    read_gemma3(reader, c, problems);
+  else
+    read_rotary(reader, c.rotary, problems);
   if (is_neox) {
     reader.only("use_parallel_residual", true);
     const json* const parameters = reader.find("rope_parameters");
@@ -374,7 +431,7 @@ FATHOM_INLINE std::string family_differences(const config& expected, const confi
   const auto compare = [&](const char* member, const auto& mine, const auto& theirs) {
     if (mine != theirs) problems += join("\n  ", member, ": the model has ", mine, ", the file ", theirs);
   };
-  constexpr const char* names[] = {"gpt2", "llama", "mistral", "qwen2", "qwen3", "gpt_neox", "olmo2"};
+  constexpr const char* names[] = {"gpt2", "llama", "mistral", "qwen2", "qwen3", "gpt_neox", "olmo2", "gemma3"};
   constexpr const char* scalings[] = {"none", "linear", "llama3", "yarn"};
   const auto name_of = [&](const config& c) { return std::string_view(names[static_cast<std::size_t>(c.family)]); };
   const auto scaling_of = [&](const config& c) { return std::string_view(scalings[static_cast<std::size_t>(c.rotary.scaling)]); };
@@ -389,6 +446,9 @@ FATHOM_INLINE std::string family_differences(const config& expected, const confi
   compare("hidden", expected.hidden, found.hidden);
   compare("tied", expected.tied, found.tied);
   compare("window", expected.window, found.window);
+  compare("window_pattern", expected.window_pattern, found.window_pattern);
+  compare("local_base", expected.local_base, found.local_base);
+  compare("score_width", expected.score_width, found.score_width);
   compare("inverse_epsilon", expected.inverse_epsilon, found.inverse_epsilon);
   compare("rotary.base", expected.rotary.base, found.rotary.base);
   compare("rotary.width", expected.rotary.width, found.rotary.width);
@@ -402,11 +462,12 @@ FATHOM_INLINE std::string family_differences(const config& expected, const confi
 
 FATHOM_INLINE std::string to_family_json(const config& given, std::string_view type) {
   const config c = normalized(given);
-  const bool is_neox = c.family == family::gpt_neox;
+  const bool is_neox = c.family == family::gpt_neox, is_gemma3 = c.family == family::gemma3;
   const auto* const name = std::find_if(std::begin(detail::family_names), std::end(detail::family_names), [&](const auto& f) { return f.second == c.family; });
   constexpr std::pair<family, const char*> classes[] = {
       {family::llama, "LlamaForCausalLM"}, {family::mistral, "MistralForCausalLM"}, {family::qwen2, "Qwen2ForCausalLM"},
-      {family::qwen3, "Qwen3ForCausalLM"}, {family::gpt_neox, "GPTNeoXForCausalLM"}, {family::olmo2, "Olmo2ForCausalLM"}};
+      {family::qwen3, "Qwen3ForCausalLM"}, {family::gpt_neox, "GPTNeoXForCausalLM"}, {family::olmo2, "Olmo2ForCausalLM"},
+      {family::gemma3, "Gemma3ForCausalLM"}};
   json all = json::object();
   for (const auto& [of, its] : classes)
     if (of == c.family) all["architectures"].push_back(its);
@@ -418,14 +479,17 @@ FATHOM_INLINE std::string to_family_json(const config& given, std::string_view t
   all["num_attention_heads"] = c.heads;
   all["intermediate_size"] = c.hidden;
   all["tie_word_embeddings"] = c.tied;
-  all["hidden_act"] = is_neox ? "gelu" : "silu";
+  if (is_gemma3)
+    all["hidden_activation"] = "gelu_pytorch_tanh";
+  else
+    all["hidden_act"] = is_neox ? "gelu" : "silu";
   all[is_neox ? "layer_norm_eps" : "rms_norm_eps"] = 1.0 / c.inverse_epsilon;
   if (!is_neox) {
     all["num_key_value_heads"] = c.kv_heads;
     all["head_dim"] = c.head_width;
   }
-  if (c.family == family::mistral) all["sliding_window"] = c.window > 0 ? json(c.window) : json();
-  if (c.family == family::llama || c.family == family::olmo2 || c.family == family::qwen3) all["attention_bias"] = false;
+  if (c.family == family::mistral || is_gemma3) all["sliding_window"] = c.window > 0 ? json(c.window) : json();
+  if (c.family == family::llama || c.family == family::olmo2 || c.family == family::qwen3 || is_gemma3) all["attention_bias"] = false;
   if (is_neox) {
     all["attention_bias"] = true;
     all["use_parallel_residual"] = true;
@@ -447,6 +511,20 @@ FATHOM_INLINE std::string to_family_json(const config& given, std::string_view t
   scaling["rope_theta"] = static_cast<double>(c.rotary.base);
   if (is_neox) scaling["partial_rotary_factor"] = static_cast<double>(c.rotary.width) / c.head_width;
   all["rope_parameters"] = scaling;
+  if (is_gemma3) {
+    all["query_pre_attn_scalar"] = c.score_width;
+    all["sliding_window_pattern"] = c.window_pattern;
+    all["layer_types"] = json::array();
+    for (int i = 0; i < c.depth; ++i) all["layer_types"].push_back((i + 1) % c.window_pattern == 0 ? "full_attention" : "sliding_attention");
+    all["rope_local_base_freq"] = static_cast<double>(c.local_base);
+    json local = json::object(), both = json::object();
+    local["rope_type"] = "default";
+    local["rope_theta"] = static_cast<double>(c.local_base);
+    both["full_attention"] = scaling;
+    both["sliding_attention"] = local;
+    all["rope_parameters"] = both;
+    all["rope_scaling"] = c.rotary.scaling == rotary_scaling::none ? json() : scaling;
+  }
   for (const char* special : {"bos_token_id", "eos_token_id", "pad_token_id"}) all[special] = json();
   all["dtype"] = type;
   return all.dump(2);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,7 @@
 
 #include "fathom/core/error.hpp"
 #include "fathom/io/families.inl.hpp"
+#include "fathom/io/file.hpp"
 #include "fathom/io/gguf.inl.hpp"
 #include "fathom/io/gguf_models.hpp"
 #include "fathom/io/transformers.hpp"
@@ -25,12 +27,10 @@ namespace fathom::io {
 
 namespace detail {
 
-/// A tensor of a GGUF file in F32. Rows of queries and keys are permuted in files of architecture llama, whose rotary
-/// positions turn adjacent numbers: row (head, pair, half) there is row (head, half, pair) of `transformers`.
+/// A tensor of a GGUF file in F32.
 class gguf_source : public tensor_source {
  public:
-  /// rotated_heads: how many heads the rows are, if they are permuted; otherwise 0.
-  gguf_source(const gguf_tensor& from, const std::string& path, index rotated_heads) : from_(&from), path_(path), heads_(rotated_heads) {}
+  gguf_source(const gguf_tensor& from, const std::string& path) : from_(&from), path_(path) {}
 
   void read(std::span<std::byte> to, std::uint64_t at) const override {
     const auto row_bytes = static_cast<std::uint64_t>(from_->row_size()) * sizeof(float);
@@ -39,7 +39,7 @@ class gguf_source : public tensor_source {
       const auto number = static_cast<index>(at / row_bytes);
       const auto within = static_cast<std::size_t>(at % row_bytes);
       const std::size_t count = std::min(to.size(), static_cast<std::size_t>(row_bytes) - within);
-      copy_rows(*from_, stored_row(number), 1, row.data());
+      copy_rows(*from_, number, 1, row.data());
       std::memcpy(to.data(), reinterpret_cast<const std::byte*>(row.data()) + within, count);
       to = to.subspan(count);
       at += count;
@@ -48,62 +48,90 @@ class gguf_source : public tensor_source {
   [[nodiscard]] const std::string& path() const override { return path_; }
 
  private:
-  [[nodiscard]] index stored_row(index row) const {
-    if (heads_ == 0) return row;
-    const index width = from_->rows() / heads_, pairs = width / 2, head = row / width, half = row % width / pairs, pair = row % pairs;
-    return head * width + 2 * pair + half;
-  }
-
   const gguf_tensor* from_;
   const std::string& path_;
-  index heads_;
 };
 
-/// The name in `transformers` of a tensor of a GGUF file; empty if there is none.
-[[nodiscard, gnu::cold]] inline std::string name_in_transformers(std::string_view name, bool norms_follow) {
-  if (name == "token_embd.weight") return "model.embed_tokens.weight";
-  if (name == "output_norm.weight") return "model.norm.weight";
-  if (name == "output.weight") return "lm_head.weight";
-  if (!name.starts_with("blk.")) return {};
-  const std::size_t end = name.find('.', 4), dot = name.rfind('.');
-  if (end == std::string_view::npos || dot <= end) return {};
-  const std::string_view part = name.substr(end + 1, dot - end - 1);
-  const std::pair<std::string_view, std::string_view> names[] = {
-      {"attn_norm", "input_layernorm"},      {"ffn_norm", "post_attention_layernorm"},
-      {"attn_q", "self_attn.q_proj"},        {"attn_k", "self_attn.k_proj"},
-      {"attn_v", "self_attn.v_proj"},        {"attn_output", "self_attn.o_proj"},
-      {"attn_q_norm", "self_attn.q_norm"},   {"attn_k_norm", "self_attn.k_norm"},
-      {"ffn_gate", "mlp.gate_proj"},         {"ffn_up", "mlp.up_proj"},
-      {"ffn_down", "mlp.down_proj"},         {"post_attention_norm", norms_follow ? "post_attention_layernorm" : ""},
-      {"post_ffw_norm", norms_follow ? "post_feedforward_layernorm" : ""}};
-  for (const auto& [ours, theirs] : names)
-    if (part == ours && !theirs.empty()) return join("model.layers.", name.substr(4, end - 4), ".", theirs, name.substr(dot));
-  return {};
+/// The rows of queries or keys in files of architecture llama, whose rotary positions turn adjacent numbers: row
+/// (head, pair, half) there is our column (head, half, pair).
+[[nodiscard, gnu::cold]] inline std::vector<index> rows_by_pair(index heads, index width) {
+  std::vector<index> rows;
+  for (index head = 0; head < heads; ++head)
+    for (index half = 0; half < 2; ++half)
+      for (index pair = 0; pair < width / 2; ++pair) rows.push_back(head * width + 2 * pair + half);
+  return rows;
 }
 
 }  // namespace detail
 
-FATHOM_INLINE gguf_tensors::gguf_tensors(const gguf_file& file) : stored_tensors(file.path()) {
-  const std::string_view architecture = file.text("general.architecture");
-  const bool is_permuted = architecture == "llama", norms_follow = architecture == "olmo2";
-  index heads = 0, kv_heads = 0;
-  if (is_permuted) {
-    heads = file.integer("llama.attention.head_count");
-    kv_heads = file.integer("llama.attention.head_count_kv", heads);
+FATHOM_INLINE std::string gguf_architecture(family of) {
+  switch (of) {
+    case family::llama:
+    case family::mistral: return "llama";
+    case family::qwen2: return "qwen2";
+    case family::qwen3: return "qwen3";
+    case family::olmo2: return "olmo2";
+    case family::gemma3: return "gemma3";
+    case family::gpt_neox: return "gptneox";
+    case family::gpt2: return "gpt2";
   }
+  fail("a family outside of its enumeration");
+}
+
+FATHOM_INLINE std::vector<tensor_piece> pieces_in_gguf(const config& given, std::string_view full_name) {
+  const config of = normalized(given);
+  const detail::block_name name(full_name);
+  const bool is_gpt2 = of.family == family::gpt2;
+  const index E = of.width, head = is_gpt2 ? E / of.heads : of.head_width;
+  const index heads = of.heads, kv_heads = is_gpt2 ? heads : of.kv_heads, Q = heads * head, K = kv_heads * head;
+  const auto plain = [](std::string theirs, index columns, bool is_transposed = false) -> std::vector<tensor_piece> {
+    return {{std::move(theirs), columns, is_transposed}};
+  };
+  const auto norm = [&](std::string theirs, index columns) -> std::vector<tensor_piece> {
+    const bool is_gain = theirs.ends_with(".weight");
+    return {{std::move(theirs), columns, false, {}, is_gain && of.family == family::gemma3 ? 1.0f : 0.0f}};
+  };
+  const bool is_weight = name.rest.ends_with(".weight");
+  const std::string kind = is_weight ? ".weight" : ".bias";
+  const std::string_view part = name.rest.substr(0, name.rest.rfind('.'));
+  if (name.block < 0) {
+    if (name.rest == "wte.weight") return plain("token_embd.weight", E);
+    if (name.rest == "wpe.weight") return plain("position_embd.weight", E);
+    if (part == "ln_f") return norm("output_norm" + kind, E);
+    if (name.rest == "lm_head.weight") return plain("output.weight", E);
+    return {};
+  }
+  const std::string block = join("blk.", name.block, ".");
+  constexpr std::pair<std::string_view, const char*> norms[] = {
+      {"ln_1", "attn_norm"}, {"ln_2", "ffn_norm"}, {"ln_1_post", "post_attention_norm"}, {"ln_2_post", "post_ffw_norm"}};
+  for (const auto& [ours, theirs] : norms)
+    if (part == ours) return norm(block + theirs + kind, E);
+  if (part == "attn.q_norm" || part == "attn.k_norm") {
+    const bool is_query = part == "attn.q_norm";
+    return norm(block + (is_query ? "attn_q_norm" : "attn_k_norm") + kind, of.family == family::olmo2 ? (is_query ? Q : K) : head);
+  }
+  if (part == "attn.c_attn") {
+    if (is_gpt2 || of.family == family::gpt_neox) return plain(block + "attn_qkv" + kind, 3 * E, is_weight);
+    const bool is_permuted = gguf_architecture(of.family) == "llama";
+    const auto rows = [&](index count) { return is_permuted ? detail::rows_by_pair(count, head) : std::vector<index>{}; };
+    return {{block + "attn_q" + kind, Q, is_weight, rows(heads)}, {block + "attn_k" + kind, K, is_weight, rows(kv_heads)},
+            {block + "attn_v" + kind, K, is_weight}};
+  }
+  if (part == "attn.c_proj") return plain(block + "attn_output" + kind, E, is_weight);
+  if (part == "mlp.c_fc" || part == "mlp.up_proj") return plain(block + "ffn_up" + kind, of.hidden, is_weight);
+  if (part == "mlp.gate_proj") return plain(block + "ffn_gate" + kind, of.hidden, is_weight);
+  if (part == "mlp.c_proj" || part == "mlp.down_proj") return plain(block + "ffn_down" + kind, E, is_weight);
+  return {};
+}
+
+FATHOM_INLINE gguf_tensors::gguf_tensors(const gguf_file& file) : stored_tensors(file.path()) {
   for (const gguf_tensor& tensor : file.tensors()) {
-    const std::string theirs = detail::name_in_transformers(tensor.name, norms_follow);
     // Frequencies of rotary positions follow from the config, which has been checked against them.
     if (tensor.name == "rope_freqs.weight") continue;
-    const std::string name = theirs.empty() ? std::string(tensor.name) : theirs;
-    const bool is_query = name.find("self_attn.q_proj") != std::string::npos, is_key = name.find("self_attn.k_proj") != std::string::npos;
-    const index rotated = !is_permuted ? 0 : is_query ? heads : is_key ? kv_heads : 0;
-    if (rotated < 0 || (rotated > 0 && tensor.rank == 2 && (rotated > tensor.rows() / 2 || tensor.rows() % (2 * rotated) != 0)))
-      fail(path_, ": ", tensor.name, " is ", tensor.describe(), "; expected rows for ", rotated, " heads of an even width");
     stored_tensor stored{std::string(type_name<float>), {}, nullptr, 0, static_cast<std::uint64_t>(tensor.size()) * sizeof(float), std::string(tensor.name)};
     for (int d = std::max(tensor.rank, 1); d-- > 0;) stored.shape.push_back(tensor.dimensions[static_cast<std::size_t>(d)]);
-    stored.source = std::make_shared<detail::gguf_source>(tensor, path_, tensor.rank == 2 ? rotated : 0);
-    if (!tensors_.emplace(name, std::move(stored)).second) fail(path_, ": has two tensors that mean ", name);
+    stored.source = std::make_shared<detail::gguf_source>(tensor, path_);
+    tensors_.emplace(std::string(tensor.name), std::move(stored));
   }
 }
 
@@ -131,14 +159,18 @@ namespace detail {
 FATHOM_INLINE config config_of_gguf(const gguf_file& file, std::string& problems) {
   const std::string architecture(file.text("general.architecture"));
   config c{};
-  constexpr std::pair<std::string_view, family> known[] = {
-      {"llama", family::llama}, {"qwen2", family::qwen2}, {"qwen3", family::qwen3}, {"olmo2", family::olmo2}};
+  constexpr std::pair<std::string_view, family> known[] = {{"llama", family::llama},   {"qwen2", family::qwen2}, {"qwen3", family::qwen3},
+                                                           {"gemma3", family::gemma3}, {"gpt2", family::gpt2},   {"gptneox", family::gpt_neox},
+                                                           {"olmo2", family::olmo2}};
   const auto* const found = std::find_if(std::begin(known), std::end(known), [&](const auto& k) { return k.first == architecture; });
   if (found == std::end(known)) {
-    problems += join("\n  general.architecture: expected llama, qwen2, qwen3 or olmo2; found ", architecture);
+    std::string names;
+    for (const auto& [name, unused] : known) names += join(names.empty() ? "" : ", ", name);
+    problems += join("\n  general.architecture: expected one of ", names, "; found ", architecture);
     return c;
   }
   c.family = found->second;
+  const bool is_gpt2 = c.family == family::gpt2, is_neox = c.family == family::gpt_neox, is_gemma3 = c.family == family::gemma3;
   const auto key = [&](const char* name) { return architecture + "." + name; };
   const auto size = [&](const char* name, std::optional<index> fallback = {}) -> int {
     const index number = file.integer(key(name), fallback);
@@ -146,41 +178,67 @@ FATHOM_INLINE config config_of_gguf(const gguf_file& file, std::string& problems
     problems += join("\n  ", key(name), ": expected a whole number, at least 1; found ", number);
     return 1;
   };
+  const auto whole = [&](const char* name, float fallback, int least) -> int {  // a FLOAT32
+    const float number = file.real(key(name), fallback);
+    if (number >= static_cast<float>(least) && number < 2e9f && number == std::floor(number)) return static_cast<int>(number);
+    problems += join("\n  ", key(name), ": expected a whole number, at least ", least, "; found ", number);
+    return least;
+  };
   const gguf_tensor& table = file.tensor("token_embd.weight");
   c.vocab = static_cast<int>(std::min<index>(table.rows(), 2147483647));
   c.context = size("context_length");
   c.width = size("embedding_length");
   c.depth = size("block_count");
   c.heads = size("attention.head_count");
-  c.kv_heads = size("attention.head_count_kv", c.heads);
   c.hidden = size("feed_forward_length");
-  c.head_width = size("attention.key_length", std::max(c.width / c.heads, 1));
-  c.tied = !file.find_tensor("output.weight");
-  const double inverse = 1 / static_cast<double>(file.real(key("attention.layer_norm_rms_epsilon")));
+  // Some files of tied models hold the table a second time, as their head.
+  const gguf_tensor* const head = file.find_tensor("output.weight");
+  c.tied = !head || (head->type == table.type && std::ranges::equal(head->bytes, table.bytes));
+  const char* const epsilon = is_gpt2 || is_neox ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+  const double inverse = 1 / static_cast<double>(file.real(key(epsilon)));
   c.inverse_epsilon = inverse >= 1 && inverse < 2e9 ? static_cast<int>(std::llround(inverse)) : 1;
   // Files hold it in float.
-  if (!(std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) problems += join("\n  ", key("attention.layer_norm_rms_epsilon"), ": expected 1 / a whole number; found ", 1 / inverse);
-  const float base = file.real(key("rope.freq_base"), 10'000.0f);
-  if (base >= 2 && base < 2e9f && base == std::floor(base))
-    c.rotary.base = static_cast<int>(base);
-  else
-    problems += join("\n  ", key("rope.freq_base"), ": expected a whole number, at least 2; found ", base);
+  if (!(inverse < 2e9 && std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) problems += join("\n  ", key(epsilon), ": expected 1 / a whole number; found ", 1 / inverse);
+  if (is_gpt2) {
+    if (c.inverse_epsilon != 100'000) problems += join("\n  ", key(epsilon), ": expected 1e-05, the only one that there is; found ", 1 / inverse);
+    return normalized(c);
+  }
+  c.kv_heads = is_neox ? c.heads : size("attention.head_count_kv", c.heads);
+  c.head_width = size("attention.key_length", std::max(c.width / c.heads, 1));
+  c.rotary.base = whole("rope.freq_base", is_gemma3 ? 1e6f : 1e4f, 2);
   c.rotary.width = size("rope.dimension_count", c.head_width);
   const std::string_view scaling = file.text(key("rope.scaling.type"), "none");
   if (scaling == "linear" || scaling == "yarn") {
-    const float factor = file.real(key("rope.scaling.factor"), 1.0f);
     c.rotary.scaling = scaling == "linear" ? rotary_scaling::linear : rotary_scaling::yarn;
-    if (factor >= 1 && factor < 1e6f && factor == std::floor(factor))
-      c.rotary.factor = static_cast<int>(factor);
-    else
-      problems += join("\n  ", key("rope.scaling.factor"), ": expected a whole number, at least 1; found ", factor);
+    c.rotary.factor = whole("rope.scaling.factor", 1, 1);
     if (scaling == "yarn") c.rotary.original = size("rope.scaling.original_context_length");
   } else if (scaling != "none") {
     problems += join("\n  ", key("rope.scaling.type"), ": expected none, linear or yarn; found ", scaling);
   }
-  if (const index window = file.integer(key("attention.sliding_window"), 0); window > 0 && c.family == family::llama) {
-    c.family = family::mistral;
-    c.window = static_cast<int>(std::min<index>(window, 2147483647));
+  const index window = file.integer(key("attention.sliding_window"), 0);
+  if (window < 0) problems += join("\n  ", key("attention.sliding_window"), ": expected a whole number, at least 0; found ", window);
+  if (window > 0 && c.family == family::olmo2) problems += join("\n  ", key("attention.sliding_window"), ": expected 0; found ", window);
+  if (window > 0 && c.family == family::llama) c.family = family::mistral;
+  c.window = static_cast<int>(std::clamp<index>(window, 0, 2147483647));
+  if (is_neox && !file.boolean(key("use_parallel_residual"), true)) problems += join("\n  ", key("use_parallel_residual"), ": expected true; found false");
+  if (is_gemma3) {
+    constexpr const char* pattern = "attention.sliding_window_pattern";
+    const gguf_value* const stored = file.find(key(pattern));
+    if (stored && stored->type == gguf_type::array) {  // whether each block has a window
+      const std::vector<bool> windows = file.booleans(key(pattern));
+      c.window_pattern = static_cast<int>(std::find(windows.begin(), windows.end(), false) - windows.begin()) + 1;
+      bool fits = std::cmp_equal(windows.size(), c.depth);
+      for (std::size_t i = 0; fits && i < windows.size(); ++i) fits = windows[i] == ((i + 1) % static_cast<std::size_t>(c.window_pattern) != 0);
+      if (!fits) problems += join("\n  ", key(pattern), ": expected false for every n-th of ", c.depth, " blocks, for some n, true for all others");
+    } else {
+      c.window_pattern = size(pattern, 6);
+    }
+    if (window == 0) c.window_pattern = 1;  // llama.cpp has then no windows, and one base
+    c.local_base = whole("rope.freq_base_swa", 1e4f, 2);
+    // What llama.cpp computes with: src/models/gemma3.cpp. Files do not say.
+    c.score_width = c.depth == 62 ? std::max(c.width / c.heads, 1) : c.head_width;
+    if (const float cap = file.real(key("final_logit_softcapping"), 0.0f); cap != 0)
+      problems += join("\n  ", key("final_logit_softcapping"), ": expected 0; found ", cap);
   }
   if (file.integer(key("expert_count"), 0) > 0) problems += join("\n  ", key("expert_count"), ": expected 0: no mixture of experts");
   return normalized(c);
@@ -192,6 +250,8 @@ FATHOM_INLINE void check_gguf_config(const config& given, const gguf_file& file)
   const config expected = normalized(given);
   if (expected.rotary.scaling == rotary_scaling::llama3) found.rotary = expected.rotary;  // checked by its factors
   if (problems.empty()) problems += family_differences(expected, found);
+  if (problems.empty() && expected.family == family::gpt2 && expected.context < found.context)
+    problems += join("\n  context: the model has ", expected.context, ", the file ", found.context, " learned positions");
   if (problems.empty()) detail::check_rope_factors(file, expected, problems);
   if (!problems.empty()) fail(file.path(), ": does not fit the model:", problems);
 }
@@ -220,10 +280,26 @@ FATHOM_INLINE std::shared_ptr<const stored_tensors> open_family(const std::files
     check_family_config(of, path);
     return tensors_of(std::make_shared<detail::opened_family<safetensors_folder>>(path, of, wanted));
   }
-  if (path.extension() != ".gguf") return tensors_of(std::make_shared<detail::opened_family<safetensors_file>>(path, of, wanted));
+  if (is_gguf(path)) return open_gguf(path, of, wanted);
+  return tensors_of(std::make_shared<detail::opened_family<safetensors_file>>(path, of, wanted));
+}
+
+FATHOM_INLINE std::shared_ptr<const stored_tensors> open_gguf(const std::filesystem::path& path, const config& of, const tensor_table& wanted) {
   gguf_file file(path);
   check_gguf_config(of, file);
-  return tensors_of(std::make_shared<detail::opened_gguf>(std::move(file), of, wanted));
+  const auto opened = std::make_shared<detail::opened_gguf>(std::move(file), of, wanted);
+  return std::shared_ptr<const stored_tensors>(opened, &opened->tensors);
+}
+
+FATHOM_INLINE bool is_gguf(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (path.extension() == ".gguf") return true;
+  if (!std::filesystem::is_regular_file(path, ignored)) return false;
+  const input_file file(path);
+  std::array<std::byte, 4> magic{};
+  if (file.size() < magic.size()) return false;
+  file.read(0, magic);
+  return std::memcmp(magic.data(), "GGUF", magic.size()) == 0;
 }
 
 }  // namespace fathom::io

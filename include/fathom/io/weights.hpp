@@ -166,9 +166,9 @@ void save(const std::filesystem::path& path, const Weights& weights) {
   }
 }
 
-/// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2. Also reads a
-/// folder that save_pretrained of `transformers` wrote, shards included, for a GPT-2 or a model of another family
-/// (model/config.hpp), after checking its config.json.
+/// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2. For models made
+/// from a config (model/config.hpp), also reads a folder that save_pretrained of `transformers` wrote, shards included,
+/// after checking its config.json; and a GGUF file of llama.cpp, whatever its types, after checking its metadata.
 /// Converts F32, F64, BF16 and F16, and I8 with scales. If the file does not fit the model, the error lists every key
 /// of the description that disagrees and every tensor that is missing, unknown or of another shape or type, and the
 /// weights do not change. If the file shrinks or the disk fails during reading, the weights may be partly read.
@@ -199,6 +199,12 @@ void load(const std::filesystem::path& path, Weights&& weights, const load_optio
       const auto file = io::open_family(path, model::architecture::family_configuration, table_of<model>());
       io::read_weights(*file, to, options, !is_folder);
     } else {
+      if (!is_folder && io::is_gguf(path)) {
+        if constexpr (requires { model::architecture::configuration; })
+          return io::read_weights(*io::open_gguf(path, model::architecture::configuration, table_of<model>()), to, options, false);
+        else
+          fail(path.string(), ": is a GGUF file; expected a safetensors file, because the model was not made from a config");
+      }
       if (!is_folder) return load(io::safetensors_file(path), to, options);
       if constexpr (requires { model::architecture::configuration; })
         io::check_transformers_config(model::architecture::configuration, path);

@@ -49,6 +49,7 @@
   FATHOM_KERNELS_OF_ACTIVATION(T, tanh_activation)                                                                            \
   FATHOM_KERNELS_OF_ACTIVATION(T, relu)                                                                                       \
   FATHOM_KERNELS_OF_ACTIVATION(T, relu_squared)                                                                               \
+  template void map_row(const times&, const std::array<matrix<T>, 1>&, const std::array<matrix<const T>, 1>&, index);         \
   template void update_range(const gradient_step<adamw_rule::formula<T>, T>&, index, index, T*, T*, T*, T*);                  \
   template void update_range(const gradient_step<sgd_rule::formula<T>, T>&, index, index, T*, T*, T*);                        \
   template void update_range(const gradient_step<lion_rule::formula<T>, T>&, index, index, T*, T*, T*);                       \

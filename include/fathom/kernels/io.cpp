@@ -13,6 +13,7 @@
 #include "fathom/io/gguf.inl.hpp"
 #include "fathom/io/load_any.inl.hpp"
 #include "fathom/io/safetensors.inl.hpp"
+#include "fathom/io/save_gguf.inl.hpp"
 #include "fathom/io/transformers.inl.hpp"
 #include "fathom/io/weights.inl.hpp"
 #include "fathom/model/attention_map.inl.hpp"

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -118,6 +119,7 @@ struct attention_options {
                                           // 0: as many as heads (GQA, Ainslie et al., arXiv 2305.13245)
   static constexpr index head_width = 0;  // 0: width / heads
   static constexpr index window = 0;      // positions that a query sees, up to and including its own; 0: all of them
+  static constexpr index score_width = 0;  // scores are products over its square root; 0: head_width
   static constexpr bool causal = true;    // false: a query also sees later positions, and decoding is impossible
   static constexpr bool bias = true;         // of the projections
   static constexpr bool output_bias = true;  // of the output projection, if they have biases
@@ -150,6 +152,7 @@ struct attention {
   static_assert(Options::head_width > 0 || E % H == 0,
                 "fathom::attention: width must be a multiple of heads, where options give no head_width");
   static_assert(H % key_heads == 0, "fathom::attention: kv_heads must divide heads");
+  static_assert(Options::score_width >= 0, "fathom::attention: score_width must be positive");
   static_assert(Options::window >= 0 && (Options::causal || Options::window == 0),
                 "fathom::attention: a window is a number of positions, of a causal attention");
   static_assert(Options::causal || Options::slopes == slopes_of_heads::none,
@@ -454,6 +457,7 @@ struct attention {
     if constexpr (learns_slopes) column_sums(on, s.dslopes, g.distance.slopes.data());
     if constexpr (publishes)
       if (dpublished.data) add(on, dpublished, values(dkv).every(key_rows, 0));
+    scale_queries(on, queries(s.dq));
     for_rotated(s.dq, dkv, [&](output<On> turning, index rows) { Options::rotation::template backward<head_width>(on, e, turning, rows); });
     if constexpr (norms::are_there) {
       differentiate_norm<query_norm, query_heads_normed>(on, p.norm.q, t.norm.q, queries(s.dq), t.norm.of_q, g.norm.q, s);
@@ -491,7 +495,14 @@ struct attention {
       apply_norm<key_norm, key_heads_normed>(on, p.norm.k, keys(kv), t.norm.k, t.norm.normed, t.norm.of_k);
     }
     for_rotated(t.q, kv, [&](output<On> turning, index rows) { Options::rotation::template forward<head_width>(on, e, turning, rows); });
+    scale_queries(on, queries(t.q));
     return kv;
+  }
+  /// Queries, or their gradients, for scores that are not over sqrt(head_width), the kernels' own.
+  template <class On>
+  static void scale_queries([[maybe_unused]] const On& on, [[maybe_unused]] output<On> q) {
+    if constexpr (Options::score_width > 0 && Options::score_width != head_width)
+      multiply(on, std::sqrt(static_cast<double>(head_width) / static_cast<double>(Options::score_width)), q);
   }
   /// x [rows, heads * width] as [rows * heads, width]; the rows of x are adjacent.
   template <index Heads, class T>
@@ -606,6 +617,15 @@ struct head_width {
   template <class Options>
   struct of : Options {
     static constexpr index head_width = Width;
+  };
+};
+/// Scores are products of queries and keys over sqrt(Width), in place of the root of the heads' width (Gemma 3 27B).
+template <index Width>
+struct score_width {
+  static constexpr auto option = field<"score_width">(Width);
+  template <class Options>
+  struct of : Options {
+    static constexpr index score_width = Width;
   };
 };
 /// Publishes the attention's values for sources of later blocks, in channel<NAME, key-value heads * head width>.

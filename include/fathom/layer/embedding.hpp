@@ -1,9 +1,11 @@
 // From tokens and their positions to the first hidden state.
 #pragma once
 
+#include <cmath>
 #include <span>
 #include <string>
 
+#include "fathom/backend/operations.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/part.hpp"
 
@@ -38,6 +40,29 @@ struct token_embedding {
     embedding_backward(on, e, tokens, dx, g.wte);
   }
   [[nodiscard]] static std::string describe() { return join(V, " tokens"); }
+};
+
+/// x = sqrt(E) wte[tokens], as in Gemma (arXiv 2403.08295). The factor is rounded to float, the type of the weights, as
+/// Gemma3TextScaledWordEmbedding of `transformers` rounds it.
+template <index V, index E, bool Tied>
+struct scaled_token_embedding : token_embedding<V, E, Tied> {
+  using table = token_embedding<V, E, Tied>;
+
+  template <class On, class P>
+  static void forward(const On& on, const P& p, const extent& e, std::span<const token> tokens, output<On> x) {
+    table::forward(on, p, e, tokens, x);
+    multiply(on, factor(), x);
+  }
+  /// dx becomes factor * dx.
+  template <class On, class G>
+  static void backward(const On& on, const extent& e, std::span<const token> tokens, output<On> dx, G& g) {
+    multiply(on, factor(), dx);
+    table::backward(on, e, tokens, dx, g);
+  }
+  [[nodiscard]] static std::string describe() { return table::describe() + " times sqrt(width)"; }
+
+ private:
+  [[nodiscard]] static double factor() { return static_cast<double>(std::sqrt(static_cast<float>(E))); }
 };
 
 /// x += wpe[positions]: learned absolute positions.   wpe [Context, E], x [rows, E]
@@ -81,10 +106,11 @@ struct sum_of_embeddings {
     Tokens::forward(on, p, e, tokens, x);
     (Additions::forward(on, p, e, x), ...);
   }
-  template <class On, class G>
-  static void backward(const On& on, const extent& e, std::span<const token> tokens, input<On> dx, G& g) {
-    Tokens::backward(on, e, tokens, dx, g);
+  /// dx may change.
+  template <class On, class Matrix, class G>
+  static void backward(const On& on, const extent& e, std::span<const token> tokens, const Matrix& dx, G& g) {
     (Additions::backward(on, e, dx, g), ...);
+    Tokens::backward(on, e, tokens, dx, g);
   }
   [[nodiscard]] static std::string describe() {
     std::string text = Tokens::describe();
@@ -107,6 +133,12 @@ struct tokens {
   template <class At>
   using bind = layers::token_embedding<At::vocab, At::width, At::tied>;
 };
+/// The token embedding times the square root of the width (Gemma).
+struct scaled_tokens {
+  static constexpr auto options = fields();
+  template <class At>
+  using bind = layers::scaled_token_embedding<At::vocab, At::width, At::tied>;
+};
 /// Learned absolute positions, as a part of `embed`.
 struct learned_positions {
   static constexpr auto options = fields();
@@ -114,7 +146,7 @@ struct learned_positions {
   using bind = layers::learned_positions<At::context, At::width>;
 };
 
-/// The embedding as a part: `tokens` and the additions.
+/// The embedding as a part: `tokens` or `scaled_tokens`, and the additions.
 template <class Tokens, class... Additions>
 struct embed {
   static constexpr auto options = fields(field<"parts">(parts_of<Tokens, Additions...>{}));

@@ -1,4 +1,5 @@
-// The three feature maps of the shortcut, from a selected depth to features (../README.md, "Shortcut").
+// The three feature maps of the shortcut, from a selected depth to features (../README.md, "Shortcut"). Their norm, LN, may be
+// another one.
 //
 // Each reads X [rows, E] and writes F [rows, E]; F may be every D-th row of a larger matrix. backward adds to dX.
 #pragma once
@@ -13,19 +14,19 @@
 namespace fathom::layers {
 
 /// F = LN(X)
-template <index E>
+template <index E, class Norm = layer_norm<E>>
 struct identity_features {
   template <class S>
   struct parameters {
-    typename layer_norm<E>::template parameters<S> ln;
+    typename Norm::template parameters<S> ln;
   };
   template <class V, class Path, class... P>
   static constexpr void visit(const V& f, const Path& at, P&... p) {
-    layer_norm<E>::visit(f, at / "ln", p.ln...);
+    Norm::visit(f, at / "ln", p.ln...);
   }
   template <class T>
   struct tape {
-    typename layer_norm<E>::template tape<T> ln;
+    typename Norm::template tape<T> ln;
     constexpr tape(arena& a, const extent& e) : ln(a, e) {}
   };
   template <class T>
@@ -33,35 +34,35 @@ struct identity_features {
 
   template <class On, class P>
   static void forward(const On& on, const P& p, input<On> x, output<On> features, const tape<scalar<On>>& t) {
-    layer_norm<E>::forward(on, p.ln, x, features, t.ln);
+    Norm::forward(on, p.ln, x, features, t.ln);
   }
   template <class On, class P, class G>
   static void backward(const On& on, const P& p, input<On> x, input<On> dfeatures, output<On> dx,
                        const tape<scalar<On>>& t, G& g, const nothing&) {
-    layer_norm<E>::backward(on, p.ln, x, dfeatures, dx, t.ln, g.ln);
+    Norm::backward(on, p.ln, x, dfeatures, dx, t.ln, g.ln);
   }
   [[nodiscard]] static constexpr double flops(index) { return 0; }
   [[nodiscard]] static std::string describe() { return "LN"; }
 };
 
 /// F = LN(X) W + b
-template <index E>
+template <index E, class Norm = layer_norm<E>>
 struct linear_features {
   using projection = linear<E, E>;
 
   template <class S>
   struct parameters {
-    typename layer_norm<E>::template parameters<S> ln;
+    typename Norm::template parameters<S> ln;
     typename projection::template parameters<S> c_proj;
   };
   template <class V, class Path, class... P>
   static constexpr void visit(const V& f, const Path& at, P&... p) {
-    layer_norm<E>::visit(f, at / "ln", p.ln...);
+    Norm::visit(f, at / "ln", p.ln...);
     projection::visit(f, at / "c_proj", p.c_proj...);
   }
   template <class T>
   struct tape {
-    typename layer_norm<E>::template tape<T> ln;
+    typename Norm::template tape<T> ln;
     matrix<T> normed;  // [rows, E]
     constexpr tape(arena& a, const extent& e) : ln(a, e), normed(a.take<T>(e.rows(), E)) {}
   };
@@ -73,7 +74,7 @@ struct linear_features {
 
   template <class On, class P>
   static void forward(const On& on, const P& p, input<On> x, output<On> features, const tape<scalar<On>>& t) {
-    layer_norm<E>::forward(on, p.ln, x, t.normed, t.ln);
+    Norm::forward(on, p.ln, x, t.normed, t.ln);
     projection::forward(on, p.c_proj, t.normed, features);
   }
   template <class On, class P, class G>
@@ -81,33 +82,33 @@ struct linear_features {
                        const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
     projection::backward_parameters(on, t.normed, dfeatures, g.c_proj);
     projection::backward_input(on, p.c_proj, dfeatures, s.dnormed);
-    layer_norm<E>::backward(on, p.ln, x, s.dnormed, dx, t.ln, g.ln);
+    Norm::backward(on, p.ln, x, s.dnormed, dx, t.ln, g.ln);
   }
   [[nodiscard]] static constexpr double flops(index tokens) { return projection::flops(tokens); }
   [[nodiscard]] static std::string describe() { return "LN, linear"; }
 };
 
 /// F = GELU(LN(X) W1 + b1) W2 + b2, hidden width F
-template <index E, index F>
+template <index E, index F, class Norm = layer_norm<E>>
 struct mlp_features {
   using fc = linear<E, F>;
   using projection = linear<F, E>;
 
   template <class S>
   struct parameters {
-    typename layer_norm<E>::template parameters<S> ln;
+    typename Norm::template parameters<S> ln;
     typename fc::template parameters<S> c_fc;
     typename projection::template parameters<S> c_proj;
   };
   template <class V, class Path, class... P>
   static constexpr void visit(const V& f, const Path& at, P&... p) {
-    layer_norm<E>::visit(f, at / "ln", p.ln...);
+    Norm::visit(f, at / "ln", p.ln...);
     fc::visit(f, at / "c_fc", p.c_fc...);
     projection::visit(f, at / "c_proj", p.c_proj...);
   }
   template <class T>
   struct tape {
-    typename layer_norm<E>::template tape<T> ln;
+    typename Norm::template tape<T> ln;
     matrix<T> normed;  // [rows, E]
     matrix<T> before;  // [rows, F], before GELU
     matrix<T> hidden;  // [rows, F], after GELU
@@ -127,7 +128,7 @@ struct mlp_features {
 
   template <class On, class P>
   static void forward(const On& on, const P& p, input<On> x, output<On> features, const tape<scalar<On>>& t) {
-    layer_norm<E>::forward(on, p.ln, x, t.normed, t.ln);
+    Norm::forward(on, p.ln, x, t.normed, t.ln);
     fc::template forward_activated<gelu_tanh>(on, p.c_fc, t.normed, t.before, t.hidden);
     projection::forward(on, p.c_proj, t.hidden, features);
   }
@@ -138,7 +139,7 @@ struct mlp_features {
     projection::backward_input(on, p.c_proj, dfeatures, s.dbefore, epilogue::activation_gradient{gelu_tanh{}, t.before});
     fc::backward_parameters(on, t.normed, s.dbefore, g.c_fc);
     fc::backward_input(on, p.c_fc, s.dbefore, s.dnormed);
-    layer_norm<E>::backward(on, p.ln, x, s.dnormed, dx, t.ln, g.ln);
+    Norm::backward(on, p.ln, x, s.dnormed, dx, t.ln, g.ln);
   }
   [[nodiscard]] static constexpr double flops(index tokens) { return fc::flops(tokens) + projection::flops(tokens); }
   [[nodiscard]] static std::string describe() { return join("LN, MLP of hidden width ", F); }
@@ -154,11 +155,15 @@ struct identity_features {
   static constexpr auto options = fields();
   template <class At>
   using bind = layers::identity_features<At::width>;
+  template <class At, class Norm>
+  using bind_with = layers::identity_features<At::width, Norm>;
 };
 struct linear_features {
   static constexpr auto options = fields();
   template <class At>
   using bind = layers::linear_features<At::width>;
+  template <class At, class Norm>
+  using bind_with = layers::linear_features<At::width, Norm>;
 };
 /// Hidden = 0 means E.
 template <index Hidden = 0>
@@ -166,6 +171,15 @@ struct mlp_features {
   static constexpr auto options = fields(field<"hidden">(Hidden));
   template <class At>
   using bind = layers::mlp_features<At::width, Hidden == 0 ? At::width : Hidden>;
+  template <class At, class Norm>
+  using bind_with = layers::mlp_features<At::width, Hidden == 0 ? At::width : Hidden, Norm>;
+};
+/// One of them with another norm: normed_features<rms_norm<>, mlp_features<>>.
+template <class Norm, class Map>
+struct normed_features {
+  static constexpr auto options = fields(field<"norm">(part_of<Norm>{}), field<"map">(part_of<Map>{}));
+  template <class At>
+  using bind = typename Map::template bind_with<At, typename Norm::template bind<At>>;
 };
 
 }  // namespace fathom

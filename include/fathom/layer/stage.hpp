@@ -22,6 +22,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 
 #include "fathom/core/name.hpp"
@@ -546,6 +547,14 @@ struct sublayer_part {
     using type = layers::sublayer<norm_name(), norm, layer_name(), layer, source_name(), source, Layer, Source, post_name(), post_norm>;
   };
 };
+/// The field of a source, if there is one.
+template <class Source>
+[[nodiscard]] consteval auto field_of_source() {
+  if constexpr (std::is_same_v<Source, no_source>)
+    return fields();
+  else
+    return fields(field<"source">(part_of<Source>{}));
+}
 /// The name of a stage, by which edits find it: without a leading '/'.
 template <fixed_string Name>
 inline constexpr std::string_view stage_name_of = Name.view().substr(Name.view().starts_with('/') ? 1 : 0);
@@ -577,22 +586,24 @@ struct pre {
 };
 /// The post-norm sublayer of OLMo 2 (arXiv 2501.00656), x + Norm(Layer(x)). The norm's tensors are `NAME.ln_post`, and
 /// `ln_1_post` and `ln_2_post` for "attn" and "mlp"; all else is as for `pre`.
-template <fixed_string Name, class Layer, class Norm>
+template <fixed_string Name, class Layer, class Norm, class Source = no_source>
 struct post {
   static constexpr std::string_view stage_name = detail::stage_name_of<Name>;
-  static constexpr auto options =
-      fields(field<"name">(static_cast<const char*>(Name.text)), field<"layer">(part_of<Layer>{}), field<"norm">(part_of<Norm>{}));
+  static constexpr auto options = std::tuple_cat(
+      fields(field<"name">(static_cast<const char*>(Name.text)), field<"layer">(part_of<Layer>{}), field<"norm">(part_of<Norm>{})),
+      detail::field_of_source<Source>());
   template <class At>
-  using bind = typename detail::sublayer_part<Name, no_norm, Layer, no_source, Norm>::template bound<At>::type;
+  using bind = typename detail::sublayer_part<Name, no_norm, Layer, Source, Norm>::template bound<At>::type;
 };
-/// Norms before and after the layer, as in Gemma 2 and 3 (arXiv 2408.00118): x + PostNorm(Layer(Norm(x))).
-template <fixed_string Name, class Norm, class Layer, class PostNorm>
+/// Norms before and after the layer, as in Gemma 2 and 3 (arXiv 2408.00118): x + PostNorm(Layer(Norm(x)[, rows of Source])).
+template <fixed_string Name, class Norm, class Layer, class PostNorm, class Source = no_source>
 struct sandwich {
   static constexpr std::string_view stage_name = detail::stage_name_of<Name>;
-  static constexpr auto options = fields(field<"name">(static_cast<const char*>(Name.text)), field<"norm">(part_of<Norm>{}),
-                                         field<"layer">(part_of<Layer>{}), field<"post_norm">(part_of<PostNorm>{}));
+  static constexpr auto options = std::tuple_cat(fields(field<"name">(static_cast<const char*>(Name.text)), field<"norm">(part_of<Norm>{}),
+                                                        field<"layer">(part_of<Layer>{}), field<"post_norm">(part_of<PostNorm>{})),
+                                                 detail::field_of_source<Source>());
   template <class At>
-  using bind = typename detail::sublayer_part<Name, Norm, Layer, no_source, PostNorm>::template bound<At>::type;
+  using bind = typename detail::sublayer_part<Name, Norm, Layer, Source, PostNorm>::template bound<At>::type;
 };
 
 /// Two sublayers that read the same stream, as a part of a block: x + First(x) + Second(x). Edits find it as "parallel".

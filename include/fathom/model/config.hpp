@@ -42,7 +42,8 @@ enum class family {
   qwen2,     // Llama's with biases of queries, keys and values
   qwen3,     // Llama's with norms of queries and keys
   gpt_neox,  // Pythia: two sublayers side by side, of which attention turns a part of each head
-  olmo2      // norms after the sublayers, and of queries and keys
+  olmo2,     // norms after the sublayers, and of queries and keys
+  gemma3     // norms before and after the sublayers; windows in most blocks
 };
 
 /// How rotary frequencies change for a longer context than in pretraining (layer/rotary.hpp).
@@ -74,9 +75,13 @@ struct config {
   // What follows has no meaning in the family gpt2.
   int kv_heads = 0;    // key-value heads, a divisor of heads; 0: as many as heads
   int head_width = 0;  // 0: width / heads
-  int window = 0;      // mistral: the positions that a query sees; 0: all
+  int window = 0;      // mistral, and some blocks of gemma3: the positions that a query sees; 0: all
   rotary_positions rotary{};
   int inverse_epsilon = 100'000;  // 1 / epsilon of the norms
+  // gemma3 only.
+  int window_pattern = 0;  // n: every n-th block sees all positions, the others have the window; 0: 6
+  int local_base = 0;      // rotary base of blocks with the window, which have no scaling; 0: 10,000
+  int score_width = 0;     // scores are products over its square root (query_pre_attn_scalar); 0: head_width
 
   friend constexpr bool operator==(const config&, const config&) = default;
 };
@@ -89,6 +94,7 @@ struct config {
     c.kv_heads = c.head_width = c.window = 0;
     c.rotary = {};
     c.inverse_epsilon = 100'000;
+    c.window_pattern = c.local_base = c.score_width = 0;
   } else {
     if (c.kv_heads == 0) c.kv_heads = c.heads;
     if (c.head_width == 0 && c.heads > 0) c.head_width = c.width / c.heads;
@@ -96,7 +102,15 @@ struct config {
     if (c.rotary.scaling == rotary_scaling::none) c.rotary.factor = 1;
     if (c.rotary.scaling != rotary_scaling::llama3) c.rotary.low_factor = 1, c.rotary.high_factor = 4;
     if (c.rotary.scaling != rotary_scaling::llama3 && c.rotary.scaling != rotary_scaling::yarn) c.rotary.original = 0;
-    if (c.family != family::mistral) c.window = 0;
+    if (c.family != family::mistral && c.family != family::gemma3) c.window = 0;
+    if (c.family != family::gemma3) {
+      c.window_pattern = c.local_base = c.score_width = 0;
+    } else {
+      if (c.window_pattern == 0) c.window_pattern = 6;
+      if (c.window_pattern > c.depth && c.depth > 0) c.window_pattern = c.depth + 1;  // no block sees all
+      if (c.local_base == 0) c.local_base = 10'000;
+      if (c.score_width == 0) c.score_width = c.head_width;
+    }
   }
   shortcut& s = c.shortcut;
   if (s.depths.every && c.depth >= 2 && c.depth <= 64)

@@ -47,8 +47,8 @@ template <int rotary_width, int head_width>
 inline constexpr bool rotary_width_is_part_of_a_head = rotary_width > 0 && rotary_width % 2 == 0 && rotary_width <= head_width;
 template <int base, int factor, int original>
 inline constexpr bool scaling_has_its_numbers = base > 1 && factor > 0 && original >= 0;
-template <unsigned long long depths>
-inline constexpr bool family_has_no_shortcut_in_its_config = depths == 0;
+template <int window_pattern, int local_base, int score_width>
+inline constexpr bool gemma3_has_its_numbers = window_pattern > 0 && local_base > 1 && score_width > 0;
 template <long long depth>
 inline constexpr bool shortcut_depth_is_in_0_to_63 = depth >= 0 && depth <= 63;
 template <long long depth, bool twice>
@@ -85,8 +85,9 @@ template <config Given>
                 "fathom::config: rotary.width must be even and at most head_width");
   static_assert(is_gpt2 || check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original>,
                 "fathom::config: rotary needs a base above 1, and with a scaling a factor and the original context");
-  static_assert(is_gpt2 || check::family_has_no_shortcut_in_its_config<S.depths.bits>,
-                "fathom::config: the shortcut of this family is an edit of its architecture, not a member of its config");
+  constexpr bool is_gemma3 = C.family == family::gemma3;
+  static_assert(!is_gemma3 || check::gemma3_has_its_numbers<C.window_pattern, C.local_base, C.score_width>,
+                "fathom::config: gemma3 needs a positive window_pattern and score_width, and a local_base above 1");
   static_assert(check::shortcut_depth_is_in_0_to_63<S.depths.impossible>,
                 "fathom::config: a shortcut depth must lie between 0 and 63");
   static_assert(check::shortcut_depth_is_listed_once<S.depths.repeated, (S.depths.repeated >= 0)>,
@@ -103,7 +104,8 @@ template <config Given>
   constexpr bool is_good_family =
       is_gpt2 || (check::divides(C.kv_heads, C.heads) && check::head_width_is_even_and_at_most_256<C.head_width> &&
                   check::rotary_width_is_part_of_a_head<C.rotary.width, C.head_width> && C.rotary.base > 1 && C.inverse_epsilon > 0 &&
-                  check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original> && S.depths.empty());
+                  check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original> &&
+                  (!is_gemma3 || check::gemma3_has_its_numbers<C.window_pattern, C.local_base, C.score_width>));
   constexpr bool valid = is_good_family && C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
                          check::width_is_a_multiple_of_heads<C.width, is_gpt2 ? C.heads : 1> && S.depths.impossible == 0 &&
                          S.depths.repeated < 0 && S.depths.largest() < C.depth && S.hidden >= 0 &&

@@ -22,7 +22,9 @@ struct model_of<C, Backend> {
   static constexpr config c = checked<C>();
   static constexpr rotary_positions r = c.rotary;
   using architecture = decoder<c.family, c.vocab, c.context, c.width, c.depth, c.heads, c.kv_heads, c.head_width, c.hidden, c.tied, c.window,
-                               r.base, r.width, r.scaling, r.factor, r.low_factor, r.high_factor, r.original, c.inverse_epsilon>;
+                               r.base, r.width, r.scaling, r.factor, r.low_factor, r.high_factor, r.original, c.inverse_epsilon,
+                               c.window_pattern, c.local_base, c.score_width, c.shortcut.depths.bits, c.shortcut.features,
+                               c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
   using type = transformer<architecture, Backend>;
 };
 }  // namespace detail
