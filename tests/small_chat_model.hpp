@@ -25,7 +25,7 @@ namespace small_chat {
 
 /// With room for more tokens than the tokenizer's 563. A GGUF file of the architecture qwen3 has its rows in the order of
 /// `transformers`.
-inline constexpr fathom::config config{.vocab = 576, .context = 256, .width = 32, .depth = 2, .heads = 4, .hidden = 48, .tied = true,
+inline constexpr fathom::config config{.vocab = 576, .context = 256, .width = 32, .depth = 2, .heads = 4, .hidden = 48, .tied = false,
                                        .shortcut = {}, .family = fathom::family::qwen3, .kv_heads = 2, .head_width = 8};
 inline constexpr const char* chat_template =
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe brief<|im_end|>\n' }}"
@@ -40,7 +40,12 @@ inline void write_folder(const std::filesystem::path& folder, std::uint64_t seed
   using net = fathom::model<config>;
   const auto weights = fathom::make<net::parameters>();
   fathom::initialize<net>(*weights, seed);
-  for (float& number : weights->embed.wte.span()) number *= 20;  // so that some tokens are likelier than others
+  net::visit(
+      [](std::string_view name, fathom::initial, auto& tensor) {  // so that tokens depend on those before them
+        if (name.find("ln_") == std::string_view::npos && name.find("norm") == std::string_view::npos)
+          for (float& number : tensor.span()) number *= 20;
+      },
+      *weights);
   fathom::save_transformers(folder, *weights);
   write(folder / "tokenizer.json", text_of(FATHOM_GOLDEN "/tokenizers/smollm2/tokenizer.json"));
   fathom::json settings = fathom::json::object();
@@ -88,7 +93,8 @@ inline void write_gguf(const std::filesystem::path& path, const std::filesystem:
                                {"tokenizer.ggml.eot_token_id", std::uint32_t{560}},
                                {"tokenizer.chat_template", chat_template}};
   const std::pair<std::string_view, std::string_view> names[] = {
-      {"model.embed_tokens", "token_embd"},   {"model.norm", "output_norm"},          {"input_layernorm", "attn_norm"},
+      {"model.embed_tokens", "token_embd"},   {"lm_head", "output"},
+        {"model.norm", "output_norm"},          {"input_layernorm", "attn_norm"},
       {"post_attention_layernorm", "ffn_norm"}, {"self_attn.q_proj", "attn_q"},       {"self_attn.k_proj", "attn_k"},
       {"self_attn.v_proj", "attn_v"},         {"self_attn.o_proj", "attn_output"},    {"self_attn.q_norm", "attn_q_norm"},
       {"self_attn.k_norm", "attn_k_norm"},    {"mlp.gate_proj", "ffn_gate"},          {"mlp.up_proj", "ffn_up"},
