@@ -31,7 +31,7 @@ inline constexpr marks known[] = {
     {.name = "llama3", .recognised_by = "<|start_header_id|>", .unless = "", .system_open = "<|start_header_id|>system<|end_header_id|>\n\n",
      .system_close = "<|eot_id|>", .user_open = "<|start_header_id|>user<|end_header_id|>\n\n", .user_close = "<|eot_id|>",
      .answer_open = "<|start_header_id|>assistant<|end_header_id|>\n\n", .answer_close = "<|eot_id|>", .trims = true, .begins = true},
-    {.name = "chatml", .recognised_by = "<|im_start|>", .unless = "", .system_open = "<|im_start|>system\n", .system_close = "<|im_end|>\n",
+    {.name = "chatml", .recognised_by = "<|im_start|>", .unless = "<|im_sep|>", .system_open = "<|im_start|>system\n", .system_close = "<|im_end|>\n",
      .user_open = "<|im_start|>user\n", .user_close = "<|im_end|>\n", .answer_open = "<|im_start|>assistant\n", .answer_close = "<|im_end|>\n"},
     {.name = "gemma", .recognised_by = "<start_of_turn>", .unless = "", .system_open = "", .system_close = "\n\n",
      .user_open = "<start_of_turn>user\n", .user_close = "<end_of_turn>\n", .answer_open = "<start_of_turn>model\n",
