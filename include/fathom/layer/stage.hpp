@@ -274,6 +274,8 @@ struct sublayer {
 /// y = x + First(x) + Second(x): two sublayers that read the same stream (GPT-J; GPT-NeoX, arXiv 2204.06745).
 template <class First, class Second>
 struct parallel {
+  using first_stage = First;
+  using second_stage = Second;
   static constexpr index width = First::width;
   static constexpr depth_set depths = First::depths | Second::depths;
   using published = joined_channels<channels_of<First>, channels_of<Second>>;
