@@ -316,6 +316,8 @@ struct attention {
     if (D > 0) text += join(has_context ? " over context and " : " over ", D, D == 1 ? " depth" : " depths");
     if (key_heads != H) text += join(", ", key_heads, " of keys and values");
     if (Options::window > 0) text += join(", a window of ", Options::window);
+    if constexpr (requires { Options::rotation::describe(); }) text += ", " + Options::rotation::describe();
+    if (norms::are_there) text += norms::are_per_head ? ", norms of each head" : ", norms of queries and keys";
     return text;
   }
 

@@ -61,7 +61,11 @@ struct output_head {
   [[nodiscard]] static constexpr double flops(index tokens) {
     return 2.0 * static_cast<double>(V) * static_cast<double>(E) * static_cast<double>(tokens);
   }
-  [[nodiscard]] static std::string describe() { return join("LN, logits of ", V, " tokens", Tied ? ", tied to wte" : ""); }
+  [[nodiscard]] static std::string describe() {
+    std::string norm = "LN";
+    if constexpr (requires { Norm::describe(); }) norm = Norm::describe();
+    return join(norm, ", logits of ", V, " tokens", Tied ? ", tied to wte" : "");
+  }
 
  private:
   template <class P, class W>

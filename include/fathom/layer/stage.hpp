@@ -22,6 +22,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "fathom/core/error.hpp"
 #include "fathom/core/name.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/norm.hpp"
@@ -218,7 +219,10 @@ struct sublayer {
   static void describe(const F& f, const path& at, index tokens) {
     if constexpr (has_source)
       f(at / SourceName.view(), detail::line_of<Source, SourcePart>(), parameter_count_of<Source>(), Source::flops(tokens));
-    f(at / LayerName.view(), detail::line_of<Layer, LayerPart>(),
+    std::string text = detail::line_of<Layer, LayerPart>();
+    if constexpr (requires { Norm::describe(); }) text = join(Norm::describe(), ", ", text);
+    if constexpr (requires { PostNorm::describe(); }) text += ", " + PostNorm::describe();
+    f(at / LayerName.view(), text,
       parameter_count_of<Norm>() + parameter_count_of<Layer>() + parameter_count_of<PostNorm>(),
       Norm::flops(tokens) + Layer::flops(tokens) + PostNorm::flops(tokens));
   }
