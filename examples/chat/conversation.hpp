@@ -129,7 +129,11 @@ class conversation {
   [[nodiscard]] std::span<const float> read(std::span<const fathom::token> all) {
     std::size_t same = 0;
     while (same < read_.size() && same + 1 < all.size() && read_[same] == all[same]) ++same;
-    if (same < read_.size()) cache_.truncate(static_cast<fathom::index>(same));
+    if (same < read_.size()) {
+      if constexpr (requires(const typename Net::cache& c) { c.least_length(); })  // layers with a window forget what is before it
+        if (static_cast<fathom::index>(same) < cache_.least_length()) same = 0;
+      cache_.truncate(static_cast<fathom::index>(same));
+    }
     read_.assign(all.begin(), all.end());
     return Net::prefill(weights_, all.subspan(same), cache_);
   }
