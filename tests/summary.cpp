@@ -43,7 +43,8 @@ std::string what(const std::string& line) {  // without numbers
 TEST_CASE("the summary of a family names norms, positions and heads", "[summary]") {
   const auto llama = lines<of(family::llama)>();
   REQUIRE(llama.size() == 12);
-  CHECK(llama[2] == "wte                1000 tokens to 64                                                     64,000            0");
+  CHECK(llama[2].starts_with("wte                1000 tokens to 64   "));
+  CHECK(llama[2].ends_with("      64,000            0"));
   CHECK(llama[3].starts_with("h.0.attn           RMS norm, causal self-attention, 4 heads of 16, 2 of keys and values, rotary "));
   CHECK(llama[4].starts_with("h.0.mlp            RMS norm, gated MLP, hidden 96, silu   "));
   CHECK(llama[5].starts_with("h.1.attn "));
