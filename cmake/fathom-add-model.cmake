@@ -1,4 +1,5 @@
-# fathom_add_model(NAME CONFIG config.json [WEIGHTS model.safetensors] [TOKENIZER dir] [EMBED] [TYPE f32|bf16|int8])
+# fathom_add_model(NAME MODEL model [CONTEXT tokens] [EMBED] [TYPE f32|bf16|int8|int4])
+# fathom_add_model(NAME CONFIG config.json [WEIGHTS model.safetensors] [TOKENIZER dir] [EMBED] [TYPE f32|bf16|int8|int4])
 #
 # Turns a checkpoint into a target: makes the header <NAME.hpp>, and the library NAME to link with, which also links fathom. The
 # header has, in namespace NAME:
@@ -18,6 +19,17 @@
 #
 # config.json has fathom's keys, or those of GPT-2 in the package transformers. The compiler reads it (io/read_config.hpp): a
 # config without a model in fathom is an error at the include of <NAME.hpp>, which names the file, the key and its value.
+#
+# MODEL is a model as others distribute it: a GGUF file, a folder of `transformers` of any family (config.json, weights and
+# tokenizer), or a safetensors file that fathom saved. CONTEXT limits the tokens of a sequence, and with them the memory of
+# caches. The header then has config, model, number, packed, generator as above, and
+#
+#   const fathom::io::model_files& files()      all of it: the files, in the program with EMBED
+#   const packed& weights()                     packed at the first call, on the heap
+#   const fathom::data::bpe& tokenizer()        read at the first call; it fails when the model has none
+#
+# A small program, fathom-describe, reads the config during the build. It is compiled for the build machine, by
+# FATHOM_HOST_COMPILER where the project is cross-compiled. With EMBED, a model may have up to 2 GB.
 
 # Writes a file only if its contents change, so that nothing is recompiled needlessly.
 function(_fathom_write file text)
@@ -25,12 +37,220 @@ function(_fathom_write file text)
   file(COPY_FILE "${file}.new" "${file}" ONLY_IF_DIFFERENT)
 endfunction()
 
+# The assembler's text that puts a file into the program, as the bytes from `begin` to `end`.
+function(_fathom_embed path begin end text)
+  if(path MATCHES "[\"\\\\\n]")
+    message(FATAL_ERROR "fathom_add_model: ${path}: expected a path without quotation marks, backslashes and line breaks")
+  endif()
+  set(${text} "
+asm(R\"(
+  .pushsection .rodata.${begin}, \"a\", %progbits
+  .balign 64
+  .global ${begin}, ${end}
+  .hidden ${begin}, ${end}
+  .type ${begin}, %object
+${begin}:
+  .incbin \"${path}\"
+  .size ${begin}, . - ${begin}
+${end}:
+  .byte 0
+  .popsection
+)\");
+extern \"C\" const std::byte ${begin}[], ${end}[];
+" PARENT_SCOPE)
+endfunction()
+
+# The target fathom_describe: the program that prints a model's config (fathom-describe.cpp).
+function(_fathom_add_describe)
+  if(TARGET fathom_describe)
+    return()
+  endif()
+  set(compiler ${CMAKE_CXX_COMPILER_LAUNCHER} ${CMAKE_CXX_COMPILER})
+  if(CMAKE_CROSSCOMPILING OR NOT CMAKE_CXX_COMPILER)
+    find_program(FATHOM_HOST_COMPILER NAMES c++ g++ clang++ NO_CMAKE_FIND_ROOT_PATH REQUIRED
+                 DOC "fathom_add_model: a C++20 compiler for this machine")
+    set(compiler ${FATHOM_HOST_COMPILER})
+  endif()
+  set(program ${CMAKE_BINARY_DIR}/fathom-models/fathom-describe)
+  set(source ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/fathom-describe.cpp)
+  file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fathom-models)
+  set(includes $<TARGET_PROPERTY:fathom::fathom,INTERFACE_INCLUDE_DIRECTORIES>)
+  add_custom_command(OUTPUT ${program} DEPENDS ${source} DEPFILE ${program}.d VERBATIM COMMAND_EXPAND_LISTS
+                     COMMAND ${compiler} -std=c++20 -O0 "-I$<JOIN:${includes},;-I>" -MD -MT ${program} -MF ${program}.d
+                             ${source} -o ${program}
+                     COMMENT "Compiling fathom-describe, which reads models")
+  add_custom_target(fathom_describe DEPENDS ${program})
+  set_target_properties(fathom_describe PROPERTIES FATHOM_PROGRAM ${program})
+endfunction()
+
+# The names of a model's files: the file itself, or those of a folder that fathom reads.
+function(_fathom_model_files model names)
+  if(NOT IS_DIRECTORY "${model}")
+    get_filename_component(name "${model}" NAME)
+    set(${names} "${name}" PARENT_SCOPE)
+    return()
+  endif()
+  set(found)
+  foreach(name config.json generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json
+               vocab.json merges.txt encoder.json vocab.bpe chat_template.jinja chat_template.json)
+    if(EXISTS "${model}/${name}")
+      list(APPEND found ${name})
+    endif()
+  endforeach()
+  if(EXISTS "${model}/model.safetensors")
+    list(APPEND found model.safetensors)
+  elseif(EXISTS "${model}/model.safetensors.index.json")
+    file(READ "${model}/model.safetensors.index.json" index)
+    string(REGEX MATCHALL "\"[^\"/;]+\\.safetensors\"" shards "${index}")
+    list(REMOVE_DUPLICATES shards)
+    list(TRANSFORM shards REPLACE "\"" "")
+    list(APPEND found model.safetensors.index.json ${shards})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${model}/model.safetensors.index.json")
+  else()
+    message(FATAL_ERROR "fathom_add_model: ${model}: has neither model.safetensors nor model.safetensors.index.json")
+  endif()
+  foreach(name IN LISTS found)
+    if(NOT EXISTS "${model}/${name}")
+      message(FATAL_ERROR "fathom_add_model: ${model}: has no ${name}, which model.safetensors.index.json lists")
+    endif()
+  endforeach()
+  set(${names} "${found}" PARENT_SCOPE)
+endfunction()
+
+# fathom_add_model(NAME MODEL ...)
+function(_fathom_add_distributed_model name model context embeds number)
+  file(REAL_PATH "${model}" model BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
+  get_source_file_property(is_made "${model}" GENERATED)
+  if(NOT is_made AND NOT EXISTS "${model}")
+    message(FATAL_ERROR "fathom_add_model: ${model}: there is no such file or folder, and no command that makes it")
+  endif()
+  if(IS_DIRECTORY "${model}" AND NOT EXISTS "${model}/config.json")
+    message(FATAL_ERROR "fathom_add_model: ${model}: has no config.json")
+  elseif(NOT IS_DIRECTORY "${model}" AND NOT model MATCHES "\\.(gguf|safetensors)$")
+    message(FATAL_ERROR "fathom_add_model: ${model}: expected a GGUF file, NAME.gguf, a folder of transformers, or NAME.safetensors")
+  endif()
+  if(model MATCHES "[\"\\\\\n;]")
+    message(FATAL_ERROR "fathom_add_model: ${model}: expected a path without quotation marks, backslashes, semicolons and line breaks")
+  endif()
+  get_filename_component(called "${model}" NAME)
+  _fathom_model_files("${model}" names)
+  set(paths)
+  foreach(file IN LISTS names)
+    if(IS_DIRECTORY "${model}")
+      list(APPEND paths "${model}/${file}")
+    else()
+      list(APPEND paths "${model}")
+    endif()
+  endforeach()
+
+  set(declarations)
+  set(from "\"${model}\"")
+  set(source "// Made by fathom_add_model: files, as they are, in the program.\n#include <cstddef>\n#include <span>\n")
+  if(embeds)
+    set(number_of_file 0)
+    set(list)
+    foreach(file path IN ZIP_LISTS names paths)
+      set(begin fathom_${name}_file_${number_of_file}_begin)
+      set(end fathom_${name}_file_${number_of_file}_end)
+      _fathom_embed("${path}" ${begin} ${end} text)
+      set(function "std::span<const std::byte> file_${number_of_file}()")
+      string(APPEND source "${text}namespace ${name}::embedded {
+${function};
+${function} { return {${begin}, ${end}}; }
+}  // namespace ${name}::embedded
+")
+      string(APPEND declarations "${function};  // ${file}\n")
+      list(APPEND list "{\"${file}\", embedded::file_${number_of_file}()}")
+      math(EXPR number_of_file "${number_of_file} + 1")
+    endforeach()
+    string(REPLACE ";" ", " list "${list}")
+    set(from "{${list}}, \"${called} in this program\"")
+    set(declarations "namespace embedded {\n${declarations}}  // namespace embedded\n\n")
+  endif()
+
+  set(made ${CMAKE_CURRENT_BINARY_DIR}/fathom-models/${name})
+  _fathom_write(${made}/${name}.hpp "// Made by fathom_add_model from
+//   ${model}
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <fathom/backend/cpu.hpp>
+#include <fathom/core/bf16.hpp>
+#include <fathom/core/memory.hpp>
+#include <fathom/data/bpe.hpp>
+#include <fathom/data/model_tokenizer.hpp>
+#include <fathom/generate/generator.hpp>
+#include <fathom/io/model_files.hpp>
+#include <fathom/model/model.hpp>
+
+#include \"${name}_config.hpp\"
+
+namespace ${name} {
+
+using model = fathom::model<config>;
+using number = ${number};
+using packed = model::packed<number>;
+using generator = fathom::generator<model, number>;
+
+${declarations}/// The model's files.
+inline const fathom::io::model_files& files() {
+  static const fathom::io::model_files all(${from});
+  return all;
+}
+/// The weights to decode with. They are packed when first asked for; it fails when they do not fit the config.
+inline const packed& weights() {
+  static const auto loaded = [] {
+    auto ready = fathom::make<packed>();
+    fathom::load(files(), *ready);
+    return ready;
+  }();
+  return *loaded;
+}
+/// The tokenizer. It is read when first asked for, and fails when the model has none, or one with more tokens than the model.
+inline const fathom::data::bpe& tokenizer() {
+  static const fathom::data::bpe read = [] {
+    auto all = fathom::data::read_bpe(files());
+    if (all.size() > model::vocab)
+      fathom::fail(files().name(), \": the tokenizer has \", all.size(), \" tokens; the model has \", model::vocab);
+    return all;
+  }();
+  return read;
+}
+
+}  // namespace ${name}
+")
+  _fathom_add_describe()
+  get_target_property(describe fathom_describe FATHOM_PROGRAM)
+  set(config "${model}")
+  if(IS_DIRECTORY "${model}")
+    set(config "${model}/config.json")
+  endif()
+  add_custom_command(OUTPUT ${made}/${name}_config.hpp DEPENDS fathom_describe ${describe} "${config}" VERBATIM
+                     COMMAND ${describe} "${model}" ${context} ${name} ${made}/${name}_config.hpp
+                     COMMENT "Reading the config of ${called}")
+  if(embeds)
+    _fathom_write(${made}/${name}.cpp "${source}")
+    add_library(${name} STATIC ${made}/${name}.cpp ${made}/${name}_config.hpp)
+    set_source_files_properties(${made}/${name}.cpp PROPERTIES OBJECT_DEPENDS "${paths}" COMPILE_OPTIONS -fno-lto)
+    set(scope PUBLIC)
+  else()
+    add_library(${name} INTERFACE ${made}/${name}_config.hpp)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(${name} ${scope} ${made})
+  target_link_libraries(${name} ${scope} fathom::fathom)
+endfunction()
+
 function(fathom_add_model name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "EMBED" "CONFIG;WEIGHTS;TOKENIZER;TYPE" "")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "EMBED" "MODEL;CONTEXT;CONFIG;WEIGHTS;TOKENIZER;TYPE" "")
   if(arg_UNPARSED_ARGUMENTS OR arg_KEYWORDS_MISSING_VALUES)
     message(FATAL_ERROR "fathom_add_model: not understood: ${arg_UNPARSED_ARGUMENTS}${arg_KEYWORDS_MISSING_VALUES}; expected "
                         "fathom_add_model(NAME CONFIG config.json [WEIGHTS model.safetensors] [TOKENIZER dir] [EMBED] "
-                        "[TYPE f32|bf16|int8])")
+                        "[TYPE f32|bf16|int8|int4]) or fathom_add_model(NAME MODEL model [CONTEXT tokens] [EMBED] "
+                        "[TYPE f32|bf16|int8|int4])")
   endif()
   if(NOT name MATCHES "^[A-Za-z][A-Za-z0-9_]*$")
     message(FATAL_ERROR "fathom_add_model: the name ${name}; expected one that can name a namespace")
@@ -38,17 +258,35 @@ function(fathom_add_model name)
   set(number_f32 float)
   set(number_bf16 fathom::bf16)
   set(number_int8 std::int8_t)
+  set(number_int4 fathom::int4)
   if(NOT DEFINED arg_TYPE)
     set(arg_TYPE f32)
   endif()
   if(NOT DEFINED number_${arg_TYPE})
-    message(FATAL_ERROR "fathom_add_model: TYPE ${arg_TYPE}; expected f32, bf16 or int8")
+    message(FATAL_ERROR "fathom_add_model: TYPE ${arg_TYPE}; expected f32, bf16, int8 or int4")
+  endif()
+  if(arg_MODEL)
+    foreach(other CONFIG WEIGHTS TOKENIZER)
+      if(DEFINED arg_${other})
+        message(FATAL_ERROR "fathom_add_model: MODEL and ${other}; a model has its own config, weights and tokenizer")
+      endif()
+    endforeach()
+    if(NOT DEFINED arg_CONTEXT)
+      set(arg_CONTEXT 0)
+    elseif(NOT arg_CONTEXT MATCHES "^[1-9][0-9]?[0-9]?[0-9]?[0-9]?[0-9]?[0-9]?[0-9]?$")
+      message(FATAL_ERROR "fathom_add_model: CONTEXT ${arg_CONTEXT}; expected a number of tokens, at least 1")
+    endif()
+    _fathom_add_distributed_model(${name} "${arg_MODEL}" ${arg_CONTEXT} "${arg_EMBED}" ${number_${arg_TYPE}})
+    return()
+  endif()
+  if(DEFINED arg_CONTEXT)
+    message(FATAL_ERROR "fathom_add_model: CONTEXT without MODEL; a config.json says what context it has")
   endif()
   if(arg_EMBED AND NOT arg_WEIGHTS AND NOT arg_TOKENIZER)
     message(FATAL_ERROR "fathom_add_model: EMBED without WEIGHTS and TOKENIZER; there is nothing to put into the program")
   endif()
   if(NOT arg_CONFIG)
-    message(FATAL_ERROR "fathom_add_model: CONFIG is missing; expected the path of a config.json")
+    message(FATAL_ERROR "fathom_add_model: CONFIG is missing; expected the path of a config.json, or MODEL")
   endif()
 
   file(REAL_PATH "${arg_CONFIG}" config BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
@@ -113,27 +351,10 @@ function(fathom_add_model name)
 ")
   foreach(function IN LISTS files)
     set(path "${file_${function}}")
-    if(path MATCHES "[\"\\\\\n]")
-      message(FATAL_ERROR "fathom_add_model: ${path}: expected a path without quotation marks, backslashes and line breaks")
-    endif()
     set(begin fathom_${name}_${function}_begin)
     set(end fathom_${name}_${function}_end)
-    string(APPEND source "
-asm(R\"(
-  .pushsection .rodata.${begin}, \"a\", %progbits
-  .balign 64
-  .global ${begin}, ${end}
-  .hidden ${begin}, ${end}
-  .type ${begin}, %object
-${begin}:
-  .incbin \"${path}\"
-  .size ${begin}, . - ${begin}
-${end}:
-  .byte 0
-  .popsection
-)\");
-extern \"C\" const std::byte ${begin}[], ${end}[];
-")
+    _fathom_embed("${path}" ${begin} ${end} text)
+    string(APPEND source "${text}")
     if(function STREQUAL "weights_file")
       string(APPEND source "namespace ${name} {
 std::span<const std::byte> weights_file();

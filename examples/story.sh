@@ -4,12 +4,12 @@
 #
 #   bash examples/story.sh [OPTIONS FOR CMAKE, for example -DSTORY_TYPE=int8]
 #
-# For another checkpoint: -DSTORY_CONFIG=gpt2/config.json -DSTORY_WEIGHTS=gpt2/model.safetensors -DSTORY_TOKENIZER=gpt2
+# For a GGUF file or a folder of `transformers`: -DSTORY_MODEL=model.gguf. For another checkpoint of GPT-2: -DSTORY_CONFIG=gpt2/config.json -DSTORY_WEIGHTS=gpt2/model.safetensors -DSTORY_TOKENIZER=gpt2
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev
 
-[ -s quickstart/tiny.safetensors ] || bash examples/quickstart.sh
+[ -s quickstart/tiny.safetensors ] || [[ "$*" == *-DSTORY_MODEL=* ]] || bash examples/quickstart.sh
 
 echo "Building (about half a minute)"
 mkdir -p build

@@ -96,7 +96,7 @@ void check_softmax(const attention_weights_map& map) {
         for (fathom::index key = 0; key < map.keys; ++key) {
           const float weight = map(head, query, source, key);
           sum += static_cast<double>(weight);
-          in_range = in_range && weight >= 0 && weight <= 1;
+          in_range = in_range && weight >= 0 && weight <= 1 + 1e-5f;  // rounded
           causal = causal && (key <= query || weight == 0);
         }
       worst_sum = std::max(worst_sum, std::abs(sum - 1));
@@ -200,4 +200,105 @@ TEST_CASE("tokens that do not fit the model have no attention map", "[attention_
   CHECK(fails_with(map_of(std::vector<token>(17, 1)), "attention_map: 17 tokens", "1 to 16"));
   CHECK(fails_with(map_of({1, 61}), "61"));
   CHECK(fails_with(map_of({-1}), "-1"));
+}
+
+// ---- Self-attention: against transformers (make_attention.py) -----------------------------------------------------------------
+
+namespace {
+
+constexpr config family_config(fathom::family family) {
+  return {.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .hidden = 20, .tied = false, .shortcut = {}, .family = family, .kv_heads = 2};
+}
+constexpr config family_llama = [] {
+  config c = family_config(fathom::family::llama);
+  c.tied = true;
+  c.rotary.base = 100'000;
+  return c;
+}();
+constexpr config family_mistral = [] {
+  config c = family_config(fathom::family::mistral);
+  c.window = 16;
+  return c;
+}();
+constexpr config family_qwen3 = [] {
+  config c = family_config(fathom::family::qwen3);
+  c.tied = true;
+  c.head_width = 8;
+  c.inverse_epsilon = 1'000'000;
+  return c;
+}();
+constexpr config family_gpt_neox{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 2, .hidden = 20, .tied = false, .shortcut = {},
+                                 .family = fathom::family::gpt_neox, .rotary = {.width = 2}};
+constexpr config untied_gpt2{.vocab = 61, .context = 224, .width = 24, .depth = 3, .heads = 3, .hidden = 40, .tied = false};
+
+template <class Net>
+void meets_transformers(const char* name, const std::filesystem::path& folder, double tolerance) {
+  INFO(name);
+  auto weights = fathom::make<typename Net::parameters>();
+  fathom::load(folder, *weights);
+  const fathom::io::safetensors_file golden(FATHOM_GOLDEN "/attention.safetensors");
+  const auto& stored = golden.at(std::string(name) + ".attention");  // [blocks, heads, queries, keys]
+  std::vector<float> expected(static_cast<std::size_t>(stored.size()));
+  fathom::io::copy_numbers(stored, expected.data());
+  const auto& input = golden.at(std::string(name) + ".tokens");
+  std::vector<token> tokens(static_cast<std::size_t>(input.size()));
+  input.read(std::as_writable_bytes(std::span(tokens)));
+  REQUIRE(stored.shape == std::vector<fathom::index>{Net::depth, stored.shape[1], std::ssize(tokens), std::ssize(tokens)});
+  for (int block = 0; block < Net::depth; ++block) {
+    const auto map = fathom::attention_map<Net>(*weights, tokens, {.block = block});
+    CHECK(map.sources == std::vector<std::string>{"block " + std::to_string(block)});
+    REQUIRE(map.heads == stored.shape[1]);
+    check_softmax(map);
+    double difference = 0;
+    for (std::size_t i = 0; i < map.weights.size(); ++i) {
+      const float e = expected[static_cast<std::size_t>(block) * map.weights.size() + i];
+      const double d = std::abs(static_cast<double>(map.weights[i]) - static_cast<double>(e));
+      if (!(d <= difference)) difference = d;
+    }
+    INFO("block " << block);
+    CHECK(difference < tolerance);
+    const auto one = map.one_head(1);
+    CHECK(one.heads == 1);
+    bool is_same = true;
+    for (fathom::index query = 0; query < map.queries; ++query)
+      for (fathom::index key = 0; key < map.keys; ++key) is_same = is_same && one(0, query, 0, key) == map(1, query, 0, key);
+    CHECK(is_same);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("self-attention of every block is what transformers computes", "[attention_map]") {
+  const std::filesystem::path families = FATHOM_TESTS "/families", gpt2 = FATHOM_GOLDEN "/transformers/untied_inner";
+  using fathom::backend::cpu;
+  using fathom::backend::reference;
+  meets_transformers<fathom::model<family_llama, reference<double>>>("llama", families / "llama", 1e-6);
+  meets_transformers<fathom::model<family_llama>>("llama", families / "llama", 1e-5);
+  meets_transformers<fathom::model<family_mistral>>("mistral", families / "mistral", 1e-5);
+  meets_transformers<fathom::model<family_qwen3>>("qwen3", families / "qwen3", 1e-5);
+  meets_transformers<fathom::model<family_gpt_neox>>("gpt_neox", families / "gpt_neox", 1e-5);  // two sublayers side by side
+  meets_transformers<fathom::model<family_config(fathom::family::olmo2)>>("olmo2", families / "olmo2", 1e-5);
+  meets_transformers<fathom::model<untied_gpt2>>("gpt2", gpt2, 1e-5);
+}
+
+TEST_CASE("self-attention beside shortcuts", "[attention_map]") {
+  using joint = net_of<joint_identity, fathom::backend::cpu<float>>;
+  using after = net_of<after_mlp, fathom::backend::cpu<float>>;
+  using replaced = net_of<replace_linear, fathom::backend::cpu<float>>;
+  const std::vector<token> tokens{7, 60, 0, 3, 3, 41};
+  const auto of_joint = load<joint>(joint_identity::name);
+  // The last block's softmax is the shortcut's; the others have their own.
+  CHECK(fathom::attention_map<joint>(*of_joint, tokens, {.block = 3}).weights == fathom::attention_map<joint>(*of_joint, tokens).weights);
+  CHECK(fathom::attention_map<joint>(*of_joint, tokens, {.block = 3}).sources == joint_identity::sources());
+  check_softmax(fathom::attention_map<joint>(*of_joint, tokens, {.block = 0}));
+  const auto of_after = load<after>(after_mlp::name);
+  const auto last = fathom::attention_map<after>(*of_after, tokens, {.block = 4});
+  CHECK(last.sources == std::vector<std::string>{"block 4"});
+  check_softmax(last);
+  const auto of_replaced = load<replaced>(replace_linear::name);
+  CHECK(fails_with([&] { return fathom::attention_map<replaced>(*of_replaced, tokens, {.block = 3}); },
+                   "attention_map: block 3 of 4 has no self-attention; expected one of 0, 1, 2"));
+  CHECK(fails_with([&] { return fathom::attention_map<after>(*of_after, tokens, {.block = 5}); }, "block 5 of 5 has no self-attention"));
+  CHECK(fails_with([&] { return fathom::attention_map<after>(*of_after, {}, {.block = 0}); }, "attention_map: 0 tokens", "1 to 16"));
+  CHECK(fails_with([&] { return last.one_head(4); }, "attention_map: head 4 of 4; expected 0 to 3"));
 }

@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <initializer_list>
 #include <span>
@@ -33,6 +34,7 @@
 
 #include "catch.hpp"
 #include "fails_with.hpp"
+#include "small_chat_model.hpp"
 #include "temporary_folder.hpp"
 
 namespace {
@@ -302,4 +304,33 @@ TEST_CASE("a checkpoint for story with sub-words", "[.][story]") {
     return true;
   });
   std::ofstream(folder + "/subwords.txt", std::ios::binary) << text << '\n';
+}
+// Run by deployment/run.cmake, which builds deployment/models with these files: a folder, a GGUF file, and what programs with them
+// write, for each type.
+TEST_CASE("models as others distribute them", "[.][models]") {
+  const std::filesystem::path folder = std::getenv("FATHOM_STORY") ? std::getenv("FATHOM_STORY") : "";
+  REQUIRE_FALSE(folder.empty());
+  small_chat::write_folder(folder / "model");
+  small_chat::write_gguf(folder / "model.gguf", folder / "model");
+  const fathom::data::bpe tokenizer(folder / "model");
+  const auto expect = [&]<fathom::index Context, class Number>(const char* file) {
+    constexpr fathom::config of = [] {
+      fathom::config c = small_chat::config;
+      c.context = Context;
+      return c;
+    }();
+    using limited = fathom::model<of>;
+    const auto weights = fathom::make<typename limited::parameters>();
+    fathom::load(folder / "model", *weights);
+    fathom::generator<limited, Number> from(*weights, {.temperature = 0, .threads = 1, .ids = tokenizer.size()});
+    std::string text = std::to_string(Context) + ": ";
+    from.write(tokenizer.encode("In the beginning"), 60, [&](token t) {
+      text += tokenizer.bytes(t);
+      return true;
+    });
+    std::ofstream(folder / file, std::ios::binary) << text << '\n';
+  };
+  expect.operator()<100, std::int8_t>("folder_in.txt");
+  expect.operator()<256, float>("gguf_in.txt");
+  expect.operator()<256, bf16>("gguf_beside.txt");
 }

@@ -15,6 +15,7 @@
 
 #include "catch.hpp"
 #include "fails_with.hpp"
+#include "small_chat_model.hpp"
 #include "file_contents.hpp"
 #include "json.hpp"
 #include "temporary_folder.hpp"
@@ -216,4 +217,51 @@ TEST_CASE("a run of an architecture of one's own is resumed by its description",
   CHECK(fails_with([&] { run(std::type_identity<made_of<windowed<3>>>()); }, "run.safetensors: is the checkpoint of another run",
                    "config layers: expected"));
   CHECK(fails_with([&] { run(std::type_identity<made_of<more>>()); }, "config norm: expected"));
+}
+
+TEST_CASE("a folder or a GGUF file goes to the model that it is of", "[io]") {
+  using fathom::config;
+  constexpr config llama{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .hidden = 20, .tied = true, .shortcut = {},
+                         .family = fathom::family::llama, .kv_heads = 2, .rotary = {.base = 100'000}};
+  constexpr config short_qwen3 = [] {
+    config c = small_chat::config;
+    c.context = 64;
+    return c;
+  }();
+  static constexpr config gpt2{.vocab = 61, .context = 224, .width = 24, .depth = 3, .heads = 3, .hidden = 40, .tied = false};
+  constexpr config with_shortcut = [] {
+    config c = gpt2;
+    c.shortcut = {.depths = {1}};
+    return c;
+  }();
+  using net_llama = fathom::model<llama>;
+  using net_qwen3 = fathom::model<short_qwen3>;
+  using net_gpt2 = fathom::model<gpt2>;
+  using net_shortcut = fathom::model<with_shortcut>;
+  const temporary_folder folder;
+  small_chat::write_folder(folder.path() / "model");
+  small_chat::write_gguf(folder.path() / "model.gguf", folder.path() / "model");
+  const auto any = [](const std::filesystem::path& path) { return fathom::load_any<net_shortcut, net_llama, net_qwen3, net_gpt2>(path); };
+  const std::filesystem::path llama_folder = FATHOM_TESTS "/families/llama", gpt2_folder = FATHOM_GOLDEN "/transformers/untied_inner";
+  const auto is = [](const auto& found, const auto& expected) { return std::memcmp(found.get(), expected.get(), sizeof *expected) == 0; };
+  const auto expect = [&]<class Net>(const std::filesystem::path& path, std::size_t which) {
+    const auto found = any(path);
+    REQUIRE(found.index() == which);
+    auto expected = fathom::make<typename Net::parameters>();
+    fathom::load(path, *expected);
+    CHECK(is(std::get<fathom::owned<typename Net::parameters>>(found), expected));
+  };
+  expect.operator()<net_llama>(llama_folder, 1);
+  expect.operator()<net_qwen3>(folder.path() / "model", 2);
+  expect.operator()<net_qwen3>(folder.path() / "model.gguf", 2);
+  expect.operator()<net_gpt2>(gpt2_folder, 3);
+  // Our own files of families carry their description.
+  fathom::save(folder.path() / "ours.safetensors", *std::get<1>(any(llama_folder)));
+  expect.operator()<net_llama>(folder.path() / "ours.safetensors", 1);
+
+  CHECK(fails_with([&] { return any(FATHOM_TESTS "/families/mistral"); }, "mistral: is of none of the 4 models that this program knows:",
+                   "fathom::config{.vocab = 61, .context = 224,", "family: the model has gpt2, the file mistral",
+                   "family: the model has llama, the file mistral", "window: the model has 0, the file 16", "width: the model has 32, the file 16"));
+  CHECK(fails_with([&] { return fathom::load_any<net_shortcut>(gpt2_folder); }, "shortcut: the model has one, the file none"));
+  CHECK(fails_with([&] { return any(folder.path() / "nothing.gguf"); }, "there is no such file or folder"));
 }

@@ -1,7 +1,8 @@
 // Continues a prompt. The program contains the model and is self-contained: no file, no library, one thread, and no
-// heap while it generates. story.sh builds it. Tokens are bytes, or, with STORY_TOKENIZER, sub-words.
+// heap while it generates. story.sh builds it. Tokens are bytes, or, with STORY_TOKENIZER or STORY_MODEL, sub-words.
 //
 //   story [--count N] [--temperature T] [--top-k K] [--top-p P] [--seed S] PROMPT
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,10 @@
 
 #ifdef STORY_TOKENIZER
 #include <fathom/data/bpe.hpp>
+#endif
+#ifdef STORY_MODEL
+#include <fathom/data/model_tokenizer.hpp>
+#include <fathom/data/text_stream.hpp>
 #endif
 #include <story_model.hpp>
 
@@ -23,14 +28,25 @@ static bool print(std::string_view text) {
   return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
 }
 
-static int write(std::string_view prompt, fathom::index count, const fathom::generation& options) {
+static int write(std::string_view prompt, fathom::index count, [[maybe_unused]] fathom::generation options) {
   // All memory is static, including the weights.
   alignas(fathom::alignment) static std::byte memory[story_model::generator::bytes];
   static char output[1 << 12];
+#ifdef STORY_MODEL
+  options.ids = std::min(story_model::tokenizer().size(), story_model::model::vocab);
+#endif
   static story_model::generator writer(story_model::weights(), memory, options);
   std::setvbuf(stdout, output, _IOFBF, sizeof output);
   std::fwrite(prompt.data(), 1, prompt.size(), stdout);
-#ifdef STORY_TOKENIZER
+#if defined(STORY_MODEL)
+  const auto& tokenizer = story_model::tokenizer();
+  static const auto ends = fathom::data::end_tokens(story_model::files(), tokenizer);
+  fathom::data::text_stream text_of(tokenizer, fathom::data::text_stream::behind_a_prompt);
+  writer.write(tokenizer.encode(prompt, fathom::data::special::as_text, fathom::data::ends::marked), count, [&](fathom::token t) {
+    return std::find(ends.begin(), ends.end(), t) == ends.end() && print(text_of.push(t));
+  });
+  print(text_of.finish());
+#elif defined(STORY_TOKENIZER)
   static const auto tokenizer = fathom::data::bpe::from_memory(story_model::tokenizer_vocab(), story_model::tokenizer_merges());
   if (tokenizer.size() > story_model::model::vocab)
     fathom::fail("the tokenizer has ", tokenizer.size(), " tokens; the model knows ", story_model::model::vocab);

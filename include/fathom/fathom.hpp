@@ -10,6 +10,7 @@
 #include "fathom/data/batches.hpp"
 #include "fathom/generate/generator.hpp"
 #include "fathom/io/load_any.hpp"
+#include "fathom/io/model_files.hpp"
 #include "fathom/io/save_gguf.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/layer/gated_mlp.hpp"

@@ -39,6 +39,7 @@
 #include "fathom/data/text.hpp"
 #include "fathom/data/text_ends.hpp"
 #include "fathom/data/text_form.hpp"
+#include "fathom/io/named_files.hpp"
 
 namespace fathom::data {
 
@@ -61,7 +62,8 @@ class bpe {
   /// without it, the tokenizer_class has them, GPT-2's if no file names one. Fails when a file asks for rules that are
   /// not implemented: another tokenizer_class, normalizer, pre_tokenizer and so on; and when the tokenizer_class is
   /// none of those that have the rules of tokenizer.json.
-  explicit bpe(const std::filesystem::path& folder) : bpe(detail::read_bpe(folder)) {}
+  explicit bpe(const std::filesystem::path& folder) : bpe(io::named_files(folder)) {}
+  explicit bpe(const io::named_files& files) : bpe(detail::read_bpe(files)) {}
   /// Reads two files and ignores others beside them. `vocab` is a JSON object that maps tokens to their ids, 0 to
   /// size() - 1; `merges` has two tokens on each line, after an optional first line "#version: ...". Bytes are spelled
   /// as in GPT-2's files. Tokens that are neither a byte nor made by a line are special and stand for their spelling.

@@ -1,14 +1,15 @@
-// Reads the files of a tokenizer: from memory, from two paths, or from a folder.
+// Reads the files of a tokenizer: from memory, from two paths, or from a folder, which may be in memory.
 #pragma once
 
 #include <filesystem>
-#include <system_error>
+#include <string>
 
 #include "fathom/core/error.hpp"
 #include "fathom/core/json.hpp"
 #include "fathom/data/bpe_parts.hpp"
 #include "fathom/data/bpe_rules.hpp"
 #include "fathom/io/file.hpp"
+#include "fathom/io/named_files.hpp"
 #include "fathom/io/json.inl.hpp"
 
 namespace fathom::data::detail {
@@ -26,24 +27,22 @@ namespace fathom::data::detail {
   return read_bpe(source{vocab.string(), vocab_file.text()}, {merges.string(), merges_file.text()});
 }
 
-/// Reads a folder.
-[[nodiscard]] inline bpe_parts read_bpe(const std::filesystem::path& folder) {
-  std::error_code error;
-  const auto has = [&](const char* name) { return std::filesystem::exists(folder / name, error); };
-  const auto config_path = folder / "tokenizer_config.json";
-  const json config = has("tokenizer_config.json") ? io::detail::read_json(config_path) : json();
-  const tokenizer_class* const named = check_config(folder, config_path.string(), config, has("tokenizer.json"));
+/// Reads the files of a folder.
+[[nodiscard]] inline bpe_parts read_bpe(const io::named_files& files) {
+  const std::string config_name = files.name_of("tokenizer_config.json");
+  const auto json_in = [&](const char* name) { return io::detail::json_of(files.text(name), files.name_of(name)); };
+  const json config = files.has("tokenizer_config.json") ? json_in("tokenizer_config.json") : json();
+  const tokenizer_class* const named = check_config(files, config_name, config, files.has("tokenizer.json"));
 
   bpe_parts parts;
-  const bool by_file = has("tokenizer.json");
+  const bool by_file = files.has("tokenizer.json");
   if (named != nullptr && !by_file) {
     parts.rules.pieces = named->pieces.front();
     parts.rules.form.nfc = named->nfc;
   }
   const auto read = [&](const char* name, void (bpe_parts::*what)(const source&)) {
-    const auto path = folder / name;
-    const io::whole_file file(path);
-    (parts.*what)({path.string(), file.text()});
+    const std::string text = files.text(name);
+    (parts.*what)({files.name_of(name), text});
   };
   const auto read_both = [&](const char* vocab, const char* merges) {
     read(vocab, &bpe_parts::read_vocab);
@@ -51,21 +50,20 @@ namespace fathom::data::detail {
   };
   if (by_file)
     read("tokenizer.json", &bpe_parts::read_tokenizer);
-  else if (has("vocab.json"))
+  else if (files.has("vocab.json"))
     read_both("vocab.json", "merges.txt");
-  else if (has("encoder.json"))
+  else if (files.has("encoder.json"))
     read_both("encoder.json", "vocab.bpe");
   else
-    fail(folder.string(),
-         ": has neither tokenizer.json, nor vocab.json and merges.txt, nor encoder.json and vocab.bpe");
-  if (named != nullptr && by_file) check_class(folder, *named, parts.rules);
-  check_options(config_path.string(), config, parts.rules);
-  if (has("added_tokens.json")) read("added_tokens.json", &bpe_parts::read_added);
-  if (config.is_object()) parts.read_config(config_path.string(), config);
-  if (has("special_tokens_map.json")) {
-    const auto path = folder / "special_tokens_map.json";
+    fail(files.name(), ": has neither tokenizer.json, nor vocab.json and merges.txt, nor encoder.json and vocab.bpe");
+  if (named != nullptr && by_file) check_class(files, *named, parts.rules);
+  check_options(config_name, config, parts.rules);
+  if (files.has("added_tokens.json")) read("added_tokens.json", &bpe_parts::read_added);
+  if (config.is_object()) parts.read_config(config_name, config);
+  if (files.has("special_tokens_map.json")) {
     const auto bos = parts.bos, eos = parts.eos;  // go before those of the map
-    if (const auto map = io::detail::read_json(path); map.is_object()) parts.read_config(path.string(), map);
+    if (const auto map = json_in("special_tokens_map.json"); map.is_object())
+      parts.read_config(files.name_of("special_tokens_map.json"), map);
     if (bos) parts.bos = bos;
     if (eos) parts.eos = eos;
   }

@@ -2,12 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "fathom/core/error.hpp"
@@ -19,7 +17,7 @@
 #include "fathom/data/llama3_pieces.hpp"
 #include "fathom/data/space_pieces.hpp"
 #include "fathom/data/text_form.hpp"
-#include "fathom/io/file.hpp"
+#include "fathom/io/named_files.hpp"
 
 namespace fathom::data {
 
@@ -230,16 +228,15 @@ inline constexpr tokenizer_class tokenizer_classes[] = {
 
 /// Returns the class that a tokenizer_config.json, or else the config.json beside it, names; nullptr for none, and for
 /// those that leave everything to tokenizer.json. Fails when bpe does not have its rules.
-[[nodiscard]] inline const tokenizer_class* check_config(const std::filesystem::path& folder, const std::string& name,
-                                                         const json& config, bool has_tokenizer) {
+[[nodiscard]] inline const tokenizer_class* check_config(const io::named_files& files, const std::string& name, const json& config,
+                                                         bool has_tokenizer) {
   if (!config.is_object() && !config.is_null())
     fail(name, ": is ", said(config), "; expected a JSON object, {\"tokenizer_class\": \"GPT2Tokenizer\", ...}");
   std::string found_in = name;
   json found = config["tokenizer_class"], model;
-  std::error_code error;
-  if (const auto path = folder / "config.json"; found.is_null() && std::filesystem::is_regular_file(path, error)) {
-    const std::optional<json> read = json::parse(io::whole_file(path).text());
-    found_in = path.string();
+  if (found.is_null() && files.has("config.json")) {
+    const std::optional<json> read = json::parse(files.text("config.json"));
+    found_in = files.name_of("config.json");
     if (read) found = (*read)["tokenizer_class"], model = (*read)["model_type"];
   }
   if (found.is_null() && !has_tokenizer && model.is_string()) {  // a model stands for the class of its tokenizer
@@ -279,11 +276,11 @@ inline void check_options(const std::string& name, const json& config, const bpe
 }
 
 /// Fails when a tokenizer.json has other rules than the class that is named beside it.
-inline void check_class(const std::filesystem::path& folder, const tokenizer_class& named, const bpe_rules& rules) {
+inline void check_class(const io::named_files& files, const tokenizer_class& named, const bpe_rules& rules) {
   const bool fits = named.kind == bpe_kind::sentencepiece ||
                     std::find(named.pieces.begin(), named.pieces.end(), rules.pieces) != named.pieces.end();
   if (fits && named.kind == rules.kind) return;
-  fail(folder.string(), ": tokenizer.json has the pieces of ", rules.pieces->name,
+  fail(files.name(), ": tokenizer.json has the pieces of ", rules.pieces->name,
        ", and the tokenizer_class beside it is ", in_quotes(named.name), "; expected those of ",
        named.pieces.empty() ? whole_pieces.name : named.pieces.front()->name);
 }

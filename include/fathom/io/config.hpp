@@ -20,6 +20,9 @@ namespace io {
 /// empty when they agree. Ignores other keys, and `hidden` in a shortcut without a feature MLP.
 [[nodiscard]] std::string differences(const config& expected, std::string_view found);
 
+/// A config as C++, normalized: "fathom::config{.vocab = 256, ...}", one initializer for each member.
+[[nodiscard]] std::string to_cpp(const config& given);
+
 }  // namespace io
 
 /// Reads a config.json at run time (see io::read_config). Fails, naming the file and the key, when the file cannot be

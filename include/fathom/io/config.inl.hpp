@@ -22,6 +22,107 @@ FATHOM_INLINE std::string io::to_json(const config& given) {
   return object.dump();
 }
 
+namespace io::detail {
+
+// Enumerators by their names. A switch, so that compilers report one that is missing.
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(family of) {
+  switch (of) {
+    case family::gpt2: return "gpt2";
+    case family::llama: return "llama";
+    case family::mistral: return "mistral";
+    case family::qwen2: return "qwen2";
+    case family::qwen3: return "qwen3";
+    case family::gpt_neox: return "gpt_neox";
+    case family::olmo2: return "olmo2";
+  }
+  fail("a family outside of its enumeration");
+}
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(rotary_scaling of) {
+  switch (of) {
+    case rotary_scaling::none: return "none";
+    case rotary_scaling::linear: return "linear";
+    case rotary_scaling::llama3: return "llama3";
+    case rotary_scaling::yarn: return "yarn";
+  }
+  fail("a rotary_scaling outside of its enumeration");
+}
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(feature_map of) {
+  switch (of) {
+    case feature_map::identity: return "identity";
+    case feature_map::linear: return "linear";
+    case feature_map::mlp: return "mlp";
+  }
+  fail("a feature_map outside of its enumeration");
+}
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(placement of) {
+  switch (of) {
+    case placement::after_self_attention: return "after_self_attention";
+    case placement::replace_self_attention: return "replace_self_attention";
+    case placement::joint: return "joint";
+  }
+  fail("a placement outside of its enumeration");
+}
+
+/// Initializers of a struct, one after the other: ".width = 64, .tied = true".
+class cpp_members {
+ public:
+  cpp_members& add(const char* name, int value) { return add(name, std::to_string(value)); }
+  cpp_members& add(const char* name, bool value) { return add(name, std::string(value ? "true" : "false")); }
+  cpp_members& add(const char* name, const char* type, const char* enumerator) { return add(name, join("fathom::", type, "::", enumerator)); }
+  cpp_members& add(const char* name, const cpp_members& members) { return add(name, "{" + members.text_ + "}"); }
+  cpp_members& add(const char* name, const std::string& value) {
+    text_ += join(text_.empty() ? "." : ", .", name, " = ", value);
+    return *this;
+  }
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+}  // namespace io::detail
+
+FATHOM_INLINE std::string io::to_cpp(const config& given) {
+  const config c = normalized(given);
+  // A new member breaks these lines, so that it is not forgotten below.
+  const auto& [vocab, context, width, depth, heads, hidden, tied, shortcut, family, kv_heads, head_width, window, rotary, inverse_epsilon] = c;
+  const auto& [depths, features, features_hidden, placement, zero_init] = shortcut;
+  const auto& [base, turned, scaling, factor, low_factor, high_factor, original] = rotary;
+  std::string list;
+  for (int n = 0; n < depths.count(); ++n) list += join(n > 0 ? ", " : "", depths[n]);
+  using detail::cpp_members;
+  using detail::enumerator_of;
+  cpp_members looks_back, positions, all;
+  if (!depths.empty())
+    looks_back.add("depths", "{" + list + "}")
+        .add("features", "feature_map", enumerator_of(features))
+        .add("hidden", features_hidden)
+        .add("placement", "placement", enumerator_of(placement))
+        .add("zero_init", zero_init);
+  positions.add("base", base)
+      .add("width", turned)
+      .add("scaling", "rotary_scaling", enumerator_of(scaling))
+      .add("factor", factor)
+      .add("low_factor", low_factor)
+      .add("high_factor", high_factor)
+      .add("original", original);
+  all.add("vocab", vocab)
+      .add("context", context)
+      .add("width", width)
+      .add("depth", depth)
+      .add("heads", heads)
+      .add("hidden", hidden)
+      .add("tied", tied)
+      .add("shortcut", looks_back)
+      .add("family", "family", enumerator_of(family))
+      .add("kv_heads", kv_heads)
+      .add("head_width", head_width)
+      .add("window", window)
+      .add("rotary", positions)
+      .add("inverse_epsilon", inverse_epsilon);
+  return "fathom::config{" + all.text() + "}";
+}
+
 FATHOM_INLINE std::string io::differences(const config& expected, std::string_view found) {
   return detail::differences(*json::parse(to_json(expected)), json::parse(found).value_or(json()), false);
 }

@@ -21,12 +21,15 @@ namespace fathom::io::detail {
   const std::string what = what_begins_with(std::as_bytes(std::span(text.data(), std::min<std::size_t>(text.size(), 512))));
   return what.empty() || what.starts_with("JSON") ? std::string() : ", but " + what;
 }
+/// The value of the text of a JSON file. Fails when it is not JSON.
+[[nodiscard, gnu::cold]] inline json json_of(std::string_view text, const std::string& file) {
+  std::optional<json> found = json::parse(text);
+  if (!found) fail(file, ": is not JSON", but_what(text));
+  return *std::move(found);
+}
 /// Reads a JSON file. Fails when it cannot be read or is not JSON.
 [[nodiscard, gnu::cold]] inline json read_json(const std::filesystem::path& path) {
-  const whole_file file(path);
-  std::optional<json> found = json::parse(file.text());
-  if (!found) fail(path.string(), ": is not JSON", but_what(file.text()));
-  return *std::move(found);
+  return json_of(whole_file(path).text(), path.string());
 }
 
 /// Whether arrays and objects are nested more than `levels` deep.

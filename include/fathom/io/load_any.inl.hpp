@@ -7,12 +7,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "fathom/core/error.hpp"
 #include "fathom/io/description.inl.hpp"
 #include "fathom/io/file.hpp"
 #include "fathom/io/json.inl.hpp"
 #include "fathom/io/load_any.hpp"
+#include "fathom/io/model_files.inl.hpp"
 
 namespace fathom::io {
 
@@ -39,6 +41,28 @@ FATHOM_INLINE std::size_t which_description(const safetensors_file& file, const 
   if (entry == file.metadata().end())
     fail(file.path(), ": has no metadata entry ", config_entry, "; a config file must say which model it is of");
   return detail::which_description(entry->second, join(file.path(), ": metadata ", config_entry), known);
+}
+
+FATHOM_INLINE bool is_distributed_model(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return path.extension() == ".gguf" || std::filesystem::is_directory(path, ignored);
+}
+
+FATHOM_INLINE std::size_t which_config(const model_files& from, std::span<const std::optional<config>> known) {
+  const config found = config_of(from);
+  std::string problems;
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    std::string different;
+    if (!known[i]) {
+      different = "\n  the model was not made from a config";
+    } else {
+      different = family_differences(*known[i], found);
+      if (known[i]->shortcut != found.shortcut) different += "\n  shortcut: the model has one, the file none";
+    }
+    if (different.empty()) return i;
+    problems += "\n " + (known[i] ? to_cpp(*known[i]) : join("model ", i + 1)) + different;
+  }
+  fail(from.name(), ": is of none of the ", known.size(), " models that this program knows:", problems);
 }
 
 }  // namespace fathom::io

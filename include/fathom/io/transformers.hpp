@@ -15,6 +15,7 @@
 #include "fathom/core/storage.hpp"
 #include "fathom/io/conversion.hpp"
 #include "fathom/io/families.hpp"
+#include "fathom/io/named_files.hpp"
 #include "fathom/io/safetensors.hpp"
 #include "fathom/model/config.hpp"
 #include "fathom/model/tensor_table.hpp"
@@ -51,10 +52,11 @@ class safetensors_folder : public stored_tensors {
  public:
   /// Fails when neither exists, a file is not valid, a shard lacks a tensor that the index lists, or two shards have
   /// tensors of the same name. Includes tensors that the index does not list.
-  explicit safetensors_folder(const std::filesystem::path& folder);
+  explicit safetensors_folder(const named_files& files);
+  explicit safetensors_folder(const std::filesystem::path& path) : safetensors_folder(named_files(path)) {}
 
  private:
-  void add(const std::filesystem::path& file);
+  void add(const named_files& files, std::string_view name);
 
   std::list<safetensors_file> files_;
 };

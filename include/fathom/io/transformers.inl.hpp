@@ -18,6 +18,7 @@
 #include "fathom/io/config.inl.hpp"
 #include "fathom/io/conversion.inl.hpp"
 #include "fathom/io/file.hpp"
+#include "fathom/io/named_files.hpp"
 #include "fathom/io/json.inl.hpp"
 #include "fathom/io/transformers.hpp"
 
@@ -121,23 +122,17 @@ FATHOM_INLINE void write_transformers(const std::filesystem::path& folder, const
 
 // ---- Folders ---------------------------------------------------------------------------------------------------------
 
-FATHOM_INLINE safetensors_folder::safetensors_folder(const std::filesystem::path& folder) : stored_tensors(folder.string()) {
-  const auto single = folder / "model.safetensors", index_file = folder / "model.safetensors.index.json";
-  std::error_code ignored;
-  // A dangling link counts as present: download caches leave them behind when the target is deleted.
-  const auto is_there = [&](const std::filesystem::path& file) {
-    return std::filesystem::exists(std::filesystem::symlink_status(file, ignored));
-  };
-  if (!is_there(index_file) || is_there(single)) {
-    if (!is_there(single))
+FATHOM_INLINE safetensors_folder::safetensors_folder(const named_files& files) : stored_tensors(files.name()) {
+  constexpr std::string_view single = "model.safetensors", index_file = "model.safetensors.index.json";
+  // A dangling link counts as present.
+  if (!files.lists(index_file) || files.lists(single)) {
+    if (!files.lists(single))
       fail(path_, ": has neither model.safetensors nor model.safetensors.index.json",
-           is_there(folder / "pytorch_model.bin")
-               ? "; save_pretrained of today's transformers writes it where pytorch_model.bin is now"
-               : "");
-    add(single);
+           files.lists("pytorch_model.bin") ? "; save_pretrained of today's transformers writes it where pytorch_model.bin is now" : "");
+    add(files, single);
     return;
   }
-  const json read = detail::read_json(index_file);
+  const json read = detail::json_of(files.text(index_file), files.name_of(index_file));
   const json& map = std::as_const(read)["weight_map"];
   std::map<std::string, std::vector<std::string>> listed;  // shard -> its tensors
   bool is_good = map.is_object();
@@ -147,20 +142,24 @@ FATHOM_INLINE safetensors_folder::safetensors_folder(const std::filesystem::path
       is_good &= std::filesystem::path(file).filename() == file;  // must be in this folder
       listed[file].push_back(name);
     }
-  if (!is_good) fail(index_file.string(), ": expected an object weight_map, of tensors' names and names of files beside it");
+  if (!is_good) fail(files.name_of(index_file), ": expected an object weight_map, of tensors' names and names of files beside it");
   for (const auto& [shard, names] : listed) {
-    add(folder / shard);
+    add(files, shard);
     for (const std::string& name : names)
       if (!files_.back().tensors().contains(name))
-        fail(files_.back().path(), ": has no tensor ", name, "; ", index_file.string(), " says that it has");
+        fail(files_.back().path(), ": has no tensor ", name, "; ", files.name_of(index_file), " says that it has");
   }
 }
 
-FATHOM_INLINE void safetensors_folder::add(const std::filesystem::path& file) {
-  const safetensors_file& added = files_.emplace_back(file);
-  for (const auto& [name, tensor] : added.tensors())
-    if (const auto [other, is_new] = tensors_.emplace(name, tensor); !is_new)
-      fail(added.path(), ": has a tensor ", name, ", as ", other->second.path(), " has");
+FATHOM_INLINE void safetensors_folder::add(const named_files& files, std::string_view name) {
+  if (files.is_in_memory())
+    files_.emplace_back(files.bytes(name), files.name_of(name));
+  else
+    files_.emplace_back(files.path_of(name));
+  const safetensors_file& added = files_.back();
+  for (const auto& [tensor, stored] : added.tensors())
+    if (const auto [other, is_new] = tensors_.emplace(tensor, stored); !is_new)
+      fail(added.path(), ": has a tensor ", tensor, ", as ", other->second.path(), " has");
   metadata_.insert(added.metadata().begin(), added.metadata().end());
 }
 

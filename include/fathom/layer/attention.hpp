@@ -394,6 +394,8 @@ struct attention {
     if (key_heads != H) text += join(", ", key_heads, " of keys and values");
     if (Options::window > 0) text += join(", a window of ", Options::window);
     if (has_slopes) text += learns_slopes ? ", learned slopes" : ", ALiBi's slopes";
+    if constexpr (requires { Options::rotation::describe(); }) text += ", " + Options::rotation::describe();
+    if (norms::are_there) text += norms::are_per_head ? ", norms of each head" : ", norms of queries and keys";
     return text;
   }
 

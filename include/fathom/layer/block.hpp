@@ -6,6 +6,17 @@
 
 #include "fathom/layer/stage.hpp"
 
+namespace fathom::detail {
+/// Calls f(stage, tape, number of the block), or f(stage, tape) if f takes no number.
+template <class F, class Stage, class T>
+void call_with_stage(const F& f, const Stage& stage, const T& t, int number) {
+  if constexpr (std::is_invocable_v<const F&, const Stage&, const T&, int>)
+    f(stage, t, number);
+  else
+    f(stage, t);
+}
+}  // namespace fathom::detail
+
 namespace fathom::layers {
 
 /// A block of one stage is that stage; a block of several is its first stage, followed by a block of the rest. A block
@@ -24,10 +35,10 @@ struct block<Only> : Only {
                             G& g, arena free, int) {
     Only::backward(on, p, e, hidden, x, d, t, g, free);
   }
-  /// Calls f(stage type, tape) for every stage.
+  /// Calls f(stage type, tape) for every stage, or f(stage type, tape, number of the block) if it takes that.
   template <class F, class T>
-  static void each(const F& f, const T& t) {
-    f(Only{}, t);
+  static void each(const F& f, const T& t, int number = 0) {
+    detail::call_with_stage(f, Only{}, t, number);
   }
 };
 
@@ -110,9 +121,9 @@ struct block<First, Rest...> {
     rest_type::describe(f, at, tokens);
   }
   template <class F, class T>
-  static void each(const F& f, const T& t) {
-    f(First{}, t.first);
-    rest_type::each(f, t.rest);
+  static void each(const F& f, const T& t, int number = 0) {
+    detail::call_with_stage(f, First{}, t.first, number);
+    rest_type::each(f, t.rest, number);
   }
 };
 

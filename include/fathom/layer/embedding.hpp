@@ -112,6 +112,7 @@ struct sum_of_embeddings {
     (Additions::backward(on, e, dx, g), ...);
     Tokens::backward(on, e, tokens, dx, g);
   }
+  static constexpr bool has_additions = sizeof...(Additions) > 0;  // such as learned positions
   [[nodiscard]] static std::string describe() {
     std::string text = Tokens::describe();
     ((text += " and " + Additions::describe()), ...);

@@ -68,6 +68,9 @@ struct gated_mlp {
   [[nodiscard]] static constexpr double flops(index tokens) {
     return gate::flops(tokens) + up::flops(tokens) + down::flops(tokens);
   }
+  [[nodiscard]] static std::string describe() {
+    return join("gated MLP, hidden ", F, ", ", name_of_part<A>(), HasBias ? ", with biases" : "");
+  }
 };
 
 }  // namespace fathom::layers

@@ -74,7 +74,9 @@ struct output_head {
     return 2.0 * static_cast<double>(V) * static_cast<double>(E) * static_cast<double>(tokens);
   }
   [[nodiscard]] static std::string describe() {
-    return join("LN, logits of ", V, " tokens", Tied ? ", tied to wte" : "") + (soft_cap > 0 ? join(", softly capped at ", soft_cap) : "");
+    std::string norm = "LN";
+    if constexpr (requires { Norm::describe(); }) norm = Norm::describe();
+    return join(norm, ", logits of ", V, " tokens", Tied ? ", tied to wte" : "") + (soft_cap > 0 ? join(", softly capped at ", soft_cap) : "");
   }
 
  private:

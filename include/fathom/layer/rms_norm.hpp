@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ratio>
+#include <string>
 #include <tuple>
 
 #include "fathom/core/storage.hpp"
@@ -51,6 +52,7 @@ struct rms_norm {
 
   /// 0: by convention, only matrix products count, not element-wise operations.
   [[nodiscard]] static constexpr double flops(index) { return 0; }
+  [[nodiscard]] static std::string describe() { return "RMS norm"; }
 };
 
 }  // namespace fathom::layers

@@ -6,8 +6,11 @@
 #include <cmath>
 #include <numbers>
 #include <ratio>
+#include <string>
+#include <string_view>
 
 #include "fathom/backend/rotation.hpp"
+#include "fathom/core/error.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/part.hpp"
 
@@ -34,6 +37,7 @@ inline constexpr double value_of = static_cast<double>(Ratio::num) / static_cast
 struct rotary_option {
   static constexpr void shape(rotary_frequencies&) {}
   static void adjust(rotary_frequencies&) {}
+  [[nodiscard]] static std::string describe() { return {}; }  // for the summary
 };
 }  // namespace detail
 
@@ -43,6 +47,7 @@ struct rotary_width : detail::rotary_option {
   static_assert(Width > 0 && Width % 2 == 0, "fathom::rotary_width: an even number of a head's numbers");
   static constexpr auto option = field<"width">(Width);
   static constexpr void shape(rotary_frequencies& f) { f.width = Width; }
+  [[nodiscard]] static std::string describe() { return join(" of ", Width); }
 };
 /// Pairs of adjacent numbers, as in GPT-J, in place of one from each half.
 struct adjacent_pairs : detail::rotary_option {
@@ -53,6 +58,7 @@ struct adjacent_pairs : detail::rotary_option {
 template <class Factor>
 struct linear_scaling : detail::rotary_option {
   static constexpr auto option = field<"linear_factor">(detail::value_of<Factor>);
+  [[nodiscard]] static std::string describe() { return join(", linear x", detail::value_of<Factor>); }
   static void adjust(rotary_frequencies& f) {
     for (double& r : f.radians) r /= detail::value_of<Factor>;
   }
@@ -68,6 +74,7 @@ struct llama3_scaling : detail::rotary_option {
     static constexpr auto options = fields(field<"factor">(factor), field<"low">(low), field<"high">(high), field<"original">(Original));
   };
   static constexpr auto option = field<"scaling">(part_of<settings>{});
+  [[nodiscard]] static std::string describe() { return join(", ", settings::name, " x", factor); }
   static void adjust(rotary_frequencies& f) {
     for (double& r : f.radians) {
       const double waves = static_cast<double>(Original) * r / (2 * std::numbers::pi);  // within the original context
@@ -88,6 +95,7 @@ struct yarn_scaling : detail::rotary_option {
     static constexpr auto options = fields(field<"factor">(factor), field<"original">(Original), field<"fast">(Fast), field<"slow">(Slow));
   };
   static constexpr auto option = field<"scaling">(part_of<settings>{});
+  [[nodiscard]] static std::string describe() { return join(", ", settings::name, " x", factor); }
   static void adjust(rotary_frequencies& f) {
     const double positions = static_cast<double>(Original), last = static_cast<double>(f.width - 1);
     const double low = std::max(std::floor(f.pair_that_turns(Fast, positions)), 0.0);
@@ -107,6 +115,8 @@ namespace layers {
 template <index Base, class... Options>
 struct rotary {
   static_assert(Base > 1, "fathom::rotary: the base is a number above 1");
+  /// "rotary of 16, linear x4": what turns, if not all of a head, and the scaling.
+  [[nodiscard]] static std::string describe() { return join("rotary", std::string(), Options::describe()...); }
 
   /// x [e.rows() * rows_per_position, heads * HeadWidth]
   template <index HeadWidth, class On>

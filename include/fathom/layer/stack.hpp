@@ -93,8 +93,8 @@ struct unit {
     Block::describe(f, at / "h" / number, tokens);
   }
   template <class F>
-  static void each(const F& f, const auto& t) {
-    Block::each(f, t);
+  static void each(const F& f, const auto& t, int number) {
+    Block::each(f, t, number);
   }
 
  private:
@@ -181,9 +181,9 @@ struct unit<pattern<First, Rest...>> {
     rest_type::describe(f, at, number + 1, tokens);
   }
   template <class F>
-  static void each(const F& f, const auto& t) {
-    first_type::each(f, t.first);
-    rest_type::each(f, t.rest);
+  static void each(const F& f, const auto& t, int number) {
+    first_type::each(f, t.first, number);
+    rest_type::each(f, t.rest, number + 1);
   }
 };
 
@@ -228,7 +228,7 @@ struct stack<> {
   template <class F>
   static void describe(const F&, const path&, int, index) {}
   template <class F>
-  static void each(const F&, const nothing&) {}
+  static void each(const F&, const nothing&, int) {}
 };
 
 template <class Run, class... Rest>
@@ -355,11 +355,11 @@ struct stack<Run, Rest...> {
     for (int i = 0; i < Run::count; ++i) unit_type::describe(f, at, number + i * unit_type::length, tokens);
     rest_type::describe(f, at, number + own, tokens);
   }
-  /// Calls f(stage, tape of the stage) for every stage of every block.
+  /// Calls f(stage, tape of the stage), or f(stage, tape, number of the block), for every stage of every block.
   template <class F, class T>
-  static void each(const F& f, const tape<T>& t) {
-    for (index i = 0; i < count; ++i) unit_type::each(f, t.block(i));
-    rest_type::each(f, t.rest);
+  static void each(const F& f, const tape<T>& t, int number = 0) {
+    for (int i = 0; i < Run::count; ++i) unit_type::each(f, t.block(i), number + i * unit_type::length);
+    rest_type::each(f, t.rest, number + own);
   }
 
  private:

@@ -25,6 +25,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "fathom/core/error.hpp"
 #include "fathom/core/name.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/norm.hpp"
@@ -222,7 +223,10 @@ struct sublayer {
   static void describe(const F& f, const path& at, index tokens) {
     if constexpr (has_source)
       f(at / SourceName.view(), detail::line_of<Source, SourcePart>(), parameter_count_of<Source>(), Source::flops(tokens));
-    f(at / LayerName.view(), detail::line_of<Layer, LayerPart>(),
+    std::string text = detail::line_of<Layer, LayerPart>();
+    if constexpr (requires { Norm::describe(); }) text = join(Norm::describe(), ", ", text);
+    if constexpr (requires { PostNorm::describe(); }) text += ", " + PostNorm::describe();
+    f(at / LayerName.view(), text,
       parameter_count_of<Norm>() + parameter_count_of<Layer>() + parameter_count_of<PostNorm>(),
       Norm::flops(tokens) + Layer::flops(tokens) + PostNorm::flops(tokens));
   }
@@ -278,6 +282,8 @@ struct sublayer {
 /// y = x + First(x) + Second(x): two sublayers that read the same stream (GPT-J; GPT-NeoX, arXiv 2204.06745).
 template <class First, class Second>
 struct parallel {
+  using first_stage = First;
+  using second_stage = Second;
   static constexpr index width = First::width;
   static constexpr depth_set depths = First::depths | Second::depths;
   using published = joined_channels<channels_of<First>, channels_of<Second>>;

@@ -20,3 +20,15 @@ FATHOM_INLINE void set_weights(attention_weights_map& map, const float* found) {
 FATHOM_INLINE void set_weights(attention_weights_map& map, const double* found) { set_weights_from(map, found); }
 
 }  // namespace fathom::detail
+
+namespace fathom {
+
+FATHOM_INLINE attention_weights_map attention_weights_map::one_head(index head) const {
+  if (head < 0 || head >= heads) fail("attention_map: head ", head, " of ", heads, "; expected 0 to ", heads - 1);
+  attention_weights_map one{.heads = 1, .queries = queries, .sources = sources, .keys = keys, .tokens = tokens, .vocab = vocab, .weights = {}};
+  const index size = queries * static_cast<index>(sources.size()) * keys;
+  one.weights.assign(weights.begin() + head * size, weights.begin() + (head + 1) * size);
+  return one;
+}
+
+}  // namespace fathom

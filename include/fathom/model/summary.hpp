@@ -1,8 +1,10 @@
 // The summary of a model: a table with a row for each layer.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "fathom/core/compiled.hpp"
 #include "fathom/core/name.hpp"
@@ -24,9 +26,9 @@ class summary_table {
                                   double training_flops) const;
 
  private:
-  void line(std::string_view name, std::string_view what, std::string_view parameters, std::string_view flops) const;
+  using row = std::array<std::string, 4>;  // name, what it is, parameters, FLOPs
   index tokens_;
-  mutable std::string text_;  // layers describe themselves to a const callable
+  mutable std::vector<row> rows_;  // layers describe themselves to a const callable
 };
 }  // namespace detail
 
@@ -35,7 +37,11 @@ class summary_table {
 template <class Model>
 [[nodiscard]] std::string summary(index tokens = Model::context) {
   const detail::summary_table layer(tokens);
-  layer("wte, wpe", Model::embedding::describe(), parameter_count_of<typename Model::embedding>(), 0);
+  constexpr bool is_sum = [] {
+    if constexpr (requires { Model::embedding::has_additions; }) return Model::embedding::has_additions;
+    return true;
+  }();
+  layer(is_sum ? "wte, wpe" : "wte", Model::embedding::describe(), parameter_count_of<typename Model::embedding>(), 0);
   Model::body::describe(layer, path{}, 0, tokens);
   layer("ln_f, logits", Model::head::describe(), parameter_count_of<typename Model::head>(), Model::head::flops(tokens));
   return layer.total(Model::parameter_count, Model::forward_flops_per_token(tokens),

@@ -1,6 +1,7 @@
 // Definitions for summary.hpp.
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -33,31 +34,34 @@ namespace fathom::detail {
   return join(text, units[unit]);
 }
 
-FATHOM_INLINE summary_table::summary_table(index tokens) : tokens_(tokens) {
-  line("layer", "what it is", "parameters", "FLOP/token");
-  text_ += std::string(103, '-') + "\n";
-}
-
-FATHOM_INLINE void summary_table::line(std::string_view name, std::string_view what, std::string_view parameters,
-                                       std::string_view flops) const {
-  char row[256];
-  std::snprintf(row, sizeof row, "%-18.*s %-58.*s %12.*s %12.*s\n", static_cast<int>(name.size()), name.data(),
-                static_cast<int>(what.size()), what.data(), static_cast<int>(parameters.size()), parameters.data(),
-                static_cast<int>(flops.size()), flops.data());
-  text_ += row;
-}
+FATHOM_INLINE summary_table::summary_table(index tokens) : tokens_(tokens) {}
 
 FATHOM_INLINE void summary_table::operator()(std::string_view name, std::string_view what, index parameters, double flops) const {
-  line(name, what, with_commas(parameters), in_units(flops / static_cast<double>(tokens_)));
+  rows_.push_back({std::string(name), std::string(what), with_commas(parameters), in_units(flops / static_cast<double>(tokens_))});
 }
 
 FATHOM_INLINE std::string summary_table::total(index parameters, double flops, double weight_bytes, double cache_bytes,
                                                double tape_bytes, double training_flops) const {
-  text_ += std::string(103, '-') + "\n";
-  line("total", "", with_commas(parameters), in_units(flops));
-  return text_ + join("weights ", in_units(weight_bytes), "B, cache of one sequence ", in_units(cache_bytes),
-                      "B, tape of one sequence ", in_units(tape_bytes), "B; forward and backward ", in_units(training_flops),
-                      "FLOP/token\n");
+  std::size_t widths[] = {18, 58, 12, 12};  // at least
+  for (const row& r : rows_)
+    for (std::size_t i = 0; i < r.size(); ++i) widths[i] = std::max(widths[i], r[i].size());
+  const std::string rule(widths[0] + widths[1] + widths[2] + widths[3] + 3, '-');
+  std::string text;
+  const auto line = [&](const row& r) {
+    for (std::size_t i = 0; i < r.size(); ++i) {
+      const std::string space(widths[i] - r[i].size(), ' ');
+      text += (i > 0 ? " " : "") + (i < 2 ? r[i] + space : space + r[i]);
+    }
+    text += "\n";
+  };
+  line({"layer", "what it is", "parameters", "FLOP/token"});
+  text += rule + "\n";
+  for (const row& r : rows_) line(r);
+  text += rule + "\n";
+  line({"total", "", with_commas(parameters), in_units(flops)});
+  return text + join("weights ", in_units(weight_bytes), "B, cache of one sequence ", in_units(cache_bytes),
+                     "B, tape of one sequence ", in_units(tape_bytes), "B; forward and backward ", in_units(training_flops),
+                     "FLOP/token\n");
 }
 
 }  // namespace fathom::detail

@@ -136,7 +136,8 @@ class training_tape {
   [[nodiscard]] index counted() const { return std::max<index>(counted_, 0); }
   [[nodiscard]] const extent& shape() const { return extent_; }
 
-  /// Calls f(stage type, tape of the stage) for every stage of every block, as the last pass left it.
+  /// Calls f(stage type, tape of the stage) for every stage of every block, as the last pass left it; or f(stage type,
+  /// tape, number of the block), if f takes that.
   template <class F>
   void each_stage(const F& f) const {
     Model::body::each(f, views_.blocks);
