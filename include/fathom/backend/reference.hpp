@@ -16,6 +16,7 @@
 #include "fathom/backend/rotation.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
+#include "fathom/core/grouped.hpp"
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
@@ -411,6 +412,50 @@ template <class T>
   return sum;
 }
 
+/// Weights in groups, as the numbers that they stand for: which of a model's tensors they are decides how they are rounded.
+template <class T, class P>
+struct grouped {
+  template <index In, index Out>
+  struct matrix : tensor<T, In, Out> {};
+  template <index N>
+  using vector = tensor<T, N>;
+  template <index Rows, index Width>
+  struct table : tensor<T, Rows, Width> {};
+  template <index Rows, index Width>
+  struct head : tensor<T, Rows, Width> {};
+};
+
+/// to = from, in groups of P. A group is `group_size` numbers or fewer of a column or, in a head, of a row.
+template <class P, class T, index Rows, index Columns>
+void round_groups(const tensor<T, Rows, Columns>& from, tensor<T, Rows, Columns>& to, bool along_rows) {
+  const index depth = along_rows ? Columns : Rows, outputs = along_rows ? Rows : Columns;
+  const auto number = [&](auto& in, index k, index j) -> auto& { return in.data()[along_rows ? j * Columns + k : k * Columns + j]; };
+  for (index j = 0; j < outputs; ++j)
+    for (index first = 0; first < depth; first += group_size) {
+      const index count = std::min(group_size, depth - first);
+      float numbers[group_size];
+      for (index i = 0; i < count; ++i) numbers[i] = static_cast<float>(number(from, first + i, j));
+      const group<P> rounded = round_group<P>(numbers, count);
+      for (index i = 0; i < count; ++i) number(to, first + i, j) = static_cast<T>(rounded.at(i));
+    }
+}
+template <class P, class T, index In, index Out>
+void pack_grouped(const tensor<T, In, Out>& from, typename grouped<T, P>::template matrix<In, Out>& to) {
+  round_groups<P>(from, to, false);
+}
+template <class P, class T, index Rows, index Width>
+void pack_grouped(const tensor<T, Rows, Width>& from, typename grouped<T, P>::template head<Rows, Width>& to) {
+  round_groups<head_type<P>>(from, to, true);
+}
+template <class P, class T, index Rows, index Width>
+void pack_grouped(const tensor<T, Rows, Width>& from, typename grouped<T, P>::template table<Rows, Width>& to) {
+  for (index i = 0; i < from.size; ++i) to.data()[i] = static_cast<T>(static_cast<float>(bf16(static_cast<float>(from.data()[i]))));
+}
+template <class P, class T, index N>
+void pack_grouped(const tensor<T, N>& from, tensor<T, N>& to) {
+  std::copy_n(from.data(), N, to.data());
+}
+
 }  // namespace fathom::reference
 
 namespace fathom::backend {
@@ -434,11 +479,14 @@ struct reference {
     }
   };
 
-  /// Weights are stored as they are; P = bf16 rounds matrices and tables to bf16.
+  /// Weights are stored as they are; P = bf16 rounds matrices and tables to bf16, and P in groups (core/grouped.hpp) rounds
+  /// as its types say: matrices [in, out] to P, with groups along columns, a head to head_type<P>, with groups along rows,
+  /// tables to bf16.
   template <class P>
-  struct packed : plain<T> {};
+  struct packed : std::conditional_t<grouped_type<P> && std::is_floating_point_v<T>, fathom::reference::grouped<T, P>, plain<T>> {};
   template <class P, class From, class To>
   static void pack_tensor(const From& from, To& to) {
+    if constexpr (grouped_type<P> && std::is_floating_point_v<T>) return fathom::reference::pack_grouped<P>(from, to);
     for (index i = 0; i < From::size; ++i) {
       if constexpr (std::is_same_v<P, bf16> && std::is_floating_point_v<T>)
         to.data()[i] = From::rank == 2 ? static_cast<T>(static_cast<float>(bf16(static_cast<float>(from.data()[i])))) : from.data()[i];

@@ -21,7 +21,7 @@ struct bf16 {
   constexpr explicit operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
 
-/// IEEE 754 binary16. Only read: some checkpoints store it.
+/// IEEE 754 binary16: some checkpoints store it, and so do groups of few bits their scales (grouped.hpp).
 struct f16 {
   std::uint16_t bits;
 
@@ -37,5 +37,20 @@ struct f16 {
     return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (fraction << 13));
   }
 };
+/// Rounds to the nearest, ties to even; beyond 65504 to infinity. NaN stays NaN.
+[[nodiscard]] constexpr f16 to_f16(float value) {
+  const auto word = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = (word >> 16) & 0x8000u, magnitude = word & 0x7fffffffu;
+  std::uint32_t bits = 0;
+  if (magnitude > 0x7f800000u)
+    bits = 0x7e00u;
+  else if (magnitude >= 0x477ff000u)
+    bits = 0x7c00u;
+  else if (magnitude < 0x38800000u)  // subnormal: the sum with 0.5 is rounded to a multiple of 2^-24
+    bits = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  else
+    bits = ((magnitude + 0xfffu + ((magnitude >> 13) & 1u)) >> 13) - (112u << 10);
+  return {static_cast<std::uint16_t>(sign | bits)};
+}
 
 }  // namespace fathom
