@@ -412,40 +412,56 @@ template <class T>
   return sum;
 }
 
+/// The groups of a matrix [in, out], or of its transpose, to be set one by one. A group is `group_size` numbers or fewer of a
+/// column of the matrix.
+template <class T, class P>
+struct groups_view {
+  using type = P;
+  T* numbers;
+  index in, row_stride, column_stride;
+
+  void put(index g, index j, const group<P>& from) const {
+    for (index i = 0; i < group_size && g * group_size + i < in; ++i)
+      numbers[(g * group_size + i) * row_stride + j * column_stride] = static_cast<T>(from.at(i));
+  }
+};
+
 /// Weights in groups, as the numbers that they stand for: which of a model's tensors they are decides how they are rounded.
 template <class T, class P>
 struct grouped {
   template <index In, index Out>
-  struct matrix : tensor<T, In, Out> {};
+  struct matrix : tensor<T, In, Out> {
+    [[nodiscard]] groups_view<T, P> groups() { return {this->data(), In, Out, 1}; }
+  };
   template <index N>
   using vector = tensor<T, N>;
   template <index Rows, index Width>
   struct table : tensor<T, Rows, Width> {};
   template <index Rows, index Width>
-  struct head : tensor<T, Rows, Width> {};
+  struct head : tensor<T, Rows, Width> {
+    [[nodiscard]] groups_view<T, head_type<P>> groups() { return {this->data(), Width, 1, Width}; }
+  };
 };
 
-/// to = from, in groups of P. A group is `group_size` numbers or fewer of a column or, in a head, of a row.
+/// to = from, rounded.
 template <class P, class T, index Rows, index Columns>
-void round_groups(const tensor<T, Rows, Columns>& from, tensor<T, Rows, Columns>& to, bool along_rows) {
-  const index depth = along_rows ? Columns : Rows, outputs = along_rows ? Rows : Columns;
-  const auto number = [&](auto& in, index k, index j) -> auto& { return in.data()[along_rows ? j * Columns + k : k * Columns + j]; };
-  for (index j = 0; j < outputs; ++j)
-    for (index first = 0; first < depth; first += group_size) {
-      const index count = std::min(group_size, depth - first);
+void round_groups(const tensor<T, Rows, Columns>& from, const groups_view<T, P>& to) {
+  for (index j = 0; j < Rows * Columns / to.in; ++j)
+    for (index g = 0; g * group_size < to.in; ++g) {
+      const index first = g * group_size, count = std::min(group_size, to.in - first);
       float numbers[group_size];
-      for (index i = 0; i < count; ++i) numbers[i] = static_cast<float>(number(from, first + i, j));
-      const group<P> rounded = round_group<P>(numbers, count);
-      for (index i = 0; i < count; ++i) number(to, first + i, j) = static_cast<T>(rounded.at(i));
+      for (index i = 0; i < count; ++i)
+        numbers[i] = static_cast<float>(from.data()[(first + i) * to.row_stride + j * to.column_stride]);
+      to.put(g, j, round_group<P>(numbers, count));
     }
 }
 template <class P, class T, index In, index Out>
 void pack_grouped(const tensor<T, In, Out>& from, typename grouped<T, P>::template matrix<In, Out>& to) {
-  round_groups<P>(from, to, false);
+  round_groups(from, to.groups());
 }
 template <class P, class T, index Rows, index Width>
 void pack_grouped(const tensor<T, Rows, Width>& from, typename grouped<T, P>::template head<Rows, Width>& to) {
-  round_groups<head_type<P>>(from, to, true);
+  round_groups(from, to.groups());
 }
 template <class P, class T, index Rows, index Width>
 void pack_grouped(const tensor<T, Rows, Width>& from, typename grouped<T, P>::template table<Rows, Width>& to) {
@@ -493,6 +509,11 @@ struct reference {
       else
         to.data()[i] = from.data()[i];
     }
+  }
+  /// The groups of such a tensor, where P is a type of groups: put(g, j, group<P>).
+  template <class To>
+  static auto groups_of(To& to) -> decltype(to.groups()) {
+    return to.groups();
   }
 };
 

@@ -30,6 +30,7 @@ struct packing<P> {
 template <grouped_type P, class Word>
 struct packed_view<P, Word> {
   using T = float;
+  using type = P;
   static constexpr index N = 2 * vector_bytes / static_cast<index>(sizeof(T));  // columns of a panel
   static constexpr index head_bytes = N * (P::has_offset ? 4 : 2);              // scales and offsets
   static constexpr index words = P::bits;                                       // of a column of a group
@@ -101,6 +102,16 @@ struct packed_matrix<P, In, Out> {
   [[nodiscard]] packed_view<P> view() const { return {bytes, In, Out, groups, panels}; }
   [[nodiscard]] packed_view<P, std::uint8_t> writable_view() { return {bytes, In, Out, groups, panels}; }
 };
+
+// The groups of a tensor, to be filled one by one.
+template <grouped_type P, index In, index Out>
+[[nodiscard]] packed_view<P, std::uint8_t> groups_of(packed_matrix<P, In, Out>& weights) {
+  return weights.writable_view();
+}
+template <grouped_type P, index Rows, index Width>
+[[nodiscard]] packed_view<P, std::uint8_t> groups_of(packed_head<P, Rows, Width>& weights) {
+  return weights.transposed.writable_view();
+}
 
 }  // namespace FATHOM_ISA
 }  // namespace fathom::cpu

@@ -131,6 +131,10 @@ struct integer_vectors {
   static shorts bytes(const weight_bytes& a, const weight_sums& b) {
     return std::bit_cast<shorts>(_mm256_maddubs_epi16(std::bit_cast<__m256i>(a), std::bit_cast<__m256i>(b)));
   }
+  static weight_bytes magnitudes(const weight_bytes& a) { return std::bit_cast<weight_bytes>(_mm256_abs_epi8(std::bit_cast<__m256i>(a))); }
+  static weight_sums with_signs(const weight_sums& a, const weight_bytes& b) {
+    return std::bit_cast<weight_sums>(_mm256_sign_epi8(std::bit_cast<__m256i>(a), std::bit_cast<__m256i>(b)));
+  }
 #else
   static weight_sums pairs(const shorts& a, const shorts& b) {
     return std::bit_cast<weight_sums>(_mm_madd_epi16(std::bit_cast<__m128i>(a), std::bit_cast<__m128i>(b)));
@@ -138,6 +142,10 @@ struct integer_vectors {
 #if defined(__SSSE3__)
   static shorts bytes(const weight_bytes& a, const weight_sums& b) {
     return std::bit_cast<shorts>(_mm_maddubs_epi16(std::bit_cast<__m128i>(a), std::bit_cast<__m128i>(b)));
+  }
+  static weight_bytes magnitudes(const weight_bytes& a) { return std::bit_cast<weight_bytes>(_mm_abs_epi8(std::bit_cast<__m128i>(a))); }
+  static weight_sums with_signs(const weight_sums& a, const weight_bytes& b) {
+    return std::bit_cast<weight_sums>(_mm_sign_epi8(std::bit_cast<__m128i>(a), std::bit_cast<__m128i>(b)));
   }
 #endif
 #endif
@@ -156,6 +164,21 @@ struct byte_products {
   }
   [[nodiscard, gnu::always_inline]] weight_sums sum() const { return sums; }
 };
+#if defined(__SSSE3__) && !defined(__AVX512F__)
+/// With eight bits, magnitudes of weights times x with their signs: the sum of two products fits 16 bits, 2 * 128 * 127 < 2^15.
+template <grouped_type P>
+  requires(P::bits == 8)
+struct byte_products<P> {
+  weight_sums sums{};
+  [[gnu::always_inline]] explicit byte_products(std::int32_t) {}
+  [[gnu::always_inline]] void add(const weight_bytes& w, std::int32_t x) {
+    const weight_bytes left = w ^ 0x80;
+    sums += integer_vectors::pairs(integer_vectors::bytes(integer_vectors::magnitudes(left), integer_vectors::with_signs(in_all_lanes(x), left)),
+                                   integer_vectors::shorts{} + 1);
+  }
+  [[nodiscard, gnu::always_inline]] weight_sums sum() const { return sums; }
+};
+#endif
 #if defined(__SSSE3__)
 /// With four bits, the sum of 16 products fits 16 bits: 16 * 15 * 127 < 2^15.
 template <grouped_type P>
