@@ -21,6 +21,7 @@
 #include <fathom/io/gguf.hpp>
 
 #include "backend_operands.hpp"
+#include "fails_with.hpp"
 #include "temporary_folder.hpp"
 
 namespace fathom::test {
@@ -513,6 +514,94 @@ TEST_CASE("weights are loaded from a GGUF file, and groups are taken over", "[gr
                             "h.0.mlp.up_proj.weight", "h.1.mlp.up_proj.weight"});
   check_loaded<symmetric_int4>(file, {"wte.weight", "h.1.mlp.up_proj.weight"});
   check_loaded<grouped_int8>(file, {"wte.weight", "h.1.mlp.up_proj.weight"});
+}
+
+// ---- Files of our own ------------------------------------------------------------------------------------------------
+
+template <config C, class P>
+void check_saved() {
+  using net = model<C>;
+  const temporary_folder folder;
+  const auto file = folder.path() / "saved.safetensors";
+  auto weights = make<typename net::parameters>();
+  initialize<net>(*weights, 2);
+  save<P>(file, weights);
+  const auto packed = pack<P>(weights);
+  auto loaded = make<typename net::template packed<P>>();
+  load(file, loaded);
+  CHECK(std::memcmp(static_cast<const void*>(&*loaded), static_cast<const void*>(&*packed), sizeof *packed) == 0);
+  // As floats, and from them as another type.
+  auto numbers = make<typename net::parameters>();
+  load(file, numbers);
+  net::visit(
+      [&](std::string_view name, initial, const auto& full, const auto& ready) {
+        INFO(name);
+        stored_numbers found;
+        if constexpr (requires { found.add(ready, full); })
+          found.add(ready, full);
+        else
+          for (index i = 0; i < full.size; ++i) found.compare(static_cast<float>(ready.data()[i]), full.data()[i]);
+        CHECK(found.other == 0);
+      },
+      *numbers, *packed);
+  auto as_bf16 = make<typename net::template packed<bf16>>();
+  load(file, as_bf16);
+  CHECK(std::memcmp(static_cast<const void*>(&*as_bf16), static_cast<const void*>(&*pack<bf16>(numbers)), sizeof *as_bf16) == 0);
+}
+TEMPLATE_TEST_CASE("weights saved in groups are those that packing makes", "[grouped]", int4, symmetric_int4, grouped_int8) {
+  check_saved<llama, TestType>();
+  check_saved<gpt2_untied, TestType>();
+}
+
+TEST_CASE("files with groups that do not fit are refused", "[grouped]") {
+  using net = model<gpt2_untied>;
+  const temporary_folder folder;
+  const auto file = folder.path() / "saved.safetensors";
+  auto weights = make<net::parameters>();
+  initialize<net>(*weights, 2);
+  const tensor_table table = table_of<net>(*weights);
+  const auto refuses = [&](const auto& spoil, const auto&... says) {
+    io::tensors_to_write all;
+    all.add(io::numbers_of<net>(table, *weights), "", io::written_as::int4);
+    for (std::size_t i = 0; i < all.tensors.size(); ++i)
+      if (spoil(all.tensors[i])) {
+        all.tensors.erase(all.tensors.begin() + static_cast<std::ptrdiff_t>(i));
+        break;
+      }
+    io::write_weights(file, all, "");
+    CHECK(fails_with([&] { return load(file, weights), 0; }, says...));
+    auto packed = make<net::packed<int4>>();
+    CHECK(fails_with([&] { return load(file, packed), 0; }, says...));
+  };
+  const std::string name = "h.0.mlp.c_fc.weight";
+  refuses([&](io::tensor_to_write& t) { return t.name == name + ".scale"; }, name + ".scale: missing; expected F16 [2, 192], because");
+  refuses([&](io::tensor_to_write& t) { return t.name == "lm_head.weight.scale"; }, "lm_head.weight.scale: missing");
+  refuses(
+      [&](io::tensor_to_write& t) {
+        if (t.name == name) t.shape = {16, 384};
+        return false;
+      },
+      name + ": expected U8 [32, 192], found U8 [16, 384]");
+  refuses(
+      [&](io::tensor_to_write& t) {
+        if (t.name == name + ".offset") t.shape = {192, 2};
+        return false;
+      },
+      name + ".offset: expected F16 [2, 192], found F16 [192, 2]");
+  std::vector<std::byte> infinite;
+  refuses(
+      [&](io::tensor_to_write& t) {
+        if (t.name != name + ".scale") return false;
+        infinite.assign(t.from.begin(), t.from.end());
+        infinite[10] = std::byte{0};
+        infinite[11] = std::byte{0x7c};
+        t.from = infinite;
+        return false;
+      },
+      name + ".scale: has inf at 5; expected finite numbers");
+
+  weights->out.lm_head.view()(3, 5) = nan;
+  CHECK(fails_with([&] { return save<int4>(file, weights), 0; }, "lm_head.weight has nan at [3, 5]; in groups of 8 bits, all numbers must be finite"));
 }
 
 }  // namespace
