@@ -133,7 +133,7 @@ struct rounding {
 };
 }  // namespace detail
 
-/// Rounds `count` numbers, 1 to 32, to a group. With four bits, tries some scales around the one that the largest numbers
+/// Rounds `count` numbers, 1 to 32, to a group; q beyond them is 0. With four bits, tries some scales around the one that the largest numbers
 /// suggest, fits scale and offset to the integers that each gives, and takes what has the least squared error, as
 /// make_qkx2_quants and make_qx_quants of llama.cpp do (ggml/src/ggml-quants.c).
 template <grouped_type P>
@@ -164,7 +164,7 @@ template <grouped_type P>
         best = other;
   result.scale = best.scale;
   result.offset = best.offset;
-  for (index i = 0; i < group_size; ++i) result.q[i] = static_cast<std::uint8_t>(best.q[i]);
+  for (index i = 0; i < count; ++i) result.q[i] = static_cast<std::uint8_t>(best.q[i]);
   return result;
 }
 
