@@ -1,5 +1,5 @@
-// Saving weights in another type than they have in memory. Tensors of two dimensions are converted; biases and gains
-// stay four-byte floats. Files hold the same values as weights packed for decoding (../README.md, "Types in files").
+// Saving weights in another type than they have in memory: floats, int8 with scales, or groups (core/grouped.hpp). Tensors of
+// two dimensions are converted; biases and gains stay four-byte floats. Files hold the same values as weights packed for decoding (../README.md, "Types in files").
 #pragma once
 
 #include <algorithm>
