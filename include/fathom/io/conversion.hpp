@@ -72,7 +72,7 @@ struct found_tensor {
   const stored_tensor* offsets = nullptr;  // of int4
 
   /// Whether the numbers are in groups (core/grouped.hpp); otherwise, a tensor with scales is int8 with a scale per output.
-  [[nodiscard]] bool is_grouped() const { return scales && (numbers->type == "U8" || scales->type == "F16"); }
+  [[nodiscard]] bool is_grouped() const { return scales && scales->type == "F16"; }
 };
 
 /// A matrix [in, out] in groups as files hold it: those of int4 and symmetric_int4 as U8 [groups * 16, out], where byte

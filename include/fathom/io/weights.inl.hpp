@@ -65,6 +65,14 @@ FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file,
     }
     return result;
   };
+  /// U8 with other scales than F16 is not ours.
+  const auto has_other_scales = [&](std::string_view name) {
+    for (const char* optional : {"", transformers_prefix}) {
+      const auto entry = file.tensors().find(join(wanted.prefix, optional, name, scale_suffix));
+      if (entry != file.tensors().end() && entry->second.type != "F16") return true;
+    }
+    return false;
+  };
   std::vector<found_tensor> all;
   for (const tensor_row& row : wanted.table) {
     const bool as_int8 = may_be_int8(row.role);
@@ -76,10 +84,11 @@ FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file,
         problems += join("\n  ", wanted.prefix, row.name, ": missing; expected ", expected.describe());
       continue;
     }
-    const bool is_int8 = as_int8 && found.numbers->type == "I8", is_int4 = as_int8 && found.numbers->type == "U8";
+    const bool is_int8 = as_int8 && found.numbers->type == "I8";
+    const bool is_int4 = as_int8 && found.numbers->type == "U8" && !has_other_scales(row.name);
     if (is_int8 || is_int4) found.scales = find(join(row.name, scale_suffix));
     if (is_int4) found.offsets = find(join(row.name, offset_suffix));
-    if (is_int4 || found.is_grouped())
+    if (is_int4 || (is_int8 && found.is_grouped()))
       problems += group_problem(join(wanted.prefix, row.name), found, row.role, row.shape);
     else if (found.numbers->shape != expected.shape || !(is_int8 || is_floating_point(found.numbers->type)))
       problems += join("\n  ", wanted.prefix, row.name, ": expected ", expected.describe(), ", found ", found.numbers->describe());
