@@ -50,7 +50,7 @@ template <class P>
 concept grouped_type = std::is_same_v<P, int4> || std::is_same_v<P, symmetric_int4> || std::is_same_v<P, grouped_int8>;
 
 /// The type of the head, the tied one too, where matrices are P: eight bits where they have four, as llama.cpp's files
-/// have it. Four bits there cost more likelihood than in all other matrices together (bench/README.md).
+/// have it, so that these are taken over exactly.
 template <class P>
 using head_type = std::conditional_t<std::is_same_v<P, int4> || std::is_same_v<P, symmetric_int4>, grouped_int8, P>;
 
