@@ -3,8 +3,9 @@
 //   bench_smollm2 MODEL.gguf TOKENS [LOGITS]
 //
 // TOKENS are 32-bit integers. Writes to LOGITS the logits of the first 64, [64, 49152] in float. Prints the mean NLL of all, in
-// windows of 512, and the times of a decoded token and of a prompt of 512, with weights in float, bf16 and int8. Without LOGITS,
-// prints that NLL by decoding with caches in float, bf16 and int8, and their bytes for each token.
+// windows of 512, computed in float, and for each type of packed weights: bytes of the weights, NLL of decoding with weights
+// loaded from the file and with weights packed from its dequantised floats, and the times of a decoded token and of a prompt
+// of 512. Without LOGITS, prints that NLL by decoding with caches in float, bf16 and int8, and their bytes for each token.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -31,9 +32,35 @@ double median(std::vector<double> times) {
   return times[times.size() / 2];
 }
 
+/// Mean NLL of all tokens but the first in windows of 512, each a sequence that is decoded token by token.
 template <class P>
-void time_decoding(const char* name, const net::parameters& weights, std::span<const fathom::token> tokens) {
-  const auto packed = fathom::pack<P>(weights);
+double nll(const net::packed<P>& weights, std::span<const fathom::token> tokens) {
+  constexpr fathom::index window = 512;
+  const fathom::index count = std::ssize(tokens) - 1, windows = (count + window - 1) / window;
+  const auto at = [&](fathom::index i) { return tokens[static_cast<std::size_t>(std::min(i, count))]; };
+  net::cache cache(windows, window);
+  double sum = 0;
+  for (fathom::index t = 0; t < window; ++t) {
+    std::vector<fathom::token> next;
+    for (fathom::index w = 0; w < windows; ++w) next.push_back(at(w * window + t));
+    const auto logits = net::decode(weights, next, cache);
+    for (fathom::index w = 0; w < windows && w * window + t < count; ++w) {
+      const auto row = logits.subspan(static_cast<std::size_t>(w * net::vocab), static_cast<std::size_t>(net::vocab));
+      const double largest = *std::max_element(row.begin(), row.end());
+      double total = 0;
+      for (const float logit : row) total += std::exp(logit - largest);
+      sum += largest + std::log(total) - row[static_cast<std::size_t>(at(w * window + t + 1))];
+    }
+  }
+  return sum / static_cast<double>(count);
+}
+
+template <class P>
+void measure(const char* name, const char* file, const net::parameters& weights, std::span<const fathom::token> tokens) {
+  const double rounded = nll<P>(*fathom::pack<P>(weights), tokens);
+  auto packed = fathom::make<net::packed<P>>();
+  fathom::load(file, packed);
+  const double loaded = nll<P>(*packed, tokens);
   net::cache cache(1);
   std::vector<double> prompts, steps;
   for (int round = 0; round < 5; ++round) {
@@ -47,7 +74,9 @@ void time_decoding(const char* name, const net::parameters& weights, std::span<c
       steps.push_back(now() - begin);
     }
   }
-  std::printf("%s %.2f %.0f\n", name, 1e3 * median(steps), 1e3 * median(prompts));
+  std::printf("%s %.1f %.5f %.5f %.2f %.0f\n", name, static_cast<double>(net::weight_bytes<P>) / 1e6, loaded, rounded,
+              1e3 * median(steps), 1e3 * median(prompts));
+  std::fflush(stdout);
 }
 
 /// The mean NLL of all tokens but the first, decoded one by one in windows of 512, which are the sequences of one cache.
@@ -98,7 +127,10 @@ int main(int count, char** arguments) {
   std::ofstream(arguments[3], std::ios::binary)
       .write(reinterpret_cast<const char*>(tape.logits().data()), static_cast<std::streamsize>(tape.logits().size_bytes()));
   std::printf("nll %.6f\n", fathom::evaluate<net>(*weights, tokens, tape, 1, 512));
-  time_decoding<float>("float", *weights, tokens);
-  time_decoding<fathom::bf16>("bf16", *weights, tokens);
-  time_decoding<std::int8_t>("int8", *weights, tokens);
+  measure<float>("float", arguments[1], *weights, tokens);
+  measure<fathom::bf16>("bf16", arguments[1], *weights, tokens);
+  measure<std::int8_t>("int8", arguments[1], *weights, tokens);
+  measure<fathom::grouped_int8>("grouped_int8", arguments[1], *weights, tokens);
+  measure<fathom::int4>("int4", arguments[1], *weights, tokens);
+  measure<fathom::symmetric_int4>("symmetric_int4", arguments[1], *weights, tokens);
 }

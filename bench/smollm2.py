@@ -86,8 +86,10 @@ def main():
         return compare_caches(arguments, texts)
     torch.set_num_threads(2)
     print(f"transformers {transformers.__version__}, torch {torch.__version__}; 20,000 bytes of each text, windows of 512 tokens")
-    print("| text | tokens | logits: largest difference / largest | NLL, fathom | NLL, transformers | float, bf16, int8: ms a token | ms a prompt of 512 |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    kinds = ("float", "bf16", "int8", "grouped_int8", "int4", "symmetric_int4")
+    types = {kind: [] for kind in kinds}
+    print("| text | tokens | logits: largest difference / largest | NLL, fathom | NLL, transformers |")
+    print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for name, tokens in texts:
             at = pathlib.Path(folder)
@@ -98,9 +100,14 @@ def main():
             with torch.no_grad():
                 expected = model(torch.tensor([tokens[:64]])).logits[0].numpy()
             off = numpy.abs(found - expected).max() / numpy.abs(expected).max()
-            kinds = ("float", "bf16", "int8")
-            print(f"| {name} | {len(tokens)} | {off:.1e} | {lines['nll'][0]:.5f} | {nll(model, tokens, 512):.5f} | "
-                  f"{', '.join('%.2f' % lines[k][0] for k in kinds)} | {', '.join('%.0f' % lines[k][1] for k in kinds)} |")
+            for kind in kinds:
+                types[kind].append(lines[kind])
+            print(f"| {name} | {len(tokens)} | {off:.1e} | {lines['nll'][0]:.5f} | {nll(model, tokens, 512):.5f} |")
+    print("\n| weights | MB | NLL: King James, Python | packed from floats | ms a token | ms a prompt of 512 |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for kind, both in types.items():
+        print(f"| {kind} | {both[0][0]} | {', '.join('%.5f' % x[1] for x in both)} | {', '.join('%.5f' % x[2] for x in both)} | "
+              f"{min(x[3] for x in both)} | {min(x[4] for x in both):.0f} |")
 
 
 main()

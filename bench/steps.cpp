@@ -1,11 +1,11 @@
 // Single steps of one model on demand: tokens decoded at given positions, prefills, training steps. Scripts that compare
 // with peers or plot the growth of costs keep this program running and query it in turns; it answers with a line of seconds.
 //
-//   bench_steps_MODEL f32|bf16|int8 [FILE]     (storage of decoding's weights; bf16: also products of bf16 operands)
+//   bench_steps_MODEL f32|bf16|int8|int4 [FILE]     (storage of decoding's weights; bf16: also products of bf16 operands)
 //
 // FILE holds the weights; without it they are random.
 //
-// Compiled by nvcc, it does the same on a GPU, without int8; bf16 then applies to training, too (compare_pytorch_gpu.py).
+// Compiled by nvcc, it does the same on a GPU, without int8 and int4; bf16 then applies to training, too (compare_pytorch_gpu.py).
 //
 // Then, line by line on the standard input, with N timed steps each:
 //   decode FROM N       one token each at positions FROM .. FROM + N - 1, one sequence
@@ -232,8 +232,9 @@ int main(int argc, char** argv) try {
   if (type == "bf16") return serve<fathom::bf16>(), 0;
 #if !defined(__CUDACC__)
   if (type == "int8") return serve<std::int8_t>(), 0;
+  if (type == "int4") return serve<fathom::int4>(), 0;
 #endif
-  std::fputs("usage: bench_steps_MODEL f32|bf16|int8 [FILE], and commands on the standard input\n", stderr);
+  std::fputs("usage: bench_steps_MODEL f32|bf16|int8|int4 [FILE], and commands on the standard input\n", stderr);
   return 2;
 } catch (const std::exception& e) {
   std::fprintf(stderr, "%s\n", e.what());

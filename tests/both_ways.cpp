@@ -72,6 +72,9 @@ void run(const char* name, const std::filesystem::path& folder) {
   if constexpr (std::is_same_v<scalar, float>) {
     decode<Net, fathom::bf16>("decoded as bf16", *loaded, tokens);
     decode<Net, std::int8_t>("decoded as int8", *loaded, tokens);
+    decode<Net, fathom::int4>("decoded as int4", *loaded, tokens);
+    decode<Net, fathom::symmetric_int4>("decoded as symmetric int4", *loaded, tokens);
+    decode<Net, fathom::grouped_int8>("decoded as int8 in groups", *loaded, tokens);
   }
   fathom::generator<Net> writer(*loaded, {.temperature = 0.9f, .top_k = 20, .seed = 3, .threads = 1});
   writer.write(std::span(tokens).first(5), 70, [](fathom::token t) { std::printf("%d ", t); });

@@ -3,8 +3,8 @@
 // says: fathom::generator: expected weights of its model: *weights, weights or trainer.weights()
 // says: fathom::generator: packed weights are taken over, expected std::move(weights)
 // says: fathom::generator: packed weights are taken over from what owns them, expected std::move(weights), or *weights and memory to write in
-// says: fathom::generator: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model
-// says: fathom::pack: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model
+// says: fathom::generator: weights are packed as float, fathom::bf16, std::int8_t, fathom::int4, symmetric_int4, grouped_int8 or the scalar of the model
+// says: fathom::pack: weights are packed as float, fathom::bf16, std::int8_t, fathom::int4, symmetric_int4, grouped_int8 or the scalar of the model
 // says: fathom::pack: expected weights: *weights, weights or trainer.weights()
 // says: fathom: a cache holds keys and values in the scalar of the model, in fathom::bf16 or in std::int8_t
 // says: generator.write: expected a prompt of tokens, as a std::span or a std::vector of fathom::token (32 bits) or as {1, 2, 3}, or a text

@@ -7,7 +7,7 @@
 // says: fathom::load: expected a path and weights: *weights, weights or trainer.weights()
 // says: fathom::save: expected a path and weights: *weights, weights or trainer.weights()
 // says: fathom::save: packed weights are not saved, but save<P>(path, parameters) writes what packing as P holds
-// says: weights are saved as float, fathom::bf16 or std::int8_t
+// says: weights are saved as float, fathom::bf16, std::int8_t, fathom::int4, symmetric_int4 or grouped_int8
 // says: fathom::save_transformers: transformers has no GPT-2 with shortcuts
 // says: fathom::save_transformers: expected a folder and weights: *weights, weights or trainer.weights()
 // says: fathom::make: the numbers of a const block would be zero for ever

@@ -55,6 +55,11 @@ struct cpu {
   static void pack_tensor(const From& from, To& to) {
     fathom::cpu::pack_tensor(from, to);
   }
+  /// The groups of such a tensor, where P is a type of groups: put(g, j, group<P>).
+  template <class To>
+  static auto groups_of(To& to) -> decltype(fathom::cpu::groups_of(to)) {
+    return fathom::cpu::groups_of(to);
+  }
 };
 
 }  // namespace FATHOM_ISA

@@ -19,6 +19,7 @@
 #include "fathom/backend/rotation.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
+#include "fathom/core/grouped.hpp"
 #include "fathom/core/int8.hpp"
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/storage.hpp"
@@ -481,6 +482,66 @@ template <class T>
   return sum;
 }
 
+/// The groups of a matrix [in, out], or of its transpose, to be set one by one. A group is `group_size` numbers or fewer of a
+/// column of the matrix.
+template <class T, class P>
+struct groups_view {
+  using type = P;
+  T* numbers;
+  index in, row_stride, column_stride;
+
+  void put(index g, index j, const group<P>& from) const {
+    for (index i = 0; i < group_size && g * group_size + i < in; ++i)
+      numbers[(g * group_size + i) * row_stride + j * column_stride] = static_cast<T>(from.at(i));
+  }
+};
+
+/// Weights in groups, as the numbers that they stand for: which of a model's tensors they are decides how they are rounded.
+template <class T, class P>
+struct grouped {
+  template <index In, index Out>
+  struct matrix : tensor<T, In, Out> {
+    [[nodiscard]] groups_view<T, P> groups() { return {this->data(), In, Out, 1}; }
+  };
+  template <index N>
+  using vector = tensor<T, N>;
+  template <index Rows, index Width>
+  struct table : tensor<T, Rows, Width> {};
+  template <index Rows, index Width>
+  struct head : tensor<T, Rows, Width> {
+    [[nodiscard]] groups_view<T, head_type<P>> groups() { return {this->data(), Width, 1, Width}; }
+  };
+};
+
+/// to = from, rounded.
+template <class P, class T, index Rows, index Columns>
+void round_groups(const tensor<T, Rows, Columns>& from, const groups_view<T, P>& to) {
+  for (index j = 0; j < Rows * Columns / to.in; ++j)
+    for (index g = 0; g * group_size < to.in; ++g) {
+      const index first = g * group_size, count = std::min(group_size, to.in - first);
+      float numbers[group_size];
+      for (index i = 0; i < count; ++i)
+        numbers[i] = static_cast<float>(from.data()[(first + i) * to.row_stride + j * to.column_stride]);
+      to.put(g, j, round_group<P>(numbers, count));
+    }
+}
+template <class P, class T, index In, index Out>
+void pack_grouped(const tensor<T, In, Out>& from, typename grouped<T, P>::template matrix<In, Out>& to) {
+  round_groups(from, to.groups());
+}
+template <class P, class T, index Rows, index Width>
+void pack_grouped(const tensor<T, Rows, Width>& from, typename grouped<T, P>::template head<Rows, Width>& to) {
+  round_groups(from, to.groups());
+}
+template <class P, class T, index Rows, index Width>
+void pack_grouped(const tensor<T, Rows, Width>& from, typename grouped<T, P>::template table<Rows, Width>& to) {
+  for (index i = 0; i < from.size; ++i) to.data()[i] = static_cast<T>(static_cast<float>(bf16(static_cast<float>(from.data()[i]))));
+}
+template <class P, class T, index N>
+void pack_grouped(const tensor<T, N>& from, tensor<T, N>& to) {
+  std::copy_n(from.data(), N, to.data());
+}
+
 }  // namespace fathom::reference
 
 namespace fathom::backend {
@@ -504,17 +565,25 @@ struct reference {
     }
   };
 
-  /// Weights are stored as they are; P = bf16 rounds matrices and tables to bf16.
+  /// Weights are stored as they are; P = bf16 rounds matrices and tables to bf16, and P in groups (core/grouped.hpp) rounds
+  /// as its types say: matrices [in, out] to P, with groups along columns, a head to head_type<P>, with groups along rows,
+  /// tables to bf16.
   template <class P>
-  struct packed : plain<T> {};
+  struct packed : std::conditional_t<grouped_type<P> && std::is_floating_point_v<T>, fathom::reference::grouped<T, P>, plain<T>> {};
   template <class P, class From, class To>
   static void pack_tensor(const From& from, To& to) {
+    if constexpr (grouped_type<P> && std::is_floating_point_v<T>) return fathom::reference::pack_grouped<P>(from, to);
     for (index i = 0; i < From::size; ++i) {
       if constexpr (std::is_same_v<P, bf16> && std::is_floating_point_v<T>)
         to.data()[i] = From::rank == 2 ? static_cast<T>(static_cast<float>(bf16(static_cast<float>(from.data()[i])))) : from.data()[i];
       else
         to.data()[i] = from.data()[i];
     }
+  }
+  /// The groups of such a tensor, where P is a type of groups: put(g, j, group<P>).
+  template <class To>
+  static auto groups_of(To& to) -> decltype(to.groups()) {
+    return to.groups();
   }
 };
 

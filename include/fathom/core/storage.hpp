@@ -14,6 +14,7 @@
 #include <type_traits>
 
 #include "fathom/core/bf16.hpp"
+#include "fathom/core/grouped.hpp"
 #include "fathom/core/tensor.hpp"
 #include "fathom/core/types.hpp"
 
@@ -35,8 +36,8 @@ struct plain {
 
 namespace check {
 template <class P, class Scalar>
-inline constexpr bool weights_are_packed_as_float_bf16_int8_or_the_scalar =
-    std::is_same_v<P, float> || std::is_same_v<P, bf16> || std::is_same_v<P, std::int8_t> || std::is_same_v<P, Scalar>;
+inline constexpr bool weights_are_packed_as_float_bf16_int8_int4_or_the_scalar =
+    std::is_same_v<P, float> || std::is_same_v<P, bf16> || std::is_same_v<P, std::int8_t> || grouped_type<P> || std::is_same_v<P, Scalar>;
 }
 
 /// The role of a tensor: which member of a storage it is.

@@ -63,12 +63,13 @@ concept takes_tokens = requires(F& f, token t) { f(t); } && (requires(F& f, toke
                        } || requires(F& f, token t) { static_cast<bool>(f(t)); });
 }  // namespace detail
 
-/// Continues a prompt. P is the type of its weights: float, bf16 or int8. T is that of keys and values in its cache: the
-/// scalar, bf16 or int8. The constructor packs the weights and allocates all memory; writing allocates nothing.
+/// Continues a prompt. P is the type of its weights: float, bf16, int8 or int4. T is that of keys and values in its
+/// cache: the scalar, bf16 or int8. The constructor packs the weights and allocates all memory; writing allocates nothing.
 template <class Model, class P = typename Model::scalar, class T = typename Model::scalar>
 class generator {
-  static_assert(check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename Model::scalar>,
-                "fathom::generator: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model");
+  static_assert(check::weights_are_packed_as_float_bf16_int8_int4_or_the_scalar<P, typename Model::scalar>,
+                "fathom::generator: weights are packed as float, fathom::bf16, std::int8_t, fathom::int4, symmetric_int4, grouped_int8 "
+                "or the scalar of the model");
   template <class Weights>
   static constexpr bool are_weights =
       std::is_same_v<Weights, typename Model::parameters> || std::is_same_v<Weights, owned<typename Model::parameters>>;

@@ -132,6 +132,19 @@ class joined_tensor : public tensor_source {
     if (at + to.size() == all_.size() * sizeof(float)) std::vector<float>().swap(all_);
   }
   [[nodiscard]] const std::string& path() const override { return pieces_.front().from->path(); }
+  /// A column of ours is a row of a transposed piece.
+  [[nodiscard]] stored_blocks blocks(std::size_t dimension, index i) const override {
+    if (dimension != 1) return {};
+    for (const piece& p : pieces_) {
+      if (i >= p.how.columns) {
+        i -= p.how.columns;
+        continue;
+      }
+      if (!p.how.is_transposed || !p.from->source) return {};
+      return p.from->source->blocks(0, p.how.rows.empty() ? i : p.how.rows[static_cast<std::size_t>(i)]);
+    }
+    return {};
+  }
 
  private:
   [[gnu::cold]] void make() const {

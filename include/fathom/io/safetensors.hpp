@@ -15,6 +15,7 @@
 
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/compiled.hpp"
+#include "fathom/core/ggml_blocks.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/io/file.hpp"
 
@@ -39,6 +40,12 @@ inline constexpr std::string_view type_name<std::int32_t> = "I32";
 /// Whether copy_numbers can read a type: F32, F64, BF16 and F16.
 [[nodiscard]] bool is_floating_point(std::string_view type);
 
+/// Numbers one after the other in blocks of a GGUF file (core/ggml_blocks.hpp), of a readable type; or none.
+struct stored_blocks {
+  ggml::type type = ggml::type::f32;
+  const std::byte* begin = nullptr;
+};
+
 /// Where the bytes of a tensor come from that no file holds as they are: transposed, joined or dequantised.
 class tensor_source {
  public:
@@ -47,6 +54,8 @@ class tensor_source {
   virtual void read(std::span<std::byte> to, std::uint64_t at) const = 0;
   /// The file that it reads, for errors.
   [[nodiscard]] virtual const std::string& path() const = 0;
+  /// The numbers of row i of a matrix, for dimension 0, or of column i, for dimension 1, if they lie so in the file.
+  [[nodiscard]] virtual stored_blocks blocks([[maybe_unused]] std::size_t dimension, [[maybe_unused]] index i) const { return {}; }
 };
 
 /// The type, shape and place of a tensor in a file. Its bytes are read only on demand.

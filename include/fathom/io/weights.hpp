@@ -16,6 +16,8 @@
 #include "fathom/core/compiled.hpp"
 #include "fathom/core/copy.hpp"
 #include "fathom/core/error.hpp"
+#include "fathom/core/ggml_blocks.hpp"
+#include "fathom/core/grouped.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/tensor.hpp"
@@ -51,11 +53,6 @@ struct wanted_tensors {
   bool accepts_copies = false;      // other tensors may be PREFIX.NAME with the shape of NAME, as the states of
                                     // the optimiser in a trainer's checkpoint are
 };
-/// A tensor found in a file.
-struct found_tensor {
-  const stored_tensor* numbers = nullptr;  // null: missing, as the options allow
-  const stored_tensor* scales = nullptr;   // of int8 numbers
-};
 /// Finds the tensors, in the order of the table. Fails with a list of everything that does not fit.
 [[nodiscard]] std::vector<found_tensor> find_tensors(const stored_tensors& file, const wanted_tensors& wanted);
 /// Reads the tensors into parameters of a type, F32 or F64.
@@ -78,15 +75,57 @@ inline constexpr std::size_t largest_tensor = [] {
   return static_cast<std::size_t>(largest) * sizeof(typename Model::scalar);
 }();
 
+/// Weights in groups of P, [in, out], to fill group by group: put(g, j, a group<P>) sets group g of column j.
+template <class Groups>
+concept groups_to_fill = grouped_type<typename Groups::type>;
+
+/// Fills the groups of a tensor that a file holds in groups of P, or column by column, as GGUF files do: their blocks are taken
+/// over, exactly, if they are groups of P (core/grouped.hpp); others are dequantised and rounded, a column at a time. Returns
+/// false, and does nothing, for other tensors. `shape` is ours.
+template <groups_to_fill Groups>
+[[nodiscard]] bool take_groups(const found_tensor& found, role as, std::span<const index> shape, const Groups& to) {
+  using P = typename Groups::type;
+  const stored_tensor& from = *found.numbers;
+  const index in = shape[scaled_dimension(as) == 0 ? 1 : 0], out = shape[scaled_dimension(as)];
+  if (found.is_grouped()) {
+    bool are_same = false;
+    const stored_groups groups(found, as, shape);
+    groups.with_type([&](auto type) {
+      if constexpr (std::is_same_v<P, decltype(type)>) {
+        are_same = true;
+        for (index j = 0; j < out; ++j)
+          for (index g = 0; g * group_size < in; ++g) to.put(g, j, groups.template get<P>(g, j));
+      }
+    });
+    return are_same;
+  }
+  const auto column = [&](index j) { return from.source ? from.source->blocks(scaled_dimension(as), j) : stored_blocks{}; };
+  for (index j = 0; j < out; ++j)
+    if (!column(j).begin) return false;
+  std::vector<float> numbers(static_cast<std::size_t>(in));
+  for (index j = 0; j < out; ++j) {
+    const stored_blocks blocks = column(j);
+    const bool are_groups = takes_blocks_of<P>(blocks.type);
+    if (!are_groups) ggml::dequantize(blocks.type, blocks.begin, in, numbers.data());
+    for (index g = 0; g * group_size < in; ++g)
+      to.put(g, j, are_groups ? group_of_block<P>(blocks.type, blocks.begin + g * ggml::find_type(blocks.type)->bytes)
+                              : round_group<P>(numbers.data() + g * group_size, std::min(group_size, in - g * group_size)));
+  }
+  return true;
+}
+
 /// Packs a tensor of a file. As gives its shape and role; `room` is scratch for its unpacked numbers.
 template <class Packed, class As, class To>
 void pack_stored(const found_tensor& from, const As&, std::span<std::byte> room, To& to) {
   using model = typename Packed::model;
   using T = typename model::scalar;
   static_assert(!type_name<T>.empty(), "weights of this scalar type have no form in a file");
+  if constexpr (requires { model::backend::groups_of(to); }) {
+    if (take_groups(from, As::role, As::shape, model::backend::groups_of(to))) return;
+  }
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     auto& unpacked = *::new (room.data()) tensor<T, As::shape[I]...>;
-    copy_numbers(*from.numbers, As::role, from.scales, type_name<T>, room.data());
+    copy_numbers(from, As::role, As::shape, type_name<T>, room.data());
     model::backend::template pack_tensor<typename Packed::number>(unpacked, to);
   }(std::make_index_sequence<As::rank>());
 }
@@ -141,14 +180,15 @@ void read_any_layout(const stored_tensors& file, Weights& weights, const load_op
 /// Writes weights to a safetensors file, with the tensor names of ../README.md and the model's description as metadata.
 /// Writes atomically (io/file.hpp). Fails when the file cannot be written. `weights` are a model's parameters or their
 /// owner.
-/// save<P>, with P = float, bf16 or int8, writes them as P (../README.md, "Types in files").
+/// save<P>, with P = float, bf16, int8, int4, symmetric_int4 or grouped_int8, writes them as P (../README.md, "Types in files").
 template <class P = void, class Weights>
 void save(const std::filesystem::path& path, const Weights& weights) {
-  constexpr bool is_known = std::is_void_v<P> || std::is_same_v<P, float> || std::is_same_v<P, bf16> || std::is_same_v<P, std::int8_t>;
+  constexpr bool is_known =
+      std::is_void_v<P> || std::is_same_v<P, float> || std::is_same_v<P, bf16> || std::is_same_v<P, std::int8_t> || grouped_type<P>;
   if constexpr (!detail::stands_for_weights<Weights>) {
     static_assert(detail::never<Weights>, "fathom::save: expected a path and weights: *weights, weights or trainer.weights()");
   } else if constexpr (!is_known) {
-    static_assert(detail::never<Weights>, "weights are saved as float, fathom::bf16 or std::int8_t");
+    static_assert(detail::never<Weights>, "weights are saved as float, fathom::bf16, std::int8_t, fathom::int4, symmetric_int4 or grouped_int8");
   } else if constexpr (io::is_packed<detail::weights_of<const Weights>>) {
     static_assert(detail::never<Weights>, "fathom::save: packed weights are not saved, but save<P>(path, parameters) writes what packing as P holds");
   } else {
@@ -157,7 +197,10 @@ void save(const std::filesystem::path& path, const Weights& weights) {
     constexpr auto as = std::is_void_v<P>             ? io::written_as::they_are
                         : std::is_same_v<P, float>    ? io::written_as::f32
                         : std::is_same_v<P, bf16>     ? io::written_as::bf16
-                                                      : io::written_as::int8;
+                        : std::is_same_v<P, int4>     ? io::written_as::int4
+                        : std::is_same_v<P, symmetric_int4> ? io::written_as::symmetric_int4
+                        : std::is_same_v<P, grouped_int8>   ? io::written_as::grouped_int8
+                                                            : io::written_as::int8;
     const auto here = on_host(parameters);
     const tensor_table table = table_of<model>(*here);
     io::tensors_to_write tensors;
@@ -169,11 +212,12 @@ void save(const std::filesystem::path& path, const Weights& weights) {
 /// Reads weights from a safetensors file: one that fathom saved, a trainer's checkpoint, or one of GPT-2. For models made
 /// from a config (model/config.hpp), also reads a folder that save_pretrained of `transformers` wrote, shards included,
 /// after checking its config.json; and a GGUF file of llama.cpp, whatever its types, after checking its metadata.
-/// Converts F32, F64, BF16 and F16, and I8 with scales. If the file does not fit the model, the error lists every key
+/// Converts F32, F64, BF16 and F16, I8 with scales, and groups. If the file does not fit the model, the error lists every key
 /// of the description that disagrees and every tensor that is missing, unknown or of another shape or type, and the
 /// weights do not change. If the file shrinks or the disk fails during reading, the weights may be partly read.
 /// `weights` are parameters, packed<P> or an owner of either; there is never a second copy of all weights in the
-/// host's memory.
+/// host's memory. Blocks of a GGUF file that are groups of P, such as Q4_1 for int4, are taken over exactly
+/// (core/grouped.hpp).
 template <class Weights>
 void load(const io::safetensors_file& file, Weights&& weights, const load_options& options = {}) {
   if constexpr (!detail::stands_for_weights<Weights>) {

@@ -65,11 +65,19 @@ FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file,
     }
     return result;
   };
+  /// U8 with other scales than F16 is not ours.
+  const auto has_other_scales = [&](std::string_view name) {
+    for (const char* optional : {"", transformers_prefix}) {
+      const auto entry = file.tensors().find(join(wanted.prefix, optional, name, scale_suffix));
+      if (entry != file.tensors().end() && entry->second.type != "F16") return true;
+    }
+    return false;
+  };
   std::vector<found_tensor> all;
   for (const tensor_row& row : wanted.table) {
     const bool as_int8 = may_be_int8(row.role);
     const stored_tensor expected{as_int8 ? "F32, F64, BF16, F16 or I8" : "F32, F64, BF16 or F16", row.shape};
-    all.push_back({find(row.name), nullptr});
+    all.push_back({find(row.name)});
     found_tensor& found = all.back();
     if (!found.numbers) {
       if (wanted.options.missing == missing::fails)
@@ -77,8 +85,12 @@ FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file,
       continue;
     }
     const bool is_int8 = as_int8 && found.numbers->type == "I8";
-    if (is_int8) found.scales = find(join(row.name, scale_suffix));
-    if (found.numbers->shape != expected.shape || !(is_int8 || is_floating_point(found.numbers->type)))
+    const bool is_int4 = as_int8 && found.numbers->type == "U8" && !has_other_scales(row.name);
+    if (is_int8 || is_int4) found.scales = find(join(row.name, scale_suffix));
+    if (is_int4) found.offsets = find(join(row.name, offset_suffix));
+    if (is_int4 || (is_int8 && found.is_grouped()))
+      problems += group_problem(join(wanted.prefix, row.name), found, row.role, row.shape);
+    else if (found.numbers->shape != expected.shape || !(is_int8 || is_floating_point(found.numbers->type)))
       problems += join("\n  ", wanted.prefix, row.name, ": expected ", expected.describe(), ", found ", found.numbers->describe());
     else if (is_int8)
       problems += scale_problem(join(wanted.prefix, row.name), *found.numbers, row.role, found.scales);
@@ -104,7 +116,7 @@ FATHOM_INLINE void read_tensors(const stored_tensors& file, const wanted_tensors
   const std::vector<found_tensor> found = find_tensors(file, wanted);
   for (std::size_t i = 0; i < found.size(); ++i)
     if (found[i].numbers)
-      copy_numbers(*found[i].numbers, wanted.table[i].role, found[i].scales, type, to + wanted.table[i].offset);
+      copy_numbers(found[i], wanted.table[i].role, wanted.table[i].shape, type, to + wanted.table[i].offset);
 }
 
 }  // namespace fathom::io

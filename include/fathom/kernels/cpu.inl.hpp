@@ -12,6 +12,8 @@
 #include "fathom/backend/cpu/elementwise.inl.hpp"
 #include "fathom/backend/cpu/embedding.inl.hpp"
 #include "fathom/backend/cpu/functors.inl.hpp"
+#include "fathom/backend/cpu/grouped.inl.hpp"
+#include "fathom/backend/cpu/grouped_matmul.inl.hpp"
 #include "fathom/backend/cpu/matmul.inl.hpp"
 #include "fathom/backend/cpu/packed.inl.hpp"
 #include "fathom/backend/cpu/packed_matmul.inl.hpp"
@@ -88,6 +90,17 @@
   }                                                                                                                         \
   }
 
+/// For weights in groups P.
+#define FATHOM_KERNELS_OF_GROUPED(P)                                                                                        \
+  namespace fathom::cpu {                                                                                                   \
+  inline namespace FATHOM_ISA {                                                                                             \
+  namespace detail {                                                                                                        \
+  template void read_packed_row<float, P>(const void*, index, index, float*, bool);                                         \
+  template void pack_groups(const float*, index, index, const packed_view<P, std::uint8_t>&);                               \
+  }                                                                                                                         \
+  }                                                                                                                         \
+  }
+
 /// For the compute type C, whose scalar is T.
 #define FATHOM_KERNELS_OF(C, T)                                                                                             \
   namespace fathom::cpu {                                                                                                   \
@@ -150,6 +163,17 @@
   namespace detail {                                                                                                        \
   template void packed_product(const context<C, T>&, const matrix<const T>&, const packed_view<P>&, const matrix<T>&,       \
                                const any_epilogue<T>&);                                                                     \
+  }                                                                                                                         \
+  }                                                                                                                         \
+  }
+
+/// For the compute type C, whose scalar is float, and weights in groups P.
+#define FATHOM_KERNELS_WITH_GROUPED(C, P)                                                                                   \
+  namespace fathom::cpu {                                                                                                   \
+  inline namespace FATHOM_ISA {                                                                                             \
+  namespace detail {                                                                                                        \
+  template void grouped_product(const context<C, float>&, const matrix<const float>&, const packed_view<P>&,                \
+                                const matrix<float>&, const any_epilogue<float>&);                                          \
   }                                                                                                                         \
   }                                                                                                                         \
   }

@@ -71,7 +71,8 @@ struct transformer {
       using model = transformer;
     };
   };
-  /// Read-only weights laid out for decoding with P = float, bf16 or int8 in the matrices: fathom::pack<P>(weights).
+  /// Read-only weights laid out for decoding with P = float, bf16, int8 or int4 (core/grouped.hpp) in the matrices:
+  /// fathom::pack<P>(weights).
   template <class P>
   struct packed : layout<typename Backend::template packed<P>> {
     using model = transformer;
@@ -218,8 +219,8 @@ void pack_into(const Parameters& weights, Packed& to) {
       weights, to);
 }
 
-/// Returns weights packed for decoding, with P = float, bf16 or int8 in the matrices. `weights` are a model's
-/// parameters, or what owns them.
+/// Returns weights packed for decoding, with P = float, bf16, int8, int4, symmetric_int4 or grouped_int8 in the matrices.
+/// `weights` are a model's parameters, or what owns them.
 template <class P, class Weights>
 [[nodiscard]] auto pack(const Weights& weights) {
   if constexpr (!detail::stands_for_weights<Weights>) {
@@ -227,8 +228,9 @@ template <class P, class Weights>
     return nullptr;
   } else {
     using model = typename detail::weights_of<const Weights>::model;
-    constexpr bool is_possible = check::weights_are_packed_as_float_bf16_int8_or_the_scalar<P, typename model::scalar>;
-    static_assert(is_possible, "fathom::pack: weights are packed as float, fathom::bf16, std::int8_t or the scalar of the model");
+    constexpr bool is_possible = check::weights_are_packed_as_float_bf16_int8_int4_or_the_scalar<P, typename model::scalar>;
+    static_assert(is_possible, "fathom::pack: weights are packed as float, fathom::bf16, std::int8_t, fathom::int4, symmetric_int4, "
+                               "grouped_int8 or the scalar of the model");
     auto ready = make<typename model::template packed<std::conditional_t<is_possible, P, typename model::scalar>>>();
     if constexpr (is_possible) pack_into(detail::weights_in(weights, "pack"), *ready);
     return ready;

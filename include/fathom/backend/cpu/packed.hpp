@@ -1,5 +1,5 @@
 // Weights packed for decoding, in float, bf16 or int8: panels of columns, contiguous in memory and each read front to
-// back, so that a rank streams its share of a matrix.
+// back, so that a rank streams its share of a matrix. Weights in groups: grouped.hpp.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 
 #include "fathom/backend/cpu/isa.hpp"
 #include "fathom/core/bf16.hpp"
+#include "fathom/core/grouped.hpp"
 #include "fathom/core/int8.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
@@ -130,8 +131,8 @@ struct packed_head {
   packed_matrix<P, Width, Rows> transposed;
 };
 
-/// The storage of packed weights (core/storage.hpp). Lookup-only tables are bf16 if the matrices are int8; biases and
-/// gains are not converted.
+/// The storage of packed weights (core/storage.hpp). Lookup-only tables are bf16 if the matrices have fewer bits; biases
+/// and gains are not converted.
 template <class T, class P>
 struct packed {
   template <index In, index Out>
@@ -139,9 +140,9 @@ struct packed {
   template <index N>
   using vector = tensor<T, N>;
   template <index Rows, index Width>
-  using table = tensor<std::conditional_t<std::is_same_v<P, std::int8_t>, bf16, P>, Rows, Width>;
+  using table = tensor<std::conditional_t<std::is_same_v<P, std::int8_t> || grouped_type<P>, bf16, P>, Rows, Width>;
   template <index Rows, index Width>
-  using head = packed_head<P, Rows, Width>;
+  using head = packed_head<head_type<P>, Rows, Width>;
 };
 
 // One overload for each form of storage.
@@ -164,6 +165,8 @@ void pack_tensor(const tensor<T, Rows, Width>& from, packed_head<P, Rows, Width>
 
 }  // namespace FATHOM_ISA
 }  // namespace fathom::cpu
+
+#include "fathom/backend/cpu/grouped.hpp"
 
 #if !defined(FATHOM_KERNELS)
 #include "fathom/backend/cpu/packed.inl.hpp"
