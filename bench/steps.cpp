@@ -154,7 +154,14 @@ class decoder {
     for (int i = 0; i < steps; ++i) print_seconds([&] { net::decode(*weights_, text(from + i), cache); });
   }
 
-  fathom::owned<typename net::template packed<P>> weights_ = fathom::pack<P>(*weights<net>());
+  static fathom::owned<typename net::template packed<P>> packed_weights() {
+    if (weights_file.empty()) return fathom::pack<P>(*weights<net>());
+    auto w = fathom::make<typename net::template packed<P>>();
+    fathom::load(weights_file, *w);
+    return w;
+  }
+
+  fathom::owned<typename net::template packed<P>> weights_ = packed_weights();
   typename net::cache cache_{1};
   std::vector<fathom::token> prompt_ = text(0, net::context);
 };

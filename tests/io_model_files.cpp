@@ -139,7 +139,7 @@ TEST_CASE("weights and tokenizers are read from memory as from disk", "[model_fi
 }
 
 TEST_CASE("all families and GPT-2, also in shards, from memory", "[model_files]") {
-  for (const char* name : {"llama", "llama3", "yarn", "mistral", "qwen2", "gpt_neox", "olmo2"}) {
+  for (const char* name : {"llama", "llama3", "yarn", "mistral", "qwen2", "gpt_neox", "olmo2", "gemma3"}) {
     INFO(name);
     const std::filesystem::path folder = std::filesystem::path(FATHOM_TESTS "/families") / name;
     const in_memory files(folder);

@@ -34,6 +34,7 @@ namespace io::detail {
     case family::qwen3: return "qwen3";
     case family::gpt_neox: return "gpt_neox";
     case family::olmo2: return "olmo2";
+    case family::gemma3: return "gemma3";
   }
   fail("a family outside of its enumeration");
 }
@@ -85,7 +86,8 @@ class cpp_members {
 FATHOM_INLINE std::string io::to_cpp(const config& given) {
   const config c = normalized(given);
   // A new member breaks these lines, so that it is not forgotten below.
-  const auto& [vocab, context, width, depth, heads, hidden, tied, shortcut, family, kv_heads, head_width, window, rotary, inverse_epsilon] = c;
+  const auto& [vocab, context, width, depth, heads, hidden, tied, shortcut, family, kv_heads, head_width, window, rotary, inverse_epsilon,
+               window_pattern, local_base, score_width] = c;
   const auto& [depths, features, features_hidden, placement, zero_init] = shortcut;
   const auto& [base, turned, scaling, factor, low_factor, high_factor, original] = rotary;
   std::string list;
@@ -119,7 +121,10 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
       .add("head_width", head_width)
       .add("window", window)
       .add("rotary", positions)
-      .add("inverse_epsilon", inverse_epsilon);
+      .add("inverse_epsilon", inverse_epsilon)
+      .add("window_pattern", window_pattern)
+      .add("local_base", local_base)
+      .add("score_width", score_width);
   return "fathom::config{" + all.text() + "}";
 }
 

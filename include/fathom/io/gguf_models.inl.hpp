@@ -48,7 +48,7 @@ class gguf_source : public tensor_source {
   [[nodiscard]] const std::string& path() const override { return path_; }
   [[nodiscard]] stored_blocks blocks(std::size_t dimension, index i) const override {
     if (dimension != 0 || from_->rank != 2 || !ggml::find_type(from_->type)->is_readable) return {};
-    return {from_->type, from_->bytes.data() + stored_row(i) * from_->row_bytes()};
+    return {from_->type, from_->bytes.data() + i * from_->row_bytes()};
   }
 
  private:

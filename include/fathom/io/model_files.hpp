@@ -59,8 +59,8 @@ class model_files {
 
 /// Opens the weights of a model, as open_family(path, ...) does. Refers to `from`, which must outlive it.
 [[nodiscard]] std::shared_ptr<const stored_tensors> open_family(const model_files& from, const config& of, const tensor_table& wanted);
-/// The same for a model of the family gpt2, which has no GGUF files.
-[[nodiscard]] std::shared_ptr<const stored_tensors> open_gpt2(const model_files& from, const config* of);
+/// The same for a model of the family gpt2, or, where `of` is null, for one that was not made from a config.
+[[nodiscard]] std::shared_ptr<const stored_tensors> open_gpt2(const model_files& from, const config* of, const tensor_table& wanted);
 
 }  // namespace io
 
@@ -75,7 +75,7 @@ void load(const io::model_files& from, Weights&& weights, const load_options& op
   } else {
     const config* of = nullptr;
     if constexpr (requires { model::architecture::configuration; }) of = &model::architecture::configuration;
-    io::read_weights(*io::open_gpt2(from, of), to, options, !from.folder());
+    io::read_weights(*io::open_gpt2(from, of, table_of<model>()), to, options, !from.folder());
   }
 }
 

@@ -127,8 +127,12 @@ FATHOM_INLINE std::shared_ptr<const stored_tensors> open_family(const model_file
   return detail::opened(safetensors_folder(*from.folder()), of, wanted);
 }
 
-FATHOM_INLINE std::shared_ptr<const stored_tensors> open_gpt2(const model_files& from, const config* of) {
-  if (from.gguf()) fail(from.name(), ": is a GGUF file; expected a folder or a safetensors file, for a model of the family gpt2");
+FATHOM_INLINE std::shared_ptr<const stored_tensors> open_gpt2(const model_files& from, const config* of, const tensor_table& wanted) {
+  if (const gguf_file* const file = from.gguf()) {
+    if (!of) fail(from.name(), ": is a GGUF file; expected a safetensors file, because the model was not made from a config");
+    check_gguf_config(*of, *file);
+    return detail::opened(gguf_tensors(*file), *of, wanted);
+  }
   if (!from.folder()) return std::make_shared<safetensors_file>(from.safetensors());
   if (of) {
     const std::string problems = transformers_differences(*of, from.folder()->text("config.json"));
