@@ -58,18 +58,20 @@ bool same(const Weights& a, const Weights& b) {
 
 TEST_CASE("a config as C++ compiles to the same config", "[model_files]") {
   constexpr config plain{.vocab = 256, .context = 128, .width = 64, .depth = 3, .heads = 4};
-  CHECK_CPP(plain, fathom::config{.vocab = 256, .context = 128, .width = 64, .depth = 3, .heads = 4, .hidden = 256, .tied = true, .shortcut = {}, .family = fathom::family::gpt2, .kv_heads = 0, .head_width = 0, .window = 0, .rotary = {.base = 10000, .width = 0, .scaling = fathom::rotary_scaling::none, .factor = 1, .low_factor = 1, .high_factor = 4, .original = 0}, .inverse_epsilon = 100000});
+  CHECK_CPP(plain, fathom::config{.vocab = 256, .context = 128, .width = 64, .depth = 3, .heads = 4, .hidden = 256, .tied = true, .shortcut = {}, .family = fathom::family::gpt2, .kv_heads = 0, .head_width = 0, .window = 0, .rotary = {.base = 10000, .width = 0, .scaling = fathom::rotary_scaling::none, .factor = 1, .low_factor = 1, .high_factor = 4, .original = 0}, .inverse_epsilon = 100000, .window_pattern = 0, .local_base = 0, .score_width = 0});
   constexpr config shortcut{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4, .hidden = 50, .tied = false,
                             .shortcut = {.depths = {3, 0}, .features = fathom::feature_map::mlp, .hidden = 7,
                                          .placement = fathom::placement::replace_self_attention, .zero_init = true}};
-  CHECK_CPP(shortcut, fathom::config{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4, .hidden = 50, .tied = false, .shortcut = {.depths = {0, 3}, .features = fathom::feature_map::mlp, .hidden = 7, .placement = fathom::placement::replace_self_attention, .zero_init = true}, .family = fathom::family::gpt2, .kv_heads = 0, .head_width = 0, .window = 0, .rotary = {.base = 10000, .width = 0, .scaling = fathom::rotary_scaling::none, .factor = 1, .low_factor = 1, .high_factor = 4, .original = 0}, .inverse_epsilon = 100000});
+  CHECK_CPP(shortcut, fathom::config{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4, .hidden = 50, .tied = false, .shortcut = {.depths = {0, 3}, .features = fathom::feature_map::mlp, .hidden = 7, .placement = fathom::placement::replace_self_attention, .zero_init = true}, .family = fathom::family::gpt2, .kv_heads = 0, .head_width = 0, .window = 0, .rotary = {.base = 10000, .width = 0, .scaling = fathom::rotary_scaling::none, .factor = 1, .low_factor = 1, .high_factor = 4, .original = 0}, .inverse_epsilon = 100000, .window_pattern = 0, .local_base = 0, .score_width = 0});
   constexpr config llama3{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .hidden = 20, .tied = false, .shortcut = {},
                           .family = fathom::family::llama, .kv_heads = 2, .head_width = 8,
                           .rotary = {.base = 500'000, .scaling = fathom::rotary_scaling::llama3, .factor = 8, .low_factor = 2, .high_factor = 5, .original = 64},
                           .inverse_epsilon = 1'000'000};
-  CHECK_CPP(llama3, fathom::config{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .hidden = 20, .tied = false, .shortcut = {}, .family = fathom::family::llama, .kv_heads = 2, .head_width = 8, .window = 0, .rotary = {.base = 500000, .width = 8, .scaling = fathom::rotary_scaling::llama3, .factor = 8, .low_factor = 2, .high_factor = 5, .original = 64}, .inverse_epsilon = 1000000});
+  CHECK_CPP(llama3, fathom::config{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .hidden = 20, .tied = false, .shortcut = {}, .family = fathom::family::llama, .kv_heads = 2, .head_width = 8, .window = 0, .rotary = {.base = 500000, .width = 8, .scaling = fathom::rotary_scaling::llama3, .factor = 8, .low_factor = 2, .high_factor = 5, .original = 64}, .inverse_epsilon = 1000000, .window_pattern = 0, .local_base = 0, .score_width = 0});
   constexpr config mistral{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .family = fathom::family::mistral, .window = 16};
-  CHECK_CPP(mistral, fathom::config{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .hidden = 64, .tied = true, .shortcut = {}, .family = fathom::family::mistral, .kv_heads = 4, .head_width = 4, .window = 16, .rotary = {.base = 10000, .width = 4, .scaling = fathom::rotary_scaling::none, .factor = 1, .low_factor = 1, .high_factor = 4, .original = 0}, .inverse_epsilon = 100000});
+  CHECK_CPP(mistral, fathom::config{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 4, .hidden = 64, .tied = true, .shortcut = {}, .family = fathom::family::mistral, .kv_heads = 4, .head_width = 4, .window = 16, .rotary = {.base = 10000, .width = 4, .scaling = fathom::rotary_scaling::none, .factor = 1, .low_factor = 1, .high_factor = 4, .original = 0}, .inverse_epsilon = 100000, .window_pattern = 0, .local_base = 0, .score_width = 0});
+  constexpr config gemma3{.vocab = 61, .context = 256, .width = 16, .depth = 7, .heads = 4, .family = fathom::family::gemma3, .window = 16};
+  CHECK_CPP(gemma3, fathom::config{.vocab = 61, .context = 256, .width = 16, .depth = 7, .heads = 4, .hidden = 64, .tied = true, .shortcut = {}, .family = fathom::family::gemma3, .kv_heads = 4, .head_width = 4, .window = 16, .rotary = {.base = 10000, .width = 4, .scaling = fathom::rotary_scaling::none, .factor = 1, .low_factor = 1, .high_factor = 4, .original = 0}, .inverse_epsilon = 100000, .window_pattern = 6, .local_base = 10000, .score_width = 4});
 }
 
 TEST_CASE("the config of a folder, of a GGUF file, of a saved file", "[model_files]") {
@@ -134,7 +136,7 @@ TEST_CASE("weights and tokenizers are read from memory as from disk", "[model_fi
     CHECK(fails_with([&] { return loaded<fathom::model<other>>(from); }, "the program: does not fit the model:",
                      "kv_heads: the model has 4, the file 2"));
   constexpr config gpt{.vocab = 576, .context = 256, .width = 32, .depth = 2, .heads = 4};
-  CHECK(fails_with([&] { return loaded<fathom::model<gpt>>(held[1]); }, "the program: is a GGUF file; expected a folder"));
+  CHECK(fails_with([&] { return loaded<fathom::model<gpt>>(held[1]); }, "the program: does not fit the model:", "family: the model has gpt2, the file qwen3"));
   CHECK(fails_with([&] { return loaded<fathom::model<gpt>>(held[0]); }, "the program: does not fit the model:", "model_type: expected \"gpt2\""));
 }
 

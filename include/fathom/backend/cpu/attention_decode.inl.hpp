@@ -36,8 +36,8 @@ template <class T, class N>
   if constexpr (std::is_same_v<N, bf16>) {
 #if defined(__AVX512F__)
     if constexpr (W == 16) {
-      const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-      return vec<T>(_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16)));
+      const auto bits = std::bit_cast<native<std::uint32_t, W>>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+      return as_vec<T>(bits << 16);
     }
 #endif
 #if defined(__AVX2__)
@@ -52,7 +52,8 @@ template <class T, class N>
   } else if constexpr (std::is_same_v<N, std::int8_t>) {
 #if defined(__AVX512F__)
     if constexpr (W == 16)
-      return vec<T>(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))));
+      return as_vec<T>(__builtin_convertvector(
+          std::bit_cast<native<std::int32_t, W>>(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)))), native<float, W>));
 #endif
 #if defined(__AVX2__)
     if constexpr (W == 8)

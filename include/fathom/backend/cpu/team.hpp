@@ -135,7 +135,7 @@ class context {
   }
   /// In two steps: calls make(i, part) for this rank's share of i in [0, count), then, when all ranks are done,
   /// use(first, last, part_of) with its share of [0, users). Part is a room for numbers that the first step fills;
-  /// part_of(i) is the one of i. The next operation waits for all ranks.
+  /// part_of(i) is the one of i. Waits for all ranks.
   template <class Part, index Most, class Make, class Use>
   void share_parts(index count, const Make& make, index users, const Use& use) const {
     struct rooms {
@@ -156,9 +156,8 @@ class context {
           const int owner = static_cast<int>(((i + 1) * workers - 1) / count);
           return static_cast<const rooms*>(meeting_->shown[static_cast<std::size_t>(owner)])->part[i - begin_of(owner)];
         });
-      if (sizeof(rooms) > workspace_.size()) barrier();  // others read this rank's stack
+      barrier();  // others read this rank's parts
     });
-    open_ = true;
   }
   /// f(0) + ... + f(count - 1), in that order whatever the number of threads; count is at most 64. The same for all
   /// ranks.
