@@ -1,7 +1,8 @@
 // Single steps of one model on demand: tokens decoded at given positions, prefills, training steps. Scripts that compare
 // with peers or plot the growth of costs keep this program running and query it in turns; it answers with a line of seconds.
 //
-//   bench_steps_MODEL f32|bf16|int8|int4 [FILE]     (storage of decoding's weights; bf16: also products of bf16 operands)
+//   bench_steps_MODEL f32|bf16|int8|int4 [FILE]     (storage of decoding's weights; bf16: also products of bf16
+//                                                  operands; all but f32: a cache in bf16)
 //
 // FILE holds the weights; without it they are random.
 //
@@ -99,13 +100,16 @@ template <class P>
 class decoder {
  public:
   using net = decoding_net<P>;
+  /// Keys and values are in bf16 where weights are rounded, too.
+  using stored = std::conditional_t<on_gpu || std::is_same_v<P, float>, float, fathom::bf16>;
+  using cache_type = typename net::template cache_of<stored>;
 
   void decode(fathom::index from, int steps) { decode(from, steps, cache_); }
 #if defined(__CUDACC__)
   void decode(fathom::index from, int steps, std::size_t one_kernel) {
     typename net::executor where;
     where.one_kernel = one_kernel;
-    typename net::cache cache(1, net::context, where);
+    cache_type cache(1, net::context, where);
     prefill_up_to(from, cache);
     for (int i = 0; i < 3; ++i) {  // the graph is recorded in the second
       net::decode(*weights_, text(from), cache);
@@ -130,7 +134,7 @@ class decoder {
     for (int i = 0; i < steps; ++i) print_seconds([&] { prefill_up_to(tokens, cache_); });
   }
   void together(fathom::index sequences, fathom::index from, int steps) {
-    typename net::cache cache(sequences, std::min<fathom::index>(net::context, from + steps));
+    cache_type cache(sequences, std::min<fathom::index>(net::context, from + steps));
     for (fathom::index s = 0; s < sequences; ++s) net::prefill(*weights_, text(s, from), cache, s);
     for (int i = 0; i < steps; ++i) {
       const auto next = text(from + i, sequences);
@@ -144,11 +148,11 @@ class decoder {
   }
 
  private:
-  std::span<const float> prefill_up_to(fathom::index tokens, typename net::cache& cache) {
+  std::span<const float> prefill_up_to(fathom::index tokens, cache_type& cache) {
     cache.truncate(0);
     return net::prefill(*weights_, std::span(prompt_).first(static_cast<std::size_t>(tokens)), cache);
   }
-  void decode(fathom::index from, int steps, typename net::cache& cache) {
+  void decode(fathom::index from, int steps, cache_type& cache) {
     if (cache.length() < from) prefill_up_to(from, cache);
     cache.truncate(from);
     for (int i = 0; i < steps; ++i) print_seconds([&] { net::decode(*weights_, text(from + i), cache); });
@@ -162,7 +166,7 @@ class decoder {
   }
 
   fathom::owned<typename net::template packed<P>> weights_ = packed_weights();
-  typename net::cache cache_{1};
+  cache_type cache_{1};
   std::vector<fathom::token> prompt_ = text(0, net::context);
 };
 
@@ -192,10 +196,15 @@ class trainer {
 };
 
 template <class P>
+constexpr std::size_t cache_bytes_of(fathom::index capacity) {
+  return net::cache_bytes<typename decoder<P>::stored>(1, capacity);
+}
+
+template <class P>
 void serve() {
   constexpr auto half = static_cast<std::size_t>(net::context / 2);
   constexpr std::size_t position_bytes =
-      (net::cache_bytes(1, net::context) - net::cache_bytes(1, net::context - net::context / 2)) / half;
+      (cache_bytes_of<P>(net::context) - cache_bytes_of<P>(net::context - net::context / 2)) / half;
   std::cout << "{\"context\": " << net::context << ", \"vocab\": " << net::vocab
             << ", \"weight_bytes\": " << net::weight_bytes<P>
             << ", \"position_bytes\": " << position_bytes
