@@ -70,7 +70,7 @@ struct rounded_group_rows {
   const float sum = horizontal_sum(as_vec<float>(sums));
   to.scale = inverse > 0 ? largest / 127 : difference;
   to.sum = to.scale * sum;
-  to.start = -zero * static_cast<std::int32_t>(sum);
+  to.start = inverse > 0 ? -zero * static_cast<std::int32_t>(sum) : 0;  // the sum of rows that are not finite is NaN
 }
 /// Row r of `to` = x [in], rounded, with zeros beyond its end.
 [[gnu::noinline]] inline void round_row_in_groups(const float* x, index in, int zero, const rounded_group_rows& to, index r) {
