@@ -20,6 +20,7 @@
 #include <fathom/model/summary.hpp>
 
 #include "catch.hpp"
+#include "some_weights.hpp"
 
 namespace fathom::test {
 namespace {
@@ -98,24 +99,6 @@ std::vector<std::string> names_of() {
   transformer<T, backend::reference<double>>::visit([&](std::string_view name, initial, const auto&) { names.emplace_back(name); },
                                                     tensors_of<T>);
   return names;
-}
-template <class Model>
-owned<typename Model::parameters> some_weights() {
-  auto weights = make<typename Model::parameters>();
-  Model::visit(
-      [](std::string_view name, initial start, auto& tensor) {
-        random numbers(5, stream_of(name));
-        for (auto& w : tensor.span())
-          w = static_cast<typename Model::scalar>((start == initial::one ? 1.0 : 0.0) + 0.3 * numbers.normal());
-      },
-      *weights);
-  return weights;
-}
-std::vector<token> some_tokens(std::size_t count, std::uint64_t seed) {
-  random numbers(seed, 0);
-  std::vector<token> some(count);
-  for (token& t : some) t = static_cast<token>(numbers.below(19));
-  return some;
 }
 
 }  // namespace

@@ -6,15 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
-#include <utility>
 #include <vector>
 
-#include <fathom/core/memory.hpp>
-#include <fathom/core/random.hpp>
 #include <fathom/model/model.hpp>
 
-#include "catch.hpp"
+#include "some_weights.hpp"
 
 namespace fathom::test {
 
@@ -37,30 +33,13 @@ using looking_back = caching<block<near, caching_mlp>, block<jointly, caching_ml
 /// Nothing but a window.
 using local = caching<repeat<2, block<near, caching_mlp>>>;
 
-inline std::vector<token> caching_tokens(std::size_t count, std::uint64_t seed) {
-  random numbers(seed, stream_of("tokens"));
-  std::vector<token> some(count);
-  for (token& t : some) t = static_cast<token>(numbers.below(caching_vocab));
-  return some;
-}
-
-template <class Model>
-owned<typename Model::parameters> caching_weights() {
-  auto weights = make<typename Model::parameters>();
-  Model::visit(
-      [](std::string_view name, initial start, auto& tensor) {
-        random numbers(5, stream_of(name));
-        for (auto& w : tensor.span()) w = static_cast<typename Model::scalar>((start == initial::one ? 1 : 0) + 0.3 * numbers.normal());
-      },
-      *weights);
-  return weights;
-}
+inline std::vector<token> caching_tokens(std::size_t count, std::uint64_t seed) { return some_tokens(count, seed, caching_vocab); }
 
 /// The logits [tokens, vocab] of a forward pass of the reference backend over some tokens.
 template <class Architecture>
 std::vector<double> logits_of(std::span<const token> tokens) {
   using oracle = transformer<Architecture, backend::reference<double>>;
-  static const auto weights = caching_weights<oracle>();
+  static const auto weights = some_weights<oracle>();
   typename oracle::tape tape(1, std::ssize(tokens));
   oracle::forward(*weights, {tokens, {}, 1, std::ssize(tokens)}, tape);
   return {tape.logits().begin(), tape.logits().end()};

@@ -31,6 +31,7 @@
 
 #include "catch.hpp"
 #include "fails_with.hpp"
+#include "some_weights.hpp"
 #include "temporary_folder.hpp"
 
 namespace fathom::test {
@@ -47,25 +48,6 @@ using sloped = architecture<
                pre<"mlp", rms_norm<>, mlp<20>>>>,
     head<rms_norm<>, tied, OfHead...>>;
 using net = sloped<soft_cap<1, 2>>;
-
-template <class Model>
-owned<typename Model::parameters> some_weights() {
-  auto weights = make<typename Model::parameters>();
-  Model::visit(
-      [](std::string_view name, initial start, auto& tensor) {
-        random numbers(5, stream_of(name));
-        for (auto& w : tensor.span())
-          w = static_cast<typename Model::scalar>((start == initial::one ? 1.0 : 0.0) + 0.3 * numbers.normal());
-      },
-      *weights);
-  return weights;
-}
-std::vector<token> some_tokens(std::size_t count, std::uint64_t seed) {
-  random numbers(seed, 0);
-  std::vector<token> some(count);
-  for (token& t : some) t = static_cast<token>(numbers.below(19));
-  return some;
-}
 
 /// MPT as make_mpt.py has it.
 template <class... OfHead>

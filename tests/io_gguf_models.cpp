@@ -216,7 +216,17 @@ TEST_CASE("what llama.cpp cannot express is refused, and nothing is written", "[
   weights->embed.wte.span()[5] = std::numeric_limits<float>::quiet_NaN();
   CHECK(fails_with([&] { return fathom::save_gguf(path, *weights, {.type = fathom::gguf_numbers::q8_0}), 0; },
                    "save_gguf: token_embd.weight has nan; as Q8_0, all numbers must be finite"));
+  weights->embed.wte.span()[5] = 8.5e6f;  // its scale would be infinite in F16
+  CHECK(fails_with([&] { return fathom::save_gguf(path, *weights, {.type = fathom::gguf_numbers::q8_0}), 0; },
+                   "save_gguf: token_embd.weight has 8.5e+06; as Q8_0, all numbers must be finite, and at most 8.319"));
   CHECK(!std::filesystem::exists(path));
+  for (float& number : weights->embed.wte.span()) number = 0;
+  weights->embed.wte.span()[5] = 1e-40f;  // the inverse of its scale would be infinite
+  fathom::save_gguf(path, *weights, {.type = fathom::gguf_numbers::q8_0});
+  const fathom::io::gguf_file saved(path);
+  std::vector<float> numbers(static_cast<std::size_t>(saved.tensor("token_embd.weight").size()), 1);
+  fathom::io::copy_numbers(saved.tensor("token_embd.weight"), numbers.data());
+  CHECK(std::all_of(numbers.begin(), numbers.end(), [](float x) { return x == 0; }));
 }
 
 TEST_CASE("Q8_0 is rounded as llama.cpp's package rounds it", "[io]") {

@@ -80,6 +80,8 @@ TEST_CASE("the config of a folder, of a GGUF file, of a saved file", "[model_fil
   small_chat::write_gguf(folder.path() / "model.gguf", folder.path() / "model");
   CHECK(fathom::io::config_of(model_files(folder.path() / "model")) == fathom::normalized(small_chat::config));
   CHECK(fathom::io::config_of(model_files(folder.path() / "model.gguf")) == fathom::normalized(small_chat::config));
+  std::filesystem::copy(folder.path() / "model.gguf", folder.path() / "blob");  // as download caches call files
+  CHECK(fathom::io::config_of(model_files(folder.path() / "blob")) == fathom::normalized(small_chat::config));
 
   constexpr config with_shortcut{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4, .shortcut = {.depths = {1, 2}}};
   const auto weights = fathom::make<fathom::model<with_shortcut>::parameters>();

@@ -41,7 +41,7 @@ TEMPLATE_TEST_CASE("decoding with windows is what a forward pass is", "[caches]"
   using model = typename TestType::model;
   using T = typename model::scalar;
   constexpr double tolerance = sizeof(T) == 4 ? 1e-4 : 1e-11;
-  const auto weights = caching_weights<model>();
+  const auto weights = some_weights<model>();
   const auto ready = pack<T>(*weights);
   const std::array texts{caching_tokens(length, 1), caching_tokens(length, 2), caching_tokens(length, 3)};
   // Only as many as a section needs.
@@ -141,7 +141,7 @@ TEST_CASE("a cache holds what windows need", "[caches]") {
   STATIC_REQUIRE(mixed::cache_bytes(1, 800) - mixed::cache_bytes(1, 700) == 2 * 100 * (2 * 12 * 4 + 64));
   // Below that, and without windows, a cache can be truncated to anything.
   net::cache small(1, places);
-  const auto weights = caching_weights<net>();
+  const auto weights = some_weights<net>();
   net::prefill(*weights, caching_tokens(388, 1), small);
   CHECK(small.least_length() == 0);
   small.truncate(1);
@@ -169,7 +169,7 @@ TEMPLATE_TEST_CASE("caches that round keys and values", "[caches]", (rounded_kin
   using model = typename TestType::model;
   using T = typename model::scalar;
   using P = typename TestType::number;
-  const auto weights = caching_weights<model>();
+  const auto weights = some_weights<model>();
   const auto ready = pack<T>(*weights);
   const auto text = caching_tokens(length, 1);
   const auto expected = logits_of<typename TestType::architecture>(text);
@@ -210,7 +210,7 @@ TEST_CASE("rounded keys and values take a half and a quarter of the memory", "[c
 
 TEST_CASE("a generator with a cache that rounds", "[caches]") {
   using net = transformer<local, backend::cpu<float>>;
-  const auto weights = caching_weights<net>();
+  const auto weights = some_weights<net>();
   const auto ready = pack<float>(*weights);
   using writer_type = generator<net, float, std::int8_t>;
   STATIC_REQUIRE(writer_type::bytes < generator<net>::bytes);
@@ -228,7 +228,7 @@ TEST_CASE("a generator with a cache that rounds", "[caches]") {
 
 TEST_CASE("a generator slides over its context", "[caches]") {
   using net = transformer<pattern, backend::cpu<float>>;
-  const auto weights = caching_weights<net>();
+  const auto weights = some_weights<net>();
   generator<net> writer(weights, {.temperature = 0});
   auto text = caching_tokens(600, 4);
   writer.write(std::span<const token>(text), 500, [&](token t) { text.push_back(t); });

@@ -27,6 +27,7 @@
 #include "catch.hpp"
 #include "fails_with.hpp"
 #include "head_norms.hpp"
+#include "some_weights.hpp"
 #include "temporary_folder.hpp"
 
 namespace fathom::test {
@@ -41,25 +42,6 @@ using with_last = architecture<sizes<19, 20, 12>, embed<tokens, learned_position
                                           pre<"mlp", rms_norm<>, fathom::mlp<20>>>>,
                                head<Norm, tied>>;
 using net = with_last<rms_norm<>>;
-
-template <class Model>
-owned<typename Model::parameters> some_weights() {
-  auto weights = make<typename Model::parameters>();
-  Model::visit(
-      [](std::string_view name, initial start, auto& tensor) {
-        random numbers(5, stream_of(name));
-        for (auto& w : tensor.span())
-          w = static_cast<typename Model::scalar>((start == initial::one ? 1.0 : 0.0) + 0.3 * numbers.normal());
-      },
-      *weights);
-  return weights;
-}
-std::vector<token> some_tokens(std::size_t count, std::uint64_t seed) {
-  random numbers(seed, 0);
-  std::vector<token> some(count);
-  for (token& t : some) t = static_cast<token>(numbers.below(19));
-  return some;
-}
 
 }  // namespace
 

@@ -45,7 +45,7 @@ FATHOM_INLINE std::size_t which_description(const safetensors_file& file, const 
 
 FATHOM_INLINE bool is_distributed_model(const std::filesystem::path& path) {
   std::error_code ignored;
-  return path.extension() == ".gguf" || std::filesystem::is_directory(path, ignored);
+  return std::filesystem::is_directory(path, ignored) || is_gguf(path);
 }
 
 FATHOM_INLINE std::size_t which_config(const model_files& from, std::span<const std::optional<config>> known) {

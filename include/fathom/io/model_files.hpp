@@ -25,8 +25,8 @@ namespace io {
 /// A model: one GGUF file, one safetensors file, or the files of a folder.
 class model_files {
  public:
-  /// Files are told by their endings, .gguf and .safetensors; everything else is a folder. Fails when there is nothing
-  /// at the path, or a GGUF file is not valid.
+  /// A file is a GGUF file if it begins as one or ends in .gguf; a safetensors file must end in .safetensors. Fails when
+  /// there is nothing at the path, or it is none of these, or a GGUF file is not valid.
   explicit model_files(const std::filesystem::path& path);
   /// The same in memory, which must outlive this: a single file whose name has such an ending, or the files of a
   /// folder. Errors call it `name`.

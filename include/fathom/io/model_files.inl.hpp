@@ -36,7 +36,7 @@ FATHOM_INLINE model_files::model_files(std::vector<file_in_memory> files, const 
 
 FATHOM_INLINE void model_files::open(std::string_view single) {
   single_ = single;
-  if (single.ends_with(".gguf")) {
+  if (path_.empty() ? single.ends_with(".gguf") : is_gguf(path_)) {
     if (path_.empty())
       gguf_.emplace(files_.bytes(single), name());
     else

@@ -16,6 +16,7 @@
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/ggml_blocks.hpp"
+#include "fathom/core/int8.hpp"
 #include "fathom/io/gguf.inl.hpp"
 #include "fathom/io/gguf_models.inl.hpp"
 #include "fathom/io/save_gguf.hpp"
@@ -31,18 +32,22 @@ void append_bytes(std::vector<std::byte>& to, const T& value) {
   to.insert(to.end(), bytes.begin(), bytes.end());
 }
 
-/// A block of 32 numbers, as quantize_row_q8_0_ref of ggml rounds them (ggml/src/ggml-quants.c).
+/// The largest magnitude that Q8_0 holds: its scales are F16.
+inline constexpr float largest_in_q8_0 = 127 * 65504.0f;
+
+/// A block of 32 numbers of at most that, as quantize_row_q8_0_ref of ggml rounds them (ggml/src/ggml-quants.c); but 0 where
+/// the scale would be subnormal in float (int8_scale), and its inverse infinite.
 [[nodiscard]] inline ggml::block_q8_0 block_of(const float* x) {
   float largest = 0;
   for (int i = 0; i < 32; ++i) largest = std::max(largest, std::abs(x[i]));
-  const float scale = largest / 127, inverse = scale > 0 ? 1 / scale : 0;
+  const float scale = int8_scale(largest), inverse = scale > 0 ? 1 / scale : 0;
   const std::uint16_t bits = to_f16(scale).bits;
   ggml::block_q8_0 block{{static_cast<std::uint8_t>(bits & 0xff), static_cast<std::uint8_t>(bits >> 8)}, {}};
   for (int i = 0; i < 32; ++i) block.quants[i] = static_cast<std::int8_t>(std::clamp(std::round(x[i] * inverse), -127.0f, 127.0f));
   return block;
 }
 
-/// Rows of numbers in a type of blocks. For Q8_0 all must be finite.
+/// Rows of numbers in a type of blocks. Fails on numbers that Q8_0 does not hold.
 [[nodiscard, gnu::cold]] inline std::vector<std::byte> in_blocks(ggml::type type, const std::vector<float>& numbers, const std::string& name) {
   std::vector<std::byte> bytes;
   bytes.reserve(numbers.size() * sizeof(float));
@@ -53,7 +58,8 @@ void append_bytes(std::vector<std::byte>& to, const T& value) {
     for (const float number : numbers) append_bytes(bytes, bf16(number));
   } else {
     for (const float number : numbers)
-      if (!std::isfinite(number)) fail("save_gguf: ", name, " has ", number, "; as Q8_0, all numbers must be finite");
+      if (!(std::abs(number) <= largest_in_q8_0))
+        fail("save_gguf: ", name, " has ", number, "; as Q8_0, all numbers must be finite, and at most ", largest_in_q8_0);
     for (std::size_t i = 0; i < numbers.size(); i += 32) append_bytes(bytes, block_of(numbers.data() + i));
   }
   return bytes;

@@ -329,7 +329,43 @@ template <class T, class N>
   }
 }
 
-/// What one query's heads find in a run of keys.
+/// The operands of attention_forward for few queries. k and v are matrices of T, or stored_rows.
+template <class T, class Rows>
+struct few_queries {
+  const attention_shape& shape;
+  const matrix<const T>& q;
+  const Rows &k, &v;
+  const matrix<T>& out;
+  T* lse;
+  const distance_slopes<T>& slopes;
+
+  [[nodiscard]] index rows() const { return shape.sequences * shape.queries; }
+  /// The most heads of one call.
+  [[nodiscard]] index most_heads() const {
+    return std::clamp<index>(decoding_heads<T>::most_numbers / shape.head_width, 1, decoding_heads<T>::most_heads);
+  }
+  /// The number of rows of memory that the query in a row sees.
+  [[nodiscard]] index seen_by(index row) const {
+    const index sequence = row / shape.queries, query = row % shape.queries;
+    return shape.visible(sequence, query) - shape.first_visible(sequence, query);
+  }
+  /// Heads [head, head + heads) of the query in a row, and at most `keys` of the rows that it sees, from `from` on.
+  [[nodiscard]] auto heads_of(index row, index head, index heads, index from, index keys) const {
+    const auto all_keys = numbers_in(k), all_values = numbers_in(v);
+    using N = std::remove_const_t<std::remove_pointer_t<decltype(all_keys.data)>>;
+    const index sequence = row / shape.queries, query = row % shape.queries, group = shape.group_size();
+    const index memory = shape.memory_row(sequence) + shape.first_visible(sequence, query) + from, visible = seen_by(row) - from;
+    const index column = head * shape.head_width, key_column = head / group * shape.head_width;
+    decoding_heads<T, N> a{q.row(row) + column, all_keys.row(memory) + key_column, all_values.row(memory) + key_column, all_keys.stride,
+                           all_values.stride, std::min(visible, keys), heads, shape.head_width, group, group - head % group,
+                           out.row(row) + column, nullptr, shape.rows_per_position, head, shape.heads, slopes,
+                           scales_in(k, memory, head / group), scales_in(v, memory, head / group)};
+    a.after = visible - a.visible;
+    return a;
+  }
+};
+
+/// What one query's heads find in a run of keys. A rank has room for `most`, in half of its workspace.
 template <class T>
 struct decoding_part {
   alignas(alignment) T sum[decoding_heads<T>::most_numbers];  // [heads * width]
@@ -337,85 +373,86 @@ struct decoding_part {
   static constexpr index most = static_cast<index>(decoding_workspace_bytes<T> / (2 * sizeof(T))) / (decoding_heads<T>::most_numbers + 64);
 };
 
-/// out = softmax(q k^T / sqrt(head_width)) v. A result does not depend on the number of ranks, nor a head's on which others
-/// are with it. k and v are matrices of T, or stored_rows.
-template <class On, class T, class Rows>
-void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const Rows& k, const Rows& v, const matrix<T>& o,
-                T* lse, const distance_slopes<T>& slopes) {
-  const auto all_keys = numbers_in(k), all_values = numbers_in(v);
-  using N = std::remove_const_t<std::remove_pointer_t<decltype(all_keys.data)>>;
-  const index most = std::clamp<index>(decoding_heads<T>::most_numbers / s.head_width, 1, decoding_heads<T>::most_heads);
-  const index rows = s.sequences * s.queries, group = s.group_size();
-  /// Heads [head, head + heads) of the query in a row, and `keys` keys from `from` on; all for now.
-  const auto heads_of = [&](index row, index head, index heads, index from, index keys) {
-    const index sequence = row / s.queries, query = row % s.queries, c = head * s.head_width;
-    const index seen = s.first_visible(sequence, query), memory = s.memory_row(sequence) + seen + from;
-    const index visible = s.visible(sequence, query) - seen - from, key_column = head / group * s.head_width;
-    decoding_heads<T, N> a{q.row(row) + c, all_keys.row(memory) + key_column, all_values.row(memory) + key_column, all_keys.stride,
-                           all_values.stride, std::min(visible, keys), heads, s.head_width, group, group - head % group,
-                           o.row(row) + c, nullptr, s.rows_per_position, head, s.heads, slopes,
-                           scales_in(k, memory, head / group), scales_in(v, memory, head / group)};
-    a.after = visible - a.visible;
-    return a;
-  };
+/// out [width] of a head, the h-th of its parts: part(0), ..., part(count - 1), in this order. A part without keys has a total
+/// of 0; the first has some. Returns the log of the sum of exp(scores).
+template <class T, class PartOf>
+T join_parts(const PartOf& part, index count, index h, index width, T* out) {
+  T top = part(0).largest[h], weight = T(0);
+  for (index r = 1; r < count; ++r)
+    if (part(r).total[h] != T(0)) top = std::max(top, part(r).largest[h]);
+  std::fill_n(out, width, T(0));
+  for (index r = 0; r < count; ++r)
+    if (const decoding_part<T>& p = part(r); p.total[h] != T(0)) {
+      const T share = std::exp(p.largest[h] - top);
+      weight += share * p.total[h];
+      for (index e = 0; e < width; ++e) out[e] += share * p.sum[h * width + e];
+    }
+  const T inverse = T(1) / weight;
+  for (index e = 0; e < width; ++e) out[e] *= inverse;
+  return top + std::log(weight);
+}
 
-  // Runs of keys: as many for each query as there is room for, of whole blocks.
-  index longest = 0;
-  for (index row = 0; row < rows; ++row) {
-    const index sequence = row / s.queries, query = row % s.queries;
-    longest = std::max(longest, s.visible(sequence, query) - s.first_visible(sequence, query));
-  }
-  constexpr index block = decoding_heads<T>::block;
-  const index sets = (s.heads + most - 1) / most;  // of heads
-  const index runs = std::min(decoding_part<T>::most / (rows * sets), (longest + block - 1) / block);
-  if (longest >= 4 * block && runs > 1) {
-    const index run = ((longest + runs - 1) / runs + block - 1) / block * block;
-    on.template share_parts<decoding_part<T>, decoding_part<T>::most>(
-        rows * runs * sets,
-        [&](index i, decoding_part<T>& part) {
-          const index row = i / sets / runs, from = i / sets % runs * run, head = i % sets * most;
-          auto a = heads_of(row, head, std::min(most, s.heads - head), from, run);
-          a.out = part.sum, a.largest = part.largest, a.totals = part.total;
-          if (a.visible > 0)
-            attend<T, N>(a);
-          else
-            std::fill_n(part.total, a.heads, T(0));
-        },
-        rows * s.heads,
-        [&](index first, index last, const auto& part_of) {
-          for (; first < last; ++first) {
-            const index row = first / s.heads, head = first % s.heads, h = head % most, d = s.head_width;
-            const auto part = [&](index r) -> const decoding_part<T>& { return part_of((row * runs + r) * sets + head / most); };
-            T top = part(0).largest[h], weight = T(0);
-            for (index r = 1; r < runs; ++r)
-              if (part(r).total[h] != T(0)) top = std::max(top, part(r).largest[h]);
-            T* const to = o.row(row) + head * d;
-            std::fill_n(to, d, T(0));
-            for (index r = 0; r < runs; ++r)
-              if (const decoding_part<T>& p = part(r); p.total[h] != T(0)) {  // else there are no keys
-                const T share = std::exp(p.largest[h] - top);
-                weight += share * p.total[h];
-                for (index e = 0; e < d; ++e) to[e] += share * p.sum[h * d + e];
-              }
-            const T inverse = T(1) / weight;
-            for (index e = 0; e < d; ++e) to[e] *= inverse;
-            if (lse) lse[first] = top + std::log(weight);
-          }
-        });
-    return;
-  }
-  // Heads: those that share keys and values stay together if ranks then have about equal shares.
-  const index groups = rows * s.key_heads(), most_of_a_rank = (groups + on.size() - 1) / on.size();
-  const index together = 8 * most_of_a_rank * on.size() <= 9 * groups ? group : 1;
-  on.share(rows * s.heads / together, [&](index first, index last) {
+/// Ranks share out runs of keys: `runs` for each query and set of heads, each of `run` keys. So each reads whole rows of memory,
+/// one after the other, whatever the number of heads.
+template <class On, class T, class Rows>
+void attend_in_runs(const On& on, const few_queries<T, Rows>& few, index runs, index run) {
+  const index heads = few.shape.heads, most = few.most_heads(), sets = (heads + most - 1) / most;
+  on.template share_parts<decoding_part<T>, decoding_part<T>::most>(
+      few.rows() * runs * sets,
+      [&](index i, decoding_part<T>& part) {
+        const index row = i / sets / runs, from = i / sets % runs * run, head = i % sets * most, count = std::min(most, heads - head);
+        if (from >= few.seen_by(row)) {  // fewer than another query sees
+          std::fill_n(part.total, count, T(0));
+          return;
+        }
+        auto a = few.heads_of(row, head, count, from, run);
+        a.out = part.sum, a.largest = part.largest, a.totals = part.total;
+        attend(a);
+      },
+      few.rows() * heads,
+      [&](index first, index last, const auto& part_of) {
+        for (; first < last; ++first) {
+          const index row = first / heads, head = first % heads, width = few.shape.head_width;
+          const auto part = [&](index r) -> const decoding_part<T>& { return part_of((row * runs + r) * sets + head / most); };
+          const T lse = join_parts<T>(part, runs, head % most, width, few.out.row(row) + head * width);
+          if (few.lse) few.lse[first] = lse;
+        }
+      });
+}
+
+/// Ranks share out heads; those that share keys and values stay together if ranks then have about equal shares.
+template <class On, class T, class Rows>
+void attend_by_heads(const On& on, const few_queries<T, Rows>& few) {
+  const attention_shape& s = few.shape;
+  const index groups = few.rows() * s.key_heads(), most_of_a_rank = (groups + on.size() - 1) / on.size();
+  const index together = 8 * most_of_a_rank * on.size() <= 9 * groups ? s.group_size() : 1;
+  on.share(few.rows() * s.heads / together, [&](index first, index last) {
     for (first *= together, last *= together; first < last;) {
-      const index head = first % s.heads, heads = std::min({s.heads - head, last - first, most});
-      auto a = heads_of(first / s.heads, head, heads, 0, longest);
-      if (lse) a.lse = lse + first;
-      attend<T, N>(a);
+      const index row = first / s.heads, head = first % s.heads, heads = std::min({s.heads - head, last - first, few.most_heads()});
+      auto a = few.heads_of(row, head, heads, 0, few.seen_by(row));
+      if (few.lse) a.lse = few.lse + first;
+      attend(a);
       first += heads;
     }
   });
+}
+
+/// out = softmax(q k^T / sqrt(head_width)) v. A result does not depend on the number of ranks, nor a head's on which others
+/// are with it.
+template <class On, class T, class Rows>
+void attend_few(const On& on, const attention_shape& s, const matrix<const T>& q, const Rows& k, const Rows& v, const matrix<T>& o,
+                T* lse, const distance_slopes<T>& slopes) {
+  const few_queries<T, Rows> few{s, q, k, v, o, lse, slopes};
+  index longest = 0;
+  for (index row = 0; row < few.rows(); ++row) longest = std::max(longest, few.seen_by(row));
+  // Runs of whole blocks of keys: as many for each query as there is room for. Few keys are not worth another barrier.
+  constexpr index block = decoding_heads<T>::block;
+  const index sets = (s.heads + few.most_heads() - 1) / few.most_heads();
+  const index runs = std::min(decoding_part<T>::most / (few.rows() * sets), (longest + block - 1) / block);
+  if (longest >= 4 * block && runs > 1)
+    attend_in_runs(on, few, runs, ((longest + runs - 1) / runs + block - 1) / block * block);
+  else
+    attend_by_heads(on, few);
 }
 
 }  // namespace detail
