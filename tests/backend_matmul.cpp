@@ -38,7 +38,7 @@ struct product_shape {
 
 /// Every odd size in every dimension, mixes of them, and some that need several blocks of tasks.
 std::vector<product_shape> product_shapes() {
-  std::vector<product_shape> shapes = {{1030, 40, 20}, {20, 1030, 7}, {9, 33, 1100}, {513, 33, 513}};
+  std::vector<product_shape> shapes = {{1030, 40, 20}, {20, 1030, 7}, {9, 33, 1100}, {513, 33, 513}, {21, 35, 1024}, {700, 600, 4}};
   random numbers(1, stream_of("shapes"));
   const auto some = [&] { return 1 + numbers.below(40); };
   for (const index size : odd_sizes) {

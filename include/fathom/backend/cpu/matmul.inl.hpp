@@ -25,7 +25,9 @@ namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
 
-inline constexpr index block_words = 256;  // block of the depth: a panel is then 16 to 32 KiB
+// Most words of a block of the depth, where the left operand is copied, and where it is read in place.
+inline constexpr index block_words = 256;
+inline constexpr index block_words_in_place = 512;
 
 /// c [rows_of_tile, tile_columns] = a b, or c += a b if `adds`. a [rows_of_tile, words] has rows lda apart
 /// (order::rows), or is packed as tiles [words, tile_rows], lda apart (order::columns); b is [words, tile_columns].
@@ -63,10 +65,12 @@ template <class Operand, order Order, class T>
     };
     index k = 0;
     constexpr index line = alignment / sizeof(T);
+    // Prefetch the next tile's left operand, unless rows share the sets of the L1 cache (64 of a line each): both tiles' would
+    // then evict the panel. (Prefetching what is there already costs nothing.)
+    const index ahead = lda * static_cast<index>(sizeof(T)) % 4096 == 0 ? 0 : tile_rows * lda;
     for (; k + line <= words; k += line) {
-      // Prefetch the next tile's left operand.
       if constexpr (Order == order::rows)
-        unroll<pointers>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(left[r] + tile_rows * lda); });
+        unroll<pointers>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(left[r] + ahead); });
       else
         unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(left[0] + lda + static_cast<index>(r()) * line); });
       steps(std::integral_constant<std::size_t, static_cast<std::size_t>(line)>());
@@ -79,35 +83,57 @@ template <class Operand, order Order, class T>
   }
 }
 
-/// How a result [rows, columns] is divided into tasks: blocks that minimise packing, but enough of them, four per rank
-/// if there are several. The order of summation does not depend on it.
+/// How a result [rows, columns] is divided into tasks: blocks that need little packing, and of which no rank has to compute
+/// many more than others. The order of summation does not depend on it.
 struct blocking {
   index rows = 0, panels = 0;   // of a block: whole tiles, whole panels
-  index across = 0, count = 0;  // blocks side by side, and in all
+  index across = 1, count = 0;  // blocks side by side, and in all
 
   /// `copies_left`: whether each block packs rows of the left operand; it always packs columns of the right one.
-  blocking(index y_rows, index y_columns, index of_tile, index panel_columns, index most_rows, bool copies_left, int ranks) {
-    const index all_tiles = (y_rows + of_tile - 1) / of_tile, all_panels = (y_columns + panel_columns - 1) / panel_columns;
-    // A block smaller than four tiles is not worth sharing.
-    const index wanted = ranks == 1 ? 1 : std::clamp<index>(all_tiles * all_panels / 4, 1, 4 * static_cast<index>(ranks));
-    index least = std::numeric_limits<index>::max();
-    for (index down = std::max<index>(1, (y_rows + most_rows - 1) / most_rows), last = std::min(all_tiles, std::max(down, wanted)); down <= last; ++down) {
-      const index tiles_down = (all_tiles + down - 1) / down, blocks_down = (all_tiles + tiles_down - 1) / tiles_down;
-      const index panels_across = std::max<index>(1, all_panels * blocks_down / wanted);
-      const index blocks_across = (all_panels + panels_across - 1) / panels_across;
-      // Numbers that all blocks pack, per unit of depth.
-      const index cost = (copies_left ? y_rows * blocks_across : 0) + y_columns * blocks_down;
-      if (cost >= least) continue;
-      least = cost;
-      rows = tiles_down * of_tile;
-      panels = panels_across;
-      across = blocks_across;
-      count = blocks_across * blocks_down;
+  blocking(index y_rows, index y_columns, index of_tile, index panel_columns, index most_rows, bool copies_left, index ranks) {
+    const auto divide = [](index a, index b) { return (a + b - 1) / b; };  // rounding up
+    const index tiles = divide(y_rows, of_tile), all_panels = divide(y_columns, panel_columns);
+    if (tiles * all_panels == 0) return;
+    // At least two for each rank, if there are several, so that a slow one may compute fewer; and as many as keep the sums of
+    // a block in the L2 cache. But a block smaller than four tiles is not worth sharing.
+    constexpr index most_numbers = 65536;
+    const index least = std::clamp<index>(tiles * all_panels / 4, 1, std::max(ranks == 1 ? 1 : 2 * ranks, y_rows * y_columns / most_numbers));
+    index lowest_cost = std::numeric_limits<index>::max();
+    for (index down = divide(y_rows, most_rows), last = std::min(tiles, std::max(down, 2 * least)); down <= last; down += 1 + down / 8) {
+      for (index wanted = least; wanted <= 2 * least; wanted += divide(least, 2)) {
+        blocking by;
+        const index tiles_down = divide(tiles, down), blocks_down = divide(tiles, tiles_down);
+        by.rows = tiles_down * of_tile;
+        by.panels = divide(all_panels, divide(wanted, blocks_down));
+        by.across = divide(all_panels, by.panels);
+        by.count = by.across * blocks_down;
+        const index cost = by.cost(tiles * of_tile, all_panels * panel_columns, by.panels * panel_columns, copies_left, ranks);
+        if (cost >= lowest_cost) continue;
+        lowest_cost = cost;
+        *this = by;
+      }
     }
+  }
+
+ private:
+  blocking() = default;
+
+  /// Multiplications of the rank that has most to compute, for each k, if ranks take the tasks in turns. Packing a number takes
+  /// as long as four.
+  [[nodiscard]] index cost(index y_rows, index y_columns, index columns, bool copies_left, index ranks) const {
+    constexpr index packing = 4;
+    if (count > 8 * ranks)  // many, so that none has much more than its share
+      return (y_rows * y_columns + packing * (count / across * y_columns + (copies_left ? across * y_rows : 0))) / ranks;
+    index sum = 0;
+    for (index task = 0; task < count; task += ranks) {
+      const index down = std::min(rows, y_rows - task / across * rows), right = std::min(columns, y_columns - task % across * columns);
+      sum += down * right + packing * (right + (copies_left ? down : 0));
+    }
+    return sum;
   }
 };
 
-inline constexpr index most_rows = 128;           // of a block whose left operand is packed
+inline constexpr index most_rows = 256;           // of a block whose left operand is packed
 inline constexpr index most_rows_in_place = 512;  // of a block whose left operand is read in place
 
 /// The tiles of some rows of a left operand: `whole` rows at `data`, and the remaining ones, padded, at `rest`.
@@ -152,16 +178,13 @@ struct panel_source {
   ~panel_source() = default;
 };
 
-/// The left operand of x w: rows of x. They are read in place if they need no conversion, and if a tile's rows do not
-/// conflict in the L1 cache (64 sets of lines).
+/// The left operand of x w: rows of x, read in place if they need no conversion.
 template <class Operand, class T>
 struct rows_of final : left_operand<Operand, T> {
   matrix<const T> x;
 
   explicit rows_of(const matrix<const T>& of)
-      : left_operand<Operand, T>(&tile_product<Operand, order::rows, T>,
-                                 Operand::as_it_lies && of.stride * static_cast<index>(sizeof(T)) % 4096 != 0),
-        x(of) {}
+      : left_operand<Operand, T>(&tile_product<Operand, order::rows, T>, Operand::as_it_lies), x(of) {}
   [[nodiscard]] left_block<T> block(index i, index rows, index k, index words, T* copy) const override {
     constexpr index per_word = Operand::numbers_per_word, R = Operand::rows_of_tile;
     const index depth = std::min(words * per_word, x.columns - k * per_word);
@@ -170,8 +193,7 @@ struct rows_of final : left_operand<Operand, T> {
       if (whole < rows) Operand::pack_rows(x.row(i + whole) + k, x.stride, rows - whole, depth, copy, words);
       return {x.row(i) + k, R * x.stride, x.stride, whole, copy, words};
     }
-    constexpr index padding = std::max<index>(Operand::row_padding, Operand::as_it_lies ? tile_columns<T> / 2 : 0);
-    const index stride = words + padding;
+    const index stride = words + Operand::row_padding;
     Operand::pack_rows(x.row(i) + k * per_word, x.stride, rows, depth, copy, stride);
     return {copy, R * stride, stride, rows, copy, stride};
   }
@@ -228,7 +250,7 @@ template <class Operand, class T>
 struct product_scratch {
   static constexpr index R = Operand::rows_of_tile, N = tile_columns<T>;
   alignas(alignment) T left[left_operand<Operand, T>::copied];
-  alignas(alignment) T panel[block_words * N];
+  alignas(alignment) T panel[block_words_in_place * N];
   alignas(alignment) T tile[R * N];
   alignas(alignment) T partial[(most_rows + R) * N];  // sums so far, if the result cannot hold them
 };
@@ -242,8 +264,13 @@ template <class Operand, class T, class On>
   static_assert(sizeof(scratch) <= (std::is_same_v<Operand, operand<T, T>> ? decoding_workspace_bytes<T> : workspace_bytes<T>));
   using kind = typename any_epilogue<T>::kind;
   const bool into_result = epilogue.how != kind::other, adds_to_result = epilogue.how == kind::add_to_result;
-  // Over several blocks of the depth, sums are kept in the result, or, if that must not change yet, in one panel.
-  const bool has_partial = depth_words > block_words && !into_result && epilogue.reads_result;
+  // Equal blocks of the depth, of whole lines.
+  constexpr index line = alignment / sizeof(T);
+  const index most_words = left.is_in_place ? block_words_in_place : block_words;
+  const index depth_blocks = std::max<index>(1, (depth_words + most_words - 1) / most_words);
+  const index block = ((depth_words + depth_blocks - 1) / depth_blocks + line - 1) / line * line;
+  // Over several of them, sums are kept in the result, or, if that must not change yet, in one panel.
+  const bool has_partial = depth_words > block && !into_result && epilogue.reads_result;
   const bool copies_left = !left.is_in_place;
   blocking blocks(y.rows, y.columns, R, N, copies_left || has_partial ? most_rows : most_rows_in_place, copies_left, on.size());
   if (has_partial) {
@@ -258,8 +285,8 @@ template <class Operand, class T, class On>
     const index tiles = (last - first + R - 1) / R;
     on.template with_scratch<scratch>([&](scratch& s) {
       [[maybe_unused]] const typename Operand::scope scope{};
-      for (index k = 0; k < depth_words; k += block_words) {
-        const index words = std::min(block_words, depth_words - k);
+      for (index k = 0; k < depth_words; k += block) {
+        const index words = std::min(block, depth_words - k);
         const bool is_last = k + words == depth_words;
         const auto a = left.block(first, last - first, k, words, s.left);
         for (index j = first_column; j < last_column; j += N) {

@@ -64,14 +64,17 @@ struct operand {
       }
     }
   }
-  /// to [tiles, depth, tile_rows] = from [depth, columns], tiles tile_stride apart
+  /// to [tiles, depth, tile_rows] = from [depth, columns], tiles tile_stride apart, of which there is room for 2 numbers more
   static void pack_tiles(const T* from, index stride, index depth, index columns, T* to, index tile_stride) {
-    constexpr index ahead = 8;  // rows
+    constexpr index ahead = 8;   // rows
+    constexpr index copied = 8;  // whole vectors, also where a tile has 6 rows: the next row of numbers overwrites the rest
+    static_assert(tile_rows == 8 || tile_rows == 6);
     for (index k = 0; k < depth; ++k, from += stride, to += tile_rows) {
       T* tile = to;
       index j = 0;
       if (k + ahead < depth)
         for (index c = 0; c < columns; c += alignment / sizeof(T)) __builtin_prefetch(from + ahead * stride + c);
+      for (; j + copied <= columns; j += tile_rows, tile += tile_stride) std::memcpy(tile, from + j, copied * sizeof(T));
       for (; j + tile_rows <= columns; j += tile_rows, tile += tile_stride) std::memcpy(tile, from + j, tile_rows * sizeof(T));
       if (j < columns) {
         std::fill_n(tile, tile_rows, T(0));
