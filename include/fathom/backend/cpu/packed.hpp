@@ -39,10 +39,9 @@ struct packing<bf16> {
 /// is not finite gets the scale NaN.
 template <>
 struct packing<std::int8_t> {
-  static constexpr bool is_paired = has_pair_products && !has_byte_products;  // else a word holds four bytes
   using scalar = float;
-  using word = std::conditional_t<is_paired, std::int16_t, std::int32_t>;
-  static constexpr index rows = is_paired ? 2 : 4, words_together = 1;
+  using word = std::int32_t;
+  static constexpr index rows = 4, words_together = 1;
   static word put(word w, index row, float value, float scale) {
     const auto byte = static_cast<std::uint8_t>(to_int8(value, scale));
     return static_cast<word>(static_cast<std::uint32_t>(w) | std::uint32_t{byte} << 8 * row);

@@ -35,7 +35,7 @@ template <class P, index R>
     const auto w = load_native<word, W>(words);
     return as_vec<T>(R == 0 ? w << 16 : w & 0xffff0000u);
   } else if constexpr (std::is_same_v<P, std::int8_t>) {
-    const auto w = __builtin_convertvector(load_native<word, W>(words), native<std::int32_t, W>);
+    const auto w = load_native<word, W>(words);
     return as_vec<T>(__builtin_convertvector((w << (24 - 8 * R)) >> 24, native<float, W>));
   } else {
     return vec<T>::load_aligned(words);
@@ -258,13 +258,16 @@ using byte_sums = native<std::int32_t, lanes<float>>;
 #endif
 
 #if !defined(FATHOM_BYTE_PRODUCTS) && (defined(__AVX512BW__) || defined(__AVX2__))
-/// Pairs of 16-bit integers: x = scale * integer. Sums of `exact` words are exact, then accumulated in float. x is off
+/// Pairs of 16-bit integers: x = scale * integer. Sums of `exact` pairs are exact, then accumulated in float. x is off
 /// by at most 2^-16 of its largest magnitude, far less than the weights are.
+///
+/// Words are widened by halves of a vector: a vector of 16-bit integers then has both pairs of each of W / 2 columns side by
+/// side, and is multiplied by four rows of x, repeated.
 template <class Compute>
-  requires(packing<std::int8_t>::is_paired && !std::is_same_v<Compute, double>)
+  requires(has_pair_products && !has_byte_products && !std::is_same_v<Compute, double>)
 struct rounded<Compute, std::int8_t> {
   static constexpr bool is_used = true, is_for_many = false;
-  static constexpr index rows_together = 4, words_per_word = 1, row_padding = 0;
+  static constexpr index rows_together = 4, words_per_word = 2, row_padding = 0;
   struct scope {};
   static constexpr index W = lanes<float>, N = 2 * W;
   using weights = packed_view<std::int8_t>;
@@ -278,31 +281,28 @@ struct rounded<Compute, std::int8_t> {
       const auto rounded = __builtin_convertvector(bits, native<std::uint16_t, W>);
       std::memcpy(numbers + k, &rounded, sizeof rounded);
     }
-    for (; k < (in + 1) / 2 * 2; ++k)
+    for (; k < (in + 3) / 4 * 4; ++k)
       numbers[k] = static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(k < in ? x[k] * inverse + to_integer : to_integer));
   }
   [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, float* sums) {
     const std::uint32_t* const left = x.row(0);
     for (index p = first; p < first + count; ++p, sums += N) {
-      const std::int16_t* const at = w.panel(p);
+      const std::int32_t* const at = w.panel(p);
       floats total[2] = {};
-      for (index from = 0; from < w.depth; from += 2 * exact) {
-        integers part[2][2] = {};  // of even words, of odd ones
-        const index to = std::min(w.depth, from + 2 * exact);
-        const auto step = [&](index d, auto u) __attribute__((always_inline)) {
-          __builtin_prefetch(at + d * N + prefetch_bytes / 2);
+      for (index from = 0; from < w.depth; from += exact) {
+        integers part[2][2] = {};  // of the halves of both vectors
+        const index to = std::min(w.depth, from + exact);
+        for (index d = from; d < to; ++d) {
+          __builtin_prefetch(at + d * N + prefetch_bytes / 4);
+          const shorts four = four_rows(left, d);
           unroll<2>([&](auto j) __attribute__((always_inline)) {
-            part[u][j] += products(left[d], widened(at + d * N + static_cast<index>(j()) * W));
+            const std::int32_t* const words = at + d * N + static_cast<index>(j()) * W;
+            part[j][0] += products(four, widened(words));
+            part[j][1] += products(four, widened(words + W / 2));
           });
-        };
-        index d = from;
-        for (; d + 2 <= to; d += 2) {
-          step(d, std::integral_constant<std::size_t, 0>());
-          step(d + 1, std::integral_constant<std::size_t, 1>());
         }
-        if (d < to) step(d, std::integral_constant<std::size_t, 0>());
         unroll<2>([&](auto j) __attribute__((always_inline)) {
-          total[j] += __builtin_convertvector(part[0][j], floats) + __builtin_convertvector(part[1][j], floats);
+          total[j] += __builtin_convertvector(of_pair<0>(part[j]), floats) + __builtin_convertvector(of_pair<1>(part[j]), floats);
         });
       }
       unroll<2>([&](auto j) __attribute__((always_inline)) { store(total[j], w, p, static_cast<index>(j()), x.scales[0], sums); });
@@ -314,49 +314,64 @@ struct rounded<Compute, std::int8_t> {
     unroll<count>([&](auto r) __attribute__((always_inline)) {
       left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
     });
-    const std::int16_t* const at = w.panel(p);
-    alignas(alignment) float total[count * N] = {};
-    for (index from = 0; from < w.depth; from += exact) {
-      integers part[count][2] = {};
-      for (index d = from; d < std::min(w.depth, from + exact); ++d) {
-        const shorts w0 = widened(at + d * N), w1 = widened(at + d * N + W);
+    for (index j = 0; j < 2; ++j) {  // registers hold the sums of one vector of columns
+      const std::int32_t* const at = w.panel(p) + j * W;
+      floats total[count] = {};
+      for (index from = 0; from < w.depth; from += exact / 2) {
+        integers part[count][2] = {};
+        for (index d = from; d < std::min(w.depth, from + exact / 2); ++d) {
+          const shorts w0 = widened(at + d * N), w1 = widened(at + d * N + W / 2);
+          unroll<count>([&](auto r) __attribute__((always_inline)) {
+            const shorts four = four_rows(left[r], d);
+            part[r][0] += products(four, w0);
+            part[r][1] += products(four, w1);
+          });
+        }
         unroll<count>([&](auto r) __attribute__((always_inline)) {
-          part[r][0] += products(left[r][d], w0);
-          part[r][1] += products(left[r][d], w1);
+          total[r] += __builtin_convertvector(of_pair<0>(part[r]) + of_pair<1>(part[r]), floats);
         });
       }
-      unroll<2 * count>([&](auto n) __attribute__((always_inline)) {
-        const floats sum = load_native<float, W>(total + n() * W) + __builtin_convertvector(part[n / 2][n % 2], floats);
-        std::memcpy(total + n() * W, &sum, sizeof sum);
+      unroll<count>([&](auto r) __attribute__((always_inline)) {
+        store(total[r], w, p, j, x.scales[std::min(i + static_cast<index>(r()), x.count - 1)],
+              sums + static_cast<index>(r()) * N);
       });
     }
-    unroll<2 * count>([&](auto n) __attribute__((always_inline)) {
-      store(load_native<float, W>(total + n() * W), w, p, static_cast<index>(n() % 2),
-            x.scales[std::min(i + static_cast<index>(n() / 2), x.count - 1)], sums + static_cast<index>(n() / 2) * N);
-    });
   }
 
  private:
   using floats = native<float, W>;
   using integers = native<std::int32_t, W>;
   using shorts = native<std::int16_t, 2 * W>;
-  // Words whose products fit a sum of 32 bits: each adds at most 2 * 32767 * 127.
+  // Pairs whose products fit a sum of 32 bits: each adds at most 2 * 32767 * 127.
   static constexpr index exact = 256;
 
-  [[gnu::always_inline]] static shorts widened(const std::int16_t* words) {  // g++ 12: a plain conversion is slower
+  [[gnu::always_inline]] static shorts widened(const std::int32_t* words) {  // g++ 12: a plain conversion is slower
 #if defined(__AVX512BW__)
     return std::bit_cast<shorts>(_mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(words))));
 #else
     return std::bit_cast<shorts>(_mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(words))));
 #endif
   }
+  /// The four rows of word d of a rounded row, again and again.
+  [[gnu::always_inline]] static shorts four_rows(const std::uint32_t* row, index d) {
+    std::int64_t four;
+    std::memcpy(&four, row + 2 * d, sizeof four);
+    return std::bit_cast<shorts>(native<std::int64_t, W / 2>{} + four);
+  }
   /// In each 32-bit lane, the sum of the products of a pair.
-  [[gnu::always_inline]] static integers products(std::uint32_t a, const shorts& b) {
+  [[gnu::always_inline]] static integers products(const shorts& a, const shorts& b) {
 #if defined(__AVX512BW__)
-    return std::bit_cast<integers>(_mm512_madd_epi16(_mm512_set1_epi32(static_cast<int>(a)), std::bit_cast<__m512i>(b)));
+    return std::bit_cast<integers>(_mm512_madd_epi16(std::bit_cast<__m512i>(a), std::bit_cast<__m512i>(b)));
 #else
-    return std::bit_cast<integers>(_mm256_madd_epi16(_mm256_set1_epi32(static_cast<int>(a)), std::bit_cast<__m256i>(b)));
+    return std::bit_cast<integers>(_mm256_madd_epi16(std::bit_cast<__m256i>(a), std::bit_cast<__m256i>(b)));
 #endif
+  }
+  /// The sums of one pair of each word, for the W columns of two halves.
+  template <int Pair>
+  [[gnu::always_inline]] static integers of_pair(const integers (&halves)[2]) {
+    return [&]<std::size_t... L>(std::index_sequence<L...>) __attribute__((always_inline)) {
+      return __builtin_shufflevector(halves[0], halves[1], static_cast<int>(2 * L + Pair)...);
+    }(std::make_index_sequence<static_cast<std::size_t>(W)>());
   }
   [[gnu::always_inline]] static void store(const floats& sum, const weights& w, index p, index j, float scale, float* to) {
     const floats result = sum * (load_native<float, W>(w.scales + p * N + j * W) * scale);
@@ -370,7 +385,7 @@ struct rounded<Compute, std::int8_t> {
 /// High and low bytes: x = scale * (256 high + low - 2^15). Sums are exact, and x is off by at most 2^-16 of its
 /// largest magnitude, far less than the weights are.
 template <class Compute>
-  requires(!packing<std::int8_t>::is_paired && !std::is_same_v<Compute, double>)
+  requires(has_byte_products && !std::is_same_v<Compute, double>)
 struct rounded<Compute, std::int8_t> {
   static constexpr bool is_used = true, is_for_many = true;
   static constexpr index rows_together = tile_rows / 2, words_per_word = 2, row_padding = 0;
