@@ -31,7 +31,7 @@ template <>
 struct packing<bf16> {
   using scalar = float;
   using word = std::uint32_t;
-  static constexpr index rows = 2, words_together = has_amx ? amx_words : 1;
+  static constexpr index rows = 2, words_together = amx_words;  // on every processor
   static word put(word w, index row, float value, float) { return w | word{bf16(value).bits} << 16 * row; }
   static float get(word w, index row, float) { return std::bit_cast<float>(row == 0 ? w << 16 : w & 0xffff0000u); }
 };

@@ -190,6 +190,7 @@ struct rounded<bf16, bf16> {
   [[gnu::noinline]] static void row(const rounded_rows& x, const packed_view<bf16>& w, index first, index count, float* sums) {
     constexpr index ahead = prefetch_bytes / 4;
     const std::uint32_t* const left = x.row(0);
+    const index words = pairs::words(w.in);
     for (index p = first; p < first + count; ++p, sums += N) {
       const std::uint32_t* const at = w.panel(p);
       tile<float, 4> part;
@@ -200,9 +201,9 @@ struct rounded<bf16, bf16> {
         multiply_add(left[d], at + d * N, part.at[n]);
       };
       index d = 0;
-      for (; d + 4 <= w.depth; d += 4)
+      for (; d + 4 <= words; d += 4)
         unroll<4>([&](auto u) __attribute__((always_inline)) { step(d + static_cast<index>(u()), u); });
-      for (; d < w.depth; ++d) step(d, std::integral_constant<std::size_t, 0>());
+      for (; d < words; ++d) step(d, std::integral_constant<std::size_t, 0>());
       unroll<2>([&](auto j) __attribute__((always_inline)) {
         ((part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j])).store_aligned(sums + static_cast<index>(j()) * W);
       });
@@ -225,7 +226,7 @@ struct rounded<bf16, bf16> {
     const std::uint32_t* at = w.panel(p);
     tile<float> acc;
     acc.clear();
-    for (index d = 0; d < w.depth; ++d, at += N)
+    for (index d = 0, words = pairs::words(w.in); d < words; ++d, at += N)
       unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { multiply_add(left[r][d], at, acc.at[r]); });
     acc.store(sums, N);
   }
