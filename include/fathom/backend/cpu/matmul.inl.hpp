@@ -33,7 +33,7 @@ template <class Operand, order Order, class T>
 [[gnu::noinline]] void tile_product(const T* a, index lda, const T* b, index words, bool adds, T* c, index ldc) {
   constexpr index N = tile_columns<T>, W = lanes<T>;
   if constexpr (Operand::rows_of_tile > tile_rows) {
-    if (amx_is_allowed) return amx_product(a, lda, b, words, adds, c, ldc);
+    if (amx_is_allowed) return amx_product(a, lda, b, N, W, words, adds, c, ldc);
   }
   for (index first = 0; first < Operand::rows_of_tile; first += tile_rows) {
     unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(c + (tile_rows + static_cast<index>(r())) * ldc, 1); });

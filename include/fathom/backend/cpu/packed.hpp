@@ -1,5 +1,6 @@
 // Weights packed for decoding, in float, bf16 or int8: panels of columns, contiguous in memory and each read front to
-// back, so that a rank streams its share of a matrix. Weights in groups: grouped.hpp.
+// back, so that a rank streams its share of a matrix. Their bytes are the same for every processor
+// (core/packed_layout.hpp). Weights in groups: grouped.hpp.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/grouped.hpp"
 #include "fathom/core/int8.hpp"
+#include "fathom/core/packed_layout.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
 
@@ -29,9 +31,10 @@ struct packing {  // float, double: themselves
 };
 template <>
 struct packing<bf16> {
+  static_assert(packed_bf16_words % amx_words == 0);
   using scalar = float;
   using word = std::uint32_t;
-  static constexpr index rows = 2, words_together = amx_words;  // on every processor
+  static constexpr index rows = 2, words_together = packed_bf16_words;
   static word put(word w, index row, float value, float) { return w | word{bf16(value).bits} << 16 * row; }
   static float get(word w, index row, float) { return std::bit_cast<float>(row == 0 ? w << 16 : w & 0xffff0000u); }
 };
@@ -68,7 +71,7 @@ struct packed_view {
   using T = typename format::scalar;
   template <class Number>
   using like_word = std::conditional_t<std::is_const_v<Word>, const Number, Number>;
-  static constexpr index N = 2 * vector_bytes / static_cast<index>(sizeof(T));  // columns of a panel: two vectors
+  static constexpr index N = panel_columns<T>;
   Word* words;                      // [panels][depth][N]
   like_word<float>* scales;         // [panels * N], int8 only
   like_word<std::int32_t>* totals;  // [panels * N], int8 only
