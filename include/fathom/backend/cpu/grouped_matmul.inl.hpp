@@ -297,10 +297,10 @@ struct group_strip {
 
   /// Prefetches what follows group g at the distance for one row.
   [[gnu::always_inline]] void prefetch(index g, index groups) const {
-    constexpr index bytes = view::group_bytes, ahead = prefetch_bytes / (is_two_panels ? 2 : 1);
-    const std::uint8_t* next = scales + g * bytes + ahead;
+    constexpr index bytes = view::group_bytes;
+    const std::uint8_t* next = scales + g * bytes + prefetch_bytes;
     if constexpr (is_two_panels) {
-      if (g * bytes + ahead >= groups * bytes) next += other_scales;  // of the next strip
+      if (g * bytes + prefetch_bytes >= groups * bytes) next += other_scales;  // of the next strip
       for (index b = 0; b < bytes; b += alignment) __builtin_prefetch(next + other_scales + b);
     }
     for (index b = 0; b < bytes; b += alignment) __builtin_prefetch(next + b);

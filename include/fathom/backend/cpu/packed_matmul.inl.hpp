@@ -52,7 +52,7 @@ struct strip {
   /// Prefetches what follows word d at the distance for one row: a rank streams one strip after the other.
   [[gnu::always_inline]] void prefetch(index d) const {
     if constexpr (is_two_panels) {
-      constexpr index ahead = prefetch_bytes / 128;
+      constexpr index ahead = prefetch_bytes / alignment;  // in each panel
       const word* const next = at + (d + ahead) * N + (d + ahead < depth ? 0 : other);  // past the end: of the next strip
       __builtin_prefetch(next);
       __builtin_prefetch(next + other);
@@ -563,11 +563,13 @@ struct unpacked_panels final : panel_source<typename packing<P>::scalar> {
   packed_view<P> w;
 
   explicit unpacked_panels(const packed_view<P>& of) : w(of) {}
-  [[nodiscard]] const T* panel(index j, index, index k, index words, [[maybe_unused]] T* copy) const override {
+  /// Whether strips lie as the kernel of matmul.inl.hpp can read them.
+  static constexpr bool is_in_place = std::is_same_v<P, T>;
+  [[nodiscard]] right_panel<T> panel(index j, index, index k, index words, [[maybe_unused]] T* copy) const override {
     const strip<P> of(w, j / strip<P>::columns);
     const auto* from = of.at + k / R * N;
-    if constexpr (std::is_same_v<P, T> && N == strip<P>::columns) {
-      return from;
+    if constexpr (is_in_place) {
+      return {from, of.other};
     } else {
       T* to = copy;
       for (index d = 0; d < (words + R - 1) / R; ++d, from += N)
@@ -580,7 +582,7 @@ struct unpacked_panels final : panel_source<typename packing<P>::scalar> {
             to += lanes<T>;
           });
         });
-      return copy;
+      return {copy, lanes<T>};
     }
   }
 };
@@ -641,7 +643,9 @@ void packed_product(const context<C, T>& on, const matrix<const T>& x, const pac
   }
   if constexpr (!rounded::is_for_many) {
     using operand = detail::operand<T, T>;
-    product<operand, T>(on, w.in, y, rows_of<operand, T>(x), unpacked_panels<P>(w), epilogue);
+    constexpr index stride = unpacked_panels<P>::is_in_place ? packed_view<P>::N : tile_columns<T>;
+    const rows_of<operand, T> rows(x, &tile_product<operand, order::rows, T, stride>);
+    product<operand, T>(on, w.in, y, rows, unpacked_panels<P>(w), epilogue);
   }
 }
 
