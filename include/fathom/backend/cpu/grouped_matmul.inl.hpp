@@ -380,11 +380,11 @@ void grouped_product(const context<C, float>& on, const matrix<const float>& x, 
                      const any_epilogue<float>& epilogue) {
   constexpr index N = group_strip<P>::columns;
   on.share(group_strip<P>::count(w), [&](index first, index last) {
-    on.template with_scratch<grouped_scratch>([&](grouped_scratch& s) {
-      const index room = std::max<index>(1, std::min<index>(128, std::ssize(s.groups) / w.groups / grouped_rows * grouped_rows));
+    on.template with_scratch<grouped_scratch>([&](grouped_scratch& own) {
+      const index room = std::max<index>(1, std::min<index>(128, std::ssize(own.groups) / w.groups / grouped_rows * grouped_rows));
       alignas(alignment) float sums[std::max(strips_at_once, grouped_rows) * N];
       for (index i = 0; i < x.rows; i += room) {
-        const rounded_group_rows rows{s.groups, w.groups, std::min(room, x.rows - i)};
+        const rounded_group_rows rows{own.groups, w.groups, std::min(room, x.rows - i)};
         for (index r = 0; r < rows.count; ++r) round_row_in_groups(x.row(i + r), w.in, P::zero, rows, r);
         if (rows.count == 1) {
           for (index s = first; s < last; s += strips_at_once) {
@@ -394,14 +394,14 @@ void grouped_product(const context<C, float>& on, const matrix<const float>& x, 
           }
           continue;
         }
-        for (index t = first; t < last; ++t)
+        for (index s = first; s < last; ++s)
           for (index r = 0; r < rows.count; r += grouped_rows) {
             const index count = std::min(grouped_rows, rows.count - r);
             if (count <= 2)
-              rows_times_groups<P, 2>(rows, r, w, t, 1, sums, N);
+              rows_times_groups<P, 2>(rows, r, w, s, 1, sums, N);
             else
-              rows_times_groups<P, grouped_rows>(rows, r, w, t, 1, sums, N);
-            epilogue(sums, N, y, i + r, t * N, count, N);
+              rows_times_groups<P, grouped_rows>(rows, r, w, s, 1, sums, N);
+            epilogue(sums, N, y, i + r, s * N, count, N);
           }
       }
     });

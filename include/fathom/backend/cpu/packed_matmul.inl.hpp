@@ -603,13 +603,13 @@ void rounded_product(const On& on, const matrix<const float>& x, const packed_vi
   constexpr index N = strip<P>::columns, together = Rounded::rows_together;
   const index row = Rounded::words_per_word * w.depth + Rounded::row_padding;
   on.share(strip<P>::count(w), [&](index first, index last) {
-    on.template with_scratch<rounded_scratch>([&](rounded_scratch& s) {
+    on.template with_scratch<rounded_scratch>([&](rounded_scratch& own) {
       // A row of the largest depth that there is fits twice.
-      const index room = std::min<index>(std::ssize(s.words) / row, 4 * std::max(tile_rows, together));
+      const index room = std::min<index>(std::ssize(own.words) / row, 4 * std::max(tile_rows, together));
       const index most = room < together ? 1 : room / together * together;
       alignas(alignment) float sums[std::max(strips_at_once, together) * N];
       for (index i = 0; i < x.rows; i += most) {
-        const rounded_rows rows{s.words, s.scales, row, std::min(most, x.rows - i)};
+        const rounded_rows rows{own.words, own.scales, row, std::min(most, x.rows - i)};
         for (index r = 0; r < rows.count; ++r) Rounded::round(x.row(i + r), w.in, rows, r);
         if (rows.count == 1) {
           for (index s = first; s < last; s += strips_at_once) {
