@@ -260,8 +260,10 @@ struct rounded<bf16, bf16> {
     const std::uint32_t* at = of.at;
     tile<float> acc;
     acc.clear();
-    for (index d = 0; d < words; ++d, at += N)
+    for (index d = 0; d < words; ++d, at += N) {
+      of.prefetch(d);  // two streams need it, for a few rows from memory
       unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { multiply_add(left[r][d], at, of.other, acc.at[r]); });
+    }
     acc.store(sums, 2 * W);
   }
   [[gnu::always_inline]] static void multiply_add(std::uint32_t left, const std::uint32_t* right, index other, vec<float>* sums) {
@@ -483,7 +485,8 @@ struct rounded<Compute, std::int8_t> {
     byte_sums h[count][2] = {}, l[count][2] = {};
     const strip<std::int8_t> of(w, s);
     const std::int32_t* at = of.at;
-    for (index d = 0; d < w.depth; ++d, at += N)
+    for (index d = 0; d < w.depth; ++d, at += N) {
+      if constexpr (strip<std::int8_t>::is_two_panels) of.prefetch(d);  // two streams need it, for a few rows from memory
       unroll<count>([&](auto r) __attribute__((always_inline)) {
         const std::uint32_t high = left[r][d], low = left[r][w.depth + d];
         h[r][0] = add_byte_products(h[r][0], high, at);
@@ -491,6 +494,7 @@ struct rounded<Compute, std::int8_t> {
         l[r][0] = add_byte_products(l[r][0], low, at);
         l[r][1] = add_byte_products(l[r][1], low, at + of.other);
       });
+    }
     unroll<count>([&](auto r) __attribute__((always_inline)) {
       const float scale = x.scales[std::min(i + static_cast<index>(r()), x.count - 1)];
       float* const to = sums + static_cast<index>(r()) * 2 * W;
