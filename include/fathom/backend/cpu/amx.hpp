@@ -53,9 +53,11 @@ class amx_scope {
 };
 
 /// sums [32, 32] = a [32, words] b [words, 32], or += if `adds`. Rows of a are `stride` words apart, rows of sums
-/// `sums_stride`; words is a multiple of 16. Needs a live amx_scope.
-inline void amx_product(const void* a, index stride, const void* b, index words, bool adds, float* sums, index sums_stride) {
-  constexpr index row_bytes = 4 * amx_rows;  // of b
+/// `sums_stride`; rows of b `b_stride`, and its columns from 16 on lie `other` words behind the first ones. words is a
+/// multiple of 16. Needs a live amx_scope.
+inline void amx_product(const void* a, index stride, const void* b, index b_stride, index other, index words, bool adds, float* sums,
+                        index sums_stride) {
+  const index row_bytes = 4 * b_stride;
   const index sums_bytes = 4 * sums_stride;
   const auto* left = static_cast<const std::uint32_t*>(a);
   const auto* right = static_cast<const std::uint32_t*>(b);
@@ -72,11 +74,11 @@ inline void amx_product(const void* a, index stride, const void* b, index words,
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (index k = 0; k < words; k += amx_words, left += amx_words, right += amx_words * amx_rows) {
+  for (index k = 0; k < words; k += amx_words, left += amx_words, right += amx_words * b_stride) {
     _tile_loadd(4, left, 4 * stride);
     _tile_loadd(6, right, row_bytes);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, right + 16, row_bytes);
+    _tile_loadd(7, right + other, row_bytes);
     _tile_dpbf16ps(1, 4, 7);
     _tile_loadd(5, left + 16 * stride, 4 * stride);
     _tile_dpbf16ps(2, 5, 6);
@@ -91,7 +93,7 @@ inline void amx_product(const void* a, index stride, const void* b, index words,
 #else
 inline constexpr bool amx_is_allowed = false;
 struct amx_scope {};
-void amx_product(const void*, index, const void*, index, bool, float*, index);  // never called
+void amx_product(const void*, index, const void*, index, index, index, bool, float*, index);  // never called
 #endif
 
 }  // namespace detail

@@ -1,6 +1,6 @@
-// Weights in groups (core/grouped.hpp), packed for decoding: panels of two vectors of columns, as in packed.hpp. A panel is its
-// groups one after the other, each of them the scales of all columns, their offsets, if there are any, and words of four
-// rows of a column:
+// Weights in groups (core/grouped.hpp), packed for decoding: panels of columns, as in packed.hpp. A panel is its groups one after
+// the other, each of them the scales of all columns, their offsets, if there are any, and words of four rows of a column
+// (core/packed_layout.hpp):
 //
 //   scales   [N] f16
 //   offsets  [N] f16, int4 only
@@ -31,11 +31,11 @@ template <grouped_type P, class Word>
 struct packed_view<P, Word> {
   using T = float;
   using type = P;
-  static constexpr index N = 2 * vector_bytes / static_cast<index>(sizeof(T));  // columns of a panel
-  static constexpr index head_bytes = N * (P::has_offset ? 4 : 2);              // scales and offsets
-  static constexpr index words = P::bits;                                       // of a column of a group
-  static constexpr index group_bytes = head_bytes + N * words * 4;              // of all columns of a panel
-  Word* bytes;                                                                  // [panels][groups][group_bytes]
+  static constexpr index N = panel_columns<T>;
+  static constexpr index head_bytes = N * (P::has_offset ? 4 : 2);  // scales and offsets
+  static constexpr index words = P::bits;                           // of a column of a group
+  static constexpr index group_bytes = head_bytes + N * words * 4;  // of all columns of a panel
+  Word* bytes;                                                      // [panels][groups][group_bytes]
   index in, out, groups, panels;
 
   [[nodiscard]] Word* group_at(index p, index g) const { return bytes + (p * groups + g) * group_bytes; }

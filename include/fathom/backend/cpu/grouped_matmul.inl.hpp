@@ -271,39 +271,69 @@ struct byte_products {
 #endif
 }
 
-/// Vectors of a panel that several rows are multiplied with at a time: both, if there are registers for their sums.
+/// Vectors of a strip that several rows are multiplied with at a time: both, if there are registers for their sums.
 inline constexpr index vectors_at_once = vector_registers == 32 ? 2 : 1;
 /// Rows that share each unpacked vector of weights.
 inline constexpr index grouped_rows = 4;
 
-/// sums [Rows, stride] = rows [i, i + Rows) times `count` panels from `first` on. Rows beyond the end repeat the last one.
+/// Two vectors of columns that kernels take at a time, as strip in packed_matmul.inl.hpp, but of groups.
+template <grouped_type P>
+struct group_strip {
+  using view = packed_view<P>;
+  static constexpr index W = lanes<float>, N = view::N;
+  static constexpr index columns = 2 * W;
+  static constexpr bool is_two_panels = W == N;
+
+  const std::uint8_t *scales, *words;      // of the first vector, in group 0; those of others are group_bytes further on
+  index other_scales = W * 2, other_words = W * 4;  // bytes from the first vector to the second
+
+  group_strip(const view& w, index s) : scales(w.group_at(s * columns / N, 0)) {
+    const index column = s * columns % N;
+    words = scales + view::head_bytes + column * 4;
+    scales += column * 2;
+    if constexpr (is_two_panels) other_scales = other_words = 2 * s + 1 < w.panels ? w.groups * view::group_bytes : 0;
+  }
+  [[nodiscard]] static index count(const view& w) { return (w.panels * N + columns - 1) / columns; }
+
+  /// Prefetches what follows group g at the distance for one row.
+  [[gnu::always_inline]] void prefetch(index g, index groups) const {
+    constexpr index bytes = view::group_bytes;
+    const std::uint8_t* next = scales + g * bytes + prefetch_bytes;
+    if constexpr (is_two_panels) {
+      if (g * bytes + prefetch_bytes >= groups * bytes) next += other_scales;  // of the next strip
+      for (index b = 0; b < bytes; b += alignment) __builtin_prefetch(next + other_scales + b);
+    }
+    for (index b = 0; b < bytes; b += alignment) __builtin_prefetch(next + b);
+  }
+};
+
+/// sums [Rows, stride] = rows [i, i + Rows) times `count` strips from `first` on. Rows beyond the end repeat the last one.
 template <class P, index Rows>
 [[gnu::noinline]] void rows_times_groups(const rounded_group_rows& x, index i, const packed_view<P>& w, index first, index count,
                                          float* sums, index stride) {
-  constexpr index W = lanes<float>, N = 2 * W, group_bytes = packed_view<P>::group_bytes;
+  constexpr index W = lanes<float>, N = packed_view<P>::N, group_bytes = packed_view<P>::group_bytes;
   constexpr auto rows = static_cast<std::size_t>(Rows);
   constexpr auto vectors = static_cast<std::size_t>(Rows == 1 ? 2 : vectors_at_once);
   const rounded_group* left[rows];
   unroll<rows>([&](auto r) __attribute__((always_inline)) {
     left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
   });
-  for (index p = first; p < first + count; ++p, sums += N)
+  for (index s = first; s < first + count; ++s, sums += 2 * W) {
+    const group_strip<P> of(w, s);
     for (index v = 0; v < 2; v += static_cast<index>(vectors)) {
-      const std::uint8_t* at = w.group_at(p, 0);
+      const std::uint8_t *scales = of.scales + v * of.other_scales, *words = of.words + v * of.other_words;
       vec<float> total[rows][vectors];
       unroll<rows * vectors>([&](auto n) __attribute__((always_inline)) { total[n / vectors][n % vectors] = vec<float>(0.f); });
-      for (index g = 0; g < w.groups; ++g, at += group_bytes) {
-        if constexpr (Rows == 1)
-          for (index b = 0; b < group_bytes; b += alignment) __builtin_prefetch(at + prefetch_bytes + b);
+      for (index g = 0; g < w.groups; ++g, scales += group_bytes, words += group_bytes) {
+        if constexpr (Rows == 1) of.prefetch(g, w.groups);
         using products = byte_products<P>;
         const auto products_of = [&]<std::size_t... R>(std::index_sequence<R...>) __attribute__((always_inline)) {
           return std::array<products, rows * vectors>{products(left[R / vectors][g].start)...};
         };
         auto part = products_of(std::make_index_sequence<rows * vectors>());
-        const std::uint8_t* const words = at + packed_view<P>::head_bytes + v * vector_bytes;
         unroll<static_cast<std::size_t>(packed_view<P>::words)>([&](auto d) __attribute__((always_inline)) {
           unroll<vectors>([&](auto j) __attribute__((always_inline)) {
-            const auto bytes = load_native<std::uint8_t, vector_bytes>(words + static_cast<index>(d() * 2 + j()) * vector_bytes);
+            const auto bytes = load_native<std::uint8_t, vector_bytes>(words + static_cast<index>(d()) * N * 4 + (j() == 0 ? 0 : of.other_words));
             if constexpr (P::bits == 8) {
               unroll<rows>([&](auto r) __attribute__((always_inline)) { part[r * vectors + j].add(bytes, left[r][g].words[d]); });
             } else {
@@ -318,13 +348,13 @@ template <class P, index Rows>
           });
         });
         unroll<vectors>([&](auto j) __attribute__((always_inline)) {
-          const index column = v + static_cast<index>(j());
-          const vec<float> scale = load_f16(at + column * W * 2);
+          const std::uint8_t* const at = scales + (j() == 0 ? 0 : of.other_scales);
+          const vec<float> scale = load_f16(at);
           unroll<rows>([&](auto r) __attribute__((always_inline)) {
             vec<float>& sum = total[r][j];
             const auto product = as_vec<float>(__builtin_convertvector(part[r * vectors + j].sum(), native<float, W>));
             sum = xsimd::fma(product * scale, vec<float>(left[r][g].scale), sum);
-            if constexpr (P::has_offset) sum = xsimd::fma(load_f16(at + (N + column * W) * 2), vec<float>(left[r][g].sum), sum);
+            if constexpr (P::has_offset) sum = xsimd::fma(load_f16(at + N * 2), vec<float>(left[r][g].sum), sum);
           });
         });
       }
@@ -333,6 +363,7 @@ template <class P, index Rows>
         total[r][j].store_aligned(sums + r * stride + (v + j) * W);
       });
     }
+  }
 }
 
 // ---- Products -------------------------------------------------------------------------------------------------------
@@ -343,34 +374,34 @@ struct grouped_scratch {
 };
 static_assert(sizeof(grouped_scratch) <= decoding_workspace_bytes<float>);
 
-/// Each rank rounds as many rows as it has room for, and takes its share of the panels.
+/// Each rank rounds as many rows as it has room for, and takes its share of the strips.
 template <class C, grouped_type P>
 void grouped_product(const context<C, float>& on, const matrix<const float>& x, const packed_view<P>& w, const matrix<float>& y,
                      const any_epilogue<float>& epilogue) {
-  constexpr index N = packed_view<P>::N;
-  on.share(w.panels, [&](index first, index last) {
-    on.template with_scratch<grouped_scratch>([&](grouped_scratch& s) {
-      const index room = std::max<index>(1, std::min<index>(128, std::ssize(s.groups) / w.groups / grouped_rows * grouped_rows));
-      alignas(alignment) float sums[std::max(panels_at_once, grouped_rows) * N];
+  constexpr index N = group_strip<P>::columns;
+  on.share(group_strip<P>::count(w), [&](index first, index last) {
+    on.template with_scratch<grouped_scratch>([&](grouped_scratch& own) {
+      const index room = std::max<index>(1, std::min<index>(128, std::ssize(own.groups) / w.groups / grouped_rows * grouped_rows));
+      alignas(alignment) float sums[std::max(strips_at_once, grouped_rows) * N];
       for (index i = 0; i < x.rows; i += room) {
-        const rounded_group_rows rows{s.groups, w.groups, std::min(room, x.rows - i)};
+        const rounded_group_rows rows{own.groups, w.groups, std::min(room, x.rows - i)};
         for (index r = 0; r < rows.count; ++r) round_row_in_groups(x.row(i + r), w.in, P::zero, rows, r);
         if (rows.count == 1) {
-          for (index p = first; p < last; p += panels_at_once) {
-            const index count = std::min(panels_at_once, last - p);
-            rows_times_groups<P, 1>(rows, 0, w, p, count, sums, 0);
-            epilogue(sums, 0, y, i, p * N, 1, count * N);
+          for (index s = first; s < last; s += strips_at_once) {
+            const index count = std::min(strips_at_once, last - s);
+            rows_times_groups<P, 1>(rows, 0, w, s, count, sums, 0);
+            epilogue(sums, 0, y, i, s * N, 1, count * N);
           }
           continue;
         }
-        for (index p = first; p < last; ++p)
+        for (index s = first; s < last; ++s)
           for (index r = 0; r < rows.count; r += grouped_rows) {
             const index count = std::min(grouped_rows, rows.count - r);
             if (count <= 2)
-              rows_times_groups<P, 2>(rows, r, w, p, 1, sums, N);
+              rows_times_groups<P, 2>(rows, r, w, s, 1, sums, N);
             else
-              rows_times_groups<P, grouped_rows>(rows, r, w, p, 1, sums, N);
-            epilogue(sums, N, y, i + r, p * N, count, N);
+              rows_times_groups<P, grouped_rows>(rows, r, w, s, 1, sums, N);
+            epilogue(sums, N, y, i + r, s * N, count, N);
           }
       }
     });

@@ -1,7 +1,7 @@
 // The instruction set that a translation unit is compiled for, as an identifier.
 //
-// The CPU backend is in an inline namespace of that name: vector widths and the layout of packed weights depend on it,
-// so units compiled for different processors must not share symbols. Such units can be linked into one program; their
+// The CPU backend is in an inline namespace of that name: vector widths and the order of sums depend on it, so units
+// compiled for different processors must not share symbols. Such units can be linked into one program; their
 // types are distinct, and mixing them up fails to link.
 #pragma once
 

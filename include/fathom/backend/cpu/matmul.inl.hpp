@@ -29,13 +29,22 @@ namespace detail {
 inline constexpr index block_words = 256;
 inline constexpr index block_words_in_place = 512;
 
+/// A panel of the right operand: its first word, and how many words from there to the second vector of columns.
+template <class T>
+struct right_panel {
+  const T* data;
+  index other;
+};
+
 /// c [rows_of_tile, tile_columns] = a b, or c += a b if `adds`. a [rows_of_tile, words] has rows lda apart
-/// (order::rows), or is packed as tiles [words, tile_rows], lda apart (order::columns); b is [words, tile_columns].
-template <class Operand, order Order, class T>
-[[gnu::noinline]] void tile_product(const T* a, index lda, const T* b, index words, bool adds, T* c, index ldc) {
-  constexpr index N = tile_columns<T>, W = lanes<T>;
+/// (order::rows), or is packed as tiles [words, tile_rows], lda apart (order::columns); b is [words, tile_columns], packed
+/// without gaps, or, with another Stride, the words of packed weights (core/packed_layout.hpp), Stride apart.
+template <class Operand, order Order, class T, index Stride = tile_columns<T>>
+[[gnu::noinline]] void tile_product(const T* a, index lda, const right_panel<T>& b, index words, bool adds, T* c, index ldc) {
+  constexpr index N = Stride, W = lanes<T>;
+  const index other = Stride < 2 * W ? b.other : W;
   if constexpr (Operand::rows_of_tile > tile_rows) {
-    if (amx_is_allowed) return amx_product(a, lda, b, words, adds, c, ldc);
+    if (amx_is_allowed) return amx_product(a, lda, b.data, N, other, words, adds, c, ldc);
   }
   for (index first = 0; first < Operand::rows_of_tile; first += tile_rows) {
     unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { __builtin_prefetch(c + (tile_rows + static_cast<index>(r())) * ldc, 1); });
@@ -48,11 +57,11 @@ template <class Operand, order Order, class T>
     constexpr std::size_t pointers = Order == order::rows ? tile_rows : 1;
     const T* left[pointers];
     unroll<pointers>([&](auto r) __attribute__((always_inline)) { left[r] = a + static_cast<index>(r()) * lda; });
-    const T* right = b;
+    const T* right = b.data;
     const auto steps = [&](auto count) __attribute__((always_inline)) {
       unroll<count()>([&](auto u) __attribute__((always_inline)) {
         constexpr index k = static_cast<index>(u());
-        const auto b0 = vec<T>::load_aligned(right + k * N), b1 = vec<T>::load_aligned(right + k * N + W);
+        const auto b0 = vec<T>::load_aligned(right + k * N), b1 = vec<T>::load_aligned(right + k * N + other);
         unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
           const vec<T> factor(Order == order::rows ? left[r % pointers][k] : left[0][k * tile_rows + static_cast<index>(r())]);
           sums.at[r][0] = Operand::multiply_add(factor, b0, sums.at[r][0]);
@@ -149,7 +158,7 @@ struct left_block {
 /// The left operand of a product. Its functions are virtual, so that one function multiplies all kinds; calls are few.
 template <class Operand, class T>
 struct left_operand {
-  using tile_kernel = void(const T* a, index lda, const T* b, index words, bool adds, T* c, index ldc);
+  using tile_kernel = void(const T* a, index lda, const right_panel<T>& b, index words, bool adds, T* c, index ldc);
   tile_kernel* kernel;  // a tile_product
   bool is_in_place;
 
@@ -172,7 +181,7 @@ template <class T>
 struct panel_source {
   /// The columns [j, j + columns) of a panel for the words [k, k + words) of the depth, [words][tile_columns]: packed
   /// into `copy`, or in place.
-  [[nodiscard]] virtual const T* panel(index j, index columns, index k, index words, T* copy) const = 0;
+  [[nodiscard]] virtual right_panel<T> panel(index j, index columns, index k, index words, T* copy) const = 0;
 
  protected:
   ~panel_source() = default;
@@ -183,8 +192,9 @@ template <class Operand, class T>
 struct rows_of final : left_operand<Operand, T> {
   matrix<const T> x;
 
-  explicit rows_of(const matrix<const T>& of)
-      : left_operand<Operand, T>(&tile_product<Operand, order::rows, T>, Operand::as_it_lies), x(of) {}
+  explicit rows_of(const matrix<const T>& of,
+                   typename left_operand<Operand, T>::tile_kernel* with = &tile_product<Operand, order::rows, T>)
+      : left_operand<Operand, T>(with, Operand::as_it_lies), x(of) {}
   [[nodiscard]] left_block<T> block(index i, index rows, index k, index words, T* copy) const override {
     constexpr index per_word = Operand::numbers_per_word, R = Operand::rows_of_tile;
     const index depth = std::min(words * per_word, x.columns - k * per_word);
@@ -227,10 +237,10 @@ template <class Operand, class T>
 struct columns_in_panels final : panel_source<T> {
   matrix<const T> w;
   explicit columns_in_panels(const matrix<const T>& of) : w(of) {}
-  [[nodiscard]] const T* panel(index j, index columns, index k, index words, T* copy) const override {
+  [[nodiscard]] right_panel<T> panel(index j, index columns, index k, index words, T* copy) const override {
     constexpr index per_word = Operand::numbers_per_word;
     Operand::pack_columns(w.row(k * per_word) + j, w.stride, std::min(words * per_word, w.rows - k * per_word), columns, copy);
-    return copy;
+    return {copy, lanes<T>};
   }
 };
 /// The right operand of x w^T
@@ -238,10 +248,10 @@ template <class Operand, class T>
 struct rows_in_panels final : panel_source<T> {
   matrix<const T> w;
   explicit rows_in_panels(const matrix<const T>& of) : w(of) {}
-  [[nodiscard]] const T* panel(index j, index columns, index k, index words, T* copy) const override {
+  [[nodiscard]] right_panel<T> panel(index j, index columns, index k, index words, T* copy) const override {
     constexpr index per_word = Operand::numbers_per_word;
     Operand::pack_transposed(w.row(j) + k * per_word, w.stride, columns, std::min(words * per_word, w.columns - k * per_word), copy);
-    return copy;
+    return {copy, lanes<T>};
   }
 };
 
@@ -291,7 +301,7 @@ template <class Operand, class T, class On>
         const auto a = left.block(first, last - first, k, words, s.left);
         for (index j = first_column; j < last_column; j += N) {
           const index columns = std::min(N, y.columns - j);
-          const T* const b = right.panel(j, columns, k, words, s.panel);
+          const right_panel<T> b = right.panel(j, columns, k, words, s.panel);
           for (index t = 0; t < tiles; ++t) {
             const index i = first + t * R, rows = std::min(R, last - i);
             const bool is_whole = t * R < a.whole;

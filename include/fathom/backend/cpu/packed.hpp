@@ -1,5 +1,6 @@
 // Weights packed for decoding, in float, bf16 or int8: panels of columns, contiguous in memory and each read front to
-// back, so that a rank streams its share of a matrix. Weights in groups: grouped.hpp.
+// back, so that a rank streams its share of a matrix. Their bytes are the same for every processor
+// (core/packed_layout.hpp). Weights in groups: grouped.hpp.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/grouped.hpp"
 #include "fathom/core/int8.hpp"
+#include "fathom/core/packed_layout.hpp"
 #include "fathom/core/storage.hpp"
 #include "fathom/core/types.hpp"
 
@@ -29,9 +31,10 @@ struct packing {  // float, double: themselves
 };
 template <>
 struct packing<bf16> {
+  static_assert(packed_bf16_words % amx_words == 0);
   using scalar = float;
   using word = std::uint32_t;
-  static constexpr index rows = 2, words_together = has_amx ? amx_words : 1;
+  static constexpr index rows = 2, words_together = packed_bf16_words;
   static word put(word w, index row, float value, float) { return w | word{bf16(value).bits} << 16 * row; }
   static float get(word w, index row, float) { return std::bit_cast<float>(row == 0 ? w << 16 : w & 0xffff0000u); }
 };
@@ -39,10 +42,9 @@ struct packing<bf16> {
 /// is not finite gets the scale NaN.
 template <>
 struct packing<std::int8_t> {
-  static constexpr bool is_paired = has_pair_products && !has_byte_products;  // else a word holds four bytes
   using scalar = float;
-  using word = std::conditional_t<is_paired, std::int16_t, std::int32_t>;
-  static constexpr index rows = is_paired ? 2 : 4, words_together = 1;
+  using word = std::int32_t;
+  static constexpr index rows = 4, words_together = 1;
   static word put(word w, index row, float value, float scale) {
     const auto byte = static_cast<std::uint8_t>(to_int8(value, scale));
     return static_cast<word>(static_cast<std::uint32_t>(w) | std::uint32_t{byte} << 8 * row);
@@ -69,7 +71,7 @@ struct packed_view {
   using T = typename format::scalar;
   template <class Number>
   using like_word = std::conditional_t<std::is_const_v<Word>, const Number, Number>;
-  static constexpr index N = 2 * vector_bytes / static_cast<index>(sizeof(T));  // columns of a panel: two vectors
+  static constexpr index N = panel_columns<T>;
   Word* words;                      // [panels][depth][N]
   like_word<float>* scales;         // [panels * N], int8 only
   like_word<std::int32_t>* totals;  // [panels * N], int8 only

@@ -22,8 +22,45 @@ inline namespace FATHOM_ISA {
 namespace detail {
 
 inline constexpr index prefetch_bytes = 2048;  // prefetch distance for one row
-inline constexpr index panels_at_once = 8;     // panels that one row is multiplied with before the epilogue
+inline constexpr index strips_at_once = 8;     // strips that one row is multiplied with before the epilogue
 inline constexpr index few_rows = vector_registers == 32 ? 8 : 4;  // rows that share each load of a panel
+
+/// Kernels take two vectors of columns at a time, a strip: two panels side by side (AVX-512), one (AVX2), or a half of one
+/// (SSE, NEON). Where the number of panels is odd, the second vector of the last strip is the first one again, and what is
+/// computed for it is not used.
+template <class P>
+struct strip {
+  using view = packed_view<P>;
+  using word = const typename packing<P>::word;
+  static constexpr index W = lanes<typename packing<P>::scalar>, N = view::N;
+  static constexpr index columns = 2 * W;
+  static constexpr bool is_two_panels = W == N;
+  static_assert(is_two_panels || N % columns == 0);
+
+  word* at;            // the first vector of word 0; that of word d is d * N further on
+  index other;         // words from the first vector to the second
+  index column;        // the first column
+  index other_column;  // of the second vector
+  index depth;
+
+  strip(const view& w, index s) : at(w.panel(s * columns / N) + s * columns % N), other(W), column(s * columns), depth(w.depth) {
+    if constexpr (is_two_panels) other = 2 * s + 1 < w.panels ? w.depth * N : 0;
+    other_column = column + (other > 0 ? W : 0);
+  }
+  [[nodiscard]] static index count(const view& w) { return (w.panels * N + columns - 1) / columns; }
+
+  /// Prefetches what follows word d at the distance for one row: a rank streams one strip after the other.
+  [[gnu::always_inline]] void prefetch(index d) const {
+    if constexpr (is_two_panels) {
+      constexpr index ahead = prefetch_bytes / alignment;  // in each panel
+      const word* const next = at + (d + ahead) * N + (d + ahead < depth ? 0 : other);  // past the end: of the next strip
+      __builtin_prefetch(next);
+      __builtin_prefetch(next + other);
+    } else {
+      __builtin_prefetch(at + d * N + prefetch_bytes / static_cast<index>(sizeof(word)));
+    }
+  }
+};
 
 /// Row R of the words of W columns, W = lanes of the scalar, not scaled.
 template <class P, index R>
@@ -35,7 +72,7 @@ template <class P, index R>
     const auto w = load_native<word, W>(words);
     return as_vec<T>(R == 0 ? w << 16 : w & 0xffff0000u);
   } else if constexpr (std::is_same_v<P, std::int8_t>) {
-    const auto w = __builtin_convertvector(load_native<word, W>(words), native<std::int32_t, W>);
+    const auto w = load_native<word, W>(words);
     return as_vec<T>(__builtin_convertvector((w << (24 - 8 * R)) >> 24, native<float, W>));
   } else {
     return vec<T>::load_aligned(words);
@@ -44,27 +81,25 @@ template <class P, index R>
 
 // ---- Unrounded rows -------------------------------------------------------------------------------------------------
 
-/// sums [count * N] = x [in] times `count` panels from `first` on. Four partial sums per column, to hide latency.
+/// sums [count * N] = x [in] times `count` strips of N columns from `first` on. Four partial sums per column, to hide latency.
 template <class P>
-[[gnu::noinline]] void row_times_panels(const typename packing<P>::scalar* x, const packed_view<P>& w, index first, index count,
+[[gnu::noinline]] void row_times_strips(const typename packing<P>::scalar* x, const packed_view<P>& w, index first, index count,
                                         typename packing<P>::scalar* sums) {
   using T = typename packing<P>::scalar;
-  using word = typename packing<P>::word;
-  constexpr index W = lanes<T>, N = 2 * W, R = packing<P>::rows, ahead = prefetch_bytes / static_cast<index>(sizeof(word));
+  constexpr index W = lanes<T>, N = packed_view<P>::N, R = packing<P>::rows;
   constexpr index words_at_once = std::max<index>(1, 4 / R);
   const index whole = w.in / R;
-  for (index p = first; p < first + count; ++p, sums += N) {
-    const word* at = w.panel(p);
+  for (index s = first; s < first + count; ++s, sums += 2 * W) {
+    const strip<P> of(w, s);
     tile<T, 4> part;
     part.clear();
     const auto step = [&](index d, auto u, auto rows) __attribute__((always_inline)) {
-      __builtin_prefetch(at + d * N + ahead);
-      if constexpr (N * sizeof(word) > alignment) __builtin_prefetch(at + d * N + W + ahead);
+      of.prefetch(d);
       unroll<static_cast<std::size_t>(rows())>([&](auto r) __attribute__((always_inline)) {
         constexpr index n = (u() * R + static_cast<index>(r())) % 4;
         const vec<T> left(x[d * R + static_cast<index>(r())]);
-        part.at[n][0] = xsimd::fma(left, row_of<P, static_cast<index>(r())>(at + d * N), part.at[n][0]);
-        part.at[n][1] = xsimd::fma(left, row_of<P, static_cast<index>(r())>(at + d * N + W), part.at[n][1]);
+        part.at[n][0] = xsimd::fma(left, row_of<P, static_cast<index>(r())>(of.at + d * N), part.at[n][0]);
+        part.at[n][1] = xsimd::fma(left, row_of<P, static_cast<index>(r())>(of.at + d * N + of.other), part.at[n][1]);
       });
     };
     using all = std::integral_constant<index, R>;
@@ -80,29 +115,28 @@ template <class P>
     });
     unroll<2>([&](auto j) __attribute__((always_inline)) {
       vec<T> sum = (part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j]);
-      if constexpr (std::is_same_v<P, std::int8_t>) sum *= vec<T>::load_aligned(w.scales + p * N + static_cast<index>(j()) * W);
+      if constexpr (std::is_same_v<P, std::int8_t>) sum *= vec<T>::load_aligned(w.scales + (j() == 0 ? of.column : of.other_column));
       sum.store_aligned(sums + static_cast<index>(j()) * W);
     });
   }
 }
 
-/// sums [Rows, N] = rows [i, i + Rows) of x [rows, in] times a panel. Rows beyond the end of x repeat its last one.
+/// sums [Rows, tile_columns] = rows [i, i + Rows) of x [rows, in] times a strip. Rows beyond the end of x repeat its last one.
 template <class P, index Rows>
-[[gnu::noinline]] void rows_times_panel(const matrix<const typename packing<P>::scalar>& x, index i, const packed_view<P>& w,
-                                        index p, typename packing<P>::scalar* sums) {
+[[gnu::noinline]] void rows_times_strip(const matrix<const typename packing<P>::scalar>& x, index i, const packed_view<P>& w,
+                                        index s, typename packing<P>::scalar* sums) {
   using T = typename packing<P>::scalar;
-  using word = typename packing<P>::word;
-  constexpr index W = lanes<T>, N = 2 * W, R = packing<P>::rows;
+  constexpr index N = packed_view<P>::N, R = packing<P>::rows;
   constexpr auto rows = static_cast<std::size_t>(Rows);
   const T* row[rows];
   unroll<rows>([&](auto r) __attribute__((always_inline)) { row[r] = x.row(std::min(i + static_cast<index>(r()), x.rows - 1)); });
-  const word* at = w.panel(p);
+  const strip<P> of(w, s);
   tile<T, Rows> acc;
   acc.clear();
   const auto step = [&](index d, auto count) __attribute__((always_inline)) {
     unroll<static_cast<std::size_t>(count())>([&](auto n) __attribute__((always_inline)) {
       constexpr index r = static_cast<index>(n());
-      const vec<T> v0 = row_of<P, r>(at + d * N), v1 = row_of<P, r>(at + d * N + W);
+      const vec<T> v0 = row_of<P, r>(of.at + d * N), v1 = row_of<P, r>(of.at + d * N + of.other);
       unroll<rows>([&](auto m) __attribute__((always_inline)) {
         const vec<T> left(row[m][d * R + r]);
         acc.at[m][0] = xsimd::fma(left, v0, acc.at[m][0]);
@@ -118,10 +152,10 @@ template <class P, index Rows>
   });
   if constexpr (std::is_same_v<P, std::int8_t>)
     unroll<rows>([&](auto m) __attribute__((always_inline)) {
-      acc.at[m][0] *= vec<T>::load_aligned(w.scales + p * N);
-      acc.at[m][1] *= vec<T>::load_aligned(w.scales + p * N + W);
+      acc.at[m][0] *= vec<T>::load_aligned(w.scales + of.column);
+      acc.at[m][1] *= vec<T>::load_aligned(w.scales + of.other_column);
     });
-  acc.store(sums, N);
+  acc.store(sums, tile_columns<T>);
 }
 
 // ---- Rounded rows ---------------------------------------------------------------------------------------------------
@@ -135,9 +169,9 @@ template <class P, index Rows>
 //   static constexpr index row_padding;      words between rounded rows
 //   scope                                    lives during products
 //   round(x, in, rows, r)                    row r of `rows` = x [in], zero-padded; NaN if a number is not finite
-//   row(rows, w, first, count, sums)         sums [count * N] = row 0 times `count` panels from `first` on
-//   rows(rows, i, w, p, sums)                sums [rows_together, N] = rows [i, i + rows_together) times a panel; rows
-//                                            beyond the end repeat the last one
+//   row(rows, w, first, count, sums)         sums [count * tile_columns] = row 0 times `count` strips from `first` on
+//   rows(rows, i, w, s, sums)                sums [rows_together, tile_columns] = rows [i, i + rows_together) times a strip;
+//                                            rows beyond the end repeat the last one
 
 template <class Compute, class P>
 struct rounded {
@@ -181,58 +215,61 @@ struct rounded<bf16, bf16> {
   static constexpr bool is_used = true, is_for_many = true;
   using pairs = operand<bf16, float>;
   static constexpr index rows_together = pairs::rows_of_tile, words_per_word = 1, row_padding = pairs::row_padding;
-  static constexpr index W = lanes<float>, N = 2 * W;
+  static constexpr index W = lanes<float>, N = packed_view<bf16>::N;
   using scope = pairs::scope;
 
   static void round(const float* x, index in, const rounded_rows& to, index r) {
     pairs::pack_row(x, in, reinterpret_cast<float*>(to.row(r)));
   }
   [[gnu::noinline]] static void row(const rounded_rows& x, const packed_view<bf16>& w, index first, index count, float* sums) {
-    constexpr index ahead = prefetch_bytes / 4;
     const std::uint32_t* const left = x.row(0);
-    for (index p = first; p < first + count; ++p, sums += N) {
-      const std::uint32_t* const at = w.panel(p);
+    const index words = pairs::words(w.in);
+    for (index s = first; s < first + count; ++s, sums += 2 * W) {
+      const strip<bf16> of(w, s);
       tile<float, 4> part;
       part.clear();
       const auto step = [&](index d, auto n) __attribute__((always_inline)) {
-        __builtin_prefetch(at + d * N + ahead);
-        __builtin_prefetch(at + d * N + W + ahead);
-        multiply_add(left[d], at + d * N, part.at[n]);
+        of.prefetch(d);
+        multiply_add(left[d], of.at + d * N, of.other, part.at[n]);
       };
       index d = 0;
-      for (; d + 4 <= w.depth; d += 4)
+      for (; d + 4 <= words; d += 4)
         unroll<4>([&](auto u) __attribute__((always_inline)) { step(d + static_cast<index>(u()), u); });
-      for (; d < w.depth; ++d) step(d, std::integral_constant<std::size_t, 0>());
+      for (; d < words; ++d) step(d, std::integral_constant<std::size_t, 0>());
       unroll<2>([&](auto j) __attribute__((always_inline)) {
         ((part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j])).store_aligned(sums + static_cast<index>(j()) * W);
       });
     }
   }
   /// Rows beyond the end are undefined: buffers have room for whole AMX tiles.
-  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const packed_view<bf16>& w, index p, float* sums) {
+  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const packed_view<bf16>& w, index s, float* sums) {
+    const strip<bf16> of(w, s);
     if (has_amx && amx_is_allowed)
-      amx_product(x.row(i), x.words_per_row, w.panel(p), w.depth, false, sums, N);
+      amx_product(x.row(i), x.words_per_row, of.at, N, of.other, w.depth, false, sums, 2 * W);
     else
-      for (index r = 0; r < rows_together && i + r < x.count; r += tile_rows) rows_by_vectors(x, i + r, w, p, sums + r * N);
+      for (index r = 0; r < rows_together && i + r < x.count; r += tile_rows)
+        rows_by_vectors(x, i + r, pairs::words(w.in), of, sums + r * 2 * W);
   }
 
  private:
-  static void rows_by_vectors(const rounded_rows& x, index i, const packed_view<bf16>& w, index p, float* sums) {
+  static void rows_by_vectors(const rounded_rows& x, index i, index words, const strip<bf16>& of, float* sums) {
     const std::uint32_t* left[tile_rows];
     unroll<tile_rows>([&](auto r) __attribute__((always_inline)) {
       left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
     });
-    const std::uint32_t* at = w.panel(p);
+    const std::uint32_t* at = of.at;
     tile<float> acc;
     acc.clear();
-    for (index d = 0; d < w.depth; ++d, at += N)
-      unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { multiply_add(left[r][d], at, acc.at[r]); });
-    acc.store(sums, N);
+    for (index d = 0; d < words; ++d, at += N) {
+      of.prefetch(d);  // two streams need it, for a few rows from memory
+      unroll<tile_rows>([&](auto r) __attribute__((always_inline)) { multiply_add(left[r][d], at, of.other, acc.at[r]); });
+    }
+    acc.store(sums, 2 * W);
   }
-  [[gnu::always_inline]] static void multiply_add(std::uint32_t left, const std::uint32_t* right, vec<float>* sums) {
+  [[gnu::always_inline]] static void multiply_add(std::uint32_t left, const std::uint32_t* right, index other, vec<float>* sums) {
     const auto a = vec<float>(std::bit_cast<float>(left));
     unroll<2>([&](auto j) __attribute__((always_inline)) {
-      const auto b = as_vec<float>(load_native<std::uint32_t, W>(right + static_cast<index>(j()) * W));
+      const auto b = as_vec<float>(load_native<std::uint32_t, W>(right + (j() == 0 ? 0 : other)));
       sums[j] = pairs::multiply_add(a, b, sums[j]);
     });
   }
@@ -258,15 +295,18 @@ using byte_sums = native<std::int32_t, lanes<float>>;
 #endif
 
 #if !defined(FATHOM_BYTE_PRODUCTS) && (defined(__AVX512BW__) || defined(__AVX2__))
-/// Pairs of 16-bit integers: x = scale * integer. Sums of `exact` words are exact, then accumulated in float. x is off
+/// Pairs of 16-bit integers: x = scale * integer. Sums of `exact` pairs are exact, then accumulated in float. x is off
 /// by at most 2^-16 of its largest magnitude, far less than the weights are.
+///
+/// Words are widened by halves of a vector: a vector of 16-bit integers then has both pairs of each of W / 2 columns side by
+/// side, and is multiplied by four rows of x, repeated.
 template <class Compute>
-  requires(packing<std::int8_t>::is_paired && !std::is_same_v<Compute, double>)
+  requires(has_pair_products && !has_byte_products && !std::is_same_v<Compute, double>)
 struct rounded<Compute, std::int8_t> {
   static constexpr bool is_used = true, is_for_many = false;
-  static constexpr index rows_together = 4, words_per_word = 1, row_padding = 0;
+  static constexpr index rows_together = 4, words_per_word = 2, row_padding = 0;
   struct scope {};
-  static constexpr index W = lanes<float>, N = 2 * W;
+  static constexpr index W = lanes<float>, N = packed_view<std::int8_t>::N;
   using weights = packed_view<std::int8_t>;
 
   [[gnu::noinline]] static void round(const float* x, index in, const rounded_rows& to, index r) {
@@ -278,89 +318,105 @@ struct rounded<Compute, std::int8_t> {
       const auto rounded = __builtin_convertvector(bits, native<std::uint16_t, W>);
       std::memcpy(numbers + k, &rounded, sizeof rounded);
     }
-    for (; k < (in + 1) / 2 * 2; ++k)
+    for (; k < (in + 3) / 4 * 4; ++k)
       numbers[k] = static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(k < in ? x[k] * inverse + to_integer : to_integer));
   }
   [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, float* sums) {
     const std::uint32_t* const left = x.row(0);
-    for (index p = first; p < first + count; ++p, sums += N) {
-      const std::int16_t* const at = w.panel(p);
+    for (index s = first; s < first + count; ++s, sums += 2 * W) {
+      const strip<std::int8_t> of(w, s);
       floats total[2] = {};
-      for (index from = 0; from < w.depth; from += 2 * exact) {
-        integers part[2][2] = {};  // of even words, of odd ones
-        const index to = std::min(w.depth, from + 2 * exact);
-        const auto step = [&](index d, auto u) __attribute__((always_inline)) {
-          __builtin_prefetch(at + d * N + prefetch_bytes / 2);
+      for (index from = 0; from < w.depth; from += exact) {
+        integers part[2][2] = {};  // of the halves of both vectors
+        const index to = std::min(w.depth, from + exact);
+        for (index d = from; d < to; ++d) {
+          of.prefetch(d);
+          const shorts four = four_rows(left, d);
           unroll<2>([&](auto j) __attribute__((always_inline)) {
-            part[u][j] += products(left[d], widened(at + d * N + static_cast<index>(j()) * W));
+            const std::int32_t* const words = of.at + d * N + (j() == 0 ? 0 : of.other);
+            part[j][0] += products(four, widened(words));
+            part[j][1] += products(four, widened(words + W / 2));
           });
-        };
-        index d = from;
-        for (; d + 2 <= to; d += 2) {
-          step(d, std::integral_constant<std::size_t, 0>());
-          step(d + 1, std::integral_constant<std::size_t, 1>());
         }
-        if (d < to) step(d, std::integral_constant<std::size_t, 0>());
         unroll<2>([&](auto j) __attribute__((always_inline)) {
-          total[j] += __builtin_convertvector(part[0][j], floats) + __builtin_convertvector(part[1][j], floats);
+          total[j] += __builtin_convertvector(of_pair<0>(part[j]), floats) + __builtin_convertvector(of_pair<1>(part[j]), floats);
         });
       }
-      unroll<2>([&](auto j) __attribute__((always_inline)) { store(total[j], w, p, static_cast<index>(j()), x.scales[0], sums); });
+      store(total[0], w.scales + of.column, x.scales[0], sums);
+      store(total[1], w.scales + of.other_column, x.scales[0], sums + W);
     }
   }
-  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index p, float* sums) {
+  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index s, float* sums) {
     constexpr auto count = static_cast<std::size_t>(rows_together);
     const std::uint32_t* left[count];
     unroll<count>([&](auto r) __attribute__((always_inline)) {
       left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
     });
-    const std::int16_t* const at = w.panel(p);
-    alignas(alignment) float total[count * N] = {};
-    for (index from = 0; from < w.depth; from += exact) {
-      integers part[count][2] = {};
-      for (index d = from; d < std::min(w.depth, from + exact); ++d) {
-        const shorts w0 = widened(at + d * N), w1 = widened(at + d * N + W);
+    const strip<std::int8_t> of(w, s);
+    for (index j = 0; j < 2; ++j) {  // registers hold the sums of one vector of columns
+      const std::int32_t* const at = of.at + (j == 0 ? 0 : of.other);
+      floats total[count] = {};
+      for (index from = 0; from < w.depth; from += exact / 2) {
+        integers part[count][2] = {};
+        for (index d = from; d < std::min(w.depth, from + exact / 2); ++d) {
+          __builtin_prefetch(at + (w.depth + d) * N);  // the next panel
+          const shorts w0 = widened(at + d * N), w1 = widened(at + d * N + W / 2);
+          unroll<count>([&](auto r) __attribute__((always_inline)) {
+            const shorts four = four_rows(left[r], d);
+            part[r][0] += products(four, w0);
+            part[r][1] += products(four, w1);
+          });
+        }
         unroll<count>([&](auto r) __attribute__((always_inline)) {
-          part[r][0] += products(left[r][d], w0);
-          part[r][1] += products(left[r][d], w1);
+          total[r] += __builtin_convertvector(of_pair<0>(part[r]) + of_pair<1>(part[r]), floats);
         });
       }
-      unroll<2 * count>([&](auto n) __attribute__((always_inline)) {
-        const floats sum = load_native<float, W>(total + n() * W) + __builtin_convertvector(part[n / 2][n % 2], floats);
-        std::memcpy(total + n() * W, &sum, sizeof sum);
+      unroll<count>([&](auto r) __attribute__((always_inline)) {
+        store(total[r], w.scales + (j == 0 ? of.column : of.other_column),
+              x.scales[std::min(i + static_cast<index>(r()), x.count - 1)], sums + static_cast<index>(r()) * 2 * W + j * W);
       });
     }
-    unroll<2 * count>([&](auto n) __attribute__((always_inline)) {
-      store(load_native<float, W>(total + n() * W), w, p, static_cast<index>(n() % 2),
-            x.scales[std::min(i + static_cast<index>(n() / 2), x.count - 1)], sums + static_cast<index>(n() / 2) * N);
-    });
   }
 
  private:
   using floats = native<float, W>;
   using integers = native<std::int32_t, W>;
   using shorts = native<std::int16_t, 2 * W>;
-  // Words whose products fit a sum of 32 bits: each adds at most 2 * 32767 * 127.
+  // Pairs whose products fit a sum of 32 bits: each adds at most 2 * 32767 * 127.
   static constexpr index exact = 256;
 
-  [[gnu::always_inline]] static shorts widened(const std::int16_t* words) {  // g++ 12: a plain conversion is slower
+  [[gnu::always_inline]] static shorts widened(const std::int32_t* words) {  // g++ 12: a plain conversion is slower
 #if defined(__AVX512BW__)
     return std::bit_cast<shorts>(_mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(words))));
 #else
     return std::bit_cast<shorts>(_mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(words))));
 #endif
   }
+  /// The four rows of word d of a rounded row, again and again.
+  [[gnu::always_inline]] static shorts four_rows(const std::uint32_t* row, index d) {
+    std::int64_t four;
+    std::memcpy(&four, row + 2 * d, sizeof four);
+    return std::bit_cast<shorts>(native<std::int64_t, W / 2>{} + four);
+  }
   /// In each 32-bit lane, the sum of the products of a pair.
-  [[gnu::always_inline]] static integers products(std::uint32_t a, const shorts& b) {
+  [[gnu::always_inline]] static integers products(const shorts& a, const shorts& b) {
 #if defined(__AVX512BW__)
-    return std::bit_cast<integers>(_mm512_madd_epi16(_mm512_set1_epi32(static_cast<int>(a)), std::bit_cast<__m512i>(b)));
+    return std::bit_cast<integers>(_mm512_madd_epi16(std::bit_cast<__m512i>(a), std::bit_cast<__m512i>(b)));
 #else
-    return std::bit_cast<integers>(_mm256_madd_epi16(_mm256_set1_epi32(static_cast<int>(a)), std::bit_cast<__m256i>(b)));
+    return std::bit_cast<integers>(_mm256_madd_epi16(std::bit_cast<__m256i>(a), std::bit_cast<__m256i>(b)));
 #endif
   }
-  [[gnu::always_inline]] static void store(const floats& sum, const weights& w, index p, index j, float scale, float* to) {
-    const floats result = sum * (load_native<float, W>(w.scales + p * N + j * W) * scale);
-    std::memcpy(to + j * W, &result, sizeof result);
+  /// The sums of one pair of each word, for the W columns of two halves.
+  template <int Pair>
+  [[gnu::always_inline]] static integers of_pair(const integers (&halves)[2]) {
+    return [&]<std::size_t... L>(std::index_sequence<L...>) __attribute__((always_inline)) {
+      return __builtin_shufflevector(halves[0], halves[1], static_cast<int>(2 * L + Pair)...);
+    }(std::make_index_sequence<static_cast<std::size_t>(W)>());
+  }
+  /// to [W] = the results for W columns, of these scales
+  [[gnu::always_inline]] static void store(const floats& sum, const float* scales, float scale, float* to) {
+    const floats result = sum * (load_native<float, W>(scales) * scale);
+    std::memcpy(to, &result, sizeof result);
   }
 };
 #endif
@@ -370,12 +426,12 @@ struct rounded<Compute, std::int8_t> {
 /// High and low bytes: x = scale * (256 high + low - 2^15). Sums are exact, and x is off by at most 2^-16 of its
 /// largest magnitude, far less than the weights are.
 template <class Compute>
-  requires(!packing<std::int8_t>::is_paired && !std::is_same_v<Compute, double>)
+  requires(has_byte_products && !std::is_same_v<Compute, double>)
 struct rounded<Compute, std::int8_t> {
   static constexpr bool is_used = true, is_for_many = true;
   static constexpr index rows_together = tile_rows / 2, words_per_word = 2, row_padding = 0;
   struct scope {};
-  static constexpr index W = lanes<float>, N = 2 * W;
+  static constexpr index W = lanes<float>, N = packed_view<std::int8_t>::N;
   using weights = packed_view<std::int8_t>;
 
   [[gnu::noinline]] static void round(const float* x, index in, const rounded_rows& to, index r) {
@@ -398,16 +454,14 @@ struct rounded<Compute, std::int8_t> {
     }
   }
   [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, float* sums) {
-    constexpr index ahead = prefetch_bytes / 4;
     const std::uint32_t *const high = x.row(0), *const low = high + w.depth;
-    for (index p = first; p < first + count; ++p, sums += N) {
-      const std::int32_t* const at = w.panel(p);
+    for (index s = first; s < first + count; ++s, sums += 2 * W) {
+      const strip<std::int8_t> of(w, s);
       byte_sums h[2][2] = {}, l[2][2] = {};  // of even words, of odd ones
       const auto step = [&](index d, auto u) __attribute__((always_inline)) {
-        __builtin_prefetch(at + d * N + ahead);
-        if constexpr (N * 4 > alignment) __builtin_prefetch(at + d * N + W + ahead);
+        of.prefetch(d);
         unroll<2>([&](auto j) __attribute__((always_inline)) {
-          const std::int32_t* const words = at + d * N + static_cast<index>(j()) * W;
+          const std::int32_t* const words = of.at + d * N + (j() == 0 ? 0 : of.other);
           h[u][j] = add_byte_products(h[u][j], high[d], words);
           l[u][j] = add_byte_products(l[u][j], low[d], words);
         });
@@ -418,114 +472,121 @@ struct rounded<Compute, std::int8_t> {
         step(d + 1, std::integral_constant<std::size_t, 1>());
       }
       if (d < w.depth) step(d, std::integral_constant<std::size_t, 0>());
-      unroll<2>([&](auto j) __attribute__((always_inline)) {
-        store(h[0][j] + h[1][j], l[0][j] + l[1][j], w, p * N, static_cast<index>(j()) * W, x.scales[0], sums);
-      });
+      store(h[0][0] + h[1][0], l[0][0] + l[1][0], w, of.column, x.scales[0], sums);
+      store(h[0][1] + h[1][1], l[0][1] + l[1][1], w, of.other_column, x.scales[0], sums + W);
     }
   }
-  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index p, float* sums) {
+  [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index s, float* sums) {
     constexpr auto count = static_cast<std::size_t>(rows_together);
     const std::uint32_t* left[count];
     unroll<count>([&](auto r) __attribute__((always_inline)) {
       left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
     });
     byte_sums h[count][2] = {}, l[count][2] = {};
-    const std::int32_t* at = w.panel(p);
-    for (index d = 0; d < w.depth; ++d, at += N)
+    const strip<std::int8_t> of(w, s);
+    const std::int32_t* at = of.at;
+    for (index d = 0; d < w.depth; ++d, at += N) {
+      if constexpr (strip<std::int8_t>::is_two_panels) of.prefetch(d);  // two streams need it, for a few rows from memory
       unroll<count>([&](auto r) __attribute__((always_inline)) {
         const std::uint32_t high = left[r][d], low = left[r][w.depth + d];
         h[r][0] = add_byte_products(h[r][0], high, at);
-        h[r][1] = add_byte_products(h[r][1], high, at + W);
+        h[r][1] = add_byte_products(h[r][1], high, at + of.other);
         l[r][0] = add_byte_products(l[r][0], low, at);
-        l[r][1] = add_byte_products(l[r][1], low, at + W);
+        l[r][1] = add_byte_products(l[r][1], low, at + of.other);
       });
+    }
     unroll<count>([&](auto r) __attribute__((always_inline)) {
       const float scale = x.scales[std::min(i + static_cast<index>(r()), x.count - 1)];
-      for (index j = 0; j < 2; ++j)
-        store(h[r][j], l[r][j], w, p * N, j * W, scale, sums + static_cast<index>(r()) * N);
+      float* const to = sums + static_cast<index>(r()) * 2 * W;
+      store(h[r][0], l[r][0], w, of.column, scale, to);
+      store(h[r][1], l[r][1], w, of.other_column, scale, to + W);
     });
   }
 
  private:
-  /// to [j, j + W) = the results for the columns from first + j on, from their sums of high and low bytes
-  [[gnu::always_inline]] static void store(byte_sums high, byte_sums low, const weights& w, index first, index j,
-                                           float scale, float* to) {
+  /// to [W] = the results for the columns from `column` on, from their sums of high and low bytes
+  [[gnu::always_inline]] static void store(byte_sums high, byte_sums low, const weights& w, index column, float scale, float* to) {
     using floats = native<float, W>;
-    high -= 128 * load_native<std::int32_t, W>(w.totals + first + j);
+    high -= 128 * load_native<std::int32_t, W>(w.totals + column);
     const floats sum = __builtin_convertvector(high, floats) * 256.f + __builtin_convertvector(low, floats);
-    const floats result = sum * (load_native<float, W>(w.scales + first + j) * scale);
-    std::memcpy(to + j, &result, sizeof result);
+    const floats result = sum * (load_native<float, W>(w.scales + column) * scale);
+    std::memcpy(to, &result, sizeof result);
   }
 };
 #endif
 
 // ---- Products -------------------------------------------------------------------------------------------------------
 
-/// One unrounded row: each rank streams its share of the panels.
+/// One unrounded row: each rank streams its share of the strips.
 template <class On, class T, class P>
 void packed_row_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
                         const any_epilogue<T>& epilogue) {
-  constexpr index N = packed_view<P>::N;
-  on.share(w.panels, [&](index first, index last) {
-    alignas(alignment) T sums[panels_at_once * N];
-    for (index p = first; p < last; p += panels_at_once) {
-      const index count = std::min(panels_at_once, last - p);
-      row_times_panels<P>(x.row(0), w, p, count, sums);
-      epilogue(sums, 0, y, 0, p * N, 1, count * N);
+  constexpr index N = strip<P>::columns;
+  on.share(strip<P>::count(w), [&](index first, index last) {
+    alignas(alignment) T sums[strips_at_once * N];
+    for (index s = first; s < last; s += strips_at_once) {
+      const index count = std::min(strips_at_once, last - s);
+      row_times_strips<P>(x.row(0), w, s, count, sums);
+      epilogue(sums, 0, y, 0, s * N, 1, count * N);
     }
   });
 }
 
-/// A few unrounded rows: all of them use a panel, tile by tile, while the caches hold it; each tile prefetches a part
-/// of the next panel.
+/// A few unrounded rows: all of them use a strip, tile by tile, while the caches hold it; each tile prefetches a part
+/// of the strip in the next panels.
 template <class On, class T, class P>
 void packed_rows_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
                          const any_epilogue<T>& epilogue) {
-  constexpr index N = packed_view<P>::N;
+  constexpr index N = strip<P>::columns, next_panel = std::max<index>(1, packed_view<P>::N / N);  // in strips
   const index rows = x.rows <= few_rows / 2 ? few_rows / 2 : few_rows, tiles = (x.rows + rows - 1) / rows;
-  const index panel_bytes = w.depth * N * static_cast<index>(sizeof(*w.words));
-  on.share(w.panels * tiles, [&](index first, index last) {
+  const index strips = strip<P>::count(w), strip_bytes = w.depth * N * static_cast<index>(sizeof(*w.words));
+  on.share(strips * tiles, [&](index first, index last) {
     alignas(alignment) T sums[few_rows * N];
     for (index task = first; task < last; ++task) {
-      const index p = task / tiles, i = task % tiles * rows;
-      if (p + 1 < w.panels) {
-        const char* const next = reinterpret_cast<const char*>(w.panel(p + 1));
-        for (index b = panel_bytes * (task % tiles) / tiles; b < panel_bytes * (task % tiles + 1) / tiles; b += alignment)
+      const index s = task / tiles, i = task % tiles * rows;
+      if (s + next_panel < strips) {
+        const char* const next = reinterpret_cast<const char*>(w.words) + (s + next_panel) * strip_bytes;
+        for (index b = strip_bytes * (task % tiles) / tiles; b < strip_bytes * (task % tiles + 1) / tiles; b += alignment)
           __builtin_prefetch(next + b, 0, 2);
       }
       if (rows == few_rows)
-        rows_times_panel<P, few_rows>(x, i, w, p, sums);
+        rows_times_strip<P, few_rows>(x, i, w, s, sums);
       else
-        rows_times_panel<P, few_rows / 2>(x, i, w, p, sums);
-      epilogue(sums, N, y, i, p * N, std::min(rows, x.rows - i), N);
+        rows_times_strip<P, few_rows / 2>(x, i, w, s, sums);
+      epilogue(sums, N, y, i, s * N, std::min(rows, x.rows - i), N);
     }
   });
 }
 
-/// The right operand of x w, w packed: its panels in place, or unpacked.
+/// The right operand of x w, w packed: its strips in place, or unpacked.
 template <class P>
 struct unpacked_panels final : panel_source<typename packing<P>::scalar> {
   using T = typename packing<P>::scalar;
-  static constexpr index N = packed_view<P>::N, W = lanes<T>, R = packing<P>::rows;
+  static constexpr index N = packed_view<P>::N, R = packing<P>::rows;
   static_assert(block_words % R == 0);
   packed_view<P> w;
 
   explicit unpacked_panels(const packed_view<P>& of) : w(of) {}
-  [[nodiscard]] const T* panel(index j, index, index k, index words, [[maybe_unused]] T* copy) const override {
-    const auto* from = w.panel(j / N) + k / R * N;
-    if constexpr (std::is_same_v<P, T>) {
-      return from;
+  /// Whether strips lie as the kernel of matmul.inl.hpp can read them.
+  static constexpr bool is_in_place = std::is_same_v<P, T>;
+  [[nodiscard]] right_panel<T> panel(index j, index, index k, index words, [[maybe_unused]] T* copy) const override {
+    const strip<P> of(w, j / strip<P>::columns);
+    const auto* from = of.at + k / R * N;
+    if constexpr (is_in_place) {
+      return {from, of.other};
     } else {
       T* to = copy;
       for (index d = 0; d < (words + R - 1) / R; ++d, from += N)
         unroll<static_cast<std::size_t>(R)>([&](auto r) __attribute__((always_inline)) {
-          for (index c = 0; c < N; c += W, to += W) {
-            vec<T> numbers = row_of<P, static_cast<index>(r())>(from + c);
-            if constexpr (std::is_same_v<P, std::int8_t>) numbers *= vec<T>::load_aligned(w.scales + j + c);
+          unroll<2>([&](auto v) __attribute__((always_inline)) {
+            vec<T> numbers = row_of<P, static_cast<index>(r())>(from + (v() == 0 ? 0 : of.other));
+            if constexpr (std::is_same_v<P, std::int8_t>)
+              numbers *= vec<T>::load_aligned(w.scales + (v() == 0 ? of.column : of.other_column));
             numbers.store_aligned(to);
-          }
+            to += lanes<T>;
+          });
         });
-      return copy;
+      return {copy, lanes<T>};
     }
   }
 };
@@ -539,33 +600,33 @@ struct rounded_scratch {
 
 static_assert(sizeof(rounded_scratch) <= decoding_workspace_bytes<float>);
 
-/// One or more rounded rows. Each rank rounds as many rows as it has room for, and takes its share of the panels.
+/// One or more rounded rows. Each rank rounds as many rows as it has room for, and takes its share of the strips.
 template <class Rounded, class On, class P>
 void rounded_product(const On& on, const matrix<const float>& x, const packed_view<P>& w, const matrix<float>& y,
                      const any_epilogue<float>& epilogue) {
-  constexpr index N = packed_view<P>::N, together = Rounded::rows_together;
+  constexpr index N = strip<P>::columns, together = Rounded::rows_together;
   const index row = Rounded::words_per_word * w.depth + Rounded::row_padding;
-  on.share(w.panels, [&](index first, index last) {
-    on.template with_scratch<rounded_scratch>([&](rounded_scratch& s) {
+  on.share(strip<P>::count(w), [&](index first, index last) {
+    on.template with_scratch<rounded_scratch>([&](rounded_scratch& own) {
       // A row of the largest depth that there is fits twice.
-      const index room = std::min<index>(std::ssize(s.words) / row, 4 * std::max(tile_rows, together));
+      const index room = std::min<index>(std::ssize(own.words) / row, 4 * std::max(tile_rows, together));
       const index most = room < together ? 1 : room / together * together;
-      alignas(alignment) float sums[std::max(panels_at_once, together) * N];
+      alignas(alignment) float sums[std::max(strips_at_once, together) * N];
       for (index i = 0; i < x.rows; i += most) {
-        const rounded_rows rows{s.words, s.scales, row, std::min(most, x.rows - i)};
+        const rounded_rows rows{own.words, own.scales, row, std::min(most, x.rows - i)};
         for (index r = 0; r < rows.count; ++r) Rounded::round(x.row(i + r), w.in, rows, r);
         if (rows.count == 1) {
-          for (index p = first; p < last; p += panels_at_once) {
-            const index count = std::min(panels_at_once, last - p);
-            Rounded::row(rows, w, p, count, sums);
-            epilogue(sums, 0, y, i, p * N, 1, count * N);
+          for (index s = first; s < last; s += strips_at_once) {
+            const index count = std::min(strips_at_once, last - s);
+            Rounded::row(rows, w, s, count, sums);
+            epilogue(sums, 0, y, i, s * N, 1, count * N);
           }
         } else {
           [[maybe_unused]] const typename Rounded::scope scope{};
-          for (index p = first; p < last; ++p)
+          for (index s = first; s < last; ++s)
             for (index r = 0; r < rows.count; r += together) {
-              Rounded::rows(rows, r, w, p, sums);
-              epilogue(sums, N, y, i + r, p * N, std::min(together, rows.count - r), N);
+              Rounded::rows(rows, r, w, s, sums);
+              epilogue(sums, N, y, i + r, s * N, std::min(together, rows.count - r), N);
             }
         }
       }
@@ -586,7 +647,9 @@ void packed_product(const context<C, T>& on, const matrix<const T>& x, const pac
   }
   if constexpr (!rounded::is_for_many) {
     using operand = detail::operand<T, T>;
-    product<operand, T>(on, w.in, y, rows_of<operand, T>(x), unpacked_panels<P>(w), epilogue);
+    constexpr index stride = unpacked_panels<P>::is_in_place ? packed_view<P>::N : tile_columns<T>;
+    const rows_of<operand, T> rows(x, &tile_product<operand, order::rows, T, stride>);
+    product<operand, T>(on, w.in, y, rows, unpacked_panels<P>(w), epilogue);
   }
 }
 
