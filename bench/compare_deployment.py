@@ -269,15 +269,15 @@ def rows(folder, settings, count):
     if not (theirs / "tokenizer_config.json").exists():
         theirs.mkdir(parents=True, exist_ok=True)
         save_checkpoint(theirs, settings)
-    weights = bytes_of(theirs / "model.safetensors", theirs / "config.json")
     found = []
     for kind in ("f32", "bf16", "int8"):
         story = build_story(theirs, folder, kind)
         found.append(Row("story: static, model in it", 1, kind, bytes_of(story), story, "--temperature", 0, "--count", count,
                          PROMPT, skip=len(PROMPT)))
     for kind, cpp in {"f32": "float", "bf16": "fathom::bf16", "int8": "std::int8_t"}.items():
-        program = build_fathom(folder, settings, kind, cpp)
-        found.append(Row("fathom: program and file", 2, kind, bytes_of(program) + weights, program, theirs, PROMPT, count))
+        program, file = build_fathom(folder, settings, kind, cpp), folder / f"fathom-{kind}.safetensors"
+        run([program, "--pack", theirs, file])
+        found.append(Row("fathom: program and file", 2, kind, bytes_of(program, file), program, file, PROMPT, count))
 
     installed = packages("torch", "transformers")
     mkl = {"LD_PRELOAD": os.environ["MKL"]} if os.environ.get("MKL") else {}

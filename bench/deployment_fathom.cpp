@@ -1,8 +1,9 @@
 // Decodes greedily from a prompt of bytes, one byte for each token, with two threads. Unlike examples/story, an ordinary,
-// dynamically linked program that reads the model's file at the start. compare_deployment.py builds it for a
-// FATHOM_CONFIG (the members of a fathom::config) and a FATHOM_TYPE.
+// dynamically linked program that maps a file of packed weights. compare_deployment.py builds it for a FATHOM_CONFIG (the
+// members of a fathom::config) and a FATHOM_TYPE, and has it pack the file.
 //
-//   deployment_fathom FOLDER PROMPT COUNT
+//   deployment_fathom FILE PROMPT COUNT
+//   deployment_fathom --pack FOLDER FILE
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -14,9 +15,13 @@ using net = fathom::model<fathom::config{FATHOM_CONFIG}>;
 using generator = fathom::generator<net, FATHOM_TYPE>;
 
 int main(int argc, char** argv) try {
-  if (argc != 4) return std::fputs("usage: deployment_fathom FOLDER PROMPT COUNT\n", stderr), 2;
-  const auto weights = fathom::make<net::packed<FATHOM_TYPE>>();
-  fathom::load(argv[1], *weights);
+  if (argc != 4) return std::fputs("usage: deployment_fathom FILE PROMPT COUNT, or --pack FOLDER FILE\n", stderr), 2;
+  if (std::string_view(argv[1]) == "--pack") {
+    const auto weights = fathom::make<net::packed<FATHOM_TYPE>>();
+    fathom::load(argv[2], *weights);
+    return fathom::save_packed(argv[3], *weights), 0;
+  }
+  const fathom::packed_file<net, FATHOM_TYPE> weights(argv[1]);
   alignas(fathom::alignment) static std::byte memory[generator::bytes];
   generator writer(*weights, memory, {.temperature = 0, .threads = 2});
   writer.write(std::string_view(argv[2]), std::atoi(argv[3]),

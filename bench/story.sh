@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures a program with an embedded model: size, assembly time, start-up, memory, speed (story.py).
+# Measures a program with an embedded model: size, start-up, memory, speed (story.py).
 #
 #   bash bench/story.sh
 set -euo pipefail

@@ -5,31 +5,37 @@
 # header has, in namespace NAME:
 #
 #   config                                      the constexpr fathom::config
-#   model, number, packed, generator            fathom::model<config>; TYPE (default f32); model::packed<number>;
+#   model, number, packed, generator            fathom::model<config>; TYPE; model::packed<number>;
 #                                               fathom::generator<model, number>
-#   const packed& weights()                     with WEIGHTS: packed at the first call, in static storage
+#   const packed& weights()                     with WEIGHTS: the weights to decode with
 #   std::string_view tokenizer_vocab()          with TOKENIZER: the text of vocab.json (or encoder.json) in that folder,
 #   std::string_view tokenizer_merges()         and of merges.txt (or vocab.bpe); an error if tokenizer_config.json says
 #                                               that their rules are not GPT-2's
 #
+# With TYPE, the weights are packed while the project is built, and used where they lie: in the program with EMBED, else in a
+# file of the build folder, which is mapped. The checkpoint itself is then no part of the program. Without TYPE, they are those
+# of the checkpoint in float, packed at the first call; with EMBED the program contains the checkpoint as it is.
+#
 # With EMBED all of these are in the program; without, they are read from their present paths. Files do not go through the
-# compiler, but through the assembler's .incbin; the next build uses changed files. The program contains the unchanged
-# safetensors file, in any type that fathom reads, because the layout of packed numbers depends on the processor, and the
-# target machine need not be the build machine.
+# compiler, but through the assembler's .incbin; the next build uses changed files.
+#
+# A small program, fathom-pack, packs the weights. It is compiled for the build machine, by FATHOM_HOST_COMPILER where the
+# project is cross-compiled. How packed weights lie still depends on the processor, so it is compiled with the options -m... in
+# CMAKE_CXX_FLAGS and of the folder, or, for another machine, with none: that is the layout of vectors of 16 bytes, as NEON's. If
+# the program turns out to have another layout, weights() fails and names both.
 #
 # config.json has fathom's keys, or those of GPT-2 in the package transformers. The compiler reads it (io/read_config.hpp): a
 # config without a model in fathom is an error at the include of <NAME.hpp>, which names the file, the key and its value.
 #
 # MODEL is a model as others distribute it: a GGUF file, a folder of `transformers` of any family (config.json, weights and
 # tokenizer), or a safetensors file that fathom saved. CONTEXT limits the tokens of a sequence, and with them the memory of
-# caches. The header then has config, model, number, packed, generator as above, and
+# caches. The header then has config, model, number, packed, generator, weights() as above, and
 #
-#   const fathom::io::model_files& files()      all of it: the files, in the program with EMBED
-#   const packed& weights()                     packed at the first call, on the heap
+#   const fathom::io::model_files& files()      its files; with TYPE those without weights: of a GGUF file, one with all of its
+#                                               metadata and no tensors
 #   const fathom::data::bpe& tokenizer()        read at the first call; it fails when the model has none
 #
-# A small program, fathom-describe, reads the config during the build. It is compiled for the build machine, by
-# FATHOM_HOST_COMPILER where the project is cross-compiled. With EMBED, a model may have up to 2 GB.
+# Another small program, fathom-describe, reads the config during the build. With EMBED, a model may have up to 2 GB.
 
 # Writes a file only if its contents change, so that nothing is recompiled needlessly.
 function(_fathom_write file text)
@@ -60,27 +66,63 @@ extern \"C\" const std::byte ${begin}[], ${end}[];
 " PARENT_SCOPE)
 endfunction()
 
-# The target fathom_describe: the program that prints a model's config (fathom-describe.cpp).
-function(_fathom_add_describe)
-  if(TARGET fathom_describe)
-    return()
-  endif()
+# The beginning of a command that compiles for the machine that runs the build; and its options for fathom's headers, an
+# argument that becomes several (COMMAND_EXPAND_LISTS).
+function(_fathom_host_compiler command includes)
   set(compiler ${CMAKE_CXX_COMPILER_LAUNCHER} ${CMAKE_CXX_COMPILER})
   if(CMAKE_CROSSCOMPILING OR NOT CMAKE_CXX_COMPILER)
     find_program(FATHOM_HOST_COMPILER NAMES c++ g++ clang++ NO_CMAKE_FIND_ROOT_PATH REQUIRED
                  DOC "fathom_add_model: a C++20 compiler for this machine")
     set(compiler ${FATHOM_HOST_COMPILER})
   endif()
+  set(${command} ${compiler} -std=c++20 PARENT_SCOPE)
+  set(${includes} "-I$<JOIN:$<TARGET_PROPERTY:fathom::fathom,INTERFACE_INCLUDE_DIRECTORIES>,;-I>" PARENT_SCOPE)
+endfunction()
+
+# The target fathom_describe: the program that prints a model's config (fathom-describe.cpp).
+function(_fathom_add_describe)
+  if(TARGET fathom_describe)
+    return()
+  endif()
+  _fathom_host_compiler(compile includes)
   set(program ${CMAKE_BINARY_DIR}/fathom-models/fathom-describe)
   set(source ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/fathom-describe.cpp)
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fathom-models)
-  set(includes $<TARGET_PROPERTY:fathom::fathom,INTERFACE_INCLUDE_DIRECTORIES>)
   add_custom_command(OUTPUT ${program} DEPENDS ${source} DEPFILE ${program}.d VERBATIM COMMAND_EXPAND_LISTS
-                     COMMAND ${compiler} -std=c++20 -O0 "-I$<JOIN:${includes},;-I>" -MD -MT ${program} -MF ${program}.d
-                             ${source} -o ${program}
+                     COMMAND ${compile} -O0 "${includes}" -MD -MT ${program} -MF ${program}.d ${source} -o ${program}
                      COMMENT "Compiling fathom-describe, which reads models")
   add_custom_target(fathom_describe DEPENDS ${program})
   set_target_properties(fathom_describe PROPERTIES FATHOM_PROGRAM ${program})
+endfunction()
+
+# The options that decide how packed weights lie, on this machine: its processor's.
+function(_fathom_machine_options options)
+  set(found)
+  if(NOT CMAKE_CROSSCOMPILING)
+    string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
+    separate_arguments(flags NATIVE_COMMAND "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}}")
+    get_directory_property(of_folder COMPILE_OPTIONS)
+    set(found ${flags} ${of_folder})
+    list(FILTER found INCLUDE REGEX "^-m")
+  endif()
+  set(${options} "${found}" PARENT_SCOPE)
+endfunction()
+
+# Packs the weights of a model as NUMBER into OUTPUT, while the project is built; `from` are the model and all files that it
+# consists of. With TEXT, writes what else a GGUF file has. The header ${made}/${name}_config.hpp has the config.
+function(_fathom_pack name made number output text from)
+  _fathom_host_compiler(compile includes)
+  _fathom_machine_options(options)
+  set(program ${made}/fathom-pack)
+  set(source ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/fathom-pack.cpp)
+  list(POP_FRONT from model)
+  add_custom_command(OUTPUT ${program} DEPENDS ${source} ${made}/${name}_config.hpp DEPFILE ${program}.d VERBATIM COMMAND_EXPAND_LISTS
+                     COMMAND ${compile} -O1 ${options} "${includes}" -I${made} -DFATHOM_PACK_CONFIG=<${name}_config.hpp> -DFATHOM_PACK_NAME=${name}
+                             -DFATHOM_PACK_NUMBER=${number} -MD -MT ${program} -MF ${program}.d ${source} -o ${program}
+                     COMMENT "Compiling fathom-pack for ${name}")
+  add_custom_command(OUTPUT ${output} ${text} DEPENDS ${program} ${from} VERBATIM
+                     COMMAND ${program} ${model} ${output} ${text}
+                     COMMENT "Packing the weights of ${name}")
 endfunction()
 
 # The names of a model's files: the file itself, or those of a folder that fathom reads.
@@ -117,8 +159,8 @@ function(_fathom_model_files model names)
   set(${names} "${found}" PARENT_SCOPE)
 endfunction()
 
-# fathom_add_model(NAME MODEL ...)
-function(_fathom_add_distributed_model name model context embeds number)
+# fathom_add_model(NAME MODEL ...). Without a type, `type` is empty.
+function(_fathom_add_distributed_model name model context embeds type number)
   file(REAL_PATH "${model}" model BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
   get_source_file_property(is_made "${model}" GENERATED)
   if(NOT is_made AND NOT EXISTS "${model}")
@@ -143,8 +185,32 @@ function(_fathom_add_distributed_model name model context embeds number)
     endif()
   endforeach()
 
+  # What files() stands for: the model, or, with a type, its files without weights; the packed weights where that is all.
+  set(made ${CMAKE_CURRENT_BINARY_DIR}/fathom-models/${name})
+  set(stands_for "${model}")
+  if(type)
+    set(packed ${made}/${name}.${type}.safetensors)
+    set(text)
+    set(from "${model}" ${paths})
+    if(IS_DIRECTORY "${model}")
+      list(FILTER names EXCLUDE REGEX "\\.safetensors(\\.index\\.json)?$")
+      list(FILTER paths EXCLUDE REGEX "\\.safetensors(\\.index\\.json)?$")
+    elseif(model MATCHES "\\.gguf$")
+      set(text ${made}/${called})
+      set(stands_for "${text}")
+      set(paths "${text}")
+    else()
+      set(stands_for "${packed}")
+      set(paths "${packed}")
+    endif()
+    _fathom_pack(${name} ${made} ${number} "${packed}" "${text}" "${from}")
+    list(APPEND names ${name}.${type}.safetensors)
+    list(APPEND paths "${packed}")
+  endif()
+
   set(declarations)
-  set(from "\"${model}\"")
+  set(from "\"${stands_for}\"")
+  set(packed_from "\"${packed}\"")
   set(source "// Made by fathom_add_model: files, as they are, in the program.\n#include <cstddef>\n#include <span>\n")
   if(embeds)
     set(number_of_file 0)
@@ -152,15 +218,19 @@ function(_fathom_add_distributed_model name model context embeds number)
     foreach(file path IN ZIP_LISTS names paths)
       set(begin fathom_${name}_file_${number_of_file}_begin)
       set(end fathom_${name}_file_${number_of_file}_end)
-      _fathom_embed("${path}" ${begin} ${end} text)
+      _fathom_embed("${path}" ${begin} ${end} code)
       set(function "std::span<const std::byte> file_${number_of_file}()")
-      string(APPEND source "${text}namespace ${name}::embedded {
+      string(APPEND source "${code}namespace ${name}::embedded {
 ${function};
 ${function} { return {${begin}, ${end}}; }
 }  // namespace ${name}::embedded
 ")
       string(APPEND declarations "${function};  // ${file}\n")
-      list(APPEND list "{\"${file}\", embedded::file_${number_of_file}()}")
+      if(type AND path STREQUAL packed)
+        set(packed_from "embedded::file_${number_of_file}(), \"${file} in this program\"")
+      else()
+        list(APPEND list "{\"${file}\", embedded::file_${number_of_file}()}")
+      endif()
       math(EXPR number_of_file "${number_of_file} + 1")
     endforeach()
     string(REPLACE ";" ", " list "${list}")
@@ -168,7 +238,25 @@ ${function} { return {${begin}, ${end}}; }
     set(declarations "namespace embedded {\n${declarations}}  // namespace embedded\n\n")
   endif()
 
-  set(made ${CMAKE_CURRENT_BINARY_DIR}/fathom-models/${name})
+  if(type)
+    set(header packed_file)
+    set(weights "/// The weights to decode with, where they lie. It fails when they were packed for another processor.
+inline const packed& weights() {
+  static const fathom::packed_file<model, number> file(${packed_from});
+  return *file;
+}")
+  else()
+    set(header weights)
+    set(weights "/// The weights to decode with. They are packed when first asked for; it fails when they do not fit the config.
+inline const packed& weights() {
+  static const auto loaded = [] {
+    auto ready = fathom::make<packed>();
+    fathom::load(files(), *ready);
+    return ready;
+  }();
+  return *loaded;
+}")
+  endif()
   _fathom_write(${made}/${name}.hpp "// Made by fathom_add_model from
 //   ${model}
 #pragma once
@@ -183,6 +271,7 @@ ${function} { return {${begin}, ${end}}; }
 #include <fathom/data/bpe.hpp>
 #include <fathom/data/model_tokenizer.hpp>
 #include <fathom/generate/generator.hpp>
+#include <fathom/io/${header}.hpp>
 #include <fathom/io/model_files.hpp>
 #include <fathom/model/model.hpp>
 
@@ -200,15 +289,7 @@ inline const fathom::io::model_files& files() {
   static const fathom::io::model_files all(${from});
   return all;
 }
-/// The weights to decode with. They are packed when first asked for; it fails when they do not fit the config.
-inline const packed& weights() {
-  static const auto loaded = [] {
-    auto ready = fathom::make<packed>();
-    fathom::load(files(), *ready);
-    return ready;
-  }();
-  return *loaded;
-}
+${weights}
 /// The tokenizer. It is read when first asked for, and fails when the model has none, or one with more tokens than the model.
 inline const fathom::data::bpe& tokenizer() {
   static const fathom::data::bpe read = [] {
@@ -237,7 +318,7 @@ inline const fathom::data::bpe& tokenizer() {
     set_source_files_properties(${made}/${name}.cpp PROPERTIES OBJECT_DEPENDS "${paths}" COMPILE_OPTIONS -fno-lto)
     set(scope PUBLIC)
   else()
-    add_library(${name} INTERFACE ${made}/${name}_config.hpp)
+    add_library(${name} INTERFACE ${made}/${name}_config.hpp ${packed} ${text})
     set(scope INTERFACE)
   endif()
   target_include_directories(${name} ${scope} ${made})
@@ -259,9 +340,7 @@ function(fathom_add_model name)
   set(number_bf16 fathom::bf16)
   set(number_int8 std::int8_t)
   set(number_int4 fathom::int4)
-  if(NOT DEFINED arg_TYPE)
-    set(arg_TYPE f32)
-  endif()
+  set(number_ float)  # without TYPE
   if(NOT DEFINED number_${arg_TYPE})
     message(FATAL_ERROR "fathom_add_model: TYPE ${arg_TYPE}; expected f32, bf16, int8 or int4")
   endif()
@@ -276,7 +355,7 @@ function(fathom_add_model name)
     elseif(NOT arg_CONTEXT MATCHES "^[1-9][0-9]?[0-9]?[0-9]?[0-9]?[0-9]?[0-9]?[0-9]?$")
       message(FATAL_ERROR "fathom_add_model: CONTEXT ${arg_CONTEXT}; expected a number of tokens, at least 1")
     endif()
-    _fathom_add_distributed_model(${name} "${arg_MODEL}" ${arg_CONTEXT} "${arg_EMBED}" ${number_${arg_TYPE}})
+    _fathom_add_distributed_model(${name} "${arg_MODEL}" ${arg_CONTEXT} "${arg_EMBED}" "${arg_TYPE}" ${number_${arg_TYPE}})
     return()
   endif()
   if(DEFINED arg_CONTEXT)
@@ -300,6 +379,7 @@ function(fathom_add_model name)
     message(FATAL_ERROR "fathom_add_model: ${config}: contains )config_json\", which no config does")
   endif()
   string(REGEX REPLACE "([\"\\\\])" "\\\\\\1" config_in_quotes "${config}")
+  set(made ${CMAKE_CURRENT_BINARY_DIR}/fathom-models/${name})
 
   # The files, the names of the functions that return them, and their declarations.
   set(files)
@@ -311,6 +391,10 @@ function(fathom_add_model name)
     endif()
     list(APPEND files weights_file)
     set(file_weights_file "${weights}")
+    if(arg_TYPE)
+      set(file_weights_file ${made}/${name}.${arg_TYPE}.safetensors)
+      _fathom_pack(${name} ${made} ${number_${arg_TYPE}} "${file_weights_file}" "" "${weights};${weights}")
+    endif()
   endif()
   if(arg_TOKENIZER)
     file(REAL_PATH "${arg_TOKENIZER}" folder BASE_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
@@ -342,7 +426,7 @@ function(fathom_add_model name)
   endif()
 
   # The header, and, with EMBED, the source that contains the files.
-  set(headers backend/cpu core/bf16 generate/generator io/read_config model/model)
+  set(headers backend/cpu core/bf16 generate/generator model/model)
   set(functions)
   set(source "// Made by fathom_add_model: files, as they are, in the program.
 #include <cstddef>
@@ -367,13 +451,26 @@ std::span<const std::byte> weights_file() { return {${begin}, ${end}}; }
 std::span<const std::byte> weights_file();
 
 ")
-        set(from "fathom::io::safetensors_file(weights_file(), \"${file_name} in this program\")")
+        set(from "weights_file(), \"${file_name} in this program\"")
+        if(NOT arg_TYPE)
+          set(from "fathom::io::safetensors_file(${from})")
+        endif()
       else()
         set(declaration "")
         set(from "\"${path}\"")
       endif()
-      list(APPEND headers core/memory io/weights)
-      string(APPEND functions "
+      if(arg_TYPE)
+        list(APPEND headers io/packed_file)
+        string(APPEND functions "
+${declaration}/// The weights to decode with, where they lie. It fails when they were packed for another processor.
+inline const packed& weights() {
+  static const fathom::packed_file<model, number> file(${from});
+  return *file;
+}
+")
+      else()
+        list(APPEND headers core/memory io/weights)
+        string(APPEND functions "
 ${declaration}/// The weights to decode with. They are packed when first asked for, in static storage; it fails when they do not fit the
 /// config.
 inline const packed& weights() {
@@ -386,6 +483,7 @@ inline const packed& weights() {
   return loaded;
 }
 ")
+      endif()
     else()
       string(APPEND source "namespace ${name} {
 std::string_view ${function}();
@@ -412,17 +510,13 @@ inline std::string_view ${function}() {
   list(SORT headers)
   list(TRANSFORM headers REPLACE "(.+)" "#include <fathom/\\1.hpp>\n")
   string(JOIN "" headers ${headers})
-  set(made ${CMAKE_CURRENT_BINARY_DIR}/fathom-models/${name})
-  _fathom_write(${made}/${name}.hpp "// Made by fathom_add_model from
+  _fathom_write(${made}/${name}_config.hpp "// Made by fathom_add_model from
 //   ${config}
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <span>
-#include <string_view>
+#include <fathom/io/read_config.hpp>
+#include <fathom/model/config.hpp>
 
-${headers}
 namespace ${name} {
 
 namespace config_file {
@@ -436,6 +530,23 @@ consteval fathom::config checked() {
 }  // namespace config_file
 
 inline constexpr fathom::config config = config_file::checked<fathom::io::config_sentence<config_file::read.problem>>();
+
+}  // namespace ${name}
+")
+  _fathom_write(${made}/${name}.hpp "// Made by fathom_add_model from
+//   ${config}
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+${headers}
+#include \"${name}_config.hpp\"
+
+namespace ${name} {
+
 using model = fathom::model<config>;
 using number = ${number_${arg_TYPE}};
 using packed = model::packed<number>;
@@ -454,7 +565,11 @@ ${functions}
     set_source_files_properties(${made}/${name}.cpp PROPERTIES OBJECT_DEPENDS "${embedded}" COMPILE_OPTIONS -fno-lto)
     set(scope PUBLIC)
   else()
-    add_library(${name} INTERFACE)
+    set(packed)
+    if(arg_WEIGHTS AND arg_TYPE)
+      set(packed ${file_weights_file})
+    endif()
+    add_library(${name} INTERFACE ${packed})
     set(scope INTERFACE)
   endif()
   target_include_directories(${name} ${scope} ${made})

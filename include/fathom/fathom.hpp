@@ -11,6 +11,7 @@
 #include "fathom/generate/generator.hpp"
 #include "fathom/io/load_any.hpp"
 #include "fathom/io/model_files.hpp"
+#include "fathom/io/packed_file.hpp"
 #include "fathom/io/save_gguf.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/layer/gated_mlp.hpp"

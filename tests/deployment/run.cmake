@@ -4,7 +4,7 @@
 #         -DCOMPILER=... [-DTEST=...] -P run.cmake
 #
 # SOURCE and BUILD are fathom's, FOLDER is the working folder, TEST the test program deployment.
-#   native    CMakeLists.txt here, with the installed package and weights read from their file; bf16
+#   native    CMakeLists.txt here, with the installed package and packed weights in a file; bf16
 #   others    the same with a cross compiler and the weights in the program; float on 64-bit Arm, int8 on 32-bit Arm
 #   story     examples/story, with weights that are deleted after the build
 #   models, models-PROCESSOR   models/, as others distribute models, with this compiler or a cross compiler
@@ -92,7 +92,8 @@ if(HOW MATCHES "^models-?(.*)$")
   run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${CMAKE_CURRENT_LIST_DIR}/models -B ${FOLDER}/build ${where} -DCHECKPOINT=${checkpoint}
       -DMODELS=${comma_separated})
   run(${CMAKE_COMMAND} --build ${FOLDER}/build)
-  file(RENAME ${checkpoint} ${checkpoint}.away)
+  file(RENAME ${checkpoint} ${checkpoint}.away)  # nothing that was packed needs them
+  file(REMOVE ${FOLDER}/build/made.gguf)
   foreach(model IN LISTS models)
     file(READ ${checkpoint}.away/${model}.txt expected)
     run_and_expect("${expected}" ${emulator} ${FOLDER}/build/say_${model} "In the beginning")
@@ -116,7 +117,6 @@ if(HOW STREQUAL "native")
             -DTYPE=bf16 -DEMBED=)
   set(emulator)
   set(tolerance 0.02)
-  set(called "${FOLDER}/build/weights.safetensors")
 else()
   string(REGEX MATCH "^[^-]+" processor ${HOW})
   find_program(compiler ${HOW}-g++)
@@ -133,7 +133,6 @@ else()
     list(APPEND where -DTYPE=f32)
     set(tolerance 1e-4)
   endif()
-  set(called "weights.safetensors in this program")
 endif()
 
 # The golden model, with a tokenizer of all bytes, including quotation marks and zeros, and no line end.
@@ -150,11 +149,24 @@ if(NOT HOW STREQUAL "native" AND NOT output MATCHES "neon")
   message(FATAL_ERROR "it does not use NEON")
 endif()
 
-# A rebuild uses changed weights without configuring again; invalid ones are an error that names the file.
+# A rebuild packs changed weights without configuring again; invalid ones are an error of the build, which names the file.
 file(WRITE ${checkpoint}/weights.safetensors "no weights")
-run(${CMAKE_COMMAND} --build ${FOLDER}/build)
-try(${emulator} ${FOLDER}/build/check ${checkpoint} ${tolerance})
-string(FIND "${output}" "fathom: ${called}: is not a valid safetensors file" at)
+try(${CMAKE_COMMAND} --build ${FOLDER}/build)
+string(FIND "${output}" "${FOLDER}/build/weights.safetensors: is not a valid safetensors file" at)
 if(result EQUAL 0 OR at EQUAL -1)
-  message(FATAL_ERROR "with weights that are none, it returns ${result} and writes\n${output}")
+  message(FATAL_ERROR "with weights that are none, the build returns ${result} and writes\n${output}")
+endif()
+file(COPY ${golden}/weights.safetensors DESTINATION ${checkpoint})
+file(TOUCH ${checkpoint}/weights.safetensors)
+run(${CMAKE_COMMAND} --build ${FOLDER}/build)
+file(RENAME ${FOLDER}/build/weights.safetensors ${FOLDER}/build/away)  # the program does not need them
+run(${emulator} ${FOLDER}/build/check ${checkpoint} ${tolerance})
+if(HOW STREQUAL "native")  # here the packed weights are a file: damaged, it is refused
+  file(GLOB packed ${FOLDER}/build/fathom-models/golden_model/*.safetensors)
+  file(WRITE ${packed} "no weights")
+  try(${FOLDER}/build/check ${checkpoint} ${tolerance})
+  string(FIND "${output}" "fathom: ${packed}: is not a valid safetensors file" at)
+  if(result EQUAL 0 OR at EQUAL -1)
+    message(FATAL_ERROR "with packed weights that are none, it returns ${result} and writes\n${output}")
+  endif()
 endif()

@@ -65,6 +65,9 @@ struct tensors_to_write {
 void write_weights(const std::filesystem::path& path, const tensors_to_write& tensors, std::string_view description,
                    std::map<std::string, std::string> metadata = {});
 
+/// Fails on a file of packed weights (packed_file.hpp), which are not converted.
+void refuse_packed(const stored_tensors& file);
+
 /// What a file holds for a tensor of the model.
 struct found_tensor {
   const stored_tensor* numbers = nullptr;  // null: missing, as the options of load allow

@@ -156,6 +156,13 @@ FATHOM_INLINE void write_weights(const std::filesystem::path& path, const tensor
   write_safetensors(path, tensors.tensors, metadata);
 }
 
+FATHOM_INLINE void refuse_packed(const stored_tensors& file) {
+  if (!file.metadata().contains(packed_entry)) return;
+  const auto type = file.metadata().find("fathom.packed.type");
+  fail(file.path(), ": has packed weights", type == file.metadata().end() ? "" : " (" + type->second + ")",
+       ", which are used where they lie, by fathom::packed_file; expected weights that fathom::save or others wrote");
+}
+
 FATHOM_INLINE std::string scale_problem(std::string_view name, const stored_tensor& tensor, role as, const stored_tensor* scales) {
   const stored_tensor expected{"F32", {tensor.shape[scaled_dimension(as)]}};
   if (!scales) return join("\n  ", name, scale_suffix, ": missing; expected ", expected.describe(), ", because ", name, " is I8");

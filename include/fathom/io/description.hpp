@@ -12,6 +12,8 @@ namespace fathom::io {
 
 /// The metadata entry that holds the description.
 inline constexpr const char* config_entry = "fathom.config";
+/// The metadata entry of files of packed weights: the version of their format (packed_file.hpp).
+inline constexpr const char* packed_entry = "fathom.packed";
 
 /// Whether a model's architecture has a description: from a static function description() that returns a JSON object as
 /// text, or from the config that it was made from.

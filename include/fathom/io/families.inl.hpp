@@ -188,6 +188,7 @@ FATHOM_INLINE std::vector<tensor_piece> pieces_in_transformers(const config& of,
 }
 
 FATHOM_INLINE family_tensors::family_tensors(const stored_tensors& from, const config& of, const tensor_table& wanted) : stored_tensors(from.path()) {
+  refuse_packed(from);
   metadata_ = from.metadata();
   tensors_ = from.tensors();
   const bool is_gguf = tensors_.contains("token_embd.weight");  // a name that only those have

@@ -31,7 +31,7 @@ FATHOM_INLINE model_files::model_files(const std::filesystem::path& path) : path
 }
 
 FATHOM_INLINE model_files::model_files(std::vector<file_in_memory> files, const std::string& name) : files_(files, name) {
-  if (files.size() == 1) open(files.front().name);
+  if (files.size() == 1 && files.front().name != "config.json") open(files.front().name);
 }
 
 FATHOM_INLINE void model_files::open(std::string_view single) {

@@ -130,10 +130,10 @@ struct tensor_to_write {
   [[nodiscard]] std::uint64_t byte_count() const;
 };
 
-/// Writes a safetensors file atomically (file.hpp), with the tensors in the order given. Fails when two have the same
-/// name.
+/// Writes a safetensors file atomically (file.hpp), with the tensors in the order given. The first begins at a multiple of
+/// `multiple` bytes of the file. Fails when two have the same name.
 void write_safetensors(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors,
-                       const std::map<std::string, std::string>& metadata);
+                       const std::map<std::string, std::string>& metadata, std::size_t multiple = 8);
 
 }  // namespace fathom::io
 

@@ -379,7 +379,7 @@ inline void write_converted(atomic_file& file, const tensor_to_write& tensor) {
 }  // namespace detail
 
 FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const std::vector<tensor_to_write>& tensors,
-                                     const std::map<std::string, std::string>& metadata) {
+                                     const std::map<std::string, std::string>& metadata, std::size_t multiple) {
   // Keys are sorted, so that the same weights always give the same file, byte for byte.
   const auto quoted = [](const std::string& text) {
     std::string all;
@@ -405,7 +405,7 @@ FATHOM_INLINE void write_safetensors(const std::filesystem::path& path, const st
   std::string text;
   for (const auto& [name, entry] : header) text += join(text.empty() ? "{" : ",", quoted(name), ":", entry);
   text += text.empty() ? "{}" : "}";
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // so that the data begins at a multiple of 8
+  text.resize((8 + text.size() + multiple - 1) / multiple * multiple - 8, ' ');  // 8: the length before it
   const std::uint64_t length = text.size();
 
   atomic_file file(path);

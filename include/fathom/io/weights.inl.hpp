@@ -49,6 +49,7 @@ namespace detail {
 }  // namespace detail
 
 FATHOM_INLINE std::vector<found_tensor> find_tensors(const stored_tensors& file, const wanted_tensors& wanted) {
+  refuse_packed(file);
   std::string problems;
   if (const auto entry = file.metadata().find(config_entry); !wanted.description.empty() && entry != file.metadata().end())
     problems += detail::description_problems(entry->second, wanted.description, wanted.options.missing);

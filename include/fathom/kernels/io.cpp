@@ -14,6 +14,7 @@
 #include "fathom/io/gguf.inl.hpp"
 #include "fathom/io/load_any.inl.hpp"
 #include "fathom/io/model_files.inl.hpp"
+#include "fathom/io/packed_file.inl.hpp"
 #include "fathom/io/safetensors.inl.hpp"
 #include "fathom/io/save_gguf.inl.hpp"
 #include "fathom/io/transformers.inl.hpp"
