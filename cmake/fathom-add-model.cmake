@@ -20,9 +20,7 @@
 # compiler, but through the assembler's .incbin; the next build uses changed files.
 #
 # A small program, fathom-pack, packs the weights. It is compiled for the build machine, by FATHOM_HOST_COMPILER where the
-# project is cross-compiled. How packed weights lie still depends on the processor, so it is compiled with the options -m... in
-# CMAKE_CXX_FLAGS and of the folder, or, for another machine, with none: that is the layout of vectors of 16 bytes, as NEON's. If
-# the program turns out to have another layout, weights() fails and names both.
+# project is cross-compiled: packed weights lie in the same way for every processor.
 #
 # config.json has fathom's keys, or those of GPT-2 in the package transformers. The compiler reads it (io/read_config.hpp): a
 # config without a model in fathom is an error at the include of <NAME.hpp>, which names the file, the key and its value.
@@ -95,29 +93,15 @@ function(_fathom_add_describe)
   set_target_properties(fathom_describe PROPERTIES FATHOM_PROGRAM ${program})
 endfunction()
 
-# The options that decide how packed weights lie, on this machine: its processor's.
-function(_fathom_machine_options options)
-  set(found)
-  if(NOT CMAKE_CROSSCOMPILING)
-    string(TOUPPER "${CMAKE_BUILD_TYPE}" type)
-    separate_arguments(flags NATIVE_COMMAND "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${type}}")
-    get_directory_property(of_folder COMPILE_OPTIONS)
-    set(found ${flags} ${of_folder})
-    list(FILTER found INCLUDE REGEX "^-m")
-  endif()
-  set(${options} "${found}" PARENT_SCOPE)
-endfunction()
-
 # Packs the weights of a model as NUMBER into OUTPUT, while the project is built; `from` are the model and all files that it
 # consists of. With TEXT, writes what else a GGUF file has. The header ${made}/${name}_config.hpp has the config.
 function(_fathom_pack name made number output text from)
   _fathom_host_compiler(compile includes)
-  _fathom_machine_options(options)
   set(program ${made}/fathom-pack)
   set(source ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/fathom-pack.cpp)
   list(POP_FRONT from model)
   add_custom_command(OUTPUT ${program} DEPENDS ${source} ${made}/${name}_config.hpp DEPFILE ${program}.d VERBATIM COMMAND_EXPAND_LISTS
-                     COMMAND ${compile} -O1 ${options} "${includes}" -I${made} -DFATHOM_PACK_CONFIG=<${name}_config.hpp> -DFATHOM_PACK_NAME=${name}
+                     COMMAND ${compile} -O1 "${includes}" -I${made} -DFATHOM_PACK_CONFIG=<${name}_config.hpp> -DFATHOM_PACK_NAME=${name}
                              -DFATHOM_PACK_NUMBER=${number} -MD -MT ${program} -MF ${program}.d ${source} -o ${program}
                      COMMENT "Compiling fathom-pack for ${name}")
   add_custom_command(OUTPUT ${output} ${text} DEPENDS ${program} ${from} VERBATIM

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
 #include <type_traits>
 
 #include "fathom/backend/cpu/attention.hpp"
@@ -13,7 +12,6 @@
 #include "fathom/backend/cpu/embedding.hpp"
 #include "fathom/backend/cpu/matmul.hpp"
 #include "fathom/backend/cpu/packed.hpp"
-#include "fathom/backend/cpu/packed_layout.hpp"
 #include "fathom/backend/cpu/packed_matmul.hpp"
 #include "fathom/backend/cpu/rotation.hpp"
 #include "fathom/backend/cpu/team.hpp"
@@ -57,12 +55,8 @@ struct cpu {
   static void pack_tensor(const From& from, To& to) {
     fathom::cpu::pack_tensor(from, to);
   }
-  /// How numbers packed as P lie, by name. Files of packed weights carry it (io/packed_file.hpp), so that weights packed for one
-  /// processor are not taken for those of another.
-  template <class P>
-  [[nodiscard]] static std::string packed_layout() {
-    return fathom::cpu::packed_layout<P>();
-  }
+  /// The version of how packed weights lie, which their files name (io/packed_file.hpp).
+  static constexpr int packed_layout = packed_layout_version;
   /// The groups of such a tensor, where P is a type of groups: put(g, j, group<P>).
   template <class To>
   static auto groups_of(To& to) -> decltype(fathom::cpu::groups_of(to)) {

@@ -18,7 +18,7 @@
 //   fathom.packed.endian      "little", the order of the bytes of a number
 //   fathom.packed.type        P: "float", "double", "bf16", "int8", "int4", "symmetric_int4" or "grouped_int8"
 //   fathom.packed.scalar      the scalar of the model, and the type of biases and gains: "float" or "double"
-//   fathom.packed.layout      how the numbers of a matrix lie, in the words of the backend (packed_layout in backend/cpu.hpp)
+//   fathom.packed.layout      "1", the version of how the numbers of a matrix lie (core/packed_layout.hpp)
 //   fathom.packed.crc32       the CRC-32 of the data (core/crc32.hpp), eight hexadecimal digits
 //   fathom.config             the description of the model, as in all files of fathom (description.hpp)
 //
@@ -89,12 +89,12 @@ template <class Packed>
   using P = typename Packed::number;
   static_assert(std::is_trivially_default_constructible_v<Packed> && std::is_trivially_destructible_v<Packed>,
                 "fathom: packed weights are plain numbers, which the bytes of a file can be");
-  if constexpr (!is_on_host<Packed> || !requires { model::backend::template packed_layout<P>(); }) {
+  if constexpr (!is_on_host<Packed> || !requires { model::backend::packed_layout; }) {
     static_assert(fathom::detail::never<Packed>, "fathom: packed weights of this backend have no form in a file; those of backend::cpu have");
     return {};
   } else {
     static_assert(!packed_type_name<P>.empty() && !packed_type_name<typename model::scalar>.empty());
-    return {packed_type_name<P>, packed_type_name<typename model::scalar>, model::backend::template packed_layout<P>(),
+    return {packed_type_name<P>, packed_type_name<typename model::scalar>, std::to_string(model::backend::packed_layout),
             description_of<model>(), sizeof(Packed)};
   }
 }

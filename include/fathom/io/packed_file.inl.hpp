@@ -67,7 +67,7 @@ FATHOM_INLINE packed_bytes read_packed(const mapped_file& file, const packed_kin
   expect("fathom.packed.endian", "has numbers whose order of bytes is", detail::packed_endian);
   expect("fathom.packed.type", "has weights packed as", expected.type);
   expect("fathom.packed.scalar", "has packed weights of a model that computes in", expected.scalar);
-  expect("fathom.packed.layout", "has weights packed for another processor, with the layout", expected.layout);
+  expect("fathom.packed.layout", "has packed weights that lie in the layout of version", expected.layout);
   if (!expected.description.empty())
     if (const std::string_view found = entry(config_entry); found != expected.description)
       if (const std::string problems = description_differences(expected.description, found); !problems.empty())
