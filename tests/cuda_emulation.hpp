@@ -371,7 +371,9 @@ inline void prepare(fiber& f) {
   f.open.clear();
   f.fake_stack = nullptr;
 #if defined(FATHOM_EMULATION_ASAN)
-  __asan_unpoison_memory_region(f.stack, fiber::stack_bytes);  // a failed launch leaves frames behind
+  // The last launch leaves frames behind: fiber_main's, or, if it failed, more. A new stack may lie where others were.
+  auto* const last = f.stack_pointer ? static_cast<std::byte*>(f.stack_pointer) : f.stack;
+  __asan_unpoison_memory_region(last, static_cast<std::size_t>(f.stack + fiber::stack_bytes - last));
 #endif
 #if defined(__x86_64__)
   auto* const top = reinterpret_cast<void**>(f.stack + fiber::stack_bytes);
