@@ -287,30 +287,36 @@ struct group_strip {
   const std::uint8_t *scales, *words;      // of the first vector, in group 0; those of others are group_bytes further on
   index other_scales = W * 2, other_words = W * 4;  // bytes from the first vector to the second
 
-  group_strip(const view& w, index s) : scales(w.group_at(s * columns / N, 0)) {
-    const index column = s * columns % N;
-    words = scales + view::head_bytes + column * 4;
-    scales += column * 2;
-    if constexpr (is_two_panels) other_scales = other_words = 2 * s + 1 < w.panels ? w.groups * view::group_bytes : 0;
-  }
+  /// For several rows: strip s.
+  group_strip(const view& w, index s) : group_strip(w, s * columns / N, s * columns % N, 2 * s + 1 < w.panels ? 1 : 0) {}
+  /// For one row: if strips are two panels, s and s + apart, else strip s.
+  group_strip(const view& w, index s, index apart) : group_strip(w, s * row_step / N, s * row_step % N, apart) {}
+  static constexpr index row_step = is_two_panels ? W : columns;
+  static constexpr index other_sums = is_two_panels ? strips_at_once * W : W;
   [[nodiscard]] static index count(const view& w) { return (w.panels * N + columns - 1) / columns; }
 
-  /// Prefetches what follows group g at the distance for one row.
-  [[gnu::always_inline]] void prefetch(index g, index groups) const {
+  /// Prefetches what follows group g, and may lie in the next panel.
+  [[gnu::always_inline]] void prefetch(index g) const {
     constexpr index bytes = view::group_bytes;
-    const std::uint8_t* next = scales + g * bytes + prefetch_bytes;
-    if constexpr (is_two_panels) {
-      if (g * bytes + prefetch_bytes >= groups * bytes) next += other_scales;  // of the next strip
-      for (index b = 0; b < bytes; b += alignment) __builtin_prefetch(next + other_scales + b);
-    }
+    const std::uint8_t* const next = scales + g * bytes + prefetch_bytes;
     for (index b = 0; b < bytes; b += alignment) __builtin_prefetch(next + b);
+    if constexpr (is_two_panels)
+      for (index b = 0; b < bytes; b += alignment) __builtin_prefetch(next + other_scales + b);
+  }
+
+ private:
+  group_strip(const view& w, index panel, index column, index apart) : scales(w.group_at(panel, 0)) {
+    words = scales + view::head_bytes + column * 4;
+    scales += column * 2;
+    if constexpr (is_two_panels) other_scales = other_words = apart * w.groups * view::group_bytes;
   }
 };
 
-/// sums [Rows, stride] = rows [i, i + Rows) times `count` strips from `first` on. Rows beyond the end repeat the last one.
+/// sums [Rows, stride] = rows [i, i + Rows) times strip `first`; rows beyond the end repeat the last one. For one row, the sums
+/// of `count` strips from `first` on, as each_strip_of_row has them.
 template <class P, index Rows>
 [[gnu::noinline]] void rows_times_groups(const rounded_group_rows& x, index i, const packed_view<P>& w, index first, index count,
-                                         float* sums, index stride) {
+                                         index apart, float* sums, index stride) {
   constexpr index W = lanes<float>, N = packed_view<P>::N, group_bytes = packed_view<P>::group_bytes;
   constexpr auto rows = static_cast<std::size_t>(Rows);
   constexpr auto vectors = static_cast<std::size_t>(Rows == 1 ? 2 : vectors_at_once);
@@ -318,14 +324,16 @@ template <class P, index Rows>
   unroll<rows>([&](auto r) __attribute__((always_inline)) {
     left[r] = x.row(std::min(i + static_cast<index>(r()), x.count - 1));
   });
-  for (index s = first; s < first + count; ++s, sums += 2 * W) {
-    const group_strip<P> of(w, s);
+  using strip = group_strip<P>;
+  constexpr index other_sums = Rows == 1 ? strip::other_sums : W;
+  for (index s = first; s < first + count; ++s, sums += strip::row_step) {
+    const strip of = Rows == 1 ? strip(w, s, apart) : strip(w, s);
     for (index v = 0; v < 2; v += static_cast<index>(vectors)) {
       const std::uint8_t *scales = of.scales + v * of.other_scales, *words = of.words + v * of.other_words;
       vec<float> total[rows][vectors];
       unroll<rows * vectors>([&](auto n) __attribute__((always_inline)) { total[n / vectors][n % vectors] = vec<float>(0.f); });
       for (index g = 0; g < w.groups; ++g, scales += group_bytes, words += group_bytes) {
-        if constexpr (Rows == 1) of.prefetch(g, w.groups);
+        if constexpr (Rows == 1) of.prefetch(g);
         using products = byte_products<P>;
         const auto products_of = [&]<std::size_t... R>(std::index_sequence<R...>) __attribute__((always_inline)) {
           return std::array<products, rows * vectors>{products(left[R / vectors][g].start)...};
@@ -360,7 +368,7 @@ template <class P, index Rows>
       }
       unroll<rows * vectors>([&](auto n) __attribute__((always_inline)) {
         constexpr auto r = static_cast<index>(n() / vectors), j = static_cast<index>(n() % vectors);
-        total[r][j].store_aligned(sums + r * stride + (v + j) * W);
+        total[r][j].store_aligned(sums + r * stride + (v + j) * other_sums);
       });
     }
   }
@@ -382,25 +390,24 @@ void grouped_product(const context<C, float>& on, const matrix<const float>& x, 
   on.share(group_strip<P>::count(w), [&](index first, index last) {
     on.template with_scratch<grouped_scratch>([&](grouped_scratch& own) {
       const index room = std::max<index>(1, std::min<index>(128, std::ssize(own.groups) / w.groups / grouped_rows * grouped_rows));
-      alignas(alignment) float sums[std::max(strips_at_once, grouped_rows) * N];
+      alignas(alignment) float sums[grouped_rows * N];
       for (index i = 0; i < x.rows; i += room) {
         const rounded_group_rows rows{own.groups, w.groups, std::min(room, x.rows - i)};
         for (index r = 0; r < rows.count; ++r) round_row_in_groups(x.row(i + r), w.in, P::zero, rows, r);
         if (rows.count == 1) {
-          for (index s = first; s < last; s += strips_at_once) {
-            const index count = std::min(strips_at_once, last - s);
-            rows_times_groups<P, 1>(rows, 0, w, s, count, sums, 0);
-            epilogue(sums, 0, y, i, s * N, 1, count * N);
-          }
+          each_strip_of_row<group_strip<P>>(
+              w, first, last,
+              [&](index s, index count, index apart, float* of) { rows_times_groups<P, 1>(rows, 0, w, s, count, apart, of, 0); },
+              [&](const float* of, index column, index columns) { epilogue(of, 0, y, i, column, 1, columns); });
           continue;
         }
         for (index s = first; s < last; ++s)
           for (index r = 0; r < rows.count; r += grouped_rows) {
             const index count = std::min(grouped_rows, rows.count - r);
             if (count <= 2)
-              rows_times_groups<P, 2>(rows, r, w, s, 1, sums, N);
+              rows_times_groups<P, 2>(rows, r, w, s, 1, 0, sums, N);
             else
-              rows_times_groups<P, grouped_rows>(rows, r, w, s, 1, sums, N);
+              rows_times_groups<P, grouped_rows>(rows, r, w, s, 1, 0, sums, N);
             epilogue(sums, N, y, i + r, s * N, count, N);
           }
       }

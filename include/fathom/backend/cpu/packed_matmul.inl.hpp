@@ -22,12 +22,13 @@ inline namespace FATHOM_ISA {
 namespace detail {
 
 inline constexpr index prefetch_bytes = 2048;  // prefetch distance for one row
-inline constexpr index strips_at_once = 8;     // strips that one row is multiplied with before the epilogue
+inline constexpr index strips_at_once = 8;     // that one row is multiplied with before the epilogue
 inline constexpr index few_rows = vector_registers == 32 ? 8 : 4;  // rows that share each load of a panel
 
-/// Kernels take two vectors of columns at a time, a strip: two panels side by side (AVX-512), one (AVX2), or a half of one
-/// (SSE, NEON). Where the number of panels is odd, the second vector of the last strip is the first one again, and what is
-/// computed for it is not used.
+/// Kernels take two vectors of columns at a time, a strip: two panels (AVX-512), one (AVX2), or a half of one (SSE, NEON). The two
+/// panels are neighbours for several rows of x. For one row, which reads its weights from memory, they are as far apart as half
+/// of a rank's share (each_strip_of_row), so that each is part of a long stream. Where the number of panels is odd, the second
+/// vector of the last strip is the first one again, and what is computed for it is not used.
 template <class P>
 struct strip {
   using view = packed_view<P>;
@@ -41,26 +42,52 @@ struct strip {
   index other;         // words from the first vector to the second
   index column;        // the first column
   index other_column;  // of the second vector
-  index depth;
 
-  strip(const view& w, index s) : at(w.panel(s * columns / N) + s * columns % N), other(W), column(s * columns), depth(w.depth) {
+  /// For several rows: strip s.
+  strip(const view& w, index s) : at(w.panel(s * columns / N) + s * columns % N), other(W), column(s * columns) {
     if constexpr (is_two_panels) other = 2 * s + 1 < w.panels ? w.depth * N : 0;
     other_column = column + (other > 0 ? W : 0);
   }
+  /// For one row: if strips are two panels, s and s + apart, else strip s.
+  strip(const view& w, index s, index apart) : at(w.panel(s * row_step / N) + s * row_step % N), other(W), column(s * row_step), other_column(column + W) {
+    if constexpr (is_two_panels) other = apart * w.depth * N, other_column = column + apart * N;
+  }
+  // Columns from a strip of one row to the next, and where the sums of a vector lie: [strips][2 W], or [2][strips][W].
+  static constexpr index row_step = is_two_panels ? W : columns;
+  static constexpr index other_sums = is_two_panels ? strips_at_once * W : W;
   [[nodiscard]] static index count(const view& w) { return (w.panels * N + columns - 1) / columns; }
 
-  /// Prefetches what follows word d at the distance for one row: a rank streams one strip after the other.
+  /// Prefetches what follows word d, and may lie in the next panel.
   [[gnu::always_inline]] void prefetch(index d) const {
-    if constexpr (is_two_panels) {
-      constexpr index ahead = prefetch_bytes / alignment;  // in each panel
-      const word* const next = at + (d + ahead) * N + (d + ahead < depth ? 0 : other);  // past the end: of the next strip
-      __builtin_prefetch(next);
-      __builtin_prefetch(next + other);
-    } else {
-      __builtin_prefetch(at + d * N + prefetch_bytes / static_cast<index>(sizeof(word)));
-    }
+    const word* const next = at + d * N + prefetch_bytes / static_cast<index>(sizeof(word));
+    __builtin_prefetch(next);
+    if constexpr (is_two_panels) __builtin_prefetch(next + other);
   }
 };
+
+/// One row times a rank's share [first, last) of strips: kernel(s, count, apart, sums) leaves the sums of `count` strips from s
+/// on, and finish(sums, column, columns) applies the epilogue to those of neighbouring columns.
+template <class Strip, class View, class Kernel, class Finish>
+void each_strip_of_row(const View& w, index first, index last, const Kernel& kernel, const Finish& finish) {
+  using T = typename View::T;
+  constexpr index step = Strip::row_step;
+  alignas(alignment) T sums[strips_at_once * Strip::columns];
+  const auto some = [&](index from, index to, index apart) {
+    for (index s = from; s < to; s += strips_at_once) {
+      const index count = std::min(strips_at_once, to - s);
+      kernel(s, count, apart, sums);
+      finish(sums, s * step, count * step);
+      if (apart > 0) finish(sums + Strip::other_sums, (s + apart) * step, count * step);
+    }
+  };
+  if constexpr (Strip::is_two_panels) {
+    const index begin = 2 * first, end = std::min(2 * last, w.panels), apart = (end - begin) / 2;
+    if (apart > 0) some(begin, begin + apart, apart);
+    some(begin + 2 * apart, end, 0);  // the one that is left
+  } else {
+    some(first, last, 0);
+  }
+}
 
 /// Row R of the words of W columns, W = lanes of the scalar, not scaled.
 template <class P, index R>
@@ -81,16 +108,16 @@ template <class P, index R>
 
 // ---- Unrounded rows -------------------------------------------------------------------------------------------------
 
-/// sums [count * N] = x [in] times `count` strips of N columns from `first` on. Four partial sums per column, to hide latency.
+/// The sums of x [in] times `count` strips of one row from `first` on. Four partial sums per column, to hide latency.
 template <class P>
 [[gnu::noinline]] void row_times_strips(const typename packing<P>::scalar* x, const packed_view<P>& w, index first, index count,
-                                        typename packing<P>::scalar* sums) {
+                                        index apart, typename packing<P>::scalar* sums) {
   using T = typename packing<P>::scalar;
-  constexpr index W = lanes<T>, N = packed_view<P>::N, R = packing<P>::rows;
+  constexpr index N = packed_view<P>::N, R = packing<P>::rows;
   constexpr index words_at_once = std::max<index>(1, 4 / R);
   const index whole = w.in / R;
-  for (index s = first; s < first + count; ++s, sums += 2 * W) {
-    const strip<P> of(w, s);
+  for (index s = first; s < first + count; ++s, sums += strip<P>::row_step) {
+    const strip<P> of(w, s, apart);
     tile<T, 4> part;
     part.clear();
     const auto step = [&](index d, auto u, auto rows) __attribute__((always_inline)) {
@@ -116,7 +143,7 @@ template <class P>
     unroll<2>([&](auto j) __attribute__((always_inline)) {
       vec<T> sum = (part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j]);
       if constexpr (std::is_same_v<P, std::int8_t>) sum *= vec<T>::load_aligned(w.scales + (j() == 0 ? of.column : of.other_column));
-      sum.store_aligned(sums + static_cast<index>(j()) * W);
+      sum.store_aligned(sums + static_cast<index>(j()) * strip<P>::other_sums);
     });
   }
 }
@@ -169,7 +196,7 @@ template <class P, index Rows>
 //   static constexpr index row_padding;      words between rounded rows
 //   scope                                    lives during products
 //   round(x, in, rows, r)                    row r of `rows` = x [in], zero-padded; NaN if a number is not finite
-//   row(rows, w, first, count, sums)         sums [count * tile_columns] = row 0 times `count` strips from `first` on
+//   row(rows, w, first, count, apart, sums)  the sums of row 0 times `count` strips from `first` on, as each_strip_of_row has them
 //   rows(rows, i, w, s, sums)                sums [rows_together, tile_columns] = rows [i, i + rows_together) times a strip;
 //                                            rows beyond the end repeat the last one
 
@@ -221,11 +248,11 @@ struct rounded<bf16, bf16> {
   static void round(const float* x, index in, const rounded_rows& to, index r) {
     pairs::pack_row(x, in, reinterpret_cast<float*>(to.row(r)));
   }
-  [[gnu::noinline]] static void row(const rounded_rows& x, const packed_view<bf16>& w, index first, index count, float* sums) {
+  [[gnu::noinline]] static void row(const rounded_rows& x, const packed_view<bf16>& w, index first, index count, index apart, float* sums) {
     const std::uint32_t* const left = x.row(0);
     const index words = pairs::words(w.in);
-    for (index s = first; s < first + count; ++s, sums += 2 * W) {
-      const strip<bf16> of(w, s);
+    for (index s = first; s < first + count; ++s, sums += strip<bf16>::row_step) {
+      const strip<bf16> of(w, s, apart);
       tile<float, 4> part;
       part.clear();
       const auto step = [&](index d, auto n) __attribute__((always_inline)) {
@@ -237,7 +264,7 @@ struct rounded<bf16, bf16> {
         unroll<4>([&](auto u) __attribute__((always_inline)) { step(d + static_cast<index>(u()), u); });
       for (; d < words; ++d) step(d, std::integral_constant<std::size_t, 0>());
       unroll<2>([&](auto j) __attribute__((always_inline)) {
-        ((part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j])).store_aligned(sums + static_cast<index>(j()) * W);
+        ((part.at[0][j] + part.at[1][j]) + (part.at[2][j] + part.at[3][j])).store_aligned(sums + static_cast<index>(j()) * strip<bf16>::other_sums);
       });
     }
   }
@@ -321,10 +348,10 @@ struct rounded<Compute, std::int8_t> {
     for (; k < (in + 3) / 4 * 4; ++k)
       numbers[k] = static_cast<std::int16_t>(std::bit_cast<std::uint32_t>(k < in ? x[k] * inverse + to_integer : to_integer));
   }
-  [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, float* sums) {
+  [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, index apart, float* sums) {
     const std::uint32_t* const left = x.row(0);
-    for (index s = first; s < first + count; ++s, sums += 2 * W) {
-      const strip<std::int8_t> of(w, s);
+    for (index s = first; s < first + count; ++s, sums += strip<std::int8_t>::row_step) {
+      const strip<std::int8_t> of(w, s, apart);
       floats total[2] = {};
       for (index from = 0; from < w.depth; from += exact) {
         integers part[2][2] = {};  // of the halves of both vectors
@@ -343,7 +370,7 @@ struct rounded<Compute, std::int8_t> {
         });
       }
       store(total[0], w.scales + of.column, x.scales[0], sums);
-      store(total[1], w.scales + of.other_column, x.scales[0], sums + W);
+      store(total[1], w.scales + of.other_column, x.scales[0], sums + of.other_sums);
     }
   }
   [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index s, float* sums) {
@@ -453,10 +480,10 @@ struct rounded<Compute, std::int8_t> {
       low[k] = static_cast<std::uint8_t>(bits);
     }
   }
-  [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, float* sums) {
+  [[gnu::noinline]] static void row(const rounded_rows& x, const weights& w, index first, index count, index apart, float* sums) {
     const std::uint32_t *const high = x.row(0), *const low = high + w.depth;
-    for (index s = first; s < first + count; ++s, sums += 2 * W) {
-      const strip<std::int8_t> of(w, s);
+    for (index s = first; s < first + count; ++s, sums += strip<std::int8_t>::row_step) {
+      const strip<std::int8_t> of(w, s, apart);
       byte_sums h[2][2] = {}, l[2][2] = {};  // of even words, of odd ones
       const auto step = [&](index d, auto u) __attribute__((always_inline)) {
         of.prefetch(d);
@@ -473,7 +500,7 @@ struct rounded<Compute, std::int8_t> {
       }
       if (d < w.depth) step(d, std::integral_constant<std::size_t, 0>());
       store(h[0][0] + h[1][0], l[0][0] + l[1][0], w, of.column, x.scales[0], sums);
-      store(h[0][1] + h[1][1], l[0][1] + l[1][1], w, of.other_column, x.scales[0], sums + W);
+      store(h[0][1] + h[1][1], l[0][1] + l[1][1], w, of.other_column, x.scales[0], sums + of.other_sums);
     }
   }
   [[gnu::noinline]] static void rows(const rounded_rows& x, index i, const weights& w, index s, float* sums) {
@@ -521,14 +548,10 @@ struct rounded<Compute, std::int8_t> {
 template <class On, class T, class P>
 void packed_row_product(const On& on, const matrix<const T>& x, const packed_view<P>& w, const matrix<T>& y,
                         const any_epilogue<T>& epilogue) {
-  constexpr index N = strip<P>::columns;
   on.share(strip<P>::count(w), [&](index first, index last) {
-    alignas(alignment) T sums[strips_at_once * N];
-    for (index s = first; s < last; s += strips_at_once) {
-      const index count = std::min(strips_at_once, last - s);
-      row_times_strips<P>(x.row(0), w, s, count, sums);
-      epilogue(sums, 0, y, 0, s * N, 1, count * N);
-    }
+    each_strip_of_row<strip<P>>(
+        w, first, last, [&](index s, index count, index apart, T* sums) { row_times_strips<P>(x.row(0), w, s, count, apart, sums); },
+        [&](const T* sums, index column, index columns) { epilogue(sums, 0, y, 0, column, 1, columns); });
   });
 }
 
@@ -611,16 +634,14 @@ void rounded_product(const On& on, const matrix<const float>& x, const packed_vi
       // A row of the largest depth that there is fits twice.
       const index room = std::min<index>(std::ssize(own.words) / row, 4 * std::max(tile_rows, together));
       const index most = room < together ? 1 : room / together * together;
-      alignas(alignment) float sums[std::max(strips_at_once, together) * N];
+      alignas(alignment) float sums[together * N];
       for (index i = 0; i < x.rows; i += most) {
         const rounded_rows rows{own.words, own.scales, row, std::min(most, x.rows - i)};
         for (index r = 0; r < rows.count; ++r) Rounded::round(x.row(i + r), w.in, rows, r);
         if (rows.count == 1) {
-          for (index s = first; s < last; s += strips_at_once) {
-            const index count = std::min(strips_at_once, last - s);
-            Rounded::row(rows, w, s, count, sums);
-            epilogue(sums, 0, y, i, s * N, 1, count * N);
-          }
+          each_strip_of_row<strip<P>>(
+              w, first, last, [&](index s, index count, index apart, float* of) { Rounded::row(rows, w, s, count, apart, of); },
+              [&](const float* of, index column, index columns) { epilogue(of, 0, y, i, column, 1, columns); });
         } else {
           [[maybe_unused]] const typename Rounded::scope scope{};
           for (index s = first; s < last; ++s)
