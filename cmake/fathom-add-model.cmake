@@ -224,7 +224,7 @@ ${function} { return {${begin}, ${end}}; }
 
   if(type)
     set(header packed_file)
-    set(weights "/// The weights to decode with, where they lie. It fails when they were packed for another processor.
+    set(weights "/// The weights to decode with, where they lie. It fails when they are not what the build packed.
 inline const packed& weights() {
   static const fathom::packed_file<model, number> file(${packed_from});
   return *file;
@@ -446,7 +446,7 @@ std::span<const std::byte> weights_file();
       if(arg_TYPE)
         list(APPEND headers io/packed_file)
         string(APPEND functions "
-${declaration}/// The weights to decode with, where they lie. It fails when they were packed for another processor.
+${declaration}/// The weights to decode with, where they lie. It fails when they are not what the build packed.
 inline const packed& weights() {
   static const fathom::packed_file<model, number> file(${from});
   return *file;

@@ -9,12 +9,12 @@
 // FATHOM_PACK_CONFIG is a header with NAME::config; FATHOM_PACK_NAME is that NAME, FATHOM_PACK_NUMBER the type.
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <string>
 
 #include <fathom/backend/cpu.hpp>
 #include <fathom/core/bf16.hpp>
-#include <fathom/core/error.hpp>
 #include <fathom/core/grouped.hpp>
 #include <fathom/core/memory.hpp>
 #include <fathom/io/gguf.hpp>
@@ -38,7 +38,7 @@ int main(int count, char** arguments) {
     const auto packed = fathom::make<net::packed<FATHOM_PACK_NUMBER>>();
     fathom::load(model, *packed);
     fathom::save_packed(arguments[2], *packed);
-  } catch (const fathom::error& problem) {
+  } catch (const std::exception& problem) {
     return std::fprintf(stderr, "%s\n", problem.what()), 1;
   }
 }

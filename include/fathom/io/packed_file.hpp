@@ -157,7 +157,7 @@ class packed_file {
   using packed = typename Model::template packed<P>;
 
   /// Fails when the file cannot be mapped, is no file of packed weights, or has weights of another model, of another type,
-  /// or for another processor; the error says which, and what was expected.
+  /// or in another version of the layout; the error says which, and what was expected.
   explicit packed_file(const std::filesystem::path& path) : file_(path) { open(); }
   /// The same for the bytes of a file in memory, which must outlive this and begin at a multiple of fathom::alignment.
   /// Errors call it `name`.
