@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
 
 #include <fathom/core/error.hpp>
@@ -29,7 +30,7 @@ int main(int count, char** arguments) {
     header.write(fathom::join("// Made by fathom-describe from ", model.name(), "\n#pragma once\n\n#include <fathom/model/config.hpp>\n\nnamespace ",
                               arguments[3], " {\ninline constexpr fathom::config config = ", text, ";\n}\n"));
     header.commit();
-  } catch (const fathom::error& problem) {
+  } catch (const std::exception& problem) {
     return std::fprintf(stderr, "%s\n", problem.what()), 1;
   }
 }
