@@ -10,7 +10,8 @@ function(fathom_advise)
     message(WARNING "fathom: this build is not optimised and will be many times slower than it could be; "
                     "configure with -DCMAKE_BUILD_TYPE=Release")
   endif()
-  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT flags MATCHES "-march=|-mcpu=|-mavx")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT flags MATCHES "-march=|-mcpu=|-mavx"
+     AND NOT FATHOM_INSTRUCTION_SETS)
     message(WARNING "fathom: without SIMD flags only SSE2 is used, at a quarter of the machine's speed or less; "
                     "add -DCMAKE_CXX_FLAGS=-march=native, or -march=x86-64-v3 for a program to hand on")
   endif()

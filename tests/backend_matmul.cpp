@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -278,7 +279,8 @@ void check_packed() {
         });
     framed<double> expected(rows, Out), magnitude(rows, Out);
     framed<double> exact = x.widened();  // or rounded, if the compute type bf16 multiplies bf16
-    if (cpu::has_bf16_products && std::is_same_v<P, bf16> && std::is_same_v<typename Backend::context::compute, bf16>)
+    const bool multiplies_bf16 = std::string_view(cpu::instruction_set()).find("_bf16") != std::string_view::npos;
+    if (multiplies_bf16 && std::is_same_v<P, bf16> && std::is_same_v<typename Backend::context::compute, bf16>)
       exact.map([](double v) { return static_cast<double>(static_cast<float>(bf16(static_cast<float>(v)))); });
     const framed<double> wide = rounded.widened(), wide_bias = bias.widened(), wide_residual = residual.widened();
     matmul(oracle, exact.view(), wide.view(), expected.view(),

@@ -8,7 +8,7 @@
 # release     everything, with g++ for this machine and warnings as errors; also builds examples and benches
 # sanitizers  the tests again, with clang++ and its address and undefined-behaviour sanitizers
 # clang       the tests of the numerical core, with clang++ for this machine
-# portable    the same with g++, for any x86-64, without AVX
+# portable    the same with g++, for any x86-64, with each of the instruction sets that one program holds kernels for
 #
 # Uses ccache if installed. Fails if a test fails, or if a test is skipped that
 # tests/expected_skips.txt does not list.
@@ -52,10 +52,15 @@ for preset in "${presets[@]}"; do
       ;;
     release) ;;
     sanitizers) more=(-DFATHOM_EXAMPLES=OFF) ;;
-    clang | portable)
+    clang)
       more=(-DFATHOM_EXAMPLES=OFF -DFATHOM_BENCHES=OFF)
       targets=(--target "${core[@]/#/test_}")
       select=(-R "^($(IFS='|'; echo "${core[*]}"))$")
+      ;;
+    portable)  # with some of the sets, to save time; the core's tests run once with each
+      more=(-DFATHOM_EXAMPLES=OFF -DFATHOM_BENCHES=OFF "-DFATHOM_INSTRUCTION_SETS=avx512_vnni_bf16_amx;avx512_vnni_bf16;avx2_fma")
+      targets=(--target "${core[@]/#/test_}" test_instruction_sets)
+      select=(-R "^instruction_set")
       ;;
   esac
   log=build/$preset.log

@@ -20,7 +20,7 @@ FATHOM_KERNELS_WITH_GROUPED(float, grouped_int8)
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 namespace detail {
-template void read_table_row<float, bf16>(const void*, index, index, float*, bool);
+FATHOM_ENTRY void read_table_row<float, bf16>(const void*, index, index, float*, bool);
 }
 }  // namespace FATHOM_ISA
 }  // namespace fathom::cpu

@@ -3,6 +3,9 @@
 // The CPU backend is in an inline namespace of that name: vector widths and the order of sums depend on it, so units
 // compiled for different processors must not share symbols. Such units can be linked into one program; their
 // types are distinct, and mixing them up fails to link.
+//
+// If fathom::kernels holds kernels for several instruction sets, units that link it are in the namespace `dispatched`, and
+// their calls go to the set that was chosen at start (kernels/dispatch.inl.hpp).
 #pragma once
 
 #define FATHOM_JOIN_TOKENS(a, b) a##b
@@ -49,16 +52,24 @@
 #define FATHOM_ISA_TILES
 #endif
 
-/// avx512_vnni_bf16, avx2_fma, sse2, ...
-#define FATHOM_ISA \
+/// What this unit is compiled for: avx512_vnni_bf16, avx2_fma, sse2, ...
+#define FATHOM_UNIT_ISA \
   FATHOM_JOIN(FATHOM_ISA_VECTORS, FATHOM_JOIN(FATHOM_ISA_BYTES, FATHOM_JOIN(FATHOM_ISA_BF16, FATHOM_ISA_TILES)))
+/// The namespace.
+#if defined(FATHOM_DISPATCHED)
+#define FATHOM_ISA dispatched
+#else
+#define FATHOM_ISA FATHOM_UNIT_ISA
+#endif
+#define FATHOM_TEXT_OF_TOKEN(a) #a
+#define FATHOM_TEXT_OF(a) FATHOM_TEXT_OF_TOKEN(a)
 
 #if defined(FATHOM_KERNELS)
 #include <type_traits>
 namespace fathom::check {
 template <class Library, class Unit>
 inline constexpr bool kernels_are_compiled_for_the_same_processor = std::is_same_v<Library, Unit>;
-static_assert(kernels_are_compiled_for_the_same_processor<struct FATHOM_KERNELS, struct FATHOM_ISA>,
+static_assert(kernels_are_compiled_for_the_same_processor<struct FATHOM_KERNELS, struct FATHOM_UNIT_ISA>,
               "fathom: this unit is compiled for another instruction set than fathom::kernels: give both the same -march, or "
               "link fathom::fathom");
 }  // namespace fathom::check
@@ -66,6 +77,13 @@ static_assert(kernels_are_compiled_for_the_same_processor<struct FATHOM_KERNELS,
 
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
+
+/// The instruction set of the kernels that run: "avx2_fma", ...
+#if defined(FATHOM_DISPATCHED)
+[[nodiscard]] const char* instruction_set();
+#else
+[[nodiscard]] constexpr const char* instruction_set() { return FATHOM_TEXT_OF(FATHOM_ISA); }
+#endif
 
 /// Bytes of a vector register.
 #if defined(__AVX512F__)
