@@ -157,6 +157,24 @@ TEST_CASE("patterns of windows in GGUF files are a number or a list", "[io]") {
   }
 }
 
+TEST_CASE("a factor of rotary positions without a type is that of linear scaling, as in llama.cpp", "[io]") {
+  const config c = of(fathom::family::llama);
+  for (const char* key : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
+    config found{};
+    INFO(key);
+    CHECK(read(c, [&](auto& m) { set(m, key, 4.0f); }, &found).empty());
+    CHECK(found.rotary.scaling == fathom::rotary_scaling::linear);
+    CHECK(found.rotary.factor == 4);
+    for (const float none : {0.0f, 1.0f}) {
+      CHECK(read(c, [&](auto& m) { set(m, key, none); }, &found).empty());
+      CHECK((found == c));
+    }
+    CHECK(read(c, [&](auto& m) { set(m, key, 2.5f); }).find(std::string(key) + ": expected a whole number") != std::string::npos);
+    CHECK(read(c, [&](auto& m) { set(m, key, 4.0f), set(m, "llama.rope.scaling.type", "none"); }, &found).empty());
+    CHECK((found == c));
+  }
+}
+
 TEST_CASE("hostile metadata is an error that names the key", "[io]") {
   using fathom::family;
   const auto says = [](const config& c, const std::string& key, const fathom::io::gguf_value_to_write& value, const std::string& what) {
@@ -184,6 +202,12 @@ TEST_CASE("hostile metadata is an error that names the key", "[io]") {
     says(c, a + "rope.dimension_count", std::int64_t{-2}, "expected a whole number, at least 1");
     says(c, a + "attention.sliding_window", std::int64_t{-2}, "expected a whole number, at least 0");
     says(c, a + "expert_count", std::uint32_t{8}, "no mixture of experts");
+    for (const char* other : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_ext_factor",
+                              "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_log_multiplier",
+                              "attention.clamp_kqv"})
+      for (const float n : {0.5f, nan}) says(c, a + other, n, "the only value that a fathom::config can express");
+    says(c, a + "attention.causal", false, "expected true; found false");
+    says(c, a + "attention.value_length", std::uint32_t{8}, "expected 16, that of keys; found 8");
     const std::string linear = read(c, [&](auto& m) { set(m, a + "rope.scaling.type", "linear"), set(m, a + "rope.scaling.factor", nan); });
     CHECK(linear.find("rope.scaling.factor: expected a whole number, at least 1") != std::string::npos);
   }
