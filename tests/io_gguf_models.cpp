@@ -275,6 +275,27 @@ TEST_CASE("Q8_0 is rounded as llama.cpp's package rounds it", "[io]") {
   CHECK(file.tensor("position_embd.weight").describe() == "F32 [32, 16]");
 }
 
+TEST_CASE("a model with room for more tokens than its tokenizer has is written with unused ones", "[io]") {
+  using namespace fathom::data;
+  for (const char* name : {"qwen2", "llama2"}) {
+    const bpe tokenizer(std::filesystem::path(FATHOM_GOLDEN) / "tokenizers" / name);
+    constexpr config c{.vocab = 600, .context = 4, .width = 8, .depth = 1, .heads = 1, .hidden = 8, .tied = true, .shortcut = {}, .family = fathom::family::qwen2};
+    auto weights = fathom::make<fathom::model<c>::parameters>();
+    const temporary_folder folder;
+    const auto path = folder.path() / "a.gguf";
+    REQUIRE(tokenizer.size() < c.vocab);
+    CHECK(fails_with([&] { return fathom::save_gguf(path, *weights, {.tokenizer = gguf_metadata_of(tokenizer)}), 0; }, "expected 600, the model's vocab"));
+    fathom::save_gguf(path, *weights, {.tokenizer = gguf_metadata_of(tokenizer, c.vocab)});
+    const gguf_file file(path);
+    CHECK(file.texts("tokenizer.ggml.tokens").back() == "[PAD599]");
+    CHECK(file.integers("tokenizer.ggml.token_type").back() == 5);  // unused
+    const bpe again = read_bpe(file);
+    CHECK(again.size() == c.vocab);
+    for (const std::string text : {"The river is wide", "[PAD599]", "It'S 2031 é", "川は\n"}) CHECK(again.encode(text) == tokenizer.encode(text));
+    fathom::load(path, *weights);
+  }
+}
+
 TEST_CASE("tokenizers are written as metadata of GGUF files", "[io]") {
   const std::filesystem::path golden = std::filesystem::path(FATHOM_GOLDEN) / "tokenizers";
   using namespace fathom::data;
