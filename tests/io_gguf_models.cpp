@@ -275,6 +275,34 @@ TEST_CASE("Q8_0 is rounded as llama.cpp's package rounds it", "[io]") {
   CHECK(file.tensor("position_embd.weight").describe() == "F32 [32, 16]");
 }
 
+TEST_CASE("a Gemma 3 is written as GGUF, its gains plus 1, and read again", "[io]") {
+  constexpr config c{.vocab = 33, .context = 16, .width = 32, .depth = 3, .heads = 2, .hidden = 40, .tied = true, .shortcut = {},
+                     .family = fathom::family::gemma3, .kv_heads = 1, .head_width = 8, .window = 5, .window_pattern = 2};
+  using gemma3 = fathom::model<c>;
+  auto weights = fathom::make<gemma3::parameters>(), again = fathom::make<gemma3::parameters>();
+  fathom::initialize<gemma3>(*weights, 1);
+  gemma3::visit(
+      [](std::string_view, fathom::initial, auto& tensor) {
+        if (tensor.rank == 1)
+          for (float& gain : tensor.span()) gain = 0.25f * static_cast<float>(&gain - tensor.data() + 1) / 8;  // exact, plus 1 as well
+      },
+      *weights);
+  const temporary_folder folder;
+  const auto path = folder.path() / "model.gguf";
+  fathom::save_gguf(path, *weights);
+  fathom::load(path, *again);
+  expect_same(*weights, *again);
+  const gguf_file file(path);
+  for (const char* norm : {"output_norm", "blk.0.attn_norm", "blk.1.post_attention_norm", "blk.1.ffn_norm", "blk.2.post_ffw_norm", "blk.2.attn_q_norm",
+                           "blk.2.attn_k_norm"}) {
+    const auto& tensor = file.tensor(std::string(norm) + ".weight");
+    std::vector<float> gains(static_cast<std::size_t>(tensor.size()));
+    copy_numbers(tensor, gains.data());
+    INFO(norm);
+    for (std::size_t i = 0; i < gains.size(); ++i) CHECK(gains[i] == 1 + 0.25f * static_cast<float>(i + 1) / 8);
+  }
+}
+
 TEST_CASE("a model with room for more tokens than its tokenizer has is written with unused ones", "[io]") {
   using namespace fathom::data;
   for (const char* name : {"qwen2", "llama2"}) {
