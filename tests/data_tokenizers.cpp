@@ -154,6 +154,20 @@ TEST_CASE("bpe reads the metadata of GGUF files", "[data]") {
     qwen2.metadata.pre = "qwen2";
     const std::string text = "It'S 2031 e\u0301q\u0323\n\n  x<|im_end|>";
     CHECK(bpe::from_gguf(qwen2.metadata).encode(text) == bpe(golden / "qwen2").encode(text));
+    // Pythia's and OLMo 2's names stand for rules that other names have, too (llama.cpp, src/llama-vocab.cpp).
+    smollm2.metadata.pre = "olmo";
+    auto json = contents("smollm2");
+    json["normalizer"] = of_type("NFC");
+    json["pre_tokenizer"] = parsed(R"({"type": "ByteLevel", "add_prefix_space": false})");
+    const bpe pythia = bpe::from_memory(json.dump());
+    CHECK(bpe::from_gguf(smollm2.metadata).encode(text) == pythia.encode(text));
+    CHECK(pythia.to_gguf().pre == "olmo");
+    json = contents("llama3");
+    json["model"]["ignore_merges"] = false;
+    const bpe olmo2 = bpe::from_memory(json.dump());
+    llama3.metadata.pre = "dbrx";
+    CHECK(bpe::from_gguf(llama3.metadata).encode(text) == olmo2.encode(text));
+    CHECK(olmo2.to_gguf().pre == "dbrx");
   }
   SECTION("of the model llama") {
     gguf llama2("llama2"), gemma("gemma");
@@ -191,7 +205,8 @@ TEST_CASE("bpe says what is wrong with the metadata of a GGUF file", "[data]") {
   CHECK_FALSE(refused([](gguf&) {}, ""));
   CHECK(refused([](gguf& f) { f.metadata.model = "bert"; },
                 "tokenizer.ggml.model is \"bert\"; expected \"gpt2\" or \"llama\""));
-  for (const char* pre : {"", "default", "tekken"})
+  CHECK(refused([](gguf& f) { f.metadata.model = "gpt2"; }, "has no metadata tokenizer.ggml.pre; expected the name of pieces that bpe has: \"gpt-2\""));
+  for (const char* pre : {"default", "tekken"})
     CHECK(refused([&](gguf& f) { f.metadata.model = "gpt2", f.metadata.pre = pre; },
                   "tokenizer.ggml.pre is \"" + std::string(pre) +
                       "\"; expected the name of pieces that bpe has: \"gpt-2\", \"llama-bpe\""));

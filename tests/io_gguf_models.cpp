@@ -157,6 +157,24 @@ TEST_CASE("patterns of windows in GGUF files are a number or a list", "[io]") {
   }
 }
 
+TEST_CASE("a factor of rotary positions without a type is that of linear scaling, as in llama.cpp", "[io]") {
+  const config c = of(fathom::family::llama);
+  for (const char* key : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
+    config found{};
+    INFO(key);
+    CHECK(read(c, [&](auto& m) { set(m, key, 4.0f); }, &found).empty());
+    CHECK(found.rotary.scaling == fathom::rotary_scaling::linear);
+    CHECK(found.rotary.factor == 4);
+    for (const float none : {0.0f, 1.0f}) {
+      CHECK(read(c, [&](auto& m) { set(m, key, none); }, &found).empty());
+      CHECK((found == c));
+    }
+    CHECK(read(c, [&](auto& m) { set(m, key, 2.5f); }).find(std::string(key) + ": expected a whole number") != std::string::npos);
+    CHECK(read(c, [&](auto& m) { set(m, key, 4.0f), set(m, "llama.rope.scaling.type", "none"); }, &found).empty());
+    CHECK((found == c));
+  }
+}
+
 TEST_CASE("hostile metadata is an error that names the key", "[io]") {
   using fathom::family;
   const auto says = [](const config& c, const std::string& key, const fathom::io::gguf_value_to_write& value, const std::string& what) {
@@ -184,6 +202,12 @@ TEST_CASE("hostile metadata is an error that names the key", "[io]") {
     says(c, a + "rope.dimension_count", std::int64_t{-2}, "expected a whole number, at least 1");
     says(c, a + "attention.sliding_window", std::int64_t{-2}, "expected a whole number, at least 0");
     says(c, a + "expert_count", std::uint32_t{8}, "no mixture of experts");
+    for (const char* other : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_ext_factor",
+                              "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_log_multiplier",
+                              "attention.clamp_kqv"})
+      for (const float n : {0.5f, nan}) says(c, a + other, n, "the only value that a fathom::config can express");
+    says(c, a + "attention.causal", false, "expected true; found false");
+    says(c, a + "attention.value_length", std::uint32_t{8}, "expected 16, that of keys; found 8");
     const std::string linear = read(c, [&](auto& m) { set(m, a + "rope.scaling.type", "linear"), set(m, a + "rope.scaling.factor", nan); });
     CHECK(linear.find("rope.scaling.factor: expected a whole number, at least 1") != std::string::npos);
   }
@@ -249,6 +273,55 @@ TEST_CASE("Q8_0 is rounded as llama.cpp's package rounds it", "[io]") {
   CHECK(std::ranges::all_of(table.bytes.subspan(sizeof expected), [](std::byte b) { return b == std::byte{0}; }));
   CHECK(file.tensor("blk.0.ffn_down.weight").describe() == "F32 [40, 32]");  // rows of 40 numbers are no whole blocks
   CHECK(file.tensor("position_embd.weight").describe() == "F32 [32, 16]");
+}
+
+TEST_CASE("a Gemma 3 is written as GGUF, its gains plus 1, and read again", "[io]") {
+  constexpr config c{.vocab = 33, .context = 16, .width = 32, .depth = 3, .heads = 2, .hidden = 40, .tied = true, .shortcut = {},
+                     .family = fathom::family::gemma3, .kv_heads = 1, .head_width = 8, .window = 5, .window_pattern = 2};
+  using gemma3 = fathom::model<c>;
+  auto weights = fathom::make<gemma3::parameters>(), again = fathom::make<gemma3::parameters>();
+  fathom::initialize<gemma3>(*weights, 1);
+  gemma3::visit(
+      [](std::string_view, fathom::initial, auto& tensor) {
+        if (tensor.rank == 1)
+          for (float& gain : tensor.span()) gain = 0.25f * static_cast<float>(&gain - tensor.data() + 1) / 8;  // exact, plus 1 as well
+      },
+      *weights);
+  const temporary_folder folder;
+  const auto path = folder.path() / "model.gguf";
+  fathom::save_gguf(path, *weights);
+  fathom::load(path, *again);
+  expect_same(*weights, *again);
+  const gguf_file file(path);
+  for (const char* norm : {"output_norm", "blk.0.attn_norm", "blk.1.post_attention_norm", "blk.1.ffn_norm", "blk.2.post_ffw_norm", "blk.2.attn_q_norm",
+                           "blk.2.attn_k_norm"}) {
+    const auto& tensor = file.tensor(std::string(norm) + ".weight");
+    std::vector<float> gains(static_cast<std::size_t>(tensor.size()));
+    copy_numbers(tensor, gains.data());
+    INFO(norm);
+    for (std::size_t i = 0; i < gains.size(); ++i) CHECK(gains[i] == 1 + 0.25f * static_cast<float>(i + 1) / 8);
+  }
+}
+
+TEST_CASE("a model with room for more tokens than its tokenizer has is written with unused ones", "[io]") {
+  using namespace fathom::data;
+  for (const char* name : {"qwen2", "llama2"}) {
+    const bpe tokenizer(std::filesystem::path(FATHOM_GOLDEN) / "tokenizers" / name);
+    constexpr config c{.vocab = 600, .context = 4, .width = 8, .depth = 1, .heads = 1, .hidden = 8, .tied = true, .shortcut = {}, .family = fathom::family::qwen2};
+    auto weights = fathom::make<fathom::model<c>::parameters>();
+    const temporary_folder folder;
+    const auto path = folder.path() / "a.gguf";
+    REQUIRE(tokenizer.size() < c.vocab);
+    CHECK(fails_with([&] { return fathom::save_gguf(path, *weights, {.tokenizer = gguf_metadata_of(tokenizer)}), 0; }, "expected 600, the model's vocab"));
+    fathom::save_gguf(path, *weights, {.tokenizer = gguf_metadata_of(tokenizer, c.vocab)});
+    const gguf_file file(path);
+    CHECK(file.texts("tokenizer.ggml.tokens").back() == "[PAD599]");
+    CHECK(file.integers("tokenizer.ggml.token_type").back() == 5);  // unused
+    const bpe again = read_bpe(file);
+    CHECK(again.size() == c.vocab);
+    for (const std::string text : {"The river is wide", "[PAD599]", "It'S 2031 é", "川は\n"}) CHECK(again.encode(text) == tokenizer.encode(text));
+    fathom::load(path, *weights);
+  }
 }
 
 TEST_CASE("tokenizers are written as metadata of GGUF files", "[io]") {

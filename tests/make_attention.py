@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import save_file
 
 TESTS = pathlib.Path(__file__).parent
-FOLDERS = {name: TESTS / "families" / name for name in ["llama", "mistral", "qwen3", "gpt_neox", "olmo2"]}
+FOLDERS = {name: TESTS / "families" / name for name in ["llama", "mistral", "qwen2", "qwen3", "gpt_neox", "olmo2", "gemma3"]}
 FOLDERS["gpt2"] = TESTS / "golden" / "transformers" / "untied_inner"
 
 found = {}

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "fathom/core/error.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/bpe.hpp"
 #include "fathom/data/gguf_tokenizer.hpp"
@@ -46,9 +48,15 @@ namespace fathom::data {
   return bpe::from_gguf(metadata);
 }
 
-/// The entries of a GGUF file for a tokenizer (io/save_gguf.hpp).
-[[nodiscard]] inline io::gguf_metadata gguf_metadata_of(const bpe& tokenizer) {
-  const written_gguf_tokenizer all = tokenizer.to_gguf();
+/// The entries of a GGUF file for a tokenizer (io/save_gguf.hpp). With the `vocab` of a model that has room for more tokens,
+/// as Qwen's and Pythia's have, unused tokens "[PAD<id>]" follow, as llama.cpp's converter writes them.
+[[nodiscard]] inline io::gguf_metadata gguf_metadata_of(const bpe& tokenizer, index vocab = 0) {
+  written_gguf_tokenizer all = tokenizer.to_gguf();
+  while (std::ssize(all.tokens) < vocab) {
+    all.tokens.push_back(join("[PAD", all.tokens.size(), "]"));
+    all.token_type.push_back(5);
+    if (!all.scores.empty()) all.scores.push_back(-1000);
+  }
   io::gguf_metadata metadata;
   const auto add = [&](const char* name, io::gguf_value_to_write value) {
     metadata.emplace_back(std::string("tokenizer.ggml.") + name, std::move(value));

@@ -31,7 +31,7 @@ namespace fathom::data {
 /// outlive the call that reads them.
 struct gguf_tokenizer {
   std::string_view model;                    // "gpt2", byte-level, or "llama", of SentencePiece's kind
-  std::string_view pre{};                    // the pieces of "gpt2": "gpt-2", "llama-bpe", "qwen2", "smollm"
+  std::string_view pre{};                    // the pieces of "gpt2": "gpt-2", "llama-bpe", "qwen2", "smollm", ...
   std::span<const std::string_view> tokens;  // by id
   /// Of each token: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte; empty if all are normal.
   std::span<const std::int32_t> token_type{};
@@ -69,6 +69,8 @@ inline constexpr gguf_pieces gguf_names[] = {
     {"qwen2", &qwen2_pieces, true},
     {"smollm", &digit_pieces},
     {"starcoder", &digit_pieces},
+    {"olmo", &gpt2_pieces, true},  // of GPT-NeoX's tokenizer, which Pythia has, too
+    {"dbrx", &llama3_pieces},      // of OLMo 2's
 };
 
 /// Reads the metadata of a GGUF file.
@@ -124,8 +126,8 @@ class gguf_reader {
     if (named == std::end(gguf_names)) {
       std::string known;
       for (const gguf_pieces& p : gguf_names) known += (known.empty() ? "\"" : ", \"") + std::string(p.name) + '"';
-      fail(file_, ": tokenizer.ggml.pre is ", in_quotes(from_.pre),
-           "; expected the name of pieces that bpe has: ", known);
+      fail(file_, from_.pre.empty() ? ": has no metadata tokenizer.ggml.pre" : ": tokenizer.ggml.pre is ",
+           from_.pre.empty() ? std::string() : in_quotes(from_.pre), "; expected the name of pieces that bpe has: ", known);
     }
     parts_.rules.pieces = named->pieces;
     parts_.rules.form.nfc = named->nfc;

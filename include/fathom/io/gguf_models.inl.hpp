@@ -211,14 +211,32 @@ FATHOM_INLINE config config_of_gguf(const gguf_file& file, std::string& problems
   c.head_width = size("attention.key_length", std::max(c.width / c.heads, 1));
   c.rotary.base = whole("rope.freq_base", is_gemma3 ? 1e6f : 1e4f, 2);
   c.rotary.width = size("rope.dimension_count", c.head_width);
-  const std::string_view scaling = file.text(key("rope.scaling.type"), "none");
+  // Without a type, a factor is of linear scaling; older files call it scale_linear; 0 and 1 are none (llama.cpp,
+  // src/llama-model.cpp, load_hparams).
+  const char* const factor = file.find(key("rope.scaling.factor")) ? "rope.scaling.factor" : "rope.scale_linear";
+  const float scale = file.real(key(factor), 0.0f);
+  const std::string_view scaling = file.text(key("rope.scaling.type"), scale == 0 || scale == 1 ? "none" : "linear");
   if (scaling == "linear" || scaling == "yarn") {
     c.rotary.scaling = scaling == "linear" ? rotary_scaling::linear : rotary_scaling::yarn;
-    c.rotary.factor = whole("rope.scaling.factor", 1, 1);
+    c.rotary.factor = whole(factor, 1, 1);
     if (scaling == "yarn") c.rotary.original = size("rope.scaling.original_context_length");
   } else if (scaling != "none") {
     problems += join("\n  ", key("rope.scaling.type"), ": expected none, linear or yarn; found ", scaling);
   }
+  const auto only = [&](const char* name, float expected) {  // what a config cannot say otherwise
+    if (const float number = file.real(key(name), expected); number != expected)
+      problems += join("\n  ", key(name), ": expected ", expected, ", the only value that a fathom::config can express; found ", number);
+  };
+  only("rope.scaling.attn_factor", 1);
+  only("rope.scaling.yarn_attn_factor", 1);
+  only("rope.scaling.yarn_ext_factor", 1);
+  only("rope.scaling.yarn_beta_fast", 32);
+  only("rope.scaling.yarn_beta_slow", 1);
+  only("rope.scaling.yarn_log_multiplier", 0);
+  only("attention.clamp_kqv", 0);
+  if (!file.boolean(key("attention.causal"), true)) problems += join("\n  ", key("attention.causal"), ": expected true; found false");
+  if (const index values = file.integer(key("attention.value_length"), c.head_width); values != c.head_width)
+    problems += join("\n  ", key("attention.value_length"), ": expected ", c.head_width, ", that of keys; found ", values);
   const index window = file.integer(key("attention.sliding_window"), 0);
   if (window < 0) problems += join("\n  ", key("attention.sliding_window"), ": expected a whole number, at least 0; found ", window);
   if (window > 0 && c.family == family::olmo2) problems += join("\n  ", key("attention.sliding_window"), ": expected 0; found ", window);

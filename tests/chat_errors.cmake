@@ -1,0 +1,26 @@
+# examples/chat.sh says in one line what is wrong with its arguments, before it installs or compiles anything.
+#   cmake -DSOURCE=... -DFOLDER=... -P chat_errors.cmake
+cmake_minimum_required(VERSION 3.25)
+file(REMOVE_RECURSE ${FOLDER})
+file(MAKE_DIRECTORY ${FOLDER}/empty)
+file(WRITE ${FOLDER}/notes.txt "text")
+
+function(expect_error expected)
+  execute_process(COMMAND bash ${SOURCE}/examples/chat.sh ${ARGN} WORKING_DIRECTORY ${FOLDER} RESULT_VARIABLE result OUTPUT_VARIABLE output
+                  ERROR_VARIABLE error)
+  if(result EQUAL 0 OR NOT output STREQUAL "" OR NOT error STREQUAL "chat.sh: ${expected}\n")
+    message(FATAL_ERROR "chat.sh ${ARGN}\nreturns ${result} and writes\n${output}${error}expected\nchat.sh: ${expected}")
+  endif()
+endfunction()
+
+expect_error("${FOLDER}/nothing.gguf: there is no such file or folder" nothing.gguf)
+expect_error("${FOLDER}/empty: has no config.json; expected a folder of transformers, or a GGUF file" empty)
+expect_error("${FOLDER}/notes.txt: expected a GGUF file, NAME.gguf, or a folder of transformers" ${FOLDER}/notes.txt)
+expect_error("two models, a.gguf and b.gguf; expected one" a.gguf b.gguf)
+expect_error("--type is q4; expected float, bf16, int8 or int4" --type q4)
+foreach(context 0 many -1)
+  expect_error("--context is ${context}; expected a number of tokens, at least 1" --context ${context})
+endforeach()
+expect_error("--prompt needs a value" --prompt)
+expect_error("unknown option --topk" --topk 3)
+message("chat.sh says what is wrong")
