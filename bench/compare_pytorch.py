@@ -19,6 +19,7 @@ import torch._dynamo
 from torch import nn
 from torch.nn import functional as F
 
+from neighbours import busy
 from pytorch import fathom, timed
 
 # vocab, context, width, depth, heads; sequences and tokens of a training batch; depths of the shortcut
@@ -298,6 +299,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="duration of each measurement in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--busy", type=int, default=0, help="processes that keep a core busy while both sides are measured")
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile, and report the faster")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -310,11 +312,13 @@ def main():
     with open("/proc/cpuinfo") as info:
         cpu = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.machine())
     mkl = ", MKL with the kernels it has for Intel's processors" if "LD_PRELOAD" in os.environ else ""
-    print(f"{cpu}, {options.threads} threads; PyTorch {torch.__version__}{mkl}; median (best) of {options.rounds} rounds\n")
+    beside = f", beside {options.busy} busy processes" if options.busy else ""
+    print(f"{cpu}, {options.threads} threads; PyTorch {torch.__version__}{mkl}; median (best) of {options.rounds} rounds{beside}\n")
     print("| work | PyTorch, ms | how | fathom, ms | ratio | of the bests |\n| --- | --- | --- | --- | --- | --- |")
     costs = []
     for name in options.models:
-        results = measured(works_of(name, options), options)
+        with busy(options.busy):
+            results = measured(works_of(name, options), options)
         for row, (how, theirs, ours, _) in results.items():
             print(f"| {row} | {milliseconds(theirs)} | {how} | {milliseconds(ours)} "
                   f"| {statistics.median(theirs) / statistics.median(ours):.2f} | {min(theirs) / min(ours):.2f} |", flush=True)

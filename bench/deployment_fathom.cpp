@@ -1,6 +1,6 @@
 // Decodes greedily from a prompt of bytes, one byte for each token, with two threads. Unlike examples/story, an ordinary,
-// dynamically linked program that maps a file of packed weights. compare_deployment.py builds it for a FATHOM_CONFIG (the
-// members of a fathom::config) and a FATHOM_TYPE, and has it pack the file.
+// dynamically linked program that maps a file of packed weights. compare_deployment.py builds it for a FATHOM_CONFIG (a fathom::config
+// in braces) and a FATHOM_TYPE, and has it pack the file.
 //
 //   deployment_fathom FILE PROMPT COUNT
 //   deployment_fathom --pack FOLDER FILE
@@ -11,7 +11,7 @@
 
 #include <fathom/fathom.hpp>
 
-using net = fathom::model<fathom::config{FATHOM_CONFIG}>;
+using net = fathom::model<fathom::config FATHOM_CONFIG>;
 using generator = fathom::generator<net, FATHOM_TYPE>;
 
 int main(int argc, char** argv) try {

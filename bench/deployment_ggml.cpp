@@ -2,8 +2,9 @@
 // with its defaults (a mapped file, flash attention if possible, a cache in F16, one token at a time).
 // compare_deployment.py runs it.
 //
-//   deployment_ggml FILE.gguf PROMPT COUNT
+//   deployment_ggml FILE.gguf PROMPT COUNT [CONTEXT]
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
@@ -13,7 +14,7 @@
 #include <llama.h>
 
 int main(int argc, char** argv) try {
-  if (argc != 4) return std::fputs("usage: deployment_ggml FILE.gguf PROMPT COUNT\n", stderr), 2;
+  if (argc != 4 && argc != 5) return std::fputs("usage: deployment_ggml FILE.gguf PROMPT COUNT [CONTEXT]\n", stderr), 2;
   llama_log_set(
       [](ggml_log_level level, const char* text, void*) {
         if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
@@ -23,7 +24,7 @@ int main(int argc, char** argv) try {
   llama_model* model = llama_model_load_from_file(argv[1], llama_model_default_params());
   if (!model) throw std::runtime_error("no model");
   auto with = llama_context_default_params();
-  with.n_ctx = 0;  // the model's
+  with.n_ctx = argc == 5 ? static_cast<std::uint32_t>(std::atoi(argv[4])) : 0;  // 0: the model's
   with.n_threads = with.n_threads_batch = 2;
   llama_context* context = llama_init_from_model(model, with);
   if (!context) throw std::runtime_error("no context");
