@@ -1,13 +1,15 @@
-// Decodes greedily from a prompt of bytes, one byte for each token, with two threads. Unlike examples/story, an ordinary,
-// dynamically linked program that maps a file of packed weights. compare_deployment.py builds it for a FATHOM_CONFIG (a fathom::config
-// in braces) and a FATHOM_TYPE, and has it pack the file.
+// Decodes greedily from a prompt whose bytes are tokens, with two threads, and writes the last byte of each token's number.
+// Unlike examples/story, an ordinary, dynamically linked program that maps a file of packed weights. compare_deployment.py
+// builds it for a FATHOM_CONFIG (a fathom::config in braces) and a FATHOM_TYPE, and has it pack the file.
 //
 //   deployment_fathom FILE PROMPT COUNT
 //   deployment_fathom --pack FOLDER FILE
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <span>
 #include <string_view>
+#include <vector>
 
 #include <fathom/fathom.hpp>
 
@@ -24,8 +26,10 @@ int main(int argc, char** argv) try {
   const fathom::packed_file<net, FATHOM_TYPE> weights(argv[1]);
   alignas(fathom::alignment) static std::byte memory[generator::bytes];
   generator writer(*weights, memory, {.temperature = 0, .threads = 2});
-  writer.write(std::string_view(argv[2]), std::atoi(argv[3]),
-               [](fathom::token t) { return std::putchar(static_cast<int>(t)) != EOF && std::fflush(stdout) == 0; });
+  std::vector<fathom::token> prompt;
+  for (const char byte : std::string_view(argv[2])) prompt.push_back(static_cast<unsigned char>(byte));
+  writer.write(std::span<const fathom::token>(prompt), std::atoi(argv[3]),
+               [](fathom::token t) { return std::putchar(static_cast<int>(t % 256)) != EOF && std::fflush(stdout) == 0; });
 } catch (const std::exception& e) {
   std::fprintf(stderr, "deployment_fathom: %s\n", e.what());
   return 1;
