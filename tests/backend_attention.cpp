@@ -178,6 +178,7 @@ struct attention_operands {
           v.view()(s.memory_row(b) + r, j) = static_cast<T>(numbers.normal());
         }
     sharpness = 0;
+    const auto queries = q.view(), keys = k.view();
     for (index b = 0; b < s.sequences; ++b)
       for (index t = 0; t < s.queries; ++t)
         for (index h = 0; h < s.heads; ++h)
@@ -185,8 +186,8 @@ struct attention_operands {
             const index key_head = h / (s.heads / (c.kv_heads ? c.kv_heads : c.heads));
             double sum = 0;
             for (index e = 0; e < s.head_width; ++e)
-              sum += std::abs(static_cast<double>(q.view()(b * s.queries + t, h * s.head_width + e)) *
-                              static_cast<double>(k.view()(s.memory_row(b) + r, key_head * s.head_width + e)));
+              sum += std::abs(static_cast<double>(queries(b * s.queries + t, h * s.head_width + e)) *
+                              static_cast<double>(keys(s.memory_row(b) + r, key_head * s.head_width + e)));
             sharpness = std::max(sharpness, sum / std::sqrt(static_cast<double>(s.head_width)));
           }
     for (index h = 0; h < s.heads && c.slopes == attention_case::learned; ++h) {

@@ -213,10 +213,9 @@ TEMPLATE_TEST_CASE("layer_norm_forward and layer_norm_backward", "[backend]", fl
     double total = 0;
     for (index i = 0; i < rows; ++i) total += d * a(i);
     const double m = static_cast<double>(rows);
-    check_close("dgain", gradients[1], dgain,
-                [&](index, index) { return (m + 4) * eps<T> * (total + before[1].largest()); });
-    check_close("dbias", gradients[2], dbias,
-                [&](index, index) { return (m + 2) * eps<T> * (m * d + before[2].largest()); });
+    const double gain_bound = (m + 4) * eps<T> * (total + before[1].largest()), bias_bound = (m + 2) * eps<T> * (m * d + before[2].largest());
+    check_close("dgain", gradients[1], dgain, [&](index, index) { return gain_bound; });
+    check_close("dbias", gradients[2], dbias, [&](index, index) { return bias_bound; });
   }
 }
 
@@ -356,9 +355,8 @@ TEMPLATE_TEST_CASE("rms_norm_forward and rms_norm_backward", "[backend]", float,
         return (n + 8) * eps<T> * (r * g * (1 + n) + there);
       });
       const double m = static_cast<double>(rows * heads);
-      check_close("dgain", gradients[1], dgain, [&](index, index) {
-        return (m + 4) * eps<T> * (m * dy.largest() * std::sqrt(n) + before[1].largest());
-      });
+      const double gain_bound = (m + 4) * eps<T> * (m * dy.largest() * std::sqrt(n) + before[1].largest());
+      check_close("dgain", gradients[1], dgain, [&](index, index) { return gain_bound; });
     };
     check("dx", backward(before, true), before[0].widened(), true);
     // Poison in dx is gone without `adds`.
@@ -623,7 +621,8 @@ TEMPLATE_TEST_CASE("rotate", "[backend]", float, double) {
                 a = c * a0 - s * b0;
                 b = s * a0 + c * b0;
               }
-          check_close("x", found[0], expected, [&](index, index) { return 8 * eps<T> * before.largest() * 1.5; });
+          const double bound = 8 * eps<T> * before.largest() * 1.5;
+          check_close("x", found[0], expected, [&](index, index) { return bound; });
         }
       }
 }

@@ -187,6 +187,7 @@ struct meeting {
 
 struct warp_state {
   unsigned lanes = 0, finished = 0;  // existing lanes; finished lanes
+  unsigned waiting = 0;              // meetings that some lanes have come to, and others not
   std::array<fiber*, 32> fibers{};
   std::array<meeting, 32> meetings;  // by the lowest lane of their mask
   std::vector<fiber*> ready;
@@ -216,6 +217,7 @@ inline memory_block poisoned(std::size_t bytes) {
 struct block_state {
   uint3 index{};
   unsigned finished = 0;
+  unsigned waiting = 0;  // barriers that some threads have come to, and others not
   std::vector<warp_state> warps;
   std::array<barrier_state, 16> barriers;
   memory_block dynamic;  // shared memory
@@ -227,6 +229,22 @@ struct block_state {
   };
   std::vector<variable> variables;
 
+  /// Makes the block, new or of a launch that ended well, ready for `threads` threads. What is waited at is as after any use.
+  void begin(std::size_t threads, std::size_t shared_bytes) {
+    finished = 0;
+    warps.resize((threads + 31) / 32);
+    for (warp_state& w : warps) {
+      w.lanes = w.finished = 0;
+      w.fibers.fill(nullptr);
+    }
+    dynamic_bytes = shared_bytes;
+    dynamic = poisoned(shared_bytes);
+  }
+  /// Frees shared memory, so that the address sanitizer sees later uses.
+  void end() {
+    dynamic.reset();
+    variables.clear();
+  }
   [[nodiscard]] bool owns(const void* address, std::size_t bytes) const {
     const auto inside = [&](const std::byte* data, std::size_t size) {
       const auto first = reinterpret_cast<std::uintptr_t>(data), at = reinterpret_cast<std::uintptr_t>(address);
@@ -244,6 +262,7 @@ struct machine {
   std::function<void(std::function<void()>)> launches;  // receives each launch; empty: it runs at once (cuda_library.hpp)
   std::vector<std::unique_ptr<fiber>> pool;
   std::vector<std::unique_ptr<block_state>> blocks;  // alive
+  std::vector<std::unique_ptr<block_state>> ended;   // to be used again: making one takes longer than most kernels
   std::vector<warp_state*> ready;                    // warps with runnable threads
   warp_state* current_warp = nullptr;
   fiber* current = nullptr;
@@ -350,11 +369,13 @@ inline void yield() {
   try {
     the_machine.body();
     if (!f.open.empty() || !f.groups.empty()) fail("the thread ends with copies that it has not waited for", place::here());
-    for (const barrier_state& b : f.block->barriers)
-      if (!b.waiting.empty() && b.expected == blockDim.x * blockDim.y * blockDim.z)
-        fail("the thread ends while others wait at the barrier", b.at);
-    for (const meeting& m : f.warp->meetings)
-      if (m.arrived && (m.mask >> f.lane & 1)) fail(std::string("the thread ends while its warp waits at ") + m.what, m.at);
+    if (f.block->waiting)
+      for (const barrier_state& b : f.block->barriers)
+        if (!b.waiting.empty() && b.expected == blockDim.x * blockDim.y * blockDim.z)
+          fail("the thread ends while others wait at the barrier", b.at);
+    if (f.warp->waiting)
+      for (const meeting& m : f.warp->meetings)
+        if (m.arrived && (m.mask >> f.lane & 1)) fail(std::string("the thread ends while its warp waits at ") + m.what, m.at);
   } catch (...) {
     if (!the_machine.failure) the_machine.failure = std::current_exception();
   }
@@ -426,12 +447,12 @@ inline void run_blocks(const std::vector<uint3>& order, std::size_t first, std::
   m.current_warp = nullptr;
   m.failure = nullptr;
   for (std::size_t b = first; b < last; ++b) {
-    m.blocks.push_back(std::make_unique<block_state>());
+    if (m.ended.empty()) m.ended.push_back(std::make_unique<block_state>());
+    m.blocks.push_back(std::move(m.ended.back()));
+    m.ended.pop_back();
     block_state& block = *m.blocks.back();
     block.index = order[b];
-    block.warps.resize((threads + 31) / 32);
-    block.dynamic_bytes = shared_bytes;
-    block.dynamic = poisoned(shared_bytes);
+    block.begin(threads, shared_bytes);
     for (std::size_t t = 0; t < threads; ++t) {
       fiber& f = *m.pool[(b - first) * threads + t];
       f.block = &block;
@@ -462,6 +483,11 @@ inline void run_blocks(const std::vector<uint3>& order, std::size_t first, std::
           } nobody;
           fail(what, f->waits_at);
         }
+  for (auto& block : m.blocks) {
+    block->end();
+    m.ended.push_back(std::move(block));
+  }
+  m.blocks.clear();
 }
 
 /// Runs body() as every thread of every block.
@@ -490,7 +516,6 @@ inline void run(const char* kernel, dim3 grid, dim3 block, std::size_t shared_by
   } else {
     for (std::size_t i = 0; i < order.size(); ++i) run_blocks(order, i, i + 1, shared_bytes);
   }
-  m.blocks.clear();
 }
 
 // ---- Synchronisation -------------------------------------------------------------------------------------------------
@@ -505,6 +530,7 @@ inline unsigned barrier(unsigned id, unsigned threads, bool predicate, place at)
   if (threads == blockDim.x * blockDim.y * blockDim.z && f.block->finished)
     fail("a barrier that not all threads come to: some have ended", at);
   if (b.arrived == 0) {
+    ++f.block->waiting;
     b.expected = threads;
     b.at = at;
     b.true_predicates = 0;
@@ -514,6 +540,7 @@ inline unsigned barrier(unsigned id, unsigned threads, bool predicate, place at)
   b.true_predicates += predicate;
   if (++b.arrived == b.expected) {
     b.arrived = 0;
+    --f.block->waiting;
     b.result = b.true_predicates;
     const std::vector<fiber*> waiting = std::exchange(b.waiting, {});
     for (fiber* other : waiting) make_ready(*other);
@@ -534,6 +561,7 @@ Out meet(const char* what, unsigned mask, const In& in, const F& compute, place 
   if (mask & ~f.warp->lanes) fail(std::string(what) + " with a mask of threads that do not exist", at);
   meeting& m = f.warp->meetings[static_cast<std::size_t>(std::countr_zero(mask))];
   if (m.arrived == 0) {
+    ++f.warp->waiting;
     m.mask = mask;
     m.what = what;
     m.at = at;
@@ -557,6 +585,7 @@ Out meet(const char* what, unsigned mask, const In& in, const F& compute, place 
       outs[lane] = static_cast<Out*>(m.out[lane]);
     }
   m.arrived = 0;
+  --f.warp->waiting;
   compute(ins, outs);
   for (unsigned lane = 0; lane < 32; ++lane)
     if ((mask >> lane & 1) && lane != f.lane) make_ready(*f.warp->fibers[lane]);

@@ -96,7 +96,7 @@ if(HOW MATCHES "^models-?(.*)$")
   file(REMOVE ${FOLDER}/build/made.gguf)
   foreach(model IN LISTS models)
     file(READ ${checkpoint}.away/${model}.txt expected)
-    run_and_expect("${expected}" ${emulator} ${FOLDER}/build/say_${model} "In the beginning")
+    run_and_expect("${expected}" ${emulator} ${FOLDER}/build/say ${model} "In the beginning")
   endforeach()
   file(RENAME ${checkpoint}.away ${checkpoint})
   if(NOT machine)  # a model that no config can express is an error of the build, which names the key and the value
