@@ -272,23 +272,30 @@ class batch_generator {
     return s.id;
   }
 
-  /// Draws the token that follows a sequence's text.
+  /// Draws the token that follows a sequence's text. Where that throws, the sequence ends.
   void draw(sequence& s, std::span<const typename Model::scalar> logits) {
-    const std::span<token> text = text_at(&s - sequences_.data());
+#if defined(__cpp_exceptions)
     try {
-      const token next = drawn(s, text.first(at(s.length)), logits);
-      text[at(s.length++)] = next;
-      --s.left;
-      const auto stops = std::span(s.stops).first(s.stop_count);
-      s.end = std::find(stops.begin(), stops.end(), next) != stops.end() ? ending::stop
-              : s.left == 0                                              ? ending::count
-              : s.length == text_size()                                  ? ending::full
-                                                                         : ending::none;
-      written_.push_back({s.id, next, s.end});
+      draw_or_throw(s, logits);
     } catch (...) {
       if (!failure_) failure_ = std::current_exception();
       s.end = ending::failed;
     }
+#else
+    draw_or_throw(s, logits);
+#endif
+  }
+  void draw_or_throw(sequence& s, std::span<const typename Model::scalar> logits) {
+    const std::span<token> text = text_at(&s - sequences_.data());
+    const token next = drawn(s, text.first(at(s.length)), logits);
+    text[at(s.length++)] = next;
+    --s.left;
+    const auto stops = std::span(s.stops).first(s.stop_count);
+    s.end = std::find(stops.begin(), stops.end(), next) != stops.end() ? ending::stop
+            : s.left == 0                                              ? ending::count
+            : s.length == text_size()                                  ? ending::full
+                                                                       : ending::none;
+    written_.push_back({s.id, next, s.end});
   }
   token drawn(sequence& s, std::span<const token> text, std::span<const typename Model::scalar> logits) {
     if (!s.adjust) return (*s.sample)(logits);
