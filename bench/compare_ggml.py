@@ -8,7 +8,8 @@ rounded anew for the other types).
 
 Every round measures llama.cpp, fathom, and the current read bandwidth of memory, one after the other. A decoding round
 is the median token at the first 64 positions from half of the context on; decode-4 decodes 4 sequences at once, from
-position 128 on. prefill reads
+position 128 on. batch-1 to batch-64 are steps of fathom's batch_generator beside llama.cpp's batched decoding of as many
+sequences, at the same positions; fathom's time includes the choice of each token (greedy), llama.cpp's does not. prefill reads
 the whole context, of SmolLM2 512 tokens. Tables show medians of the rounds, and best rounds in parentheses; the ratio is the
 median of the rounds' ratios.
 """
@@ -27,11 +28,13 @@ from neighbours import busy
 from steps import THREADS, Program, digits, machine, step_seconds, stream
 
 PEER_TYPES = {"f32": ["F32"], "bf16": ["F16", "BF16"], "int8": ["Q8_0"], "int4": ["Q4_1"]}
-WORKS = ["decode", "prefill", "decode-4", "decode-16"]
+BATCHES = [1, 4, 16, 64]  # sequences at once
+WORKS = ["decode", "prefill", "decode-4", "decode-16"] + [f"batch-{n}" for n in BATCHES]
 TARGETS = {("decode", "tiny"): (5, 12), ("decode", "small"): (3, 3), ("decode", "medium"): (1.5, 1.5, 1.5),
            ("prefill", "tiny"): (3,), ("prefill", "small"): (3,), ("prefill", "medium"): (3,),
            ("decode", "smollm2"): (1.2, 1.2, 1.2, 1.5), ("prefill", "smollm2"): (1.5, 1.5, 1.5, 1.5),
            ("decode-4", "smollm2"): (1.2, 1.2, 1.2, 1.2), ("decode-16", "smollm2"): (1.2, 1.2, 1.2, 1.2)}
+TARGETS.update({(f"batch-{n}", "smollm2"): (1.2, 1.2, 1.2, 1.2) for n in BATCHES})
 PROMPT = 512  # tokens of a prompt of SmolLM2
 BLOCK = 512 << 20  # bytes to read for the bandwidth of memory
 # GPT-2's tensor names in safetensors and in GGUF, where linear maps are stored [in, out] and [out, in].
@@ -102,7 +105,8 @@ def rewrite_gguf(source, path, kind):
 
 
 class Bench:
-    def __init__(self, build, seconds, smollm2):
+    def __init__(self, build, seconds, smollm2, search=True):
+        self.search = search
         self.build, self.seconds, self.smollm2 = pathlib.Path(build), seconds, smollm2
         self.files = self.build / "ggml"
         self.files.mkdir(exist_ok=True)
@@ -143,17 +147,18 @@ class Bench:
                 raise
         program.close()
 
-    def ggml(self, model, kind, cache="f16", flash=1, threads=THREADS, batch=None, blas=0, huge=0, sequences=1, unified=0):
+    def ggml(self, model, kind, cache="f16", flash=1, threads=THREADS, batch=None, blas=0, huge=0, sequences=1, unified=0, context=None):
         environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if huge else {}
         file = self.smollm2 if (model, kind) == ("smollm2", "Q4_1") else self.files / f"{model}-{kind}.gguf"
-        return Program(self.build / "ggml_steps", file, self.context, threads, cache, flash, batch or self.context, blas, sequences,
+        return Program(self.build / "ggml_steps", file, context or self.context, threads, cache, flash, batch or context or self.context, blas, sequences,
                        unified, **environment)
 
     def step(self, program, model, work, seconds):
         if work == "prefill":
             return step_seconds(program, seconds, *(["prompt", PROMPT] if model == "smollm2" else ["prefill"]))
         if work != "decode":  # reads all prompts each time, so they are short
-            return statistics.median(program.ask("together", work.split("-")[1], min(128, self.context // 2), 32))
+            command = "batch" if work.startswith("batch") and program.about.get("vocab") else "together"
+            return statistics.median(program.ask(command, work.split("-")[1], min(128, self.context // 2), 32))
         start, count = self.context // 2, self.walk()
         one = statistics.median(program.ask("decode", start, count))  # to warm up
         walks = max(1, int(seconds / one / count))
@@ -172,6 +177,10 @@ class Bench:
         if "-" in work:
             fixed["sequences"] = int(work.split("-")[1])
             choices["unified"] = [0, 1]
+        if work.startswith("batch"):  # room for what is read and written, as fathom has, and not for 64 whole contexts
+            fixed["context"] = min(self.context, 256)
+        if not self.search:
+            return kinds[0], {name: values[0] for name, values in choices.items()} | fixed
         if work == "prefill":
             choices.update(batch=sorted({self.context, min(self.context, 512), 64}, reverse=True), blas=[0, 1])
         tried = []
@@ -239,10 +248,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="duration of each measurement in a round")
     parser.add_argument("--busy", type=int, default=0, help="processes that keep a core busy during the rounds, not during the search")
+    parser.add_argument("--no-search", action="store_true", help="llama.cpp with a cache in f16, flash attention and huge pages, without a search")
     parser.add_argument("--prepare", action="store_true", help="only write the models' files, and check them")
     options = parser.parse_args()
 
-    bench = Bench(options.build, options.seconds, options.smollm2)
+    bench = Bench(options.build, options.seconds, options.smollm2, not options.no_search)
     print(f"{machine()}; medians of {options.rounds} rounds, and the best{f', beside {options.busy} busy processes' if options.busy else ''}\n")
     table, reading = [], []
     for model in options.models:

@@ -13,6 +13,7 @@
 //   prefill N           the full context
 //   prompt TOKENS N     as many tokens
 //   together SEQUENCES FROM N   one token each of several sequences at once, at positions FROM .. FROM + N - 1
+//   batch SEQUENCES FROM N      N steps of a batch_generator, greedy, after prompts of FROM tokens (CPU)
 //   train SEQUENCES N   forward, backward and AdamW, for a batch of SEQUENCES sequences of at most 256 tokens (GPU: the context)
 //   save FILE           the weights, as safetensors
 //   logits PROMPT       instead of seconds, the logits after the full context, of which PROMPT tokens were prefilled
@@ -141,6 +142,16 @@ class decoder {
       print_seconds([&] { net::decode(*weights_, next, cache); });
     }
   }
+#if !defined(__CUDACC__)
+  void batch(fathom::index sequences, fathom::index from, int steps) {
+    const fathom::index reading = from * sequences / net::prefill_block + 1;  // those that joined first write in the meantime
+    fathom::batch_generator<net, P, stored> all(
+        *weights_, {.sequences = sequences, .capacity = std::min<fathom::index>(net::context, from + reading + steps + 1)});
+    for (fathom::index s = 0; s < sequences; ++s) all.join(text(s, from), {.temperature = 0});
+    while (std::ssize(all.written()) < sequences) all.step();
+    for (int i = 0; i < steps; ++i) print_seconds([&] { all.step(); });
+  }
+#endif
   void logits(fathom::index prompt) {
     std::span<const float> logits = prefill_up_to(prompt, cache_);
     for (fathom::index i = prompt; i < net::context; ++i) logits = net::decode(*weights_, text(i), cache_);
@@ -228,6 +239,9 @@ void serve() {
       {"prefill", [&] { std::cin >> steps; decoding().prefill(net::context, steps); }},
       {"prompt", [&] { std::cin >> n >> steps; decoding().prefill(n, steps); }},
       {"together", [&] { std::cin >> sequences >> n >> steps; decoding().together(sequences, n, steps); }},
+#if !defined(__CUDACC__)
+      {"batch", [&] { std::cin >> sequences >> n >> steps; decoding().batch(sequences, n, steps); }},
+#endif
       {"train", [&] {
          std::cin >> n >> steps;
          if (!training) training = std::make_unique<trainer<P>>();

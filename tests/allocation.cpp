@@ -26,6 +26,7 @@
 #include <fathom/core/memory.hpp>
 #include <fathom/core/random.hpp>
 #include <fathom/data/batches.hpp>
+#include <fathom/generate/batch_generator.hpp>
 #include <fathom/generate/generator.hpp>
 #include <fathom/model/initialize.hpp>
 #include <fathom/model/model.hpp>
@@ -246,6 +247,25 @@ TEST_CASE("a generator allocates nothing while it writes, past the context too",
     CHECK(written == 500);
     CHECK(again == 100);
   }
+}
+
+TEST_CASE("many sequences allocate nothing after construction", "[allocation]") {
+  const int threads = GENERATE(1, 2);
+  CAPTURE(threads);
+  const auto weights = some_weights();
+  const auto prompt = some_tokens(20);
+  fathom::batch_generator<net, std::int8_t, fathom::bf16> batch(weights, {.sequences = 3, .prefixes = 1, .threads = threads});
+  fathom::index written = 0;
+  check_allocates_nothing(threads, [&] {
+    const auto prefix = batch.hold(std::span(prompt).first(5));
+    for (int n = 0; n < 60; ++n) {
+      batch.join(std::span(prompt).first(static_cast<std::size_t>(1 + n % 20)), {.top_k = 20, .count = 7});
+      if (const auto id = batch.join_after(*prefix, {1, 2}); id && n % 5 == 0) batch.leave(*id);
+      written += std::ssize(batch.step());
+    }
+    batch.release(*prefix);
+  });
+  CHECK(written > 60);
 }
 
 TEST_CASE("a generator over packed weights and memory of the caller's allocates nothing at all", "[allocation]") {

@@ -38,6 +38,9 @@ BLOCKS = {
                        "static_cast<void>(logits);\n}\n"),
     "fathom::pack": ("void decode(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> prompt, "
                      "fathom::token next) {\n", "}\n"),
+    "batch_generator": ("void many(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> instructions,\n"
+                        "          std::span<const fathom::token> question, std::span<const fathom::token> prompt,\n"
+                        "          std::span<const fathom::token> ends) {\n", "}\n"),
     "oracle": ("", "static_assert(oracle::parameter_count > 0);\n"),
     ".resume": ("void resume(const fathom::owned<net::parameters>& weights) {\n", "static_cast<void>(trainer);\n}\n"),
     "fathom::muon": ("void another_optimizer() {\n", "static_cast<void>(tuned);\n}\n"),

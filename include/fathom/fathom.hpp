@@ -8,6 +8,7 @@
 #include "fathom/core/copy.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/data/batches.hpp"
+#include "fathom/generate/batch_generator.hpp"
 #include "fathom/generate/generator.hpp"
 #include "fathom/io/load_any.hpp"
 #include "fathom/io/model_files.hpp"

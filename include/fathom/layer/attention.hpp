@@ -48,6 +48,18 @@ struct key_value_cache {
       : kv(a.take<T>(rows(sequences, capacity), 2 * Width + line).columns_from(0, 2 * Width)) {
     if constexpr (std::is_same_v<T, std::int8_t>) scales = a.take<float>(rows(sequences, capacity), 2 * Heads);
   }
+  /// Copies the rows of the positions that are held of a sequence.
+  template <class Memory>
+  void copy(const sequence_copy& s) const {
+    using positions = cached_positions<Window>;
+    const index held = s.length - positions::held(s.capacity, &s.reached).first(0, s.length), places = positions::places(s.capacity);
+    const auto copy_rows = [&](const auto& m) {
+      if (held > 0)
+        Memory::copy(m.row(s.to * places * Rows), m.row(s.from * places * Rows), static_cast<std::size_t>(held * Rows * m.stride) * sizeof(*m.data));
+    };
+    copy_rows(kv);
+    if constexpr (std::is_same_v<T, std::int8_t>) copy_rows(scales);
+  }
   static constexpr index line = static_cast<index>(alignment / sizeof(T));
   [[nodiscard]] static constexpr index rows(index sequences, index capacity) {
     return sequences * cached_positions<Window>::places(capacity) * Rows;

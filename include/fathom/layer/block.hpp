@@ -80,6 +80,11 @@ struct block<First, Rest...> {
     typename rest_type::template cache<T> rest;
     constexpr cache(arena& a, index sequences, index capacity)
         : first(a, sequences, capacity), rest(a, sequences, capacity) {}
+    template <class Memory>
+    void copy(const sequence_copy& s) const {
+      first.template copy<Memory>(s);
+      rest.template copy<Memory>(s);
+    }
   };
   template <class T>
   [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {

@@ -13,7 +13,9 @@
 //   template <class T> struct scratch;            scratch(arena&, extent): temporary memory of backward
 //   template <class T> struct cache;              cache(arena&, sequences, capacity): state of earlier tokens, for
 //                                                 decoding; only if the layer looks at earlier tokens. Here T is the
-//                                                 scalar, or what a cache rounds keys and values to: bf16 or int8
+//                                                 scalar, or what a cache rounds keys and values to: bf16 or int8.
+//                                                 Its copy<Memory>(sequence_copy) is needed only where sequences are
+//                                                 copied (cache.copy, batch_generator)
 //
 //   static void forward(on, p, e, x, residual, y, tape);       y = residual + layer(x)
 //   static void backward(on, p, e, x, dy, dx, tape, g, scratch);   dx = gradient with respect to x; g += gradient of p
@@ -68,10 +70,20 @@ template <class Part>
     return 0;
 }
 
+/// What is copied in a cache of sequences of up to `capacity` tokens: sequence `from`, to the place of sequence `to`.
+struct sequence_copy {
+  index from, to;
+  index length;   // the tokens that it holds,
+  index reached;  // and held before it was truncated
+  index capacity;
+};
+
 /// An empty tape, scratch or cache.
 struct nothing {
   template <class... Arguments>
   constexpr explicit nothing(Arguments&&...) {}
+  template <class Memory>
+  void copy(const sequence_copy&) const {}
   char unused = 0;  // without a member, g++ warns that the object is uninitialized
 };
 

@@ -144,6 +144,11 @@ struct unit<pattern<First, Rest...>> {
     typename first_type::template cache<T> first;
     typename rest_type::template cache<T> rest;
     constexpr cache(arena& a, index sequences, index capacity) : first(a, sequences, capacity), rest(a, sequences, capacity) {}
+    template <class Memory>
+    void copy(const sequence_copy& s) const {
+      first.template copy<Memory>(s);
+      rest.template copy<Memory>(s);
+    }
   };
   template <class T>
   [[nodiscard]] static constexpr std::size_t scratch_bytes(const extent& e) {
@@ -298,6 +303,11 @@ struct stack<Run, Rest...> {
     [[nodiscard]] typename unit_type::template cache<T> block(index i) const {
       arena a(memory_ + static_cast<std::size_t>(i) * bytes_);
       return typename unit_type::template cache<T>(a, sequences_, capacity_);
+    }
+    template <class Memory>
+    void copy(const sequence_copy& s) const {
+      for (index i = 0; i < count; ++i) block(i).template copy<Memory>(s);
+      rest.template copy<Memory>(s);
     }
 
    private:

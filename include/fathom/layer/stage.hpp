@@ -310,6 +310,11 @@ struct parallel {
     typename First::template cache<T> first;
     typename Second::template cache<T> second;
     constexpr cache(arena& a, index sequences, index capacity) : first(a, sequences, capacity), second(a, sequences, capacity) {}
+    template <class Memory>
+    void copy(const sequence_copy& s) const {
+      first.template copy<Memory>(s);
+      second.template copy<Memory>(s);
+    }
   };
   template <class T>
   struct gradient {

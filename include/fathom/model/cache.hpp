@@ -119,6 +119,15 @@ class decoding_cache {
     check_truncation(length, at(sequence));
     truncate_checked(length, sequence);
   }
+  /// Makes sequence `to` the same as sequence `from`, by copying the keys and values that are held of it. What `to` held is
+  /// forgotten.
+  void copy(index from, index to) {
+    if (at(from) == at(to)) return;
+    views_.blocks.template copy<typename Model::memory>({from, to, lengths_[from], reached(from), capacity_});
+    lengths_[to] = lengths_[from];
+    reached(to) = reached(from);
+    drawn_at_ = -1;
+  }
   /// The fewest tokens, besides 0, to which a sequence can be truncated.
   [[nodiscard]] index least_length(index sequence = 0) const {
     return Model::body::least_length(std::max(length(sequence), reached(sequence)), capacity_);
@@ -197,9 +206,16 @@ struct decoding {
   static std::span<const scalar> decode(const W& weights, std::span<const token> next, Cache& c) {
     if (static_cast<index>(next.size()) != c.sequences())
       fail("decode: ", next.size(), " tokens; expected one for each of the cache's ", c.sequences(), " sequences");
+    return decode_first(weights, next, c);
+  }
+  template <class W, class Cache>
+  static std::span<const scalar> decode_first(const W& weights, std::span<const token> next, Cache& c) {
+    const index sequences = static_cast<index>(next.size());
+    if (sequences < 1 || sequences > c.sequences())
+      fail("decode_first: ", sequences, " tokens; expected one for each of the first sequences, of 1 to ", c.sequences());
     check_tokens(next, 0, vocab, "decode");
-    read_tokens(weights, next, c);
-    return c.session_.read(c.views_.logits.data, c.sequences() * vocab);
+    read_tokens(weights, next, c, sequences);
+    return c.session_.read(c.views_.logits.data, sequences * vocab);
   }
   template <class W, class Cache, class Drawing>
   static void prefill_and_draw(const W& weights, std::span<const token> prompt, Cache& c, Drawing& draw) {
@@ -209,7 +225,7 @@ struct decoding {
   template <class W, class Cache, class Drawing>
   static void decode_and_draw(const W& weights, Cache& c, Drawing& draw) {
     if (c.drawn_at_ != c.length()) fail("decode_and_draw: no token has been drawn after the ", c.length(), " that the cache holds");
-    read_tokens(weights, {}, c);
+    read_tokens(weights, {}, c, 1);
     draw_next(c, draw);
   }
 
@@ -230,15 +246,15 @@ struct decoding {
       c.lengths_[sequence] += n;
     }
   }
-  /// Runs the model over one further token of each sequence, and leaves the logits that follow.
+  /// Runs the model over one further token of each of the first sequences, and leaves the logits that follow.
   template <class W, class Cache>
-  static void read_tokens(const W& weights, std::span<const token> next, Cache& c) {
-    for (index s = 0; s < c.sequences(); ++s)
+  static void read_tokens(const W& weights, std::span<const token> next, Cache& c, index sequences) {
+    for (index s = 0; s < sequences; ++s)
       if (c.length(s) >= c.capacity())
         fail("decode: sequence ", s, " holds ", c.length(s), " tokens and the cache has room for ", c.capacity(),
              "; truncate it, or generate with fathom::overflow::slide");
-    run_tokens(weights, next, c, c.extent_of(c.sequences(), 1, 0), true);
-    for (index s = 0; s < c.sequences(); ++s) ++c.lengths_[s];
+    run_tokens(weights, next, c, c.extent_of(sequences, 1, 0), true);
+    for (index s = 0; s < sequences; ++s) ++c.lengths_[s];
   }
   /// Draws the next token. It goes where the next pass reads it, with the new length of the sequence.
   template <class Cache, class Drawing>

@@ -186,6 +186,12 @@ struct transformer {
     return decode(weights, std::span<const token>(&next, 1), c);
   }
 
+  /// The same for the first sequences of the cache only, one token each: [next.size(), vocab].
+  template <class W, class T>
+  static std::span<const scalar> decode_first(const W& weights, std::span<const token> next, cache_of<T>& c) {
+    return decoding<transformer>::decode_first(weights, next, c);
+  }
+
   // The same for a cache of one sequence, on a backend that samples where the logits are: `draw`, the backend's
   // drawing, draws the next token, and the host does not wait.
 
