@@ -1,4 +1,4 @@
-"""Compares SmolLM2-135M in fathom and in transformers, with the same dequantised numbers (smollm2.sh runs it)."""
+"""Compares SmolLM2-135M in fathom, transformers and llama.cpp, with the same dequantised numbers (smollm2.sh runs it)."""
 
 import argparse
 import pathlib
@@ -73,9 +73,28 @@ def compare_caches(arguments, texts):
         print(f"| {kinds[0][0]} | {kinds[0][2]} | " + " | ".join("%.5f" % float(kind[1]) for kind in kinds) + " |")
 
 
+def in_float(path, to):
+    """Writes a GGUF file with the tensors of another one dequantised to F32, for llama.cpp."""
+    reader, writer = gguf.GGUFReader(path), gguf.GGUFWriter(to, "llama")
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            kind = field.types[0]
+            writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, numpy.array(dequantize(tensor.data, tensor.tensor_type), dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def printed_by(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("model", "program", "text", "python"):
+    for name in ("model", "program", "ggml", "text", "python"):
         parser.add_argument("--" + name, type=pathlib.Path, required=True)
     parser.add_argument("--caches", action="store_true", help="only the loss with keys and values in float, bf16 and int8")
     arguments = parser.parse_args()
@@ -88,21 +107,25 @@ def main():
     print(f"transformers {transformers.__version__}, torch {torch.__version__}; 20,000 bytes of each text, windows of 512 tokens")
     kinds = ("float", "bf16", "int8", "grouped_int8", "int4", "symmetric_int4")
     types = {kind: [] for kind in kinds}
-    print("| text | tokens | logits: largest difference / largest | NLL, fathom | NLL, transformers |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| text | tokens | logits: largest difference / largest | NLL, fathom | NLL, transformers | NLL, llama.cpp F32 | NLL, llama.cpp, the file |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
+        at = pathlib.Path(folder)
+        in_float(arguments.model, at / "float.gguf")
         for name, tokens in texts:
-            at = pathlib.Path(folder)
             (at / "tokens").write_bytes(numpy.array(tokens, dtype=numpy.int32).tobytes())
             printed = subprocess.run([arguments.program, arguments.model, at / "tokens", at / "logits"], check=True, capture_output=True, text=True).stdout
             lines = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in printed.splitlines()}
             found = numpy.fromfile(at / "logits", dtype=numpy.float32).reshape(64, -1)
             with torch.no_grad():
                 expected = model(torch.tensor([tokens[:64]])).logits[0].numpy()
+            # llama.cpp with the same numbers and a cache in float, and with the file's own and its standard cache
+            theirs = [float(printed_by(arguments.ggml, file, at / "tokens", *cache)) for file, *cache in ((at / "float.gguf",), (arguments.model, "f16"))]
             off = numpy.abs(found - expected).max() / numpy.abs(expected).max()
             for kind in kinds:
                 types[kind].append(lines[kind])
-            print(f"| {name} | {len(tokens)} | {off:.1e} | {lines['nll'][0]:.5f} | {nll(model, tokens, 512):.5f} |")
+            print(f"| {name} | {len(tokens)} | {off:.1e} | {lines['nll'][0]:.5f} | {nll(model, tokens, 512):.5f} | "
+                  f"{theirs[0]:.5f} | {theirs[1]:.5f} |")
     print("\n| weights | MB | NLL: King James, Python | packed from floats | ms a token | ms a prompt of 512 |")
     print("| --- | --- | --- | --- | --- | --- |")
     for kind, both in types.items():

@@ -92,7 +92,7 @@ TEST_CASE("templates of every kind are written as transformers writes them", "[c
     const bool in_brackets = style.name() == "llama2" || style.name() == "mistral";  // an answer begins with a space
     std::string text, prompt;
     for (std::size_t i = 0; i < rounds.size(); ++i) {
-      text += (i == 0 ? style.before_first(system) : style.before_next()) + style.content(rounds[i][0].text()) + style.behind();
+      text += (i == 0 ? style.before_first(system) : style.before_next()) + style.content(rounds[i][0].text(), i == 0 ? system : "") + style.behind();
       if (i == 0) prompt = text;
       if (!rounds[i][1].is_null()) text += (in_brackets ? " " : "") + rounds[i][1].text();
     }
@@ -111,7 +111,7 @@ TEST_CASE("an unknown template is an error that shows it, and says what to do", 
   const bpe tokenizer = tokenizer_of("llama2", "<s>", "</s>");
   const auto style = [&](const char* jinja, const char* name) { return [&, jinja, name] { return chat::style(jinja, name, tokenizer, "the model"); }; };
   CHECK(fails_with(style("{{ 'Human: ' + message }}", ""), "the model: has a chat template of an unknown kind",
-                   "--template with one of llama3, chatml, gemma, llama2, mistral, zephyr", "{{ 'Human: ' + message }}"));
+                   "--template with one of llama3, chatml, gemma, llama2, mistral, zephyr, tulu", "{{ 'Human: ' + message }}"));
   CHECK(fails_with(style("<|user|>\n<|end|>\n<|assistant|>", ""), "of an unknown kind"));
   CHECK(fails_with(style("", ""), "the model: has no chat template: say how it is written"));
   CHECK(fails_with(style("<|im_start|>", "vicuna"), "--template vicuna: expected one of llama3, chatml"));
@@ -124,6 +124,45 @@ TEST_CASE("a system prompt in a template is found, with new lines as they are or
   CHECK(system_of("{{ '<|im_start|>system\\nYou are A.<|im_end|>\\n' }}") == "You are A.");
   CHECK(system_of("{{ '<|im_start|>system\n' + m.content + '<|im_end|>\n' }}{{ '<|im_start|>system\nYou are B.<|im_end|>\n' }}") == "You are B.");
   CHECK(system_of("{{ '<|im_start|>' + m.role }}").empty());
+}
+
+TEST_CASE("published templates of a kind that write more or less are written as they are, or are unknown", "[chat]") {
+  // The expected texts are those of the published templates (chat_templates.py); the templates here only have what tells them apart.
+  const auto written = [](const char* jinja, const char* folder, const fathom::json& bos, const char* eos, const char* system, const char* said) {
+    const bpe tokenizer = tokenizer_of(folder, bos, eos);
+    const chat::style style(jinja, "", tokenizer, "model", "28 Nov 2026");
+    return style.before_first(system) + style.content(said, system) + style.behind();
+  };
+  // Llama 3.1, 3.3 and 3.2: dates, in a system turn that is always there.
+  constexpr const char* llama31 = "{{- bos_token }}{{- \"<|start_header_id|>system<|end_header_id|>\\n\\n\" }}{{- \"Cutting Knowledge Date: December 2023\\n\" }}"
+                                  "{{- \"Today Date: \" + date_string + \"\\n\\n\" }}{{- system_message }}{{- \"<|eot_id|>\" }}";
+  CHECK(written(llama31, "llama3", "<|begin_of_text|>", "<|eot_id|>", "", " Hi ") ==
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+  const std::string llama32 = std::string("{%- set date_string = strftime_now(\"%d %b %Y\") %}") + llama31;
+  CHECK(written(llama32.c_str(), "llama3", "<|begin_of_text|>", "<|eot_id|>", " Be brief. ", "Hi") ==
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 28 Nov 2026\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+  // Gemma 3 trims texts, but not the system prompt; Llama 2 trims both as one text.
+  CHECK(written("{{ bos_token }}<start_of_turn>", "gemma", "<bos>", "<eos>", " Be brief. ", " Hi ") ==
+        "<bos><start_of_turn>user\n Be brief. \n\nHi<end_of_turn>\n<start_of_turn>model\n");
+  constexpr const char* llama2 = "<<SYS>>{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}";
+  CHECK(written(llama2, "llama2", "<s>", "</s>", " Be brief. ", " Hi ") == "<s>[INST] <<SYS>>\n Be brief. \n<</SYS>>\n\n Hi [/INST]");
+  CHECK(written(llama2, "llama2", "<s>", "</s>", "", " Hi ") == "<s>[INST] Hi [/INST]");
+  CHECK(written("{{- bos_token }}{{- ' [INST] ' + message['content'] + ' [/INST]' }}", "llama2", "<s>", "</s>", "", "Hi") == "<s> [INST] Hi [/INST]");
+  CHECK(written("{{ bos_token }}{{ '<|user|>\\n' + message['content'] + '\\n' }}{{ '<|assistant|>\\n' }}", "llama2", "<s>", "</s>", "", "Hi") ==
+        "<s><|user|>\nHi\n<|assistant|>\n");
+  const bpe tokenizer = tokenizer_of("llama2", "<s>", "</s>");
+  for (const char* other : {"{{ '[INST]' + message['content'] + '[/INST]' }}",                                 // Mistral Nemo
+                            "{{ '[INST] ' + content + '[/INST]' }}{{ '[SYSTEM_PROMPT] ' }}",                    // Mistral Large
+                            "{{ '[INST] <<SYS>>' }}{{ message['content'] + ' [/INST]' }}",                      // no {bos}, no trimming
+                            "[gMASK]<sop>{{ '<|user|>' }}{{ content }}{{ '<|assistant|>' }}",                   // GLM
+                            "<|start_header_id|>{{ 'Cutting Knowledge Date: December 2023\\n\\n' }}",           // Functionary
+                            "<|im_start|>{{- \"## Metadata\\n\\n\" -}}",                                        // SmolLM3
+                            "<|im_start|>{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}"}) {  // QwQ
+    INFO(other);
+    CHECK(fails_with([&] { return chat::style(other, "", tokenizer, "model"); }, "has a chat template of an unknown kind"));
+  }
 }
 
 TEST_CASE("a reset conversation gives the same answers again", "[chat]") {

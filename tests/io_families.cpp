@@ -22,6 +22,7 @@
 #include "catch.hpp"
 #include "fails_with.hpp"
 #include "temporary_folder.hpp"
+#include "transformers_numbers.hpp"
 
 namespace {
 
@@ -122,28 +123,11 @@ std::filesystem::path folder_of(const char* name) {
   const char* const other = std::getenv("FATHOM_FAMILIES");
   return std::filesystem::path(other ? other : FATHOM_TESTS "/families") / name;
 }
-std::vector<token> tokens_in(const fathom::io::safetensors_file& file, const char* name) {
-  const auto bytes = file.at(name).bytes();
-  std::vector<token> tokens(bytes.size() / sizeof(token));
-  std::memcpy(tokens.data(), bytes.data(), bytes.size());
-  return tokens;
-}
-std::vector<float> numbers_in(const fathom::io::stored_tensor& tensor) {
-  std::vector<float> numbers(static_cast<std::size_t>(tensor.size()));
-  fathom::io::copy_numbers(tensor, numbers.data());
-  return numbers;
-}
 /// The largest difference, as a fraction of the largest number expected.
 template <class T>
 double difference(std::span<const T> found, std::span<const float> expected) {
   REQUIRE(found.size() == expected.size());
-  double largest = 0, off = 0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
-    off = std::max(off, std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])));
-    if (!std::isfinite(static_cast<double>(found[i]))) return 1e30;
-  }
-  return off / largest;
+  return distance_of(found, expected).relative();
 }
 
 template <class Net>
@@ -166,13 +150,7 @@ void check_model(const std::filesystem::path& folder) {
 
   // The gradients in our layout, by the code that reads weights.
   auto theirs = fathom::make<typename Net::parameters>();
-  struct of_gradients : fathom::io::stored_tensors {
-    explicit of_gradients(const fathom::io::safetensors_file& file) : stored_tensors(file.path()) {
-      for (const auto& [name, tensor] : file.tensors())
-        if (name.starts_with("gradient.")) tensors_.emplace(name.substr(9), tensor);
-    }
-  };
-  const of_gradients stored(expected);
+  const stored_gradients stored(expected);
   fathom::io::read_any_layout(stored, *theirs, {fathom::missing::keep}, false);
   std::map<std::string, double> off;
   Net::visit(
@@ -364,6 +342,62 @@ TEST_CASE("families have shortcuts, into which plain checkpoints load", "[famili
   const auto last = tape.logits().last(61);
   CHECK(difference(logits, std::vector<float>(last.begin(), last.end())) < 1e-5);
   CHECK(fails_with([&] { return fathom::load(to.path() / "joint.safetensors", *base), 0; }, "does not fit the model"));
+}
+
+TEST_CASE("missing keys mean what transformers takes for them", "[families]") {
+  const auto read = [](const std::string& keys) {
+    std::string problems;
+    const config c = fathom::io::config_of_transformers("{\"model_type\": " + keys + "}", problems);
+    INFO(keys << problems);
+    CHECK(problems.empty());
+    return c;
+  };
+  // The defaults of the configuration classes in transformers 5.24. Null has a meaning of its own.
+  const config mistral = read("\"mistral\""), qwen3 = read("\"qwen3\""), olmo2 = read("\"olmo2\""), llama = read("\"llama\"");
+  CHECK((mistral.kv_heads == 8 && mistral.window == 4096 && mistral.hidden == 14336 && mistral.context == 131072));
+  CHECK((read(R"("mistral", "sliding_window": null, "num_key_value_heads": null)").window == 0));
+  CHECK((read(R"("mistral", "num_key_value_heads": null)").kv_heads == 32));
+  CHECK((qwen3.kv_heads == 32 && qwen3.head_width == 128 && qwen3.vocab == 151936 && qwen3.inverse_epsilon == 1'000'000));
+  CHECK((read("\"qwen2\"").head_width == 128 && read("\"qwen2\"").hidden == 22016));
+  CHECK((olmo2.kv_heads == 32 && olmo2.vocab == 50304 && olmo2.inverse_epsilon == 100'000));
+  CHECK((llama.kv_heads == 32 && llama.vocab == 32000 && llama.hidden == 11008));
+  // rope_scaling counts where there is rope_parameters, too, and may have a base; the context is that of pretraining.
+  const config scaled = read(R"("llama", "max_position_embeddings": 64, "rope_theta": 777, "rope_parameters": {"rope_type": "default", "rope_theta": 5},
+                                "rope_scaling": {"type": "yarn", "factor": 4, "rope_theta": 500})");
+  CHECK((scaled.rotary.base == 500 && scaled.rotary.scaling == fathom::rotary_scaling::yarn && scaled.rotary.original == 64));
+  CHECK(read(R"("gpt_neox", "rope_theta": 777, "rotary_emb_base": 500)").rotary.base == 500);
+  std::string problems;
+  static_cast<void>(fathom::io::config_of_transformers(R"({"model_type": "llama", "rope_parameters": {"partial_rotary_factor": 0.5}})", problems));
+  CHECK(problems.find("rope_parameters.partial_rotary_factor: expected 1.0, the only value that a fathom::config can express; found 0.5") != std::string::npos);
+}
+
+namespace {
+// Found by make_families.py --random.
+struct mistral_without_window {
+  static constexpr config c = [] {
+    config c = llama_like(fathom::family::mistral);
+    c.inverse_epsilon = 100'000'000;  // 1e-8 in float is nearer to 1 / 100,000,001
+    return c;
+  }();
+};
+}  // namespace
+
+TEST_CASE("a mistral without a window and a small epsilon come back from a GGUF file", "[families]") {
+  using net = fathom::model<mistral_without_window::c>;
+  auto weights = fathom::make<net::parameters>(), again = fathom::make<net::parameters>();
+  fathom::initialize<net>(*weights, 1);
+  const temporary_folder to;
+  fathom::save_gguf(to.path() / "model.gguf", *weights);
+  fathom::load(to.path() / "model.gguf", *again);
+  net::visit([](std::string_view, fathom::initial, const auto& a, const auto& b) { CHECK(std::ranges::equal(a.span(), b.span())); }, *weights, *again);
+}
+
+TEST_CASE("YaRN's ramp falls where its end is before its beginning, as in transformers", "[families]") {
+  // inv_freq of transformers 5.24's _compute_yarn_parameters: head_dim 4, rope_theta 2, factor 3, original 1024.
+  using positions = fathom::layers::rotary<2, fathom::yarn_scaling<std::ratio<3>, 1024>>;
+  const auto& angles = positions::angles<4>();
+  CHECK(angles.frequencies[0] == Approx(0.3333333432674408).epsilon(1e-6));
+  CHECK(angles.frequencies[1] == Approx(0.2357022762298584).epsilon(1e-6));
 }
 
 TEST_CASE("a part of a head that no head has is an error", "[families]") {

@@ -18,8 +18,9 @@ KINDS = {
     "llama3": ("llama3", "<|begin_of_text|>", "<|eot_id|>", "{{ bos_token }}" + TURNS % (
         "{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' + m.content | trim + '<|eot_id|>' }}",
         "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}")),
-    "llama2": ("llama2", "<s>", "</s>", FIRST_SYSTEM + "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token + '[INST] ' }}"
-               "{% if loop.first and s %}{{ '<<SYS>>\\n' + s.strip() + '\\n<</SYS>>\\n\\n' }}{% endif %}{{ m.content.strip() + ' [/INST]' }}"
+    "llama2": ("llama2", "<s>", "</s>", FIRST_SYSTEM + "{% for m in messages %}{% if m.role == 'user' %}"
+               "{% set system = '<<SYS>>\\n' + s + '\\n<</SYS>>\\n\\n' if loop.first and s else '' %}"
+               "{{ bos_token + '[INST] ' + (system + m.content).strip() + ' [/INST]' }}"
                "{% else %}{{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"),
     "mistral": ("llama2", "<s>", "</s>", "{{ bos_token }}" + FIRST_SYSTEM + "{% for m in messages %}{% if m.role == 'user' %}"
                 "{{ '[INST] ' }}{% if loop.first and s %}{{ s + '\\n\\n' }}{% endif %}{{ m.content + ' [/INST]' }}"

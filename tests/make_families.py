@@ -7,6 +7,11 @@ what it computes: logits, 200 greedy tokens, gradients.
 
 Without a folder it writes tests/families. With one, it makes other weights there (--seed), for a test of the same program on models
 that are not committed: FATHOM_FAMILIES=FOLDER test_io_families.
+
+  build/transformers/bin/python tests/make_families.py --random N --seed S [--build build/release] [FOLDER]
+
+makes N models of each family with random configurations, and compares them with fathom in a program that it compiles in a build folder
+that cmake has configured. See random_families.py, which it calls.
 """
 import argparse
 import pathlib
@@ -45,18 +50,23 @@ MODELS = {
 }
 
 
+def set_weights(model):
+    """Random weights, with gains and biases that matter."""
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                is_gain = "norm" in key and key.endswith("weight") and not isinstance(model.config, transformers.Gemma3TextConfig)  # 1 + weight
+                parameter.copy_(is_gain + 0.2 * torch.randn_like(parameter))
+            else:
+                parameter.copy_(0.25 * torch.randn_like(parameter))
+
+
 def make(name, config, folder, seed):
     torch.manual_seed(seed)
     config.bos_token_id = config.eos_token_id = config.pad_token_id = None
     config._attn_implementation = "eager"
     model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
-    with torch.no_grad():  # gains and biases that matter
-        for key, parameter in model.named_parameters():
-            if parameter.dim() == 1:
-                is_gain = "norm" in key and key.endswith("weight") and not isinstance(config, transformers.Gemma3TextConfig)  # 1 + weight
-                parameter.copy_(is_gain + 0.2 * torch.randn_like(parameter))
-            else:
-                parameter.copy_(0.25 * torch.randn_like(parameter))
+    set_weights(model)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -81,6 +91,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=pathlib.Path, default=pathlib.Path(__file__).parent / "families")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--random", type=int, metavar="N", help="N models of each family with random configurations, compared with fathom")
+    parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path("build/release"), help="for --random: a configured build folder")
     arguments = parser.parse_args()
+    if arguments.random:
+        import random_families
+        folder = arguments.folder if "families" != arguments.folder.name else arguments.build / "random_families"
+        raise SystemExit(random_families.run(arguments.random, arguments.seed, folder, arguments.build))
     for name, config in MODELS.items():
         make(name, config, arguments.folder / name, arguments.seed)

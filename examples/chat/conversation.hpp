@@ -93,7 +93,10 @@ class conversation {
   [[nodiscard]] bool fits(fathom::index free) {
     tokens_.clear();
     for (std::size_t i = 0; i < rounds_.size(); ++i) {
-      append(i == 0 ? style_.before_first(settings_.system) : style_.before_next(), rounds_[i].said);
+      if (i == 0)
+        append(style_.before_first(settings_.system, rounds_[i].said), style_.content(rounds_[i].said, settings_.system));
+      else
+        append(style_.before_next(), style_.content(rounds_[i].said));
       tokens_.insert(tokens_.end(), rounds_[i].answer.begin(), rounds_[i].answer.end());
     }
     return static_cast<fathom::index>(tokens_.size()) + std::max<fathom::index>(free, 1) <= Net::context;
@@ -112,7 +115,7 @@ class conversation {
   }
   /// Adds a round for a user's text, and forgets the oldest ones if it does not fit.
   void ask(std::string_view said) {
-    rounds_.push_back({style_.content(said), {}});
+    rounds_.push_back({std::string(said), {}});
     if (fits(room)) return;
     std::vector<round> all{rounds_.back()};
     all.swap(rounds_);

@@ -281,6 +281,7 @@ class family_reader {
     const json* const value = find(key);
     if (value && !(*value == expected)) complain(key, join(expected.dump(), ", the only value that a fathom::config can express"));
   }
+  [[nodiscard]] bool has(std::string_view key) const { return all_.find(key) != nullptr; }  // null, too
   void complain(std::string_view key, std::string_view expected) {
     const json* const value = all_.find(key);
     problems_ += join("\n  ", key, ": expected ", expected, "; found ", value ? shown(*value) : "nothing");
@@ -296,12 +297,26 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
     {"llama", family::llama}, {"mistral", family::mistral}, {"qwen2", family::qwen2},
     {"qwen3", family::qwen3}, {"gpt_neox", family::gpt_neox}, {"olmo2", family::olmo2}, {"gemma3_text", family::gemma3}};
 
-/// An object rope_scaling of older files, or rope_parameters of newer ones; `key` is its name, for errors.
-[[gnu::cold]] inline void read_rotary(const json& scaling, const std::string& key, bool is_new, rotary_positions& to, std::string& problems) {
+/// What a missing key means: the defaults of each family's configuration class in transformers 5.24.
+struct family_defaults {
+  family of;
+  int vocab, context, width, depth, heads, kv_heads, head_width, hidden;  // kv_heads 0: heads; head_width 0: width / heads
+  double epsilon = 1e-6;
+};
+inline constexpr family_defaults defaults_of_families[] = {
+    {family::llama, 32000, 2048, 4096, 32, 32, 0, 0, 11008},          {family::mistral, 32000, 131072, 4096, 32, 32, 8, 0, 14336},
+    {family::qwen2, 151936, 32768, 4096, 32, 32, 32, 0, 22016},       {family::qwen3, 151936, 32768, 4096, 32, 32, 32, 128, 22016},
+    {family::gpt_neox, 50432, 2048, 6144, 44, 64, 0, 0, 24576, 1e-5}, {family::olmo2, 50304, 2048, 4096, 32, 32, 0, 0, 11008, 1e-5},
+    {family::gemma3, 262208, 131072, 2304, 26, 8, 4, 256, 9216}};
+
+/// An object rope_scaling of older files, or rope_parameters of newer ones; `key` is its name, for errors. The context of
+/// the model `of` is that of pretraining where none is given.
+[[gnu::cold]] inline void read_rotary(const json& scaling, const std::string& key, const config& of, rotary_positions& to, std::string& problems) {
   std::string inner;
   family_reader part(scaling, inner);
   const std::string type = part.text("rope_type", part.text("type", "default"));
-  if (is_new) to.base = part.count("rope_theta", to.base, 2);
+  to.base = part.count("rope_theta", to.base, 2);
+  if (of.family != family::gpt_neox) part.only("partial_rotary_factor", 1.0);
   if (type == "linear") {
     to.scaling = rotary_scaling::linear;
     to.factor = part.count("factor", 1);
@@ -310,34 +325,37 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
     to.factor = part.count("factor", 8);
     to.low_factor = part.count("low_freq_factor", 1);
     to.high_factor = part.count("high_freq_factor", 4);
-    to.original = part.count("original_max_position_embeddings", 8192);
+    to.original = part.count("original_max_position_embeddings", of.context);
   } else if (type == "yarn") {
     to.scaling = rotary_scaling::yarn;
     to.factor = part.count("factor", 1);
-    to.original = part.count("original_max_position_embeddings", 0);
+    to.original = part.count("original_max_position_embeddings", of.context);
     part.only("beta_fast", 32.0);
     part.only("beta_slow", 1.0);
     for (const char* other : {"attention_factor", "mscale", "mscale_all_dim", "truncate"})
       if (part.find(other)) part.complain(other, "nothing");
-    if (to.original == 0) part.complain("original_max_position_embeddings", "the context of pretraining");
   } else if (type != "default") {
     part.complain(part.find("rope_type") ? "rope_type" : "type", "default, linear, llama3 or yarn");
   }
   for (std::size_t at = 0; (at = inner.find("\n  ", at)) != std::string::npos; at += 3) inner.insert(at + 3, key + ".");
   problems += inner;
 }
-[[gnu::cold]] inline void read_rotary(family_reader& reader, rotary_positions& to, std::string& problems) {
-  const bool is_new = reader.find("rope_parameters") != nullptr;
-  const char* const key = is_new ? "rope_parameters" : "rope_scaling";
+/// The one that counts; where a file has both, transformers reads rope_scaling.
+[[nodiscard, gnu::cold]] inline const char* rotary_key(const family_reader& reader) {
+  const json* const older = reader.find("rope_scaling");
+  return older && !(older->is_object() && older->members().empty()) ? "rope_scaling" : "rope_parameters";
+}
+[[gnu::cold]] inline void read_rotary(family_reader& reader, config& to, std::string& problems) {
+  const char* const key = rotary_key(reader);
   const json* const scaling = reader.find(key);
   if (!scaling) return;
   if (!scaling->is_object()) return reader.complain(key, "an object");
-  read_rotary(*scaling, key, is_new, to, problems);
+  read_rotary(*scaling, key, to, to.rotary, problems);
 }
 
 /// Gemma 3's two kinds of blocks, "sliding_attention" and "full_attention": their pattern, and their rotary positions.
 [[gnu::cold]] inline void read_gemma3(family_reader& reader, config& to, std::string& problems) {
-  to.window = reader.count("sliding_window", 0);
+  to.window = reader.count("sliding_window", reader.has("sliding_window") ? 0 : 4096);
   to.window_pattern = reader.count("sliding_window_pattern", 6);
   if (const json* const types = reader.find("layer_types")) {
     bool fits = types->is_array() && std::cmp_equal(types->elements().size(), to.depth);
@@ -362,7 +380,7 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
       if (!found->is_object())
         problems += join("\n  ", key, ": expected an object; found ", shown(*found));
       else
-        read_rotary(*found, key, true, of, problems);
+        read_rotary(*found, key, to, of, problems);
     };
     read("full_attention", to.rotary);
     read("sliding_attention", local);
@@ -370,7 +388,7 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
     if (local.scaling != rotary_scaling::none) problems += "\n  rope_parameters.sliding_attention.rope_type: expected default, the only one that a fathom::config can express";
   } else {
     to.local_base = reader.count("rope_local_base_freq", 10'000, 2);
-    read_rotary(reader, to.rotary, problems);
+    read_rotary(reader, to, problems);
   }
   for (const char* other : {"attn_logit_softcapping", "final_logit_softcapping"})
     if (reader.find(other)) reader.complain(other, "null");
@@ -390,17 +408,20 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
   }
   c.family = known->second;
   const bool is_neox = c.family == family::gpt_neox, is_gemma3 = c.family == family::gemma3;
-  c.vocab = reader.count("vocab_size", is_neox ? 50432 : is_gemma3 ? 262208 : 32000);
-  c.context = reader.count("max_position_embeddings", is_gemma3 ? 131072 : 2048);
-  c.width = reader.count("hidden_size", is_neox ? 6144 : is_gemma3 ? 2304 : 4096);
-  c.depth = reader.count("num_hidden_layers", is_neox ? 44 : is_gemma3 ? 26 : 32);
-  c.heads = reader.count("num_attention_heads", is_neox ? 64 : is_gemma3 ? 8 : 32);
-  c.hidden = reader.count("intermediate_size", is_neox ? 24576 : is_gemma3 ? 9216 : 11008);
-  c.kv_heads = is_neox ? c.heads : reader.count("num_key_value_heads", is_gemma3 ? 4 : c.heads);
-  c.head_width = reader.count("head_dim", is_gemma3 ? 256 : 0);
+  const family_defaults& standard =
+      *std::find_if(std::begin(defaults_of_families), std::end(defaults_of_families), [&](const family_defaults& d) { return d.of == c.family; });
+  c.vocab = reader.count("vocab_size", standard.vocab);
+  c.context = reader.count("max_position_embeddings", standard.context);
+  c.width = reader.count("hidden_size", standard.width);
+  c.depth = reader.count("num_hidden_layers", standard.depth);
+  c.heads = reader.count("num_attention_heads", standard.heads);
+  c.hidden = reader.count("intermediate_size", standard.hidden);
+  const bool means_heads = standard.kv_heads == 0 || reader.has("num_key_value_heads");  // null does
+  c.kv_heads = is_neox ? c.heads : reader.count("num_key_value_heads", means_heads ? c.heads : standard.kv_heads);
+  c.head_width = reader.count("head_dim", standard.head_width);
   c.tied = reader.flag("tie_word_embeddings", is_gemma3);
   const char* const epsilon_key = is_neox ? "layer_norm_eps" : "rms_norm_eps";
-  const double inverse = 1 / reader.real(epsilon_key, is_neox ? 1e-5 : 1e-6);
+  const double inverse = 1 / reader.real(epsilon_key, standard.epsilon);
   c.inverse_epsilon = inverse >= 1 && inverse < 2e9 ? static_cast<int>(std::llround(inverse)) : 1;
   if (!(inverse < 2e9 && std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) reader.complain(epsilon_key, "1 / a whole number");
   if (is_gemma3)
@@ -411,14 +432,15 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
   reader.only("mlp_bias", false);
   reader.only("is_encoder_decoder", false);
   if (reader.find("quantization_config")) reader.complain("quantization_config", "null");
-  c.rotary.base = reader.count(is_neox && !reader.find("rope_theta") ? "rotary_emb_base" : "rope_theta", is_gemma3 ? 1'000'000 : 10'000, 2);
+  c.rotary.base = reader.count(is_neox && (reader.find("rotary_emb_base") || !reader.find("rope_theta")) ? "rotary_emb_base" : "rope_theta", is_gemma3 ? 1'000'000 : 10'000, 2);
   if (is_gemma3)
     read_gemma3(reader, c, problems);
   else
-    read_rotary(reader, c.rotary, problems);
+    read_rotary(reader, c, problems);
+  if (!is_neox) reader.only("partial_rotary_factor", 1.0);
   if (is_neox) {
     reader.only("use_parallel_residual", true);
-    const json* const parameters = reader.find("rope_parameters");
+    const json* const parameters = reader.find(rotary_key(reader));
     const json* const partial = parameters && parameters->is_object() ? parameters->find("partial_rotary_factor") : nullptr;
     const double part = partial ? family_reader::real_of(*partial) : reader.real("rotary_pct", reader.real("partial_rotary_factor", 0.25));
     if (part > 0 && part <= 1)
@@ -426,7 +448,7 @@ inline constexpr std::pair<std::string_view, family> family_names[] = {
     else
       problems += join("\n  partial_rotary_factor: expected a number above 0, at most 1; found ", part);
   }
-  if (c.family == family::mistral) c.window = reader.count("sliding_window", 0);
+  if (c.family == family::mistral) c.window = reader.count("sliding_window", reader.has("sliding_window") ? 0 : 4096);
   if (c.family == family::qwen2 || c.family == family::qwen3) reader.only("use_sliding_window", false);
   return normalized(c);
 }

@@ -201,7 +201,12 @@ FATHOM_INLINE config config_of_gguf(const gguf_file& file, std::string& problems
   const char* const epsilon = is_gpt2 || is_neox ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
   const double inverse = 1 / static_cast<double>(file.real(key(epsilon)));
   c.inverse_epsilon = inverse >= 1 && inverse < 2e9 ? static_cast<int>(std::llround(inverse)) : 1;
-  // Files hold it in float.
+  // Files hold it in float. From 2^24 on several whole numbers are the same float; the one with the most zeros at its end is meant.
+  for (double zeros = 1e9; zeros > 1 && c.inverse_epsilon > 1; zeros /= 10)
+    if (const double n = std::round(inverse / zeros) * zeros; n >= 1 && n < 2e9 && static_cast<float>(1 / n) == static_cast<float>(1 / inverse)) {
+      c.inverse_epsilon = static_cast<int>(n);
+      break;
+    }
   if (!(inverse < 2e9 && std::abs(inverse - c.inverse_epsilon) <= 1e-6 * inverse)) problems += join("\n  ", key(epsilon), ": expected 1 / a whole number; found ", 1 / inverse);
   if (is_gpt2) {
     if (c.inverse_epsilon != 100'000) problems += join("\n  ", key(epsilon), ": expected 1e-05, the only one that there is; found ", 1 / inverse);
@@ -271,6 +276,7 @@ FATHOM_INLINE void check_gguf_config(const config& given, const gguf_file& file)
   config found = config_of_gguf(file, problems);
   const config expected = normalized(given);
   if (expected.rotary.scaling == rotary_scaling::llama3) found.rotary = expected.rotary;  // checked by its factors
+  if (expected.family == family::mistral && found.family == family::llama) found.family = family::mistral;  // one architecture there; windows are compared
   if (problems.empty()) problems += family_differences(expected, found);
   if (problems.empty() && expected.family == family::gpt2 && expected.context < found.context)
     problems += join("\n  context: the model has ", expected.context, ", the file ", found.context, " learned positions");

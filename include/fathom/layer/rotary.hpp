@@ -100,8 +100,10 @@ struct yarn_scaling : detail::rotary_option {
     const double positions = static_cast<double>(Original), last = static_cast<double>(f.width - 1);
     const double low = std::max(std::floor(f.pair_that_turns(Fast, positions)), 0.0);
     const double high = std::min(std::ceil(f.pair_that_turns(Slow, positions)), last);
+    // Where the last pair turns less than Slow says, high is below low: as in transformers, the ramp then falls.
+    const double ramp = high == low ? 0.001 : high - low;
     for (index i = 0; i < f.width / 2; ++i) {
-      const double divided = std::clamp((static_cast<double>(i) - low) / std::max(high - low, 0.001), 0.0, 1.0);
+      const double divided = std::clamp((static_cast<double>(i) - low) / ramp, 0.0, 1.0);
       f.radians[i] *= (1 - divided) + divided / factor;
     }
     f.scale = 0.1 * std::log(factor) + 1;
