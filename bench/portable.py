@@ -6,7 +6,7 @@ import sys
 from steps import Program, digits, machine
 
 alone, chosen, rounds, models, types = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4].split(), sys.argv[5].split()
-work = {"decoding": "decode 100 20", "a prompt": "prompt 64 1", "training": "train 4 1"}
+work = {"decoding": "decode 100 20", "a prompt": "prompt 64 10", "training": "train 4 1"}
 print(f"{machine()}; milliseconds, medians of {rounds} rounds (best); ratio of the medians (of the best)\n")
 print("| work | compiled for one set | chosen at start | ratio |\n| --- | --- | --- | --- |")
 ratios = []
