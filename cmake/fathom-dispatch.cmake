@@ -83,16 +83,9 @@ extern "C" {
 fathom::cpu::dispatch::kernel fathom_kernel_table[@count@];
 }
 
-#if defined(__x86_64__)
-#define FATHOM_JUMP_TO(number) "  endbr64\n  jmp *fathom_kernel_table+8*" number "(%rip)\n"
-#elif defined(__aarch64__)
-#define FATHOM_JUMP_TO(number)                                   \
-  "  hint 34\n  adrp x16, fathom_kernel_table+8*" number "\n"    \
-  "  ldr x16, [x16, :lo12:fathom_kernel_table+8*" number "]\n  br x16\n"
-#endif
 #define FATHOM_JUMP(name, number)                                                                        \
   asm(".text\n.p2align 4\n.globl " name "\n.type " name ", %function\n" name ":\n  .cfi_startproc\n"     \
-      FATHOM_JUMP_TO(number) "  .cfi_endproc\n.size " name ", . - " name "\n");
+      "  endbr64\n  jmp *fathom_kernel_table+8*" number "(%rip)\n  .cfi_endproc\n.size " name ", . - " name "\n");
 
 @code@
 namespace {
@@ -159,7 +152,10 @@ function(fathom_dispatch target baseline)
   set(script ${PROJECT_SOURCE_DIR}/cmake/fathom-dispatch.cmake)
   set(pairs "")
   set(joined "")
-  foreach(set IN LISTS fathom_known_sets ITEMS ${baseline})
+  set(better ${fathom_known_sets})  # than the baseline, which may be one of them, as with -march=native
+  list(FIND better ${baseline} place)
+  list(SUBLIST better 0 ${place} better)  # all, if the place is -1
+  foreach(set IN LISTS better ITEMS ${baseline})
     set(flags "")
     set(kernels float double bf16)
     if(NOT set STREQUAL baseline)

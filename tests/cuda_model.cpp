@@ -22,6 +22,7 @@
 #include "fails_with.hpp"
 #include "golden.hpp"
 #include "head_norms.hpp"
+#include "some_weights.hpp"
 #include "temporary_folder.hpp"
 
 namespace {
@@ -259,19 +260,6 @@ TEST_CASE("files of a GPU's weights are those of any weights", "[cuda]") {
 }
 
 namespace {
-/// Makes biases and gains matter, and a shortcut not 0.
-template <class Weights>
-void disturb(Weights& weights) {
-  using model = typename Weights::model;
-  fathom::edit_on_host(weights, [](auto& w) {
-    fathom::random from(8, 0);
-    model::visit_tensors(
-        [&](fathom::initial, auto& t) {
-          for (auto& x : t.span()) x += static_cast<typename model::scalar>(0.1 * from.normal());
-        },
-        w);
-  });
-}
 /// Decoding with weights packed as P, beside a full forward pass; by one kernel for each token, or by many.
 template <class Architecture, class P>
 void check_decoding_of(bool one_kernel) {
@@ -280,7 +268,7 @@ void check_decoding_of(bool one_kernel) {
   INFO("width " << model::width << ", depth " << model::depth << (one_kernel ? ", one kernel" : ", many kernels"));
   auto weights = fathom::make<typename model::parameters>();
   fathom::initialize<model>(*weights, 6);
-  disturb(*weights);
+  fathom::test::disturb(*weights);
   const auto ready = fathom::pack<P>(*weights);
   const auto tokens = some_tokens(12, vocab);
   typename model::tape tape(1, 12);
@@ -432,8 +420,8 @@ void check_decoding_as_in_reference() {
   auto elsewhere = fathom::make<typename oracle::parameters>();
   fathom::initialize<model>(*weights, 6);
   fathom::initialize<oracle>(*elsewhere, 6);
-  disturb(*weights);
-  disturb(*elsewhere);
+  fathom::test::disturb(*weights);
+  fathom::test::disturb(*elsewhere);
   const auto tokens = some_tokens(12, Architecture::vocab);
   typename oracle::tape tape(1, 12);
   oracle::forward(*elsewhere, {tokens, {}, 1, 12}, tape);
@@ -498,7 +486,7 @@ TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap train on the GPU as in the 
     using model = fathom::transformer<TestType, Backend>;
     auto weights = fathom::make<typename model::parameters>(), gradients = fathom::make<typename model::parameters>();
     fathom::initialize<model>(*weights, 6);
-    disturb(*weights);
+    fathom::test::disturb(*weights);
     typename model::tape tape(2, 11);
     model::forward_backward(*weights, {inputs, targets, 2, 11}, tape, *gradients);
     std::vector<float> all{static_cast<float>(tape.loss())};
@@ -540,8 +528,8 @@ TEMPLATE_TEST_CASE("caches that hold what windows need, on the GPU", "[cuda]", f
   auto elsewhere = fathom::make<typename oracle::parameters>();
   fathom::initialize<model>(*weights, 6);
   fathom::initialize<oracle>(*elsewhere, 6);
-  disturb(*weights);
-  disturb(*elsewhere);
+  fathom::test::disturb(*weights);
+  fathom::test::disturb(*elsewhere);
   const auto ready = fathom::pack<float>(*weights);
   const auto tokens = some_tokens(470, vocab);
   typename oracle::tape tape(1, 470);

@@ -8,12 +8,12 @@
 #include <vector>
 
 #include <fathom/backend/reference.hpp>
-#include <fathom/core/random.hpp>
 #include <fathom/model/initialize.hpp>
 #include <fathom/model/model.hpp>
 
 #include "catch.hpp"
 #include "golden.hpp"
+#include "some_weights.hpp"
 
 namespace family_models {
 
@@ -44,16 +44,8 @@ struct mistral_after {
 /// Weights of which no gain is 1 and no bias 0.
 template <class Weights>
 void fill(Weights& weights) {
-  using model = typename Weights::model;
-  fathom::initialize<model>(weights, 6);
-  fathom::edit_on_host(weights, [](auto& w) {
-    fathom::random from(8, 0);
-    model::visit_tensors(
-        [&](fathom::initial, auto& t) {
-          for (auto& x : t.span()) x += static_cast<typename model::scalar>(0.1 * from.normal());
-        },
-        w);
-  });
+  fathom::initialize<typename Weights::model>(weights, 6);
+  fathom::test::disturb(weights);
 }
 
 inline constexpr int length = 13;

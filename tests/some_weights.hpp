@@ -27,6 +27,20 @@ owned<typename Model::parameters> some_weights() {
   return weights;
 }
 
+/// Weights as for a new model, but no gain is 1, no bias and no shortcut 0, on the backend's device.
+template <class Weights>
+void disturb(Weights& weights) {
+  using model = typename Weights::model;
+  fathom::edit_on_host(weights, [](auto& here) {
+    random numbers(8, 0);
+    model::visit_tensors(
+        [&](initial, auto& t) {
+          for (auto& x : t.span()) x += static_cast<typename model::scalar>(0.1 * numbers.normal());
+        },
+        here);
+  });
+}
+
 inline std::vector<token> some_tokens(std::size_t count, std::uint64_t seed, index vocab = 19) {
   random numbers(seed, 0);
   std::vector<token> some(count);

@@ -3,27 +3,24 @@
 // The build compiles the kernels once per set, each in a namespace of its own, and generates one source that includes this
 // file (cmake/fathom-dispatch.cmake). It has a jump for every kernel, `fathom::cpu::dispatched::...`, through a table of
 // addresses, which choose() fills before any other code runs. The environment variable FATHOM_ISA forces a set; a
-// name that this program has no kernels for, or that this processor does not run, ends the program with an error.
+// name that this program has no kernels for, or that this processor does not run, ends the program with an error. For x86-64.
 #pragma once
 
 #include <array>
 #include <cstddef>
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
 
-#if defined(__x86_64__)
 #include <cpuid.h>
-#endif
 
 namespace fathom::cpu::dispatch {
 
 using kernel = void (*)();  // of whatever type
 
-#if defined(__x86_64__)
 /// Whether this processor and its operating system run code of that instruction set (Intel, Software Developer's Manual 2,
 /// CPUID; x86-64 psABI, table 3.1, for the levels of x86-64-v3 and v4).
 inline bool runs(std::string_view set) {
@@ -57,9 +54,6 @@ inline bool runs(std::string_view set) {
   if (names("_amx")) all = all && has(seventh.d, {22, 24}) && (saved & 0x60000u) == 0x60000u;
   return all;
 }
-#else
-inline bool runs(std::string_view) { return false; }
-#endif
 
 [[noreturn]] inline void refuse(std::string_view asked, std::span<const char* const> sets) {
   std::string message = "fathom: FATHOM_ISA=" + std::string(asked) + ": this program has kernels for";
