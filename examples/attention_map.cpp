@@ -13,8 +13,8 @@
 #include <fathom/fathom.hpp>
 #include <fathom/viz.hpp>
 
-constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
-                              .shortcut = {.depths = {2, 4}}};
+#include "tiny.hpp"
+
 using net = fathom::model<tiny>;
 
 int main(int argc, char** argv) try {

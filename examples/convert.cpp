@@ -25,20 +25,20 @@
 #include <fathom/data/tokens.hpp>
 #include <fathom/fathom.hpp>
 
+#include "tiny.hpp"
 #ifdef FATHOM_CONVERT
 #include <convert_model.hpp>
 #endif
 
-// The models that this program knows. Their configs are fixed when it is compiled; a file chooses when it runs.
-constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4};
-constexpr fathom::config tiny_shortcut{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
-                                       .shortcut = {.depths = {2, 4}}};  // what examples/quickstart.sh trains
+// The models that this program knows, beside tiny, which examples/quickstart.sh trains. Their configs are fixed when it is compiled;
+// a file chooses when it runs.
+constexpr fathom::config tiny_gpt2{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4};
 constexpr fathom::config gpt2{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12};
 const auto load = [](const auto&... from) {
 #ifdef FATHOM_CONVERT
-  return fathom::load_any<fathom::model<tiny>, fathom::model<tiny_shortcut>, fathom::model<gpt2>, convert_model::model>(from...);
+  return fathom::load_any<fathom::model<tiny>, fathom::model<tiny_gpt2>, fathom::model<gpt2>, convert_model::model>(from...);
 #else
-  return fathom::load_any<fathom::model<tiny>, fathom::model<tiny_shortcut>, fathom::model<gpt2>>(from...);
+  return fathom::load_any<fathom::model<tiny>, fathom::model<tiny_gpt2>, fathom::model<gpt2>>(from...);
 #endif
 };
 

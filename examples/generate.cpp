@@ -8,8 +8,8 @@
 #include <CLI/CLI.hpp>
 #include <fathom/fathom.hpp>
 
-constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4,
-                              .shortcut = {.depths = {2, 4}}};
+#include "tiny.hpp"
+
 using net = fathom::model<tiny>;
 
 /// P is the type of the packed weights.
