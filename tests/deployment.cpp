@@ -314,7 +314,7 @@ TEST_CASE("models as others distribute them", "[.][models]") {
   small_chat::write_folder(folder / "model");
   small_chat::write_gguf(folder / "model.gguf", folder / "model");
   const fathom::data::bpe tokenizer(folder / "model");
-  const auto expect = [&]<fathom::index Context, class Number>(const char* file) {
+  const auto expect = [&]<fathom::index Context, class Number>(const char* file, fathom::index count = 60) {
     constexpr fathom::config of = [] {
       fathom::config c = small_chat::config;
       c.context = Context;
@@ -325,16 +325,17 @@ TEST_CASE("models as others distribute them", "[.][models]") {
     fathom::load(folder / "model", *weights);
     fathom::generator<limited, Number> from(*weights, {.temperature = 0, .threads = 1, .ids = tokenizer.size()});
     std::string text = std::to_string(Context) + ": ";
-    from.write(tokenizer.encode("In the beginning"), 60, [&](token t) {
+    from.write(tokenizer.encode("In the beginning"), count, [&](token t) {
       text += tokenizer.bytes(t);
       return true;
     });
-    std::ofstream(folder / file, std::ios::binary) << text << '\n';
+    std::ofstream(folder / file, std::ios::binary) << text << (count == 60 ? "\n" : "");
   };
   expect.operator()<100, std::int8_t>("folder_in.txt");
   expect.operator()<256, float>("gguf_in.txt");
   expect.operator()<256, bf16>("gguf_beside.txt");
   expect.operator()<256, fathom::int4>("gguf_int4.txt");
+  expect.operator()<256, fathom::int4>("gguf_int4_begins.txt", 8);
 }
 // Run by deployment/run.cmake, which builds examples/story with such a folder: what it writes.
 TEST_CASE("a model as others distribute it for story", "[.][story]") {

@@ -99,6 +99,17 @@ if(HOW MATCHES "^models-?(.*)$")
   file(RENAME ${checkpoint} ${checkpoint}.away)  # nothing that was packed needs them
   file(REMOVE ${FOLDER}/build/made.gguf)
   foreach(model IN LISTS models)
+    if(machine AND model STREQUAL "gguf_int4")
+      # With int4, activations are rounded to bytes: what differs in its last bit between processors may become another byte, and
+      # then a text parts from the other sooner or later. The first 8 tokens are the same.
+      file(READ ${checkpoint}.away/gguf_int4_begins.txt expected)
+      run(${emulator} ${FOLDER}/build/say gguf_int4 "In the beginning")
+      string(FIND "${output}" "${expected}" at)
+      if(NOT at EQUAL 0)
+        message(FATAL_ERROR "with int4, the program for ${machine} writes\n${output}\nand not at first\n${expected}")
+      endif()
+      continue()
+    endif()
     file(READ ${checkpoint}.away/${model}.txt expected)
     run_and_expect("${expected}" ${emulator} ${FOLDER}/build/say ${model} "In the beginning")
   endforeach()
