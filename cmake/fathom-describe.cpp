@@ -24,6 +24,8 @@ int main(int count, char** arguments) {
     const fathom::io::model_files model(arguments[1]);
     fathom::config c = fathom::io::config_of(model);
     if (const int most = count > 2 ? std::atoi(arguments[2]) : 0; most > 0) c.context = std::min(c.context, most);
+    if (const std::string problems = fathom::io::problems_of(c); !problems.empty())
+      fathom::fail(model.name(), ": is the config of no model that can be built:", problems);
     const std::string text = fathom::io::to_cpp(c);
     if (count < 5) return std::printf("%s\n", text.c_str()) < 0;
     fathom::io::atomic_file header(arguments[4]);

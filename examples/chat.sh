@@ -63,9 +63,8 @@ log=$folder.log
 [ -e "$folder/chat" ] || echo "Compiling (about half a minute)" >&2
 { cmake -G Ninja -S examples/chat -B "$folder" -DCMAKE_CXX_FLAGS=-march=native "-DCHAT_MODEL=$model" "-DCHAT_TYPE=$type" \
     "-DCHAT_CONTEXT=$context" -DCHAT_EMBED=$embed && cmake --build "$folder"; } >"$log" 2>&1 || {
-  # What is wrong with the model, if it is that; else everything.
-  model=$model awk 'index($0, ENVIRON["model"]) == 1 || /^  fathom_add_model: / { on = 1 } /^(ninja: |Call Stack|\[[0-9])/ { on = 0 } on { print; some = 1 } END { exit !some }' "$log" >&2 ||
-    cat "$log" >&2
+  bash cmake/say-why.sh "$log" "$model" >&2
+  [ -e "$folder/chat" ] || rm -rf "$folder" "$log"  # nothing in it is of use
   exit 1
 }
 [ $embed = OFF ] || echo "The program is $PWD/$folder/chat; it needs no other file." >&2

@@ -130,6 +130,8 @@ void convert(const Weights& weights, const options& o) {
     std::printf("  %s\n", file.c_str());
     std::fflush(stdout);
   };
+  std::printf("%s\n", fathom::summary<net>().c_str());
+  line(o.weights, before);
   if constexpr (requires { net::architecture::family_configuration; } || net::body::depths.empty())
     if (!o.folder.empty()) {
       fathom::save_transformers(o.folder, weights);
@@ -154,8 +156,6 @@ void convert(const Weights& weights, const options& o) {
     fathom::load(file, *written);
     line(file, nlls(*written));
   };
-  std::printf("%s\n", fathom::summary<net>().c_str());
-  line(o.weights, before);
   write(o.f32, float());
   write(o.bf16, fathom::bf16());
   write(o.int8, std::int8_t());

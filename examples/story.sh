@@ -9,13 +9,20 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev
 
-[ -s quickstart/tiny.safetensors ] || [[ "$*" == *-DSTORY_MODEL=* ]] || bash examples/quickstart.sh
+[ -s quickstart/tiny.safetensors ] || [[ "$*" == *-DSTORY_MODEL=* || "$*" == *-DSTORY_WEIGHTS=* ]] || bash examples/quickstart.sh
 
 echo "Building (about half a minute)"
 mkdir -p build
 log=build/story.log
-{ cmake -G Ninja -S examples/story -B build/story -DCMAKE_CXX_FLAGS=-march=native "$@" && cmake --build build/story; } >"$log" 2>&1 ||
-  { cat "$log" >&2; exit 1; }
+models=()
+for option in "$@"; do
+  case $option in -DSTORY_MODEL=* | -DSTORY_CONFIG=* | -DSTORY_WEIGHTS=*) models+=("$(realpath -m -- "${option#*=}")") ;; esac
+done
+{ cmake --fresh -G Ninja -S examples/story -B build/story -DCMAKE_CXX_FLAGS=-march=native "$@" && cmake --build build/story; } >"$log" 2>&1 || {
+  bash cmake/say-why.sh "$log" ${models[@]+"${models[@]}"} >&2
+  [ -e build/story/story ] || rm -rf build/story "$log"  # nothing in it is of use
+  exit 1
+}
 
 ls -lh build/story/story
 build/story/story "In the beginning"

@@ -1,4 +1,5 @@
-# examples/chat.sh says in one line what is wrong with its arguments, before it installs or compiles anything.
+# examples/chat.sh says in one line what is wrong with its arguments, before it installs or compiles anything; and what is wrong with
+# a model, before it compiles that.
 #   cmake -DSOURCE=... -DFOLDER=... -P chat_errors.cmake
 cmake_minimum_required(VERSION 3.25)
 file(REMOVE_RECURSE ${FOLDER})
@@ -23,4 +24,25 @@ foreach(context 0 many -1)
 endforeach()
 expect_error("--prompt needs a value" --prompt)
 expect_error("unknown option --topk" --topk 3)
+
+# Models that no program can be made of: what the config says, and what only the compiler would find. Nothing stays behind.
+set(kept ${SOURCE}/build/chat)
+function(expect_no_model expected json)
+  file(WRITE ${FOLDER}/impossible/config.json "${json}")
+  file(WRITE ${FOLDER}/impossible/model.safetensors "")
+  execute_process(COMMAND bash ${SOURCE}/examples/chat.sh impossible WORKING_DIRECTORY ${FOLDER} RESULT_VARIABLE result OUTPUT_VARIABLE output
+                  ERROR_VARIABLE error)
+  string(REGEX REPLACE "\n *" " " said "${error}")
+  if(NOT result EQUAL 1 OR NOT output STREQUAL "" OR NOT said STREQUAL "Compiling (about half a minute) ${FOLDER}/impossible${expected} ")
+    message(FATAL_ERROR "chat.sh with ${json}\nreturns ${result} and writes\n${output}${error}expected\n${FOLDER}/impossible${expected}")
+  endif()
+  file(GLOB left ${kept}/impossible-*)
+  if(left)
+    message(FATAL_ERROR "chat.sh leaves ${left} behind")
+  endif()
+endfunction()
+set(llama [["model_type": "llama", "vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "rms_norm_eps": 1e-5]])
+expect_no_model("/config.json: is the config of no model that can be built: hidden_act: expected \"silu\", the only value that a fathom::config can express; found \"relu\""
+                "{${llama}, \"hidden_act\": \"relu\"}")
+expect_no_model(": is the config of no model that can be built: kv_heads: expected a divisor of heads, 4; found 3" "{${llama}, \"num_key_value_heads\": 3}")
 message("chat.sh says what is wrong")

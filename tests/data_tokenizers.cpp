@@ -386,6 +386,28 @@ TEST_CASE("bpe reads a folder by the class that it names, or refuses it", "[data
   folder.write("tokenizer.json", contents("qwen2").dump());
   CHECK(fails_with([&] { return open("GemmaTokenizerFast"); }, apart + "Qwen 2", "expected those of SentencePiece"));
 
+  SECTION("with another class than its rules, where it is known that the rules count") {
+    // What AutoTokenizer of transformers 5.24 makes of these folders (make_tokenizers.py folders).
+    folder.write("tokenizer.json", contents("llama3").dump());
+    const auto open_of = [&](const std::string& of, const std::string& model) {
+      folder.write("config.json", R"({"model_type": ")" + model + "\"}");
+      return open(of);
+    };
+    const std::string text = "\n\nhello\n\n  WE'LL  go in 20231";
+    const tokens llama3s{316, 270, 75, 75, 78, 316, 220, 220, 548, 6, 43, 43, 220, 220, 70, 78, 282, 77, 220, 470, 18, 16};
+    CHECK(open_of("GPT2Tokenizer", "olmo2").encode(text) == llama3s);
+    CHECK(open_of("GPT2TokenizerFast", "olmo3").encode(text) == llama3s);
+    for (const char* model : {"llama", "mistral", "qwen3"}) CHECK(open_of("LlamaTokenizerFast", model).encode(text) == llama3s);
+    CHECK(fails_with([&] { return open_of("GPT2Tokenizer", "llama"); }, apart + "Llama 3", "\"GPT2Tokenizer\"; expected those of GPT-2"));
+    CHECK(fails_with([&] { return open_of("LlamaTokenizer", "qwen2"); }, apart + "Llama 3", "expected those of SentencePiece"));
+    std::filesystem::remove(folder.path() / "config.json");
+    CHECK(fails_with([&] { return open("GPT2Tokenizer"); }, apart + "Llama 3"));
+    // Without a tokenizer.json, nothing has the rules.
+    std::filesystem::remove(folder.path() / "tokenizer.json");
+    folder.write("vocab.json", "{}");
+    folder.write("merges.txt", "");
+    CHECK(fails_with([&] { return open_of("GPT2Tokenizer", "olmo2"); }, "/config.json: model_type is \"olmo2\", and there is no tokenizer.json"));
+  }
   SECTION("with the roles of tokens") {
     folder.write("tokenizer.json", contents("qwen2").dump());
     folder.write("tokenizer_config.json",

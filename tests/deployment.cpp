@@ -27,6 +27,7 @@
 #include <fathom/backend/cpu.hpp>
 #include <fathom/core/memory.hpp>
 #include <fathom/data/bpe.hpp>
+#include <fathom/data/text_stream.hpp>
 #include <fathom/generate/generator.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/model/initialize.hpp>
@@ -313,7 +314,7 @@ TEST_CASE("models as others distribute them", "[.][models]") {
   small_chat::write_folder(folder / "model");
   small_chat::write_gguf(folder / "model.gguf", folder / "model");
   const fathom::data::bpe tokenizer(folder / "model");
-  const auto expect = [&]<fathom::index Context, class Number>(const char* file) {
+  const auto expect = [&]<fathom::index Context, class Number>(const char* file, fathom::index count = 60) {
     constexpr fathom::config of = [] {
       fathom::config c = small_chat::config;
       c.context = Context;
@@ -324,13 +325,65 @@ TEST_CASE("models as others distribute them", "[.][models]") {
     fathom::load(folder / "model", *weights);
     fathom::generator<limited, Number> from(*weights, {.temperature = 0, .threads = 1, .ids = tokenizer.size()});
     std::string text = std::to_string(Context) + ": ";
-    from.write(tokenizer.encode("In the beginning"), 60, [&](token t) {
+    from.write(tokenizer.encode("In the beginning"), count, [&](token t) {
       text += tokenizer.bytes(t);
       return true;
     });
-    std::ofstream(folder / file, std::ios::binary) << text << '\n';
+    std::ofstream(folder / file, std::ios::binary) << text << (count == 60 ? "\n" : "");
   };
   expect.operator()<100, std::int8_t>("folder_in.txt");
   expect.operator()<256, float>("gguf_in.txt");
   expect.operator()<256, bf16>("gguf_beside.txt");
+  expect.operator()<256, fathom::int4>("gguf_int4.txt");
+  expect.operator()<256, fathom::int4>("gguf_int4_begins.txt", 8);
+}
+// Run by deployment/run.cmake, which builds examples/story with such a folder: what it writes.
+TEST_CASE("a model as others distribute it for story", "[.][story]") {
+  const std::filesystem::path folder = std::getenv("FATHOM_STORY") ? std::getenv("FATHOM_STORY") : "";
+  REQUIRE_FALSE(folder.empty());
+  small_chat::write_folder(folder / "model", 4);
+  const fathom::data::bpe tokenizer(folder / "model");
+  constexpr fathom::config of = [] {
+    fathom::config c = small_chat::config;
+    c.context = 200;
+    return c;
+  }();
+  using limited = fathom::model<of>;
+  const auto weights = fathom::make<typename limited::parameters>();
+  fathom::load(folder / "model", *weights);
+  fathom::generation drawn = options;
+  drawn.ids = tokenizer.size();
+  fathom::generator<limited, fathom::int4> from(*weights, drawn);
+  std::string text = "In the beginning";
+  fathom::data::text_stream stream(tokenizer, fathom::data::text_stream::behind_a_prompt);
+  from.write(tokenizer.encode(text), 100, [&](token t) {
+    if (t == 560 || t == 562) return false;  // as generation_config.json says
+    text += stream.push(t);
+    return true;
+  });
+  text += stream.finish();
+  std::ofstream(folder / "model.txt", std::ios::binary) << text << '\n';
+}
+
+// Run by convert.cmake: weights of models that examples/convert knows, and what it must write.
+TEST_CASE("weights for convert", "[.][convert]") {
+  const std::filesystem::path folder = std::getenv("FATHOM_CONVERTED") ? std::getenv("FATHOM_CONVERTED") : "";
+  REQUIRE_FALSE(folder.empty());
+  std::filesystem::create_directories(folder);
+  const auto write = [&]<class Net>(const char* name) {
+    const auto weights = fathom::make<typename Net::parameters>();
+    fathom::initialize<Net>(*weights, 5);
+    const auto file = [&](const char* type) { return folder / (std::string(name) + "." + type + ".safetensors"); };
+    fathom::save(file("f32"), *weights);
+    fathom::save<bf16>(file("bf16"), *weights);
+    fathom::save<std::int8_t>(file("int8"), *weights);
+    fathom::save<fathom::int4>(file("int4"), *weights);
+  };
+  constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4};
+  constexpr fathom::config shortcut{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4, .shortcut = {.depths = {2, 4}}};
+  write.operator()<fathom::model<tiny>>("tiny");
+  write.operator()<fathom::model<shortcut>>("shortcut");
+  constexpr fathom::config other{.vocab = 16, .context = 8, .width = 8, .depth = 1, .heads = 1};
+  const auto weights = fathom::make<fathom::model<other>::parameters>();
+  fathom::save(folder / "other.safetensors", *weights);
 }

@@ -30,6 +30,12 @@ constexpr config of(family f, fathom::shortcut shortcut = {}) {
   if (f == family::qwen2) c.rotary = {.scaling = fathom::rotary_scaling::yarn, .factor = 4, .original = 8};
   return c;
 }
+/// The same without the name of the family.
+constexpr config nameless(family f) {
+  config c = of(f);
+  c.family = family::gpt2;
+  return c;
+}
 template <family Family>
 struct plain {
   static constexpr config c = of(Family);

@@ -172,3 +172,33 @@ TEST_CASE("load_config names the file", "[io]") {
                    "page.json: is not a JSON object, but an HTML page"));
   CHECK(fails_with([&] { return fathom::load_config(folder.path() / "none.json"); }, "none.json: cannot be opened"));
 }
+
+TEST_CASE("problems_of says at run time why no model of a config compiles", "[io]") {
+  using fathom::family;
+  using fathom::rotary_scaling;
+  using fathom::io::problems_of;
+  CHECK(problems_of(gpt2_config).empty());
+  const auto changed = [](family of, const auto& change) {
+    config c{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4, .family = of};
+    change(c);
+    return problems_of(c);
+  };
+  for (const family of : {family::llama, family::mistral, family::qwen2, family::qwen3, family::gpt_neox, family::olmo2, family::gemma3})
+    CHECK(changed(of, [](config&) {}).empty());
+  const family llama = family::llama;
+  CHECK(changed(family::gpt2, [](config& c) { c.heads = 5; }) == "\n  heads: expected a divisor of the width, 32; found 5");
+  CHECK(changed(llama, [](config& c) { c.vocab = 0, c.depth = -1; }) == "\n  vocab: expected a number above 0; found 0\n  depth: expected a number above 0; found -1");
+  CHECK(changed(llama, [](config& c) { c.kv_heads = 3; }) == "\n  kv_heads: expected a divisor of heads, 4; found 3");
+  CHECK(changed(llama, [](config& c) { c.head_width = 7, c.rotary.width = 6; }) ==
+        "\n  head_width: expected an even number of at most 256, for rotary positions; found 7");
+  CHECK(changed(llama, [](config& c) { c.head_width = 512, c.rotary.width = 6; }).starts_with("\n  head_width: "));
+  CHECK(changed(family::gpt_neox, [](config& c) { c.rotary.width = 1; }) ==
+        "\n  rotary.width: expected an even number of at most head_width, 8; found 1");
+  CHECK(changed(llama, [](config& c) { c.rotary = {.base = 1}; }).starts_with("\n  rotary.base: "));
+  CHECK(changed(llama, [](config& c) { c.rotary = {.scaling = rotary_scaling::yarn, .factor = 4}; }).starts_with("\n  rotary.original: "));
+  CHECK(changed(llama, [](config& c) { c.rotary = {.scaling = rotary_scaling::llama3, .factor = 4, .low_factor = 4, .high_factor = 4, .original = 16}; })
+            .starts_with("\n  rotary.low_factor: expected a number below high_factor, 4; found 4"));
+  CHECK(changed(family::gemma3, [](config& c) { c.local_base = 1; }).starts_with("\n  local_base: "));
+  CHECK(changed(llama, [](config& c) { c.shortcut.depths = {4}; }).starts_with("\n  shortcut.depths: "));
+  CHECK(changed(llama, [](config& c) { c.width = c.hidden = c.depth = 2'000'000'000, c.head_width = 8; }).find("10^12 parameters") != std::string::npos);
+}

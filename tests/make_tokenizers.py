@@ -3,11 +3,13 @@
     pip install tokenizers==0.23.3
     python tests/make_tokenizers.py golden                        # makes tests/golden/tokenizers
     python tests/make_tokenizers.py compare build/release/tests/bpe_lines [--random N] [--code-points] [FOLDER ...]
+    python tests/make_tokenizers.py folders build/release/tests/bpe_lines    # needs transformers, too
 
 `golden` trains a tokenizer for each of the rules on the sentences below, writes its tokenizer.json, and the tokens of the cases
 below. `compare` encodes and decodes with fathom and with tokenizers, and says where they differ: the cases, N random texts and,
 with --code-points, all code points in several surroundings; with these tokenizers, some of them changed, and with those in other
-folders.
+folders. `folders` reads folders of the families, whose files name a class and a model, with fathom and with transformers'
+AutoTokenizer: fathom must refuse a folder, or read it as AutoTokenizer or as its tokenizer.json says.
 """
 
 import argparse
@@ -267,9 +269,63 @@ def compare(program, name, contents, what, texts):
     return differ
 
 
+FOLDERS = [(tokenizer, of, model) for tokenizer, classes, models in [
+    ("llama3", ["PreTrainedTokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast"], ["llama", "mistral", "qwen2", "qwen3", None]),
+    ("llama3", ["GPT2Tokenizer", "GPT2TokenizerFast"], ["olmo2", "olmo3", "granite", "llama", "gpt_neox", None]),
+    ("smollm2", ["GPT2Tokenizer"], ["llama", None]),
+    ("pythia", ["GPTNeoXTokenizer", "GPTNeoXTokenizerFast", "PreTrainedTokenizerFast"], ["gpt_neox"]),
+    ("qwen2", ["Qwen2Tokenizer", "PreTrainedTokenizerFast", "LlamaTokenizerFast"], ["qwen2", "qwen3", "llama"]),
+    ("llama3", ["Qwen2Tokenizer", "GPTNeoXTokenizer"], ["qwen2", "qwen3", "gpt_neox"]),
+    ("llama2", ["LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "GPT2Tokenizer"], ["llama", "mistral"]),
+    ("gemma", ["GemmaTokenizer", "GemmaTokenizerFast"], ["gemma3_text", "gemma3"])] for of in classes for model in models]
+
+
+def tokenizer_of(name):
+    """The contents of a tokenizer.json."""
+    contents = json.loads((GOLDEN / ("smollm2" if name == "pythia" else name) / "tokenizer.json").read_text(encoding="utf-8"))
+    if name == "pythia":  # GPT-2's pieces of normalised text, and added tokens that are runs of spaces
+        contents["normalizer"] = {"type": "NFC"}
+        contents["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        for n in range(5, 1, -1):
+            contents["added_tokens"].append({"id": 563 + 5 - n, "content": " " * n, "single_word": False, "lstrip": False,
+                                             "rstrip": False, "normalized": True, "special": False})
+    return contents
+
+
+def compare_folders(program):
+    """Prints for each folder how fathom reads it, and returns how many it reads in its own way."""
+    import transformers
+    transformers.logging.set_verbosity_error()
+    print(f"transformers {transformers.__version__}, tokenizers {tokenizers.__version__}")
+    texts, wrong = cases() + [random_text(random.Random(n)) for n in range(300)], 0
+    for name, of, model in FOLDERS:
+        with tempfile.TemporaryDirectory() as folder:
+            write = lambda file, what: pathlib.Path(folder, file).write_text(json.dumps(what), encoding="utf-8")
+            write("tokenizer.json", tokenizer_of(name))
+            write("tokenizer_config.json", {"tokenizer_class": of})
+            if model:
+                write("config.json", {"model_type": model})
+            run = subprocess.run([program, folder, "--special", "--decode"], input="".join(t.encode().hex() + "\n" for t in texts),
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            auto = transformers.AutoTokenizer.from_pretrained(folder)
+            by_auto = [auto.encode(t, add_special_tokens=False) for t in texts]
+            file = Tokenizer.from_file(folder + "/tokenizer.json")
+            by_file = [file.encode(t, add_special_tokens=False).ids for t in texts]
+            found = [[int(i) for i in line.split(":")[0].split()] for line in run.stdout.split("\n")[:-1]]
+            if run.returncode:
+                said = "refused: " + run.stderr.strip().split("; ")[0].replace(folder, "")
+            elif found == by_auto:
+                said = "as AutoTokenizer" + ("" if found == by_file else ", not as tokenizer.json")
+            else:
+                wrong += found != by_file
+                said = "as tokenizer.json, not as AutoTokenizer" if found == by_file else "IN ANOTHER WAY"
+            print(f"{name:8} {of:24} {model!s:12} {type(auto).__name__:20} {said}", flush=True)
+    return wrong
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["golden", "compare"])
+    parser.add_argument("what", choices=["golden", "compare", "folders"])
     parser.add_argument("program", nargs="?", help="bpe_lines")
     parser.add_argument("folders", nargs="*", type=pathlib.Path)
     parser.add_argument("--random", type=int, default=5000)
@@ -278,7 +334,9 @@ def main():
     if arguments.what == "golden":
         return write_golden()
     if not arguments.program:
-        parser.error("compare needs the path of bpe_lines")
+        parser.error(f"{arguments.what} needs the path of bpe_lines")
+    if arguments.what == "folders":
+        sys.exit(compare_folders(arguments.program) > 0)
     print(f"tokenizers {tokenizers.__version__}")
     differ = 0
     texts = [random_text(random.Random(n)) for n in range(arguments.random)]

@@ -59,7 +59,7 @@ BLOCKS = {
                     "using generator = fathom::generator<net, fathom::bf16>;\n"
                     "const net::packed<fathom::bf16>& weights();\n}\n"
                     "void tell() {\n", "}\n"),
-    "using top2": ("namespace by_parts {\n", "static_assert(net::depth == 6 && edited::depth == 6);\n}\n"),
+    "using top2": ("namespace by_parts {\n", "static_assert(net::depth == 6 && edited::depth == 6 && local::depth == 6);\n}\n"),
     "struct bottleneck": ("", "static_assert(fathom::transformer<fathom::edit<fathom::gpt2<tiny>, fathom::last_block, "
                               "fathom::insert_after<\"mlp\", adapter>>>::parameter_count > net::parameter_count);\n"),
 }

@@ -65,6 +65,25 @@ TEST_CASE("the summary of a family names norms, positions and heads", "[summary]
   CHECK(what(lines<windowed>()[3]) == "RMS norm, causal self-attention, 4 heads of 16, 2 of keys and values, a window of 32, rotary");
   CHECK(what(lines<of(family::qwen3)>()[3]) ==
         "RMS norm, causal self-attention, 4 heads of 16, 2 of keys and values, rotary, norms of each head");
+  const auto qwen2 = lines<of(family::qwen2)>();
+  CHECK(what(qwen2[3]) == "RMS norm, causal self-attention, 4 heads of 16, 2 of keys and values, rotary");
+  CHECK(qwen2[3].find("  12,480 ") != std::string::npos);  // 64 + 64 * 128 + 128 biases + 64 * 64
+  constexpr config of_gemma3 = [] {  // windows in blocks 0 and 1, and scores over another root than the heads'
+    config c = of(family::gemma3);
+    c.depth = 3;
+    c.window = 32;
+    c.window_pattern = 3;
+    c.score_width = 8;
+    return c;
+  }();
+  const auto gemma3 = lines<of_gemma3>();
+  CHECK(what(gemma3[2]) == "1000 tokens times sqrt(width) to 64");
+  const std::string before = "RMS norm, causal self-attention, 4 heads of 16, 2 of keys and values, ", after = "rotary, norms of each head, RMS norm";
+  CHECK(what(gemma3[3]) == before + "a window of 32, " + after);
+  CHECK(gemma3[3].find("  12,448 ") != std::string::npos);  // 64 + 64 * 128 + 2 * 16 + 64 * 64 + 64
+  CHECK(what(gemma3[4]) == "RMS norm, gated MLP, hidden 96, gelu_tanh, RMS norm");
+  CHECK(what(gemma3[5]) == before + "a window of 32, " + after);
+  CHECK(what(gemma3[7]) == before + after);
   const auto olmo2 = lines<of(family::olmo2)>();
   CHECK(what(olmo2[3]) == "causal self-attention, 4 heads of 16, 2 of keys and values, rotary, norms of queries and keys, RMS norm");
   CHECK(what(olmo2[4]) == "gated MLP, hidden 96, silu, RMS norm");

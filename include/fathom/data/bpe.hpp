@@ -61,7 +61,8 @@ class bpe {
   /// added tokens of added_tokens.json and tokenizer_config.json, if present. tokenizer.json has the rules for pieces;
   /// without it, the tokenizer_class has them, GPT-2's if no file names one. Fails when a file asks for rules that are
   /// not implemented: another tokenizer_class, normalizer, pre_tokenizer and so on; and when the tokenizer_class is
-  /// none of those that have the rules of tokenizer.json.
+  /// none of those that have the rules of tokenizer.json, unless the model in config.json is known to have them
+  /// nevertheless, as OLMo 2's folders do (detail::reads_file_alone).
   explicit bpe(const std::filesystem::path& folder) : bpe(io::named_files(folder)) {}
   explicit bpe(const io::named_files& files) : bpe(detail::read_bpe(files)) {}
   /// Reads two files and ignores others beside them. `vocab` is a JSON object that maps tokens to their ids, 0 to

@@ -32,7 +32,8 @@ namespace fathom::data::detail {
   const std::string config_name = files.name_of("tokenizer_config.json");
   const auto json_in = [&](const char* name) { return io::detail::json_of(files.text(name), files.name_of(name)); };
   const json config = files.has("tokenizer_config.json") ? json_in("tokenizer_config.json") : json();
-  const tokenizer_class* const named = check_config(files, config_name, config, files.has("tokenizer.json"));
+  json model;
+  const tokenizer_class* const named = check_config(files, config_name, config, files.has("tokenizer.json"), model);
 
   bpe_parts parts;
   const bool by_file = files.has("tokenizer.json");
@@ -56,7 +57,7 @@ namespace fathom::data::detail {
     read_both("encoder.json", "vocab.bpe");
   else
     fail(files.name(), ": has neither tokenizer.json, nor vocab.json and merges.txt, nor encoder.json and vocab.bpe");
-  if (named != nullptr && by_file) check_class(files, *named, parts.rules);
+  if (named != nullptr && by_file) check_class(files, *named, parts.rules, model);
   check_options(config_name, config, parts.rules);
   if (files.has("added_tokens.json")) read("added_tokens.json", &bpe_parts::read_added);
   if (config.is_object()) parts.read_config(config_name, config);

@@ -207,7 +207,8 @@ struct tokenizer_class {
 inline constexpr const piece_rule* pieces_of_gpt2[] = {&gpt2_pieces, &digit_pieces};
 inline constexpr const piece_rule* pieces_of_qwen2[] = {&qwen2_pieces};
 /// Whisper has GPT-2's rules. So has RobertaTokenizer, except that its <mask> absorbs the space before it. SmolLM2 is
-/// of GPT-2's class and has other pieces, by its tokenizer.json.
+/// of GPT-2's class and has other pieces, by its tokenizer.json: it was trained with them, and version 4 of transformers and
+/// llama.cpp read them; version 5 gives that class GPT-2's pieces.
 inline constexpr tokenizer_class tokenizer_classes[] = {
     {"GPT2Tokenizer", bpe_kind::byte_level, pieces_of_gpt2, false, false},
     {"WhisperTokenizer", bpe_kind::byte_level, {pieces_of_gpt2, 1}, false, false},
@@ -226,18 +227,41 @@ inline constexpr tokenizer_class tokenizer_classes[] = {
   return names;
 }
 
+/// Whether transformers reads a model's tokenizer.json as it is, whatever the class beside it says. OLMo 2's folders name
+/// GPT2Tokenizer and have Llama 3's pieces; so have OLMo 3's and Granite's. AutoTokenizer of version 4 takes the pieces of
+/// the file for that class, too; from 5 on, the class has GPT-2's alone, and AutoTokenizer leaves it aside for these models
+/// ("TokenizersBackend" in models/auto/tokenization_auto.py of 5.24).
+[[nodiscard]] inline bool reads_file_alone(const json& model) {
+  for (const char* known : {"olmo2", "olmo3", "olmo_hybrid", "flex_olmo", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared"})
+    if (model == known) return true;
+  return false;
+}
+/// Whether AutoTokenizer reads a byte-level tokenizer.json as it is for a model, if the class beside it is Llama's, whose own
+/// rules are SentencePiece's: folders made from Llama 3, of the families that bpe knows (the same file of transformers).
+[[nodiscard]] inline bool reads_byte_level_llama(const json& model) {
+  return model == "llama" || model == "mistral" || model == "qwen3";
+}
+
 /// Returns the class that a tokenizer_config.json, or else the config.json beside it, names; nullptr for none, and for
-/// those that leave everything to tokenizer.json. Fails when bpe does not have its rules.
+/// those that leave everything to tokenizer.json. Fails when bpe does not have its rules. `model` becomes the model_type of
+/// config.json, null without one.
 [[nodiscard]] inline const tokenizer_class* check_config(const io::named_files& files, const std::string& name, const json& config,
-                                                         bool has_tokenizer) {
+                                                         bool has_tokenizer, json& model) {
   if (!config.is_object() && !config.is_null())
     fail(name, ": is ", said(config), "; expected a JSON object, {\"tokenizer_class\": \"GPT2Tokenizer\", ...}");
   std::string found_in = name;
-  json found = config["tokenizer_class"], model;
-  if (found.is_null() && files.has("config.json")) {
+  json found = config["tokenizer_class"];
+  if (files.has("config.json")) {
     const std::optional<json> read = json::parse(files.text("config.json"));
-    found_in = files.name_of("config.json");
-    if (read) found = (*read)["tokenizer_class"], model = (*read)["model_type"];
+    if (read) model = (*read)["model_type"];
+    if (found.is_null()) found_in = files.name_of("config.json");
+    if (found.is_null() && read) found = (*read)["tokenizer_class"];
+  }
+  if (reads_file_alone(model)) {
+    if (!has_tokenizer)
+      fail(files.name_of("config.json"), ": model_type is ", said(model), ", and there is no tokenizer.json; expected one, which has ",
+           "the rules of this model");
+    return nullptr;
   }
   if (found.is_null() && !has_tokenizer && model.is_string()) {  // a model stands for the class of its tokenizer
     const std::string_view of = model.text();
@@ -275,8 +299,10 @@ inline void check_options(const std::string& name, const json& config, const bpe
          adds ? ", as tokenizer.json has it" : ", because bpe encodes text as it is");
 }
 
-/// Fails when a tokenizer.json has other rules than the class that is named beside it.
-inline void check_class(const io::named_files& files, const tokenizer_class& named, const bpe_rules& rules) {
+/// Fails when a tokenizer.json has other rules than the class that is named beside it, unless it is known that the model's
+/// text was cut by those of the file.
+inline void check_class(const io::named_files& files, const tokenizer_class& named, const bpe_rules& rules, const json& model) {
+  if (named.name == "LlamaTokenizer" && rules.kind == bpe_kind::byte_level && reads_byte_level_llama(model)) return;
   const bool fits = named.kind == bpe_kind::sentencepiece ||
                     std::find(named.pieces.begin(), named.pieces.end(), rules.pieces) != named.pieces.end();
   if (fits && named.kind == rules.kind) return;

@@ -23,6 +23,10 @@ namespace io {
 /// A config as C++, normalized: "fathom::config{.vocab = 256, ...}", one initializer for each member.
 [[nodiscard]] std::string to_cpp(const config& given);
 
+/// Why no model of a config compiles, "\n  member: expected X, found Y" for each reason; empty if there is none. The
+/// compiler says the same (checked in model/gpt.hpp, and the assertions of layers), but only when it has been started.
+[[nodiscard]] std::string problems_of(const config& given);
+
 }  // namespace io
 
 /// Reads a config.json at run time (see io::read_config). Fails, naming the file and the key, when the file cannot be

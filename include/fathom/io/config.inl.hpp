@@ -128,6 +128,57 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
   return "fathom::config{" + all.text() + "}";
 }
 
+FATHOM_INLINE std::string io::problems_of(const config& given) {
+  const config c = normalized(given);
+  const shortcut& s = c.shortcut;
+  std::string problems;
+  const auto expect = [&](bool holds, const char* member, const auto& found, const auto&... expected) {
+    if (!holds) problems += join("\n  ", member, ": expected ", expected..., "; found ", found);
+    return holds;
+  };
+  bool are_positive = true;
+  for (const auto& [member, value] : {std::pair("vocab", c.vocab), std::pair("context", c.context), std::pair("width", c.width),
+                                      std::pair("depth", c.depth), std::pair("heads", c.heads), std::pair("hidden", c.hidden)})
+    are_positive = expect(value > 0, member, value, "a number above 0") && are_positive;
+  if (!are_positive) return problems;
+
+  const auto divides = [](int part, int whole) { return part > 0 && whole % part == 0; };
+  if (c.family == family::gpt2) {
+    expect(divides(c.heads, c.width), "heads", c.heads, "a divisor of the width, ", c.width);
+  } else {
+    const rotary_positions& r = c.rotary;
+    expect(divides(c.kv_heads, c.heads), "kv_heads", c.kv_heads, "a divisor of heads, ", c.heads);
+    expect(c.head_width > 0 && c.head_width % 2 == 0 && c.head_width <= 256, "head_width", c.head_width,
+           "an even number of at most 256, for rotary positions");
+    expect(r.width > 0 && r.width % 2 == 0 && r.width <= c.head_width, "rotary.width", r.width, "an even number of at most head_width, ", c.head_width);
+    expect(r.base > 1, "rotary.base", r.base, "a number above 1");
+    expect(r.factor > 0, "rotary.factor", r.factor, "a number above 0");
+    if (r.scaling == rotary_scaling::llama3 || r.scaling == rotary_scaling::yarn)
+      expect(r.original > 0, "rotary.original", r.original, "a number above 0, the context of pretraining");
+    if (r.scaling == rotary_scaling::llama3)
+      expect(r.low_factor < r.high_factor, "rotary.low_factor", r.low_factor, "a number below high_factor, ", r.high_factor);
+    expect(c.inverse_epsilon > 0, "inverse_epsilon", c.inverse_epsilon, "a number above 0");
+    expect(c.window >= 0, "window", c.window, "a number of positions, or 0 for all");
+    if (c.family == family::gemma3) {
+      expect(c.window_pattern > 0, "window_pattern", c.window_pattern, "a number above 0");
+      expect(c.local_base > 1, "local_base", c.local_base, "a number above 1");
+      expect(c.score_width > 0, "score_width", c.score_width, "a number above 0");
+    }
+  }
+  if (!s.depths.empty()) {
+    expect(s.depths.largest() < c.depth, "shortcut.depths", s.depths.largest(), "depths below the number of blocks, ", c.depth);
+    expect(s.hidden >= 0, "shortcut.hidden", s.hidden, "a number above 0, or 0 for the width");
+  }
+  // Sizes of memory are constants of 64 bits. A trillion parameters are 4 TB.
+  const double heads = c.family == family::gpt2 ? c.width : static_cast<double>(c.heads) * c.head_width;
+  const double parameters = 2.0 * c.vocab * c.width + c.depth * (4.0 * heads + 3.0 * c.hidden) * c.width;
+  const double cached = 2.0 * c.depth * heads * c.context;
+  if (problems.empty() && !(parameters <= 1e12 && cached <= 1e15))
+    problems += join("\n  vocab ", c.vocab, ", width ", c.width, ", depth ", c.depth, ", hidden ", c.hidden, ", context ", c.context,
+                     ": expected a model of at most 10^12 parameters and 10^15 keys and values");
+  return problems;
+}
+
 FATHOM_INLINE std::string io::differences(const config& expected, std::string_view found) {
   return detail::differences(*json::parse(to_json(expected)), json::parse(found).value_or(json()), false);
 }
