@@ -20,8 +20,8 @@ struct inverse_root_mean {
   }
 };
 
-/// The gradient of a score s = r (w . x), r = 1 / sqrt(x . x / count + epsilon), with respect to x is a w + b x, where, of
-/// (ds, r, w . x):  a = ds r,  b = -ds (w . x) r^3 / count
+/// The gradient of a score s = r (w . x), r = 1 / sqrt(x . x / count + epsilon), with respect to x is a w + b x, where,
+/// of (ds, r, w . x):  a = ds r,  b = -ds (w . x) r^3 / count
 struct normed_score_slopes {
   double count;
   template <class V>

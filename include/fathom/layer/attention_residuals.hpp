@@ -1,7 +1,7 @@
-// Attention residuals: in place of the sum of all earlier sublayers' outputs, a sublayer reads their average under a softmax over
-// depths, with a learned query for each sublayer (Kimi Team, "Attention Residuals", arXiv 2603.15031). Over outputs ("full"), over sums
-// of the outputs of several blocks ("block"), and added to the residual stream ("Delta Attention Residuals", Luo, Cai and Hu,
-// arXiv 2605.18855).
+// Attention residuals: in place of the sum of all earlier sublayers' outputs, a sublayer reads their average under a
+// softmax over depths, with a learned query for each sublayer (Kimi Team, "Attention Residuals", arXiv 2603.15031).
+// Over outputs ("full"), over sums of the outputs of several blocks ("block"), and added to the residual stream ("Delta
+// Attention Residuals", Luo, Cai and Hu, arXiv 2605.18855).
 #pragma once
 
 #include <algorithm>
@@ -25,12 +25,13 @@ namespace fathom::layers {
 
 /// What a sublayer reads from n sources v_i [rows, E], for each row:
 ///
-///   s_i = query . v_i / sqrt(mean(v_i^2) + 1e-5),   a = softmax(s),   y = sum over i of a_i v_i          without a gate
+///   s_i = query . v_i / sqrt(mean(v_i^2) + 1e-5),   a = softmax(s),   y = sum over i of a_i v_i          without a
+///   gate
 ///                                                                     y = x + gate * (that sum)         with a gate
 ///
-/// query [E] and gate [1] are 0 at the start: all sources weigh the same, and with a gate, y = x. The paper's RMS norm of the keys
-/// has a gain; here it has none, because it would only multiply the query. `sources` has
-/// count(hidden), at(hidden, i) and gradient(hidden, i), matrices [rows, E]; Most is the largest count.
+/// query [E] and gate [1] are 0 at the start: all sources weigh the same, and with a gate, y = x. The paper's RMS norm
+/// of the keys has a gain; here it has none, because it would only multiply the query. `sources` has count(hidden),
+/// at(hidden, i) and gradient(hidden, i), matrices [rows, E]; Most is the largest count.
 template <index E, int Most, bool HasGate>
 struct depth_softmax {
   static constexpr double epsilon = 1e-5;
@@ -41,8 +42,7 @@ struct depth_softmax {
     typename S::template vector<1> gate;
   };
   template <class S>
-    requires(!HasGate)
-  struct parameters<S> {
+  requires(!HasGate) struct parameters<S> {
     typename S::template vector<E> query;
   };
   template <class F, class Path, class... P>
@@ -69,12 +69,15 @@ struct depth_softmax {
     matrix<T> of_value;  // [n, rows], times v_i: the rest of it
     matrix<T> dgate;     // [n, 1]
     constexpr scratch(arena& a, const extent& e)
-        : da(a.take<T>(Most, e.rows())), of_query(a.take<T>(Most, e.rows())), of_value(a.take<T>(Most, e.rows())), dgate(a.take<T>(Most, 1)) {}
+        : da(a.take<T>(Most, e.rows())),
+          of_query(a.take<T>(Most, e.rows())),
+          of_value(a.take<T>(Most, e.rows())),
+          dgate(a.take<T>(Most, 1)) {}
   };
 
   template <class On, class P, class Sources>
-  static void forward(const On& on, const P& p, const extent& e, const Sources& sources, [[maybe_unused]] input<On> x, output<On> y,
-                      const tape<scalar<On>>& t) {
+  static void forward(const On& on, const P& p, const extent& e, const Sources& sources, [[maybe_unused]] input<On> x,
+                      output<On> y, const tape<scalar<On>>& t) {
     using T = scalar<On>;
     const index n = sources.count, rows = e.rows();
     if (n == 0) return copy(on, x, y);  // only with a gate
@@ -85,7 +88,8 @@ struct depth_softmax {
       row_dots(on, v, v, column(t.rstd, i));
     }
     const matrix<T> dots = t.dots.rows_from(0, n), rstd = t.rstd.rows_from(0, n), weights = t.weights.rows_from(0, n);
-    elementwise(on, inverse_root_mean{static_cast<double>(E), epsilon}, std::array<matrix<T>, 1>{rstd}, std::array<matrix<const T>, 1>{rstd});
+    elementwise(on, inverse_root_mean{static_cast<double>(E), epsilon}, std::array<matrix<T>, 1>{rstd},
+                std::array<matrix<const T>, 1>{rstd});
     gate_forward(on, identity{}, dots, rstd, weights);  // the product
     softmax_forward(on, weights, weights);
     if constexpr (HasGate) {
@@ -98,8 +102,8 @@ struct depth_softmax {
   }
   /// Adds to the sources' gradients, given dy. That for x is dy.
   template <class On, class P, class Sources, class G>
-  static void backward(const On& on, const P& p, const extent& e, const Sources& sources, input<On> dy, const tape<scalar<On>>& t, G& g,
-                       const scratch<scalar<On>>& s) {
+  static void backward(const On& on, const P& p, const extent& e, const Sources& sources, input<On> dy,
+                       const tape<scalar<On>>& t, G& g, const scratch<scalar<On>>& s) {
     using T = scalar<On>;
     const index n = sources.count, rows = e.rows();
     if (n == 0) return;
@@ -142,14 +146,16 @@ struct depth_softmax {
   }
 };
 
-/// The outputs of sublayers that softmaxes over depths read, for models whose blocks have M sublayers each. Sublayer j of block b
-/// publishes row (b, j): its output or, with groups of `Group` blocks, the sum of the outputs of its group so far.
+/// The outputs of sublayers that softmaxes over depths read, for models whose blocks have M sublayers each. Sublayer j
+/// of block b publishes row (b, j): its output or, with groups of `Group` blocks, the sum of the outputs of its group
+/// so far.
 template <index E, int M, int Group>
 struct sublayer_outputs {
   using slots = channel<"outputs", M * E>;
 
-  /// The sources are the embedding and, without groups, the outputs of all sublayers before sublayer j of block b; with groups, the sums
-  /// of all groups before and, if `with_part`, of b's own group so far. For the end of the body: b = L, j = 0.
+  /// The sources are the embedding and, without groups, the outputs of all sublayers before sublayer j of block b; with
+  /// groups, the sums of all groups before and, if `with_part`, of b's own group so far. For the end of the body: b =
+  /// L, j = 0.
   static constexpr int count(int b, int j, bool with_part) {
     if constexpr (Group == 0)
       return 1 + b * M + j;
@@ -188,14 +194,15 @@ struct sublayer_outputs {
   };
 };
 
-/// A sublayer f (`Inner`: a pre-, post- or sandwich-normed one, or two in parallel) that reads a softmax over depths, h:
+/// A sublayer f (`Inner`: a pre-, post- or sandwich-normed one, or two in parallel) that reads a softmax over depths,
+/// h:
 ///
 ///   without IsDelta:  y = f(h)       h: depth_softmax of the sources (equations 1 and 3 of 2603.15031)
 ///   with IsDelta:     y = x + f(h)   h: x + gate * depth_softmax of the sources; h = x in the first sublayer
 ///
-/// The sources are those of sublayer_outputs, with the group's own part unless IsDelta. Without IsDelta, the stream between stages is
-/// what the sublayer publishes, not what later ones read, and attention_residual_end gives the head its input.
-/// Sublayer J of M in blocks First to Last.
+/// The sources are those of sublayer_outputs, with the group's own part unless IsDelta. Without IsDelta, the stream
+/// between stages is what the sublayer publishes, not what later ones read, and attention_residual_end gives the head
+/// its input. Sublayer J of M in blocks First to Last.
 template <class Inner, fixed_string Name, int J, int M, int Group, bool IsDelta, int First, int Last>
 struct attention_residual {
   using inner_stage = Inner;
@@ -223,7 +230,8 @@ struct attention_residual {
     }
     return all;
   }();
-  static_assert(depths.impossible == 0, "fathom: attention residuals with groups read no depth above 63; see depth_set");
+  static_assert(depths.impossible == 0,
+                "fathom: attention residuals with groups read no depth above 63; see depth_set");
   using mix = depth_softmax<width, most, IsDelta>;
   static constexpr bool is_normed_after = Inner::is_normed_after;
 
@@ -240,11 +248,14 @@ struct attention_residual {
   template <class T>
   struct tape {
     typename mix::template tape<T> depth;
-    matrix<T> h;       // [rows, E]
-    matrix<T> zeros;   // [rows, E], if the sublayer has a norm after it, else empty
+    matrix<T> h;      // [rows, E]
+    matrix<T> zeros;  // [rows, E], if the sublayer has a norm after it, else empty
     typename Inner::template tape<T> inner;
     constexpr tape(arena& a, const extent& e)
-        : depth(a, e), h(a.take<T>(e.rows(), width)), zeros(a.take<T>(is_normed_after ? e.rows() : 0, width)), inner(a, e) {}
+        : depth(a, e),
+          h(a.take<T>(e.rows(), width)),
+          zeros(a.take<T>(is_normed_after ? e.rows() : 0, width)),
+          inner(a, e) {}
   };
   template <class T>
   using cache = typename Inner::template cache<T>;
@@ -288,12 +299,15 @@ struct attention_residual {
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return Inner::flops(tokens) + mix::flops(tokens); }
-  [[nodiscard]] static constexpr index least_length(index length, index capacity) { return least_length_of<Inner>(length, capacity); }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    return least_length_of<Inner>(length, capacity);
+  }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     f(at / Name.view() / "depth",
-      join(IsDelta ? "the stream and a softmax over " : "softmax over ", Group == 0 ? "" : "sums of ", Group == 0 ? "outputs" : "outputs of groups of ",
-           Group == 0 ? std::string() : join(Group, " blocks"), ", ", most, " at most"),
+      join(IsDelta ? "the stream and a softmax over " : "softmax over ", Group == 0 ? "" : "sums of ",
+           Group == 0 ? "outputs" : "outputs of groups of ", Group == 0 ? std::string() : join(Group, " blocks"), ", ",
+           most, " at most"),
       parameter_count_of<mix>(), mix::flops(tokens));
     Inner::describe(f, at, tokens);
   }
@@ -307,8 +321,8 @@ struct attention_residual {
   }
   /// sublayer(onto, to): to = onto + f(h)
   template <class On, class P, class Hidden, class Run>
-  static void run(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y, const tape<scalar<On>>& t,
-                  const Run& sublayer) {
+  static void run(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
+                  const tape<scalar<On>>& t, const Run& sublayer) {
     const int b = hidden.block;
     mix::forward(on, p.depth, e, sources_of(hidden), x, t.h, t.depth);
     const output<On> to = outputs::output_at(hidden, b * M + J);
@@ -326,7 +340,8 @@ struct attention_residual {
   }
 };
 
-/// y = depth_softmax of all sources: the input of the head (2603.15031). The last stage of the last block, number Depth - 1.
+/// y = depth_softmax of all sources: the input of the head (2603.15031). The last stage of the last block, number Depth
+/// - 1.
 template <index E, int M, int Group, int Depth>
 struct attention_residual_end {
   static constexpr index width = E;
@@ -369,7 +384,8 @@ struct attention_residual_end {
   [[nodiscard]] static constexpr double flops(index tokens) { return mix::flops(tokens); }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
-    f(at / "/depth_out", join("softmax over depths, ", outputs::count(Depth, 0, true)), parameter_count_of<mix>(), flops(tokens));
+    f(at / "/depth_out", join("softmax over depths, ", outputs::count(Depth, 0, true)), parameter_count_of<mix>(),
+      flops(tokens));
   }
 
  private:
@@ -383,12 +399,13 @@ struct attention_residual_end {
 
 namespace fathom {
 
-/// A sublayer that reads a softmax over depths: the J-th of M in its block. Group 0: over outputs; n: over sums of the outputs of n
-/// blocks. `attention_residuals` (model/residual_forms.hpp) puts every sublayer of a model into one.
+/// A sublayer that reads a softmax over depths: the J-th of M in its block. Group 0: over outputs; n: over sums of the
+/// outputs of n blocks. `attention_residuals` (model/residual_forms.hpp) puts every sublayer of a model into one.
 template <class Stage, int J, int M, int Group = 0, bool IsDelta = false>
 struct over_depths {
   static constexpr std::string_view stage_name = Stage::stage_name;
-  static constexpr auto options = fields(field<"stage">(part_of<Stage>{}), field<"group">(Group), field<"delta">(IsDelta));
+  static constexpr auto options =
+      fields(field<"stage">(part_of<Stage>{}), field<"group">(Group), field<"delta">(IsDelta));
 
  private:
   static consteval auto tensors_name() {
@@ -401,7 +418,8 @@ struct over_depths {
   }
   template <class At>
   struct bound {
-    using type = layers::attention_residual<typename Stage::template bind<At>, tensors_name(), J, M, Group, IsDelta, At::first_block, At::last_block>;
+    using type = layers::attention_residual<typename Stage::template bind<At>, tensors_name(), J, M, Group, IsDelta,
+                                            At::first_block, At::last_block>;
   };
 
  public:

@@ -1,5 +1,5 @@
-// DenseFormer: the average of all depths so far, with learned weights, after each block (Pagliardini, Mohtashami, Fleuret and
-// Jaggi, arXiv 2402.02622).
+// DenseFormer: the average of all depths so far, with learned weights, after each block (Pagliardini, Mohtashami,
+// Fleuret and Jaggi, arXiv 2402.02622).
 #pragma once
 
 #include <string>
@@ -12,8 +12,9 @@
 
 namespace fathom::layers {
 
-/// The depths i - k, i - 2 k, ..., down to 0 or more, for the average Y_i after block i (equation 2 and section 3.3: dilation
-/// k, period p), which is there if p divides i. For stages at the beginning of the blocks First to Last, or at the end.
+/// The depths i - k, i - 2 k, ..., down to 0 or more, for the average Y_i after block i (equation 2 and section 3.3:
+/// dilation k, period p), which is there if p divides i. For stages at the beginning of the blocks First to Last, or at
+/// the end.
 template <int Dilation, int Period, int First, int Last, bool AtEnd>
 struct averaged_depths {
   static constexpr bool has_own = true, at_end = AtEnd;
@@ -55,10 +56,10 @@ template <int period>
 inline constexpr bool period_is_positive = period > 0;
 }  // namespace check
 
-/// The depth-weighted average Y_i = (1 + own) X_i + sum over n of weight_n X_{i - (n + 1) Dilation}, as a stage at the beginning of
-/// block i, or at the end of block i - 1. X_0 is the embedding, X_i the output of block i, which reads Y_{i-1}; Y_0 = X_0. The
-/// paper has one weight alpha_ii from 1; here it is 1 + own, own from 0. `dense_former` (model/residual_forms.hpp) inserts the
-/// stages of a whole model.
+/// The depth-weighted average Y_i = (1 + own) X_i + sum over n of weight_n X_{i - (n + 1) Dilation}, as a stage at the
+/// beginning of block i, or at the end of block i - 1. X_0 is the embedding, X_i the output of block i, which reads
+/// Y_{i-1}; Y_0 = X_0. The paper has one weight alpha_ii from 1; here it is 1 + own, own from 0. `dense_former`
+/// (model/residual_forms.hpp) inserts the stages of a whole model.
 template <int Dilation = 1, int Period = 1, bool AtEnd = false>
 struct depth_average {
   static_assert(check::dilation_is_positive<Dilation>, "fathom::depth_average: the dilation must be positive");

@@ -30,9 +30,9 @@ template <class T>
   return {number, rows, 1, 0};
 }
 
-/// y = (1 + own) x + sum over n of weight_n X_s(n).   x, y [rows, E]; own [1], weight [Terms::most], all 0 at the start, so that
-/// a model begins as the one without this stage. X_s is the output of block s, X_0 the embedding. Blocks of a run have
-/// as many numbers as the block with the most; those that a block does not use stay as they are.
+/// y = (1 + own) x + sum over n of weight_n X_s(n).   x, y [rows, E]; own [1], weight [Terms::most], all 0 at the
+/// start, so that a model begins as the one without this stage. X_s is the output of block s, X_0 the embedding. Blocks
+/// of a run have as many numbers as the block with the most; those that a block does not use stay as they are.
 template <fixed_string Name, index E, class Terms>
 struct depth_sum {
   static_assert(Terms::depths.impossible == 0, "fathom: a sum over depths reads no depth above 63; see depth_set");
@@ -47,8 +47,7 @@ struct depth_sum {
     typename S::template vector<most> weight;
   };
   template <class S>
-    requires(!has_own)
-  struct parameters<S> {
+  requires(!has_own) struct parameters<S> {
     typename S::template vector<most> weight;
   };
   template <class F, class Path, class... P>
@@ -71,7 +70,8 @@ struct depth_sum {
   }
 
   template <class On, class P, class Hidden>
-  static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y, const nothing&) {
+  static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
+                      const nothing&) {
     const int own = own_depth(hidden);
     if (!Terms::is_there(own)) return copy(on, x, y);
     input<On> sum = x;
@@ -85,13 +85,13 @@ struct depth_sum {
     }
   }
   template <class On, class P, class Hidden>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y, const nothing& t,
-                     const nothing&) {
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
+                     const nothing& t, const nothing&) {
     forward(on, p, e, hidden, x, y, t);
   }
   template <class On, class P, class Hidden, class G>
-  static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d, const nothing&, G& g,
-                       arena free) {
+  static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d,
+                       const nothing&, G& g, arena free) {
     const int own = own_depth(hidden), count = Terms::count(own);
     if (!Terms::is_there(own)) return;
     const scratch<scalar<On>> s(free, e);

@@ -37,8 +37,8 @@ struct one_depth {
 
 namespace fathom {
 
-/// y = (1 + own) x + weight X_0, a stage at the beginning of a block; own and weight [1] from 0. nanochat: resid_lambda = 1 + own,
-/// x0_lambda = weight. There, X_0 is RMS-normalised; here it is what the first block reads.
+/// y = (1 + own) x + weight X_0, a stage at the beginning of a block; own and weight [1] from 0. nanochat: resid_lambda
+/// = 1 + own, x0_lambda = weight. There, X_0 is RMS-normalised; here it is what the first block reads.
 struct add_embedding {
   static constexpr std::string_view stage_name = "x0";
   static constexpr auto options = fields();
@@ -48,11 +48,11 @@ struct add_embedding {
 
 namespace check {
 template <int depth, int blocks>
-inline constexpr bool backout_depth_is_below_blocks = depth >= 0 && depth < blocks && depth <= 63;
+inline constexpr bool backout_depth_is_below_blocks = depth >= 0 && depth < blocks&& depth <= 63;
 }  // namespace check
 
-/// y = x + weight X_s, a stage at the end of the last block; weight [1] from 0. modded-nanogpt: backout_lambda = -weight,
-/// from 0.5; from 0 here, so that a model begins as the one without. Its tensor is `backout.weight`.
+/// y = x + weight X_s, a stage at the end of the last block; weight [1] from 0. modded-nanogpt: backout_lambda =
+/// -weight, from 0.5; from 0 here, so that a model begins as the one without. Its tensor is `backout.weight`.
 template <int Depth>
 struct backout {
   static constexpr std::string_view stage_name = "backout";

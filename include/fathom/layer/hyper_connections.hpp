@@ -1,5 +1,5 @@
-// Hyper-connections: n residual streams in place of one, with learned weights by which sublayers read, mix and write them (Zhu et
-// al., "Hyper-Connections", arXiv 2409.19606), static or computed by each token.
+// Hyper-connections: n residual streams in place of one, with learned weights by which sublayers read, mix and write
+// them (Zhu et al., "Hyper-Connections", arXiv 2409.19606), static or computed by each token.
 #pragma once
 
 #include <algorithm>
@@ -23,8 +23,8 @@
 
 namespace fathom::layers {
 
-/// The streams of a model whose blocks have M sublayers each: sublayer j of block b publishes N streams [rows, E], side by side. The
-/// first sublayer reads N copies of the embedding.
+/// The streams of a model whose blocks have M sublayers each: sublayer j of block b publishes N streams [rows, E], side
+/// by side. The first sublayer reads N copies of the embedding.
 template <index E, int M, int N>
 struct residual_streams {
   using slots = channel<"streams", M * N * E>;
@@ -47,20 +47,22 @@ struct residual_streams {
   }
 };
 
-/// A sublayer f (`Inner`) between N streams H_i [rows, E], number k = b M + j of the model (equations 3 to 5, and 10 to 13 if IsDynamic):
+/// A sublayer f (`Inner`) between N streams H_i [rows, E], number k = b M + j of the model (equations 3 to 5, and 10 to
+/// 13 if IsDynamic):
 ///
 ///   h    = H_{k mod N} + sum over i of a_i0 H_i              the sublayer's input
 ///   o    = f(h)
 ///   H'_m = H_m + sum over i of a_im H_i + (1 + b_m) o        m = 1..N
 ///
 ///   static:   a_im = alpha_im,   b_m = beta_m
-///   dynamic:  a_im = alpha_im + alpha_scale tanh(LN(H_i) W)_m / 100,   b_m = beta_m + beta_scale tanh(LN(H_m) W)_{N+1} / 100,
+///   dynamic:  a_im = alpha_im + alpha_scale tanh(LN(H_i) W)_m / 100,   b_m = beta_m + beta_scale tanh(LN(H_m) W)_{N+1}
+///   / 100,
 ///             for each token; W [E, N + 2]
 ///
-/// alpha [N (N + 1)] (row i has a_i0, a_i1, ..., a_iN), beta [N] and W are 0 at the start, the scales 1. The paper's matrices are these and
-/// the constants that stand beside them: A_m = e_{k mod N}, A_r = I, B = 1; its scales start at 0.01. So all streams begin equal, and
-/// their sum, which the head reads, as N times the stream of the model without: the same up to the epsilon of the head's norm.
-/// Stage output y = o; later sublayers read the streams.
+/// alpha [N (N + 1)] (row i has a_i0, a_i1, ..., a_iN), beta [N] and W are 0 at the start, the scales 1. The paper's
+/// matrices are these and the constants that stand beside them: A_m = e_{k mod N}, A_r = I, B = 1; its scales start at
+/// 0.01. So all streams begin equal, and their sum, which the head reads, as N times the stream of the model without:
+/// the same up to the epsilon of the head's norm. Stage output y = o; later sublayers read the streams.
 template <class Inner, fixed_string Name, int J, int M, int N, bool IsDynamic>
 struct hyper_connection {
   using inner_stage = Inner;
@@ -83,8 +85,7 @@ struct hyper_connection {
     typename Inner::template parameters<S> inner;
   };
   template <class S>
-    requires(!IsDynamic)
-  struct parameters<S> {
+  requires(!IsDynamic) struct parameters<S> {
     typename S::template vector<numbers> alpha;
     typename S::template vector<N> beta;
     typename Inner::template parameters<S> inner;
@@ -97,8 +98,8 @@ struct hyper_connection {
 
   template <class T>
   struct tape {
-    matrix<T> h, o;     // [rows, E]
-    matrix<T> zeros;    // [rows, E], if the sublayer has a norm after it, else empty
+    matrix<T> h, o;   // [rows, E]
+    matrix<T> zeros;  // [rows, E], if the sublayer has a norm after it, else empty
     // For dynamic ones; else empty:
     matrix<T> normed;   // [N * rows, E], LN(H_i), stream after stream
     matrix<T> bounded;  // [N * rows, N + 2], tanh(LN(H_i) W) / 100
@@ -120,11 +121,11 @@ struct hyper_connection {
   using cache = typename Inner::template cache<T>;
   template <class T>
   struct scratch {
-    matrix<T> dh, d_o;   // [rows, E]
-    matrix<T> da;        // [N * rows, N + 2]
-    matrix<T> sums;      // [rows, N + 2], of da over streams
-    matrix<T> dot;       // [N * rows, 1]
-    matrix<T> dnormed;   // [rows, E]; for dynamic ones, else empty
+    matrix<T> dh, d_o;  // [rows, E]
+    matrix<T> da;       // [N * rows, N + 2]
+    matrix<T> sums;     // [rows, N + 2], of da over streams
+    matrix<T> dot;      // [N * rows, 1]
+    matrix<T> dnormed;  // [rows, E]; for dynamic ones, else empty
     constexpr scratch(arena& m, const extent& e)
         : dh(m.take<T>(e.rows(), width)),
           d_o(m.take<T>(e.rows(), width)),
@@ -141,11 +142,12 @@ struct hyper_connection {
   template <class On, class P, class Hidden>
   static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On>, output<On> y,
                       const tape<scalar<On>>& t) {
-    run(on, p, e, hidden, y, t, [&](input<On> onto, output<On> to) { Inner::forward_onto(on, p.inner, e, hidden, t.h, onto, to, t.inner); });
+    run(on, p, e, hidden, y, t,
+        [&](input<On> onto, output<On> to) { Inner::forward_onto(on, p.inner, e, hidden, t.h, onto, to, t.inner); });
   }
   template <class On, class P, class Hidden, class Cache>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On>, output<On> y, const tape<scalar<On>>& t,
-                     const Cache& c) {
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On>, output<On> y,
+                     const tape<scalar<On>>& t, const Cache& c) {
     run(on, p, e, hidden, y, t,
         [&](input<On> onto, output<On> to) { Inner::extend_onto(on, p.inner, e, hidden, t.h, onto, to, t.inner, c); });
   }
@@ -194,20 +196,21 @@ struct hyper_connection {
       column_sums(on, s.dot, g.beta_scale.data());
       // da becomes the gradient for LN(H) W: times the scale, times (1 - tanh^2) / 100
       scale(on, p, s.da, t.a);  // a is no longer needed
-      elementwise(on, small_tanh_slope{}, std::array<matrix<T>, 1>{s.da}, std::array<matrix<const T>, 2>{t.a, t.bounded});
+      elementwise(on, small_tanh_slope{}, std::array<matrix<T>, 1>{s.da},
+                  std::array<matrix<const T>, 2>{t.a, t.bounded});
       fc::backward_parameters(on, t.normed, s.da, g.c_fc);
       for (int i = 0; i < N; ++i) {
         fc::backward_input(on, p.c_fc, s.da.rows_from(i * rows, rows), s.dnormed);
-        layer_norm_backward(on, below(i), p.norm.weight.data(), t.mean + i * rows, t.rstd + i * rows, s.dnormed, dbelow(i), g.norm.weight.data(),
-                            g.norm.bias.data());
+        layer_norm_backward(on, below(i), p.norm.weight.data(), t.mean + i * rows, t.rstd + i * rows, s.dnormed,
+                            dbelow(i), g.norm.weight.data(), g.norm.bias.data());
       }
     }
   }
 
-  [[nodiscard]] static constexpr double flops(index tokens) {
-    return Inner::flops(tokens) + own_flops(tokens);
+  [[nodiscard]] static constexpr double flops(index tokens) { return Inner::flops(tokens) + own_flops(tokens); }
+  [[nodiscard]] static constexpr index least_length(index length, index capacity) {
+    return least_length_of<Inner>(length, capacity);
   }
-  [[nodiscard]] static constexpr index least_length(index length, index capacity) { return least_length_of<Inner>(length, capacity); }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
     f(at / Name.view() / "streams", join(IsDynamic ? "dynamic" : "static", " hyper-connection of ", N, " streams"),
@@ -266,7 +269,8 @@ struct hyper_connection {
       using T = scalar<On>;
       for (int i = 0; i < N; ++i)
         layer_norm_forward(on, streams::at(hidden, number(hidden) - 1, i), p.norm.weight.data(), p.norm.bias.data(),
-                           t.normed.rows_from(i * rows, rows), t.mean + i * rows, t.rstd + i * rows, norm_layer::epsilon);
+                           t.normed.rows_from(i * rows, rows), t.mean + i * rows, t.rstd + i * rows,
+                           norm_layer::epsilon);
       fc::forward(on, p.c_fc, t.normed, t.bounded);
       activation_forward(on, tanh_activation{}, t.bounded, t.bounded);
       multiply(on, 0.01, t.bounded);
@@ -280,13 +284,14 @@ struct hyper_connection {
   }
   /// sublayer(onto, to): to = onto + f(h)
   template <class On, class P, class Hidden, class Run>
-  static void run(const On& on, const P& p, const extent& e, const Hidden& hidden, output<On> y, const tape<scalar<On>>& t,
-                  const Run& sublayer) {
+  static void run(const On& on, const P& p, const extent& e, const Hidden& hidden, output<On> y,
+                  const tape<scalar<On>>& t, const Run& sublayer) {
     const int k = number(hidden);
     const index rows = e.rows();
     const auto below = [&](int i) { return streams::at(hidden, k - 1, i); };
     weigh(on, p, rows, hidden, t);
-    for (int i = 0; i < N; ++i) add_scaled(on, a_of(p, t, rows, i, 0), below(i), i == 0 ? below(k % N) : input<On>(t.h), t.h);
+    for (int i = 0; i < N; ++i)
+      add_scaled(on, a_of(p, t, rows, i, 0), below(i), i == 0 ? below(k % N) : input<On>(t.h), t.h);
     if constexpr (is_normed_after) {
       zero(on, t.zeros);
       sublayer(t.zeros, t.o);
@@ -325,17 +330,19 @@ struct join_streams {
     return 0;
   }
   template <class On, class P, class Hidden>
-  static void forward(const On& on, const P&, const extent&, const Hidden& hidden, input<On>, output<On> y, const nothing&) {
+  static void forward(const On& on, const P&, const extent&, const Hidden& hidden, input<On>, output<On> y,
+                      const nothing&) {
     copy(on, streams::at(hidden, Depth * M - 1, 0), y);
     for (int i = 1; i < N; ++i) add(on, streams::at(hidden, Depth * M - 1, i), y);
   }
   template <class On, class P, class Hidden>
-  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y, const nothing& t,
-                     const nothing&) {
+  static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
+                     const nothing& t, const nothing&) {
     forward(on, p, e, hidden, x, y, t);
   }
   template <class On, class P, class Hidden, class G>
-  static void backward(const On& on, const P&, const extent&, const Hidden& hidden, input<On>, output<On> d, const nothing&, G&, arena) {
+  static void backward(const On& on, const P&, const extent&, const Hidden& hidden, input<On>, output<On> d,
+                       const nothing&, G&, arena) {
     for (int i = 0; i < N; ++i) add(on, d, streams::gradient(hidden, Depth * M - 1, i));
     zero(on, d);
   }
@@ -355,13 +362,14 @@ template <int streams>
 inline constexpr bool streams_is_positive = streams > 0;
 }  // namespace check
 
-/// A sublayer between N residual streams: the J-th of M in its block. `hyper_connections` (model/residual_forms.hpp) puts every sublayer
-/// of a model into one.
+/// A sublayer between N residual streams: the J-th of M in its block. `hyper_connections` (model/residual_forms.hpp)
+/// puts every sublayer of a model into one.
 template <class Stage, int J, int M, int N, bool IsDynamic = true>
 struct between_streams {
   static_assert(check::streams_is_positive<N>, "fathom::between_streams: the number of streams must be positive");
   static constexpr std::string_view stage_name = Stage::stage_name;
-  static constexpr auto options = fields(field<"stage">(part_of<Stage>{}), field<"streams">(N), field<"dynamic">(IsDynamic));
+  static constexpr auto options =
+      fields(field<"stage">(part_of<Stage>{}), field<"streams">(N), field<"dynamic">(IsDynamic));
 
  private:
   static consteval auto tensors_name() {

@@ -1,6 +1,6 @@
-// Dynamic dense connections: after a block, a sum over all depths with weights that each token computes (Xiao, Meng, Li and Yuan,
-// "MUDDFormer", arXiv 2502.12170). Of its four ways into a block, queries, keys, values and residual, this is the
-// residual one.
+// Dynamic dense connections: after a block, a sum over all depths with weights that each token computes (Xiao, Meng, Li
+// and Yuan, "MUDDFormer", arXiv 2502.12170). Of its four ways into a block, queries, keys, values and residual, this is
+// the residual one.
 #pragma once
 
 #include <algorithm>
@@ -22,9 +22,11 @@ namespace fathom::layers {
 
 /// y = X_i + sum over n in [0, i] of a_n X_{i - n},   a = GELU(RMS(X_i) W1) W2 + b,   one row a for each token.
 /// Equations 6 and 7 with one way, C = 1; the paper's bias, 1 for X_i itself, is 1 + b_0 here.
-///   X_i = x [rows, E]   the stream: i = b at the beginning of block b, b + 1 at its end; the other X_s are outputs of blocks, and X_0
+///   X_i = x [rows, E]   the stream: i = b at the beginning of block b, b + 1 at its end; the other X_s are outputs of
+///   blocks, and X_0
 ///                       the embedding
-///   W1 [E, K], W2 [K, K], b [K]   K = 1 + the largest i of the run; W2 and b are 0 at the start, so that a model begins as the one without.
+///   W1 [E, K], W2 [K, K], b [K]   K = 1 + the largest i of the run; W2 and b are 0 at the start, so that a model
+///   begins as the one without.
 ///                       Blocks with fewer depths do not use the last columns of W2
 /// GELU is the exact one. The norm has a gain, which the authors' code has in one of its variants only.
 template <fixed_string Name, index E, int Last, bool AtEnd>
@@ -105,7 +107,8 @@ struct dynamic_depth_sum {
     }
     add_scaled(on, t.weights.columns_from(0, 1), d, d, d);
     projection::backward_parameters(on, t.hidden, s.dweights, g.c_proj);
-    projection::backward_input(on, p.c_proj, s.dweights, s.dbefore, epilogue::activation_gradient{gelu_erf{}, t.before});
+    projection::backward_input(on, p.c_proj, s.dweights, s.dbefore,
+                               epilogue::activation_gradient{gelu_erf{}, t.before});
     fc::backward_parameters(on, t.normed, s.dbefore, g.c_fc);
     fc::backward_input(on, p.c_fc, s.dbefore, s.dnormed);
     norm_layer::backward(on, p.norm, x, s.dnormed, d, t.norm, g.norm);
@@ -116,7 +119,8 @@ struct dynamic_depth_sum {
   }
   template <class F>
   static void describe(const F& f, const path& at, index tokens) {
-    f(at / Name.view(), join("sum of up to ", most, " depths, weighted by each token"), parameter_count_of<dynamic_depth_sum>(), flops(tokens));
+    f(at / Name.view(), join("sum of up to ", most, " depths, weighted by each token"),
+      parameter_count_of<dynamic_depth_sum>(), flops(tokens));
   }
 
  private:
@@ -130,8 +134,8 @@ struct dynamic_depth_sum {
 
 namespace fathom {
 
-/// The residual way of MUDD after block i, as a stage at the beginning of block i + 1 or, with AtEnd, at the end of block i.
-/// `mudd_former` (model/residual_forms.hpp) inserts the stages of a whole model.
+/// The residual way of MUDD after block i, as a stage at the beginning of block i + 1 or, with AtEnd, at the end of
+/// block i. `mudd_former` (model/residual_forms.hpp) inserts the stages of a whole model.
 template <bool AtEnd = false>
 struct dynamic_average {
   static constexpr std::string_view stage_name = AtEnd ? "mudd_out" : "mudd";

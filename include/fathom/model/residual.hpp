@@ -9,7 +9,8 @@ namespace fathom {
 enum class residual_form {
   plain,              // x + f(x)
   dense_former,       // an average of all depths after each block (layer/dense_former.hpp)
-  embedding_scalars,  // multiples of the stream and the embedding before each block, and backout (layer/embedding_skip.hpp)
+  embedding_scalars,  // multiples of the stream and the embedding before each block, and backout
+                      // (layer/embedding_skip.hpp)
   attention,          // sublayers read a softmax over depths (layer/attention_residuals.hpp)
   delta_attention,    // the same, added to the plain stream
   hyper_connections,  // several streams (layer/hyper_connections.hpp)
@@ -34,7 +35,8 @@ struct residual_connections {
 [[nodiscard]] constexpr residual_connections normalized(residual_connections r, int depth) {
   const auto is = [&](residual_form form) { return r.form == form; };
   residual_connections n{.form = r.form};
-  if (is(residual_form::dense_former)) n.dilation = r.dilation == 0 ? 1 : r.dilation, n.period = r.period == 0 ? 1 : r.period;
+  if (is(residual_form::dense_former))
+    n.dilation = r.dilation == 0 ? 1 : r.dilation, n.period = r.period == 0 ? 1 : r.period;
   if (is(residual_form::embedding_scalars)) n.backout = r.backout;
   if (is(residual_form::attention) || is(residual_form::delta_attention)) n.group = r.group;
   if (is(residual_form::hyper_connections)) n.streams = r.streams == 0 ? 4 : r.streams, n.dynamic = r.dynamic;
@@ -42,17 +44,20 @@ struct residual_connections {
   return n;
 }
 
-/// What a model of `depth` blocks would need instead of these residual connections, which are written out; null if they fit.
+/// What a model of `depth` blocks would need instead of these residual connections, which are written out; null if they
+/// fit.
 [[nodiscard]] constexpr const char* problem_of(const residual_connections& r, int depth, bool has_shortcut) {
   switch (r.form) {
-    case residual_form::plain: return nullptr;
+    case residual_form::plain:
+      return nullptr;
     case residual_form::dense_former:
       if (r.dilation < 1) return "a positive residual.dilation, or 0 for 1";
       if (r.period < 1) return "a positive residual.period, or 0 for 1";
       return depth > 63 ? "at most 63 blocks, for dense_former" : nullptr;
     case residual_form::embedding_scalars:
-      return r.backout < 0 || r.backout >= depth || r.backout > 63 ? "a depth in residual.backout below the number of blocks and 64, or 0 for none"
-                                                                   : nullptr;
+      return r.backout < 0 || r.backout >= depth || r.backout > 63
+                 ? "a depth in residual.backout below the number of blocks and 64, or 0 for none"
+                 : nullptr;
     case residual_form::attention:
     case residual_form::delta_attention:
       if (has_shortcut) return "no shortcut, for residual attention";

@@ -37,8 +37,7 @@ struct edit_between {
   using type = edit<Architecture, blocks<First, Last>, Edit>;
 };
 template <class Architecture, int First, int Last, class Edit>
-  requires(First > Last)
-struct edit_between<Architecture, First, Last, Edit> {
+requires(First > Last) struct edit_between<Architecture, First, Last, Edit> {
   using type = Architecture;
 };
 /// An edit of the last block, or none.
@@ -71,8 +70,9 @@ template <class First, class... Rest>
 struct stages_of_body<body<First, Rest...>> {
   using first = stages_of_run<typename run_of<First>::type>;
   static constexpr int count = first::count;
-  static constexpr bool are_equal =
-      first::are_equal && ((stages_of_run<typename run_of<Rest>::type>::are_equal && stages_of_run<typename run_of<Rest>::type>::count == count) && ... && true);
+  static constexpr bool are_equal = first::are_equal && ((stages_of_run<typename run_of<Rest>::type>::are_equal &&
+                                                          stages_of_run<typename run_of<Rest>::type>::count == count) &&
+                                                         ... && true);
 };
 template <class Architecture>
 [[nodiscard]] consteval int sublayers_of() {
@@ -103,7 +103,8 @@ struct each_between_streams {
   template <class... S>
   struct edited<block<S...>> {
     template <std::size_t... J>
-    static auto wrapped(std::index_sequence<J...>) -> block<between_streams<S, static_cast<int>(J), M, N, IsDynamic>...>;
+    static auto wrapped(std::index_sequence<J...>)
+        -> block<between_streams<S, static_cast<int>(J), M, N, IsDynamic>...>;
     using type = decltype(wrapped(std::index_sequence_for<S...>()));
   };
   template <class Block>
@@ -114,7 +115,8 @@ template <class A, int Dilation, int Period>
 struct dense_former_of {
   static constexpr int depth = depth_of<A>;
   using before = typename edit_between<A, 1, depth - 1, insert_first<depth_average<Dilation, Period>>>::type;
-  using type = typename edit_at_end<depth % Period == 0, before, insert_last<depth_average<Dilation, Period, true>>>::type;
+  using type =
+      typename edit_at_end<depth % Period == 0, before, insert_last<depth_average<Dilation, Period, true>>>::type;
 };
 template <class A, int Backout>
 struct embedding_scalars_of {
@@ -141,13 +143,16 @@ struct mudd_former_of {
 };
 }  // namespace detail
 
-/// DenseFormer (arXiv 2402.02622): the average of depths i, i - Dilation, i - 2 Dilation, ... after each block i that Period divides.
+/// DenseFormer (arXiv 2402.02622): the average of depths i, i - Dilation, i - 2 Dilation, ... after each block i that
+/// Period divides.
 template <class Architecture, int Dilation = 1, int Period = 1>
 using dense_former = typename detail::dense_former_of<Architecture, Dilation, Period>::type;
-/// Multiples of the stream and of the embedding before each block; with Backout > 0, a multiple of that depth before the head.
+/// Multiples of the stream and of the embedding before each block; with Backout > 0, a multiple of that depth before
+/// the head.
 template <class Architecture, int Backout = 0>
 using embedding_scalars = typename detail::embedding_scalars_of<Architecture, Backout>::type;
-/// Attention residuals (arXiv 2603.15031), full, or with groups of blocks; delta attention residuals (arXiv 2605.18855).
+/// Attention residuals (arXiv 2603.15031), full, or with groups of blocks; delta attention residuals (arXiv
+/// 2605.18855).
 template <class Architecture, int Group = 0>
 using attention_residuals = typename detail::attention_residuals_of<Architecture, Group, false>::type;
 template <class Architecture, int Group = 0>
@@ -161,27 +166,29 @@ using mudd_former = typename detail::mudd_former_of<Architecture, LastBlocks>::t
 
 namespace detail {
 /// The edit that a config's residual connections stand for. Takes their members one by one, as gpt does (gpt.hpp).
-template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
+template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams,
+          bool IsDynamic, int LastBlocks>
 struct residual_edit {
   using type = Plain;
 };
 template <class Plain, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-struct residual_edit<Plain, residual_form::dense_former, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>
-    : dense_former_of<Plain, Dilation, Period> {};
+struct residual_edit<Plain, residual_form::dense_former, Dilation, Period, Backout, Group, Streams, IsDynamic,
+                     LastBlocks> : dense_former_of<Plain, Dilation, Period> {};
 template <class Plain, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-struct residual_edit<Plain, residual_form::embedding_scalars, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>
-    : embedding_scalars_of<Plain, Backout> {};
+struct residual_edit<Plain, residual_form::embedding_scalars, Dilation, Period, Backout, Group, Streams, IsDynamic,
+                     LastBlocks> : embedding_scalars_of<Plain, Backout> {};
 template <class Plain, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
 struct residual_edit<Plain, residual_form::attention, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>
     : attention_residuals_of<Plain, Group, false> {};
 template <class Plain, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-struct residual_edit<Plain, residual_form::delta_attention, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>
-    : attention_residuals_of<Plain, Group, true> {};
+struct residual_edit<Plain, residual_form::delta_attention, Dilation, Period, Backout, Group, Streams, IsDynamic,
+                     LastBlocks> : attention_residuals_of<Plain, Group, true> {};
 template <class Plain, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-struct residual_edit<Plain, residual_form::hyper_connections, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>
-    : hyper_connections_of<Plain, Streams, IsDynamic> {};
+struct residual_edit<Plain, residual_form::hyper_connections, Dilation, Period, Backout, Group, Streams, IsDynamic,
+                     LastBlocks> : hyper_connections_of<Plain, Streams, IsDynamic> {};
 template <class Plain, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-struct residual_edit<Plain, residual_form::mudd, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> : mudd_former_of<Plain, LastBlocks> {};
+struct residual_edit<Plain, residual_form::mudd, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>
+    : mudd_former_of<Plain, LastBlocks> {};
 
 /// A config with these residual connections.
 [[nodiscard]] constexpr config with_residual(config c, const residual_connections& r) {
@@ -190,8 +197,10 @@ struct residual_edit<Plain, residual_form::mudd, Dilation, Period, Backout, Grou
 }
 
 /// The architecture of a config (gpt.hpp, families.hpp) with other residual connections.
-template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-struct residual_model : residual_edit<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>::type {
+template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams,
+          bool IsDynamic, int LastBlocks>
+struct residual_model
+    : residual_edit<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>::type {
   static constexpr residual_connections residual{.form = Form,
                                                  .dilation = Dilation,
                                                  .period = Period,
@@ -202,28 +211,35 @@ struct residual_model : residual_edit<Plain, Form, Dilation, Period, Backout, Gr
                                                  .last_blocks = LastBlocks};
   static constexpr bool has_shortcut = Plain::has_shortcut;
 };
-template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
+template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams,
+          bool IsDynamic, int LastBlocks>
 struct residual_gpt : residual_model<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> {
   static constexpr config configuration = with_residual(Plain::configuration, residual_gpt::residual);
   static void description() = delete;  // in files, it is its config (io/description.hpp)
 };
-template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-struct residual_decoder : residual_model<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> {
+template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams,
+          bool IsDynamic, int LastBlocks>
+struct residual_decoder
+    : residual_model<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> {
   static constexpr config family_configuration = with_residual(Plain::family_configuration, residual_decoder::residual);
 };
 
 /// The same, or `Plain` itself if these are plain.
-template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
+template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams,
+          bool IsDynamic, int LastBlocks>
 struct with_residual_form {
   using type = residual_decoder<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>;
 };
-template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-  requires(Form != residual_form::plain && requires { Plain::configuration; })
-struct with_residual_form<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> {
+template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams,
+          bool IsDynamic, int LastBlocks>
+requires(Form != residual_form::plain && requires {
+  Plain::configuration;
+}) struct with_residual_form<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> {
   using type = residual_gpt<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>;
 };
 template <class Plain, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
-struct with_residual_form<Plain, residual_form::plain, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> {
+struct with_residual_form<Plain, residual_form::plain, Dilation, Period, Backout, Group, Streams, IsDynamic,
+                          LastBlocks> {
   using type = Plain;
 };
 }  // namespace detail

@@ -17,13 +17,15 @@ struct add_scaled_element {
   index z_stride;
   float* y;
   index y_stride;
-  __device__ void operator()(index i, index j) const { y[i * y_stride + j] = z[i * z_stride + j] + w[i * w_stride] * x[i * x_stride + j]; }
+  __device__ void operator()(index i, index j) const {
+    y[i * y_stride + j] = z[i * z_stride + j] + w[i * w_stride] * x[i * x_stride + j];
+  }
 };
 
 /// A warp for each row.
 template <class = void>
-__global__ void dots_of_rows(index rows, index columns, const float* x, index x_stride, const float* y, index y_stride, float* d,
-                             index d_stride) {
+__global__ void dots_of_rows(index rows, index columns, const float* x, index x_stride, const float* y, index y_stride,
+                             float* d, index d_stride) {
   const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (i >= rows) return;
   const index lane = threadIdx.x % 32;
@@ -73,29 +75,32 @@ struct softmax_slope_of_column {
 template <class C>
 void add_scaled(const context<C>& on, matrix_in w, matrix_in x, matrix_in z, matrix_out y) {
   on.begin();
-  detail::for_elements(on, "add_scaled", y.rows, y.columns, false,
-                       kernel::add_scaled_element{w.data, w.stride, x.data, x.stride, z.data, z.stride, y.data, y.stride});
+  detail::for_elements(
+      on, "add_scaled", y.rows, y.columns, false,
+      kernel::add_scaled_element{w.data, w.stride, x.data, x.stride, z.data, z.stride, y.data, y.stride});
 }
 /// d [M, 1] = sum over the columns of x y
 template <class C>
 void row_dots(const context<C>& on, matrix_in x, matrix_in y, matrix_out d) {
   on.begin();
   if (x.rows == 0) return;
-  launch("row_dots", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::dots_of_rows<>, x.rows, x.columns, x.data, x.stride,
-         y.data, y.stride, d.data, d.stride);
+  launch("row_dots", {detail::blocks_of(x.rows, 4), 128}, on.stream(), &kernel::dots_of_rows<>, x.rows, x.columns,
+         x.data, x.stride, y.data, y.stride, d.data, d.stride);
 }
 /// y = softmax of each column of x; y may be x
 template <class C>
 void softmax_forward(const context<C>& on, matrix_in x, matrix_out y) {
   on.begin();
-  detail::for_elements(on, "softmax_forward", 1, x.columns, false, kernel::softmax_of_column{x.rows, x.data, x.stride, y.data, y.stride});
+  detail::for_elements(on, "softmax_forward", 1, x.columns, false,
+                       kernel::softmax_of_column{x.rows, x.data, x.stride, y.data, y.stride});
 }
 /// dx = y (dy - sum over the rows of y dy); dx may be dy
 template <class C>
 void softmax_backward(const context<C>& on, matrix_in y, matrix_in dy, matrix_out dx) {
   on.begin();
-  detail::for_elements(on, "softmax_backward", 1, y.columns, false,
-                       kernel::softmax_slope_of_column{y.rows, y.data, y.stride, dy.data, dy.stride, dx.data, dx.stride});
+  detail::for_elements(
+      on, "softmax_backward", 1, y.columns, false,
+      kernel::softmax_slope_of_column{y.rows, y.data, y.stride, dy.data, dy.stride, dx.data, dx.stride});
 }
 
 }  // namespace fathom::cuda
