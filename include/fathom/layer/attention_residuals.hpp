@@ -25,13 +25,13 @@ namespace fathom::layers {
 
 /// What a sublayer reads from n sources v_i [rows, E], for each row:
 ///
-///   s_i = query . v_i / sqrt(mean(v_i^2) + 1e-5),   a = softmax(s),   y = sum over i of a_i v_i          without a
-///   gate
-///                                                                     y = x + gate * (that sum)         with a gate
+///   s_i = query . v_i / sqrt(mean(v_i^2) + 1e-5),   a = softmax(s)
+///   y = sum over i of a_i v_i          without a gate
+///   y = x + gate * (that sum)          with a gate
 ///
 /// query [E] and gate [1] are 0 at the start: all sources weigh the same, and with a gate, y = x. The paper's RMS norm
-/// of the keys has a gain; here it has none, because it would only multiply the query. `sources` has count(hidden),
-/// at(hidden, i) and gradient(hidden, i), matrices [rows, E]; Most is the largest count.
+/// of the keys has a gain; here it has none, because it would only multiply the query. `sources` has `count`, at(i) and
+/// gradient(i), matrices [rows, E]; Most is the largest count.
 template <index E, int Most, bool HasGate>
 struct depth_softmax {
   static constexpr double epsilon = 1e-5;
@@ -42,7 +42,8 @@ struct depth_softmax {
     typename S::template vector<1> gate;
   };
   template <class S>
-  requires(!HasGate) struct parameters<S> {
+    requires(!HasGate)
+  struct parameters<S> {
     typename S::template vector<E> query;
   };
   template <class F, class Path, class... P>
@@ -194,11 +195,12 @@ struct sublayer_outputs {
   };
 };
 
-/// A sublayer f (`Inner`: a pre-, post- or sandwich-normed one, or two in parallel) that reads a softmax over depths,
-/// h:
+/// A sublayer f (`Inner`: a pre-, post- or sandwich-normed one, or two in parallel) that reads a softmax over depths, h:
 ///
-///   without IsDelta:  y = f(h)       h: depth_softmax of the sources (equations 1 and 3 of 2603.15031)
+///   without IsDelta:  y = f(h)       h: depth_softmax of the sources (2603.15031)
 ///   with IsDelta:     y = x + f(h)   h: x + gate * depth_softmax of the sources; h = x in the first sublayer
+///                                    (2605.18855; its gate from 0, the option learnable_alpha of the authors' code,
+///                                    https://github.com/wdlctc/delta-attention-residuals-code; without, the gate is 1)
 ///
 /// The sources are those of sublayer_outputs, with the group's own part unless IsDelta. Without IsDelta, the stream
 /// between stages is what the sublayer publishes, not what later ones read, and attention_residual_end gives the head

@@ -12,9 +12,8 @@
 
 namespace fathom::layers {
 
-/// The depths i - k, i - 2 k, ..., down to 0 or more, for the average Y_i after block i (equation 2 and section 3.3:
-/// dilation k, period p), which is there if p divides i. For stages at the beginning of the blocks First to Last, or at
-/// the end.
+/// The depths i - k, i - 2 k, ..., down to 0 or more, for the average Y_i after block i, which is there if p divides i: the
+/// paper's dilation k and period p. For stages at the beginning of the blocks First to Last, or at their end.
 template <int Dilation, int Period, int First, int Last, bool AtEnd>
 struct averaged_depths {
   static constexpr bool has_own = true, at_end = AtEnd;

@@ -47,7 +47,8 @@ struct depth_sum {
     typename S::template vector<most> weight;
   };
   template <class S>
-  requires(!has_own) struct parameters<S> {
+    requires(!has_own)
+  struct parameters<S> {
     typename S::template vector<most> weight;
   };
   template <class F, class Path, class... P>

@@ -47,17 +47,15 @@ struct residual_streams {
   }
 };
 
-/// A sublayer f (`Inner`) between N streams H_i [rows, E], number k = b M + j of the model (equations 3 to 5, and 10 to
-/// 13 if IsDynamic):
+/// A sublayer f (`Inner`) between N streams H_i [rows, E], number k = b M + j of the model (appendix J):
 ///
 ///   h    = H_{k mod N} + sum over i of a_i0 H_i              the sublayer's input
 ///   o    = f(h)
 ///   H'_m = H_m + sum over i of a_im H_i + (1 + b_m) o        m = 1..N
 ///
 ///   static:   a_im = alpha_im,   b_m = beta_m
-///   dynamic:  a_im = alpha_im + alpha_scale tanh(LN(H_i) W)_m / 100,   b_m = beta_m + beta_scale tanh(LN(H_m) W)_{N+1}
-///   / 100,
-///             for each token; W [E, N + 2]
+///   dynamic:  a_im = alpha_im + alpha_scale tanh(LN(H_i) W)_m / 100           for each token; W [E, N + 2]
+///             b_m  = beta_m + beta_scale tanh(LN(H_m) W)_{N+1} / 100
 ///
 /// alpha [N (N + 1)] (row i has a_i0, a_i1, ..., a_iN), beta [N] and W are 0 at the start, the scales 1. The paper's
 /// matrices are these and the constants that stand beside them: A_m = e_{k mod N}, A_r = I, B = 1; its scales start at
@@ -85,7 +83,8 @@ struct hyper_connection {
     typename Inner::template parameters<S> inner;
   };
   template <class S>
-  requires(!IsDynamic) struct parameters<S> {
+    requires(!IsDynamic)
+  struct parameters<S> {
     typename S::template vector<numbers> alpha;
     typename S::template vector<N> beta;
     typename Inner::template parameters<S> inner;

@@ -21,14 +21,14 @@
 namespace fathom::layers {
 
 /// y = X_i + sum over n in [0, i] of a_n X_{i - n},   a = GELU(RMS(X_i) W1) W2 + b,   one row a for each token.
-/// Equations 6 and 7 with one way, C = 1; the paper's bias, 1 for X_i itself, is 1 + b_0 here.
-///   X_i = x [rows, E]   the stream: i = b at the beginning of block b, b + 1 at its end; the other X_s are outputs of
-///   blocks, and X_0
-///                       the embedding
-///   W1 [E, K], W2 [K, K], b [K]   K = 1 + the largest i of the run; W2 and b are 0 at the start, so that a model
-///   begins as the one without.
-///                       Blocks with fewer depths do not use the last columns of W2
-/// GELU is the exact one. The norm has a gain, which the authors' code has in one of its variants only.
+///
+///   X_i = x [rows, E]   the stream: i = b at the beginning of block b, b + 1 at its end
+///   X_s [rows, E]       the output of block s; X_0 is the embedding
+///   W1 [E, K], W2 [K, K], b [K]   K = 1 + the largest i of the run, the paper's hidden width with one way
+///
+/// The paper's bias is 1 for X_i itself, here 1 + b_0. W2 and b are 0 at the start, so that a model begins as the one
+/// without. Blocks with fewer depths do not use the last columns of W2. GELU is the exact one. The norm has a gain,
+/// which the authors' code (https://github.com/Caiyun-AI/MUDDFormer) has in one of its variants only.
 template <fixed_string Name, index E, int Last, bool AtEnd>
 struct dynamic_depth_sum {
   static constexpr index width = E;

@@ -37,7 +37,8 @@ struct edit_between {
   using type = edit<Architecture, blocks<First, Last>, Edit>;
 };
 template <class Architecture, int First, int Last, class Edit>
-requires(First > Last) struct edit_between<Architecture, First, Last, Edit> {
+  requires(First > Last)
+struct edit_between<Architecture, First, Last, Edit> {
   using type = Architecture;
 };
 /// An edit of the last block, or none.
@@ -232,9 +233,8 @@ struct with_residual_form {
 };
 template <class Plain, residual_form Form, int Dilation, int Period, int Backout, int Group, int Streams,
           bool IsDynamic, int LastBlocks>
-requires(Form != residual_form::plain && requires {
-  Plain::configuration;
-}) struct with_residual_form<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> {
+  requires(Form != residual_form::plain && requires { Plain::configuration; })
+struct with_residual_form<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks> {
   using type = residual_gpt<Plain, Form, Dilation, Period, Backout, Group, Streams, IsDynamic, LastBlocks>;
 };
 template <class Plain, int Dilation, int Period, int Backout, int Group, int Streams, bool IsDynamic, int LastBlocks>
