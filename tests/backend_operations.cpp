@@ -72,6 +72,87 @@ TEMPLATE_TEST_CASE("copy, add, zero, column_sums", "[backend]", float, double) {
   }
 }
 
+TEMPLATE_TEST_CASE("add_scaled, row_dots and softmax", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  using results = std::array<framed<T>, 1>;
+  random numbers(6, 0);
+  std::size_t turn = 0;
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    const framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers, 3);
+    const framed<T> z = framed<T>(rows, columns, layouts[turn / 2 % 3]).fill(numbers);
+    const framed<T> w = framed<T>(rows, 1, layouts[turn / 3 % 3]).fill(numbers);
+    const auto bound = [&](double terms) { return [=](index, index) { return terms * eps<T>; }; };
+    // a number for each row, one for all, in place of z or x
+    for (const bool is_one : {false, true})
+      for (const int in_place : {0, 1, 2}) {
+        const matrix<const T> factors = is_one ? matrix<const T>(w.data(), rows, 1, 0) : w.view();
+        framed<double> expected = z.widened();
+        for (index i = 0; i < rows; ++i)
+          for (index j = 0; j < columns; ++j)
+            expected.view()(i, j) += static_cast<double>(factors(i, 0)) * static_cast<double>(x.view()(i, j));
+        const framed<T> before = in_place == 0 ? framed<T>(rows, columns, layouts[turn / 3 % 3]) : in_place == 1 ? z : x;
+        const results found = on_any_number_of_threads<Backend>(results{before}, [&](const auto& on, results& y) {
+          add_scaled(on, factors, in_place == 2 ? y[0].view() : x.view(), in_place == 1 ? y[0].view() : z.view(), y[0].view());
+        });
+        check_close("add_scaled", found[0], expected, bound(2 * (z.largest() + w.largest() * x.largest())));
+      }
+    // with a row of its own, and one that repeats
+    for (const bool is_one : {false, true}) {
+      const matrix<const T> other = is_one ? matrix<const T>(z.data(), rows, columns, 0) : z.view();
+      framed<double> expected(rows, 1);
+      for (index i = 0; i < rows; ++i) {
+        expected.view()(i, 0) = 0;
+        for (index j = 0; j < columns; ++j)
+          expected.view()(i, 0) += static_cast<double>(x.view()(i, j)) * static_cast<double>(other(i, j));
+      }
+      const results found = on_any_number_of_threads<Backend>(results{framed<T>(rows, 1, layouts[turn % 3])}, [&](const auto& on, results& d) {
+        row_dots(on, x.view(), other, d[0].view());
+      });
+      check_close("row_dots", found[0], expected, bound(static_cast<double>(columns + 2) * static_cast<double>(columns) * x.largest() * z.largest()));
+    }
+    framed<double> weights = x.widened(), slopes = x.widened();
+    for (index j = 0; j < columns; ++j) {
+      double total = 0, mean = 0;
+      for (index i = 0; i < rows; ++i) total += std::exp(static_cast<double>(x.view()(i, j)));
+      for (index i = 0; i < rows; ++i) {
+        weights.view()(i, j) = std::exp(static_cast<double>(x.view()(i, j))) / total;
+        mean += weights.view()(i, j) * static_cast<double>(z.view()(i, j));
+      }
+      for (index i = 0; i < rows; ++i) slopes.view()(i, j) = weights.view()(i, j) * (static_cast<double>(z.view()(i, j)) - mean);
+    }
+    const results soft = on_any_number_of_threads<Backend>(
+        results{framed<T>(rows, columns, layouts[turn / 3 % 3])}, [&](const auto& on, results& y) { softmax_forward(on, x.view(), y[0].view()); });
+    check_close("softmax_forward", soft[0], weights, bound(static_cast<double>(rows) + 8 + 2 * x.largest()));
+    const results in_place = on_any_number_of_threads<Backend>(results{x}, [&](const auto& on, results& y) { softmax_forward(on, y[0].view(), y[0].view()); });
+    check_equal("softmax_forward in place", in_place[0], soft[0].widened());
+    const results slope = on_any_number_of_threads<Backend>(
+        results{z}, [&](const auto& on, results& d) { softmax_backward(on, soft[0].view(), d[0].view(), d[0].view()); });
+    check_close("softmax_backward", slope[0], slopes, bound(4 * (static_cast<double>(rows) + 8 + 2 * x.largest()) * (1 + z.largest())));
+  }
+}
+TEST_CASE("softmax of large, infinite and NaN scores", "[backend]") {
+  constexpr float infinite = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  framed<float> x(2, 9);
+  for (index j = 0; j < 9; ++j) x.view()(0, j) = 3e38f, x.view()(1, j) = -3e38f;
+  x.view()(1, 8) = -infinite;
+  x.view()(1, 3) = nan;
+  backend::cpu<float>::executor{1}.run([&](const auto& on) { softmax_forward(on, x.view(), x.view()); });
+  for (index j = 0; j < 9; ++j) {
+    INFO(j);
+    if (j == 3) {
+      CHECK(std::isnan(x.view()(0, j)));
+      CHECK(std::isnan(x.view()(1, j)));
+    } else {
+      CHECK(x.view()(0, j) == 1.0f);
+      CHECK(x.view()(1, j) == 0.0f);
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("exp_of_nonpositive and logistic", "[backend]", float, double) {
   using T = TestType;
   using V = fathom::cpu::vec<T>;

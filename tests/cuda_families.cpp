@@ -10,7 +10,7 @@
 
 namespace family_models {
 
-TEMPLATE_TEST_CASE("families train and decode on the GPU as in the reference backend", "[cuda]", FATHOM_FAMILY_MODELS) {
+TEMPLATE_TEST_CASE("families train and decode on the GPU as in the reference backend", "[cuda]", FATHOM_FAMILY_MODELS, FATHOM_RESIDUAL_MODELS) {
   using cuda = fathom::backend::cuda<float>;
   using net = fathom::model<TestType::c, cuda>;
   meets_reference<TestType::c, cuda>([](const auto& check) {

@@ -62,6 +62,13 @@ constexpr config deep{.vocab = 23,
                       .hidden = 40,
                       .shortcut = {.depths = {0, 1, 2, 3, 4, 5}, .features = fathom::feature_map::linear, .zero_init = true}};
 
+constexpr config over_depths{.vocab = 23,
+                            .context = 12,
+                            .width = 16,
+                            .depth = 3,
+                            .heads = 2,
+                            .residual = {.form = fathom::residual_form::attention, .group = 2}};
+
 std::vector<token> some_tokens(std::size_t count, fathom::index vocab) {
   std::vector<token> tokens;
   fathom::random from(3, 0);
@@ -329,6 +336,7 @@ TEMPLATE_TEST_CASE("decoding on the GPU gives what a full forward pass gives", "
     check_decoding<replaced, TestType>(one_kernel);
     check_decoding<deep, TestType>(one_kernel);
   }
+  check_decoding<over_depths, TestType>(false);  // sums over depths are no steps of the single kernel
 #if defined(FATHOM_CUDA_EMULATION)
   processors = before;
 #endif

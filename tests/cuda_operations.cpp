@@ -65,6 +65,45 @@ TEST_CASE("copy, add, zero, column_sums on the GPU", "[cuda]") {
   }
 }
 
+TEST_CASE("add_scaled, row_dots and softmax on the GPU", "[cuda]") {
+  random from(6, 0);
+  std::size_t turn = 0;
+  for (const matrix_shape& shape : matrix_shapes) {
+    const index rows = shape.rows, columns = shape.columns;
+    ++turn;
+    INFO("[" << rows << ", " << columns << "]");
+    operand x(rows, columns, layouts[turn % 3]), z(rows, columns, layouts[turn / 2 % 3]), w(rows, 1, layouts[turn / 3 % 3]);
+    x.fill(from, 3);
+    z.fill(from);
+    w.fill(from);
+    std::vector<double> xs = x.widened(), zs = z.widened(), ws = w.widened(), expected = zs;
+    for (const bool is_one : {false, true}) {
+      const matrix<double> factors(ws.data(), rows, 1, is_one ? 0 : 1);
+      add_scaled(oracle, factors, view(xs, rows, columns), view(zs, rows, columns), view(expected, rows, columns));
+      operand y(rows, columns, layouts[turn / 3 % 3]);
+      const matrix<float> on_gpu = is_one ? matrix<float>(w.data(), rows, 1, 0) : w.view();
+      run([&](const auto& on) { add_scaled(on, on_gpu, x.view(), z.view(), y.view()); }, {&y});
+      check_close("add_scaled", y, expected, [](index, index) { return 64 * eps; });
+
+      const matrix<double> others(zs.data(), rows, columns, is_one ? 0 : columns);
+      std::vector<double> dots(static_cast<std::size_t>(rows));
+      row_dots(oracle, view(xs, rows, columns), others, view(dots, rows, 1));
+      operand d(rows, 1, layouts[turn % 3]);
+      const matrix<float> other = is_one ? matrix<float>(z.data(), rows, columns, 0) : z.view();
+      run([&](const auto& on) { row_dots(on, x.view(), other, d.view()); }, {&d});
+      check_close("row_dots", d, dots, [&](index, index) { return 40 * static_cast<double>(columns + 2) * eps; });
+    }
+    std::vector<double> weights = xs, slopes = zs;
+    softmax_forward(oracle, view(xs, rows, columns), view(weights, rows, columns));
+    softmax_backward(oracle, view(weights, rows, columns), view(zs, rows, columns), view(slopes, rows, columns));
+    operand y(rows, columns, layouts[turn / 3 % 3]);
+    run([&](const auto& on) { softmax_forward(on, x.view(), y.view()); }, {&y});
+    check_close("softmax_forward", y, weights, [&](index, index) { return static_cast<double>(rows + 32) * eps; });
+    run([&](const auto& on) { softmax_backward(on, y.view(), z.view(), z.view()); }, {&z});
+    check_close("softmax_backward", z, slopes, [&](index, index) { return 16 * static_cast<double>(rows + 32) * eps; });
+  }
+}
+
 TEST_CASE("GELU on the GPU", "[cuda]") {
   random from(6, 0);
   std::size_t turn = 0;

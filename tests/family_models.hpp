@@ -47,6 +47,16 @@ struct mistral_after {
   static constexpr config c = of(family::mistral, {.depths = {1, 2}, .features = fathom::feature_map::linear});
 };
 
+/// Residual connections that look back, between them every operation that they need.
+template <family Family, fathom::residual_form Form, int Group = 0>
+struct looking_back {
+  static constexpr config c = [] {
+    config of_form = of(Family);
+    of_form.residual = {.form = Form, .group = Group, .streams = 2};
+    return of_form;
+  }();
+};
+
 /// Weights of which no gain is 1 and no bias 0.
 template <class Weights>
 void fill(Weights& weights) {
@@ -106,5 +116,10 @@ void meets_reference(const F& with_cache) {
 #define FATHOM_FAMILY_MODELS                                                                                                          \
   plain<family::llama>, plain<family::mistral>, plain<family::qwen2>, plain<family::qwen3>, plain<family::olmo2>, plain<family::gemma3>, \
       plain<family::gpt_neox>, gemma3_joint, mistral_after
+
+#define FATHOM_RESIDUAL_MODELS                                                                                                       \
+  (looking_back<family::gpt2, fathom::residual_form::dense_former>), (looking_back<family::llama, fathom::residual_form::attention, 2>), \
+      (looking_back<family::gpt2, fathom::residual_form::delta_attention>),                                                          \
+      (looking_back<family::gpt_neox, fathom::residual_form::hyper_connections>), (looking_back<family::olmo2, fathom::residual_form::mudd>)
 
 }  // namespace family_models

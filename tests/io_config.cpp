@@ -54,7 +54,7 @@ static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 2, "heads"
                    "\"shortcut.depths.1\" is -1; expected a depth of at least 0"));
 static_assert(says(R"({"vocab": 9, "rotary": true})",
                    "\"rotary\" is true; expected no such key, but only vocab, context, width, depth, heads, mlp_ratio, mlp_hidden, tied, "
-                   "layer_norm_eps, shortcut"));
+                   "layer_norm_eps, shortcut, residual"));
 static_assert(says(R"({"model_type": "gpt2", "activation_function": "gelu"})",
                    "\"activation_function\" is \"gelu\"; expected one of gelu_new, gelu_pytorch_tanh, gelu_fast"));
 static_assert(says(R"({"vocab": )", "is not a JSON object") && says("[]", "is not a JSON object") && says("{}}", "is not a JSON object"));

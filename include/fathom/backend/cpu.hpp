@@ -8,6 +8,7 @@
 
 #include "fathom/backend/cpu/attention.hpp"
 #include "fathom/backend/cpu/cross_entropy.hpp"
+#include "fathom/backend/cpu/depth_sums.hpp"
 #include "fathom/backend/cpu/elementwise.hpp"
 #include "fathom/backend/cpu/embedding.hpp"
 #include "fathom/backend/cpu/matmul.hpp"

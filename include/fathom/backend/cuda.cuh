@@ -9,6 +9,7 @@
 
 #include "fathom/backend/cuda/attention.cuh"
 #include "fathom/backend/cuda/cross_entropy.cuh"
+#include "fathom/backend/cuda/depth_sums.cuh"
 #include "fathom/backend/cuda/elementwise.cuh"
 #include "fathom/backend/cuda/embedding.cuh"
 #include "fathom/backend/cuda/matmul.cuh"

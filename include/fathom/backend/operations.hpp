@@ -7,6 +7,10 @@
 //   column_sums(on, y, g)                   g [N] += sum over the rows of y [M, N]
 //   copy(on, x, y), add(on, x, y), zero(on, y)
 //   elementwise(on, f, {y...}, {x...})      (y...) = f(x...), element by element: activations, gates (activation.hpp)
+//   add_scaled(on, w, x, z, y)              y = z + w x, w [M, 1] a number for each row: see "Sums over depths" below
+//   row_dots(on, x, y, d)                   d [M, 1] = sum over the columns of x y
+//   softmax_forward(on, x, y)               y = softmax of each column of x
+//   softmax_backward(on, y, dy, dx)         dx = its gradient
 //   layer_norm_forward(on, x, gain, bias, y, mean, rstd, eps)
 //   layer_norm_backward(on, x, gain, mean, rstd, dy, dx, dgain, dbias)
 //   rms_norm_forward(on, x, gain, y, rstd, eps, offset, heads)
@@ -120,6 +124,17 @@ inline constexpr double norm_epsilon = 1e-5;
 // forward, gain, offset and dy, but never y: who normalises in place must keep a copy of x for backward, or have no
 // backward (decoding). Without `adds`, dx may be dy, the same elements: it is read before it is written, for dgain too.
 // Nothing else may overlap.
+
+// ---- Sums over depths -----------------------------------------------------------------------------------------------
+//
+// What layers that mix depths (layer/depth_sum.hpp) are made of:
+//
+//   add_scaled(on, w, x, z, y)    y = z + w x.   x, y, z [M, N]; y may be z or x; w [M, 1], a number for each row
+//   row_dots(on, x, y, d)         d = sum over the columns of x y.   x, y [M, N]; d [M, 1]
+//   softmax_forward(on, x, y)     y = softmax of each column of x.   x, y [D, M], D >= 1; y may be x
+//   softmax_backward(on, y, dy, dx)   dx = y (dy - sum over the rows of y dy).   dx may be dy
+//
+// Operands may have strides of their own. A stride of 0 repeats a row: w one number for all rows, x or y one row.
 
 // ---- Activations and gates, by elementwise --------------------------------------------------------------------------
 

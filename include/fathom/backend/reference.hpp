@@ -147,6 +147,45 @@ void elementwise(const context<T>&, const F& f, const std::array<matrix<T>, O>& 
     }
 }
 
+/// y = z + w x, w [M, 1]; y may be z or x ("Sums over depths" in operations.hpp)
+template <class T>
+void add_scaled(const context<T>&, in<T> w, in<T> x, in<T> z, out<T> y) {
+  for (index i = 0; i < y.rows; ++i)
+    for (index j = 0; j < y.columns; ++j) y(i, j) = z(i, j) + w(i, 0) * x(i, j);
+}
+
+/// d [M, 1] = sum over the columns of x y
+template <class T>
+void row_dots(const context<T>&, in<T> x, in<T> y, out<T> d) {
+  for (index i = 0; i < x.rows; ++i) {
+    T sum(0);
+    for (index j = 0; j < x.columns; ++j) sum += x(i, j) * y(i, j);
+    d(i, 0) = sum;
+  }
+}
+
+/// y = softmax of each column of x; y may be x
+template <class T>
+void softmax_forward(const context<T>&, in<T> x, out<T> y) {
+  using std::exp;
+  for (index j = 0; j < x.columns; ++j) {
+    auto largest = real(x(0, j));
+    for (index i = 1; i < x.rows; ++i) largest = std::max(largest, real(x(i, j)));
+    T total(0);
+    for (index i = 0; i < x.rows; ++i) total += y(i, j) = exp(x(i, j) - largest);
+    for (index i = 0; i < x.rows; ++i) y(i, j) /= total;
+  }
+}
+/// dx = y (dy - sum over the rows of y dy); dx may be dy
+template <class T>
+void softmax_backward(const context<T>&, in<T> y, in<T> dy, out<T> dx) {
+  for (index j = 0; j < y.columns; ++j) {
+    T sum(0);
+    for (index i = 0; i < y.rows; ++i) sum += y(i, j) * dy(i, j);
+    for (index i = 0; i < y.rows; ++i) dx(i, j) = y(i, j) * (dy(i, j) - sum);
+  }
+}
+
 /// y = (x - mean) rstd gain + bias, row by row, rstd = 1 / sqrt(variance + eps); keeps mean [rows] and rstd [rows] for
 /// backward (Ba, Kiros and Hinton, arXiv 1607.06450).
 template <class T>

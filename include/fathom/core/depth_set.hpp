@@ -34,6 +34,16 @@ struct depth_set {
     return set;
   }
 
+  /// One depth. Marks it as impossible if it is outside 0..63.
+  [[nodiscard]] static constexpr depth_set only(int depth) {
+    depth_set set;
+    if (depth < 0 || depth > 63)
+      set.impossible = depth;
+    else
+      set.bits = std::uint64_t{1} << depth;
+    return set;
+  }
+
   [[nodiscard]] constexpr int count() const { return std::popcount(bits); }
   [[nodiscard]] constexpr bool empty() const { return bits == 0 && !every && impossible == 0; }
   [[nodiscard]] constexpr bool contains(int depth) const { return depth >= 0 && depth < 64 && (bits >> depth & 1u); }

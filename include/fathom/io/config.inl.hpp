@@ -64,6 +64,19 @@ namespace io::detail {
   fail("a placement outside of its enumeration");
 }
 
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(residual_form of) {
+  switch (of) {
+    case residual_form::plain: return "plain";
+    case residual_form::dense_former: return "dense_former";
+    case residual_form::embedding_scalars: return "embedding_scalars";
+    case residual_form::attention: return "attention";
+    case residual_form::delta_attention: return "delta_attention";
+    case residual_form::hyper_connections: return "hyper_connections";
+    case residual_form::mudd: return "mudd";
+  }
+  fail("a residual_form outside of its enumeration");
+}
+
 /// Initializers of a struct, one after the other: ".width = 64, .tied = true".
 class cpp_members {
  public:
@@ -87,14 +100,15 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
   const config c = normalized(given);
   // A new member breaks these lines, so that it is not forgotten below.
   const auto& [vocab, context, width, depth, heads, hidden, tied, shortcut, family, kv_heads, head_width, window, rotary, inverse_epsilon,
-               window_pattern, local_base, score_width] = c;
+               window_pattern, local_base, score_width, residual] = c;
   const auto& [depths, features, features_hidden, placement, zero_init] = shortcut;
+  const auto& [form, dilation, period, backout, group, streams, dynamic, last_blocks] = residual;
   const auto& [base, turned, scaling, factor, low_factor, high_factor, original] = rotary;
   std::string list;
   for (int n = 0; n < depths.count(); ++n) list += join(n > 0 ? ", " : "", depths[n]);
   using detail::cpp_members;
   using detail::enumerator_of;
-  cpp_members looks_back, positions, all;
+  cpp_members looks_back, positions, connections, all;
   if (!depths.empty())
     looks_back.add("depths", "{" + list + "}")
         .add("features", "feature_map", enumerator_of(features))
@@ -108,6 +122,15 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
       .add("low_factor", low_factor)
       .add("high_factor", high_factor)
       .add("original", original);
+  if (form != residual_form::plain)
+    connections.add("form", "residual_form", enumerator_of(form))
+        .add("dilation", dilation)
+        .add("period", period)
+        .add("backout", backout)
+        .add("group", group)
+        .add("streams", streams)
+        .add("dynamic", dynamic)
+        .add("last_blocks", last_blocks);
   all.add("vocab", vocab)
       .add("context", context)
       .add("width", width)
@@ -125,6 +148,7 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
       .add("window_pattern", window_pattern)
       .add("local_base", local_base)
       .add("score_width", score_width);
+  if (form != residual_form::plain) all.add("residual", connections);
   return "fathom::config{" + all.text() + "}";
 }
 

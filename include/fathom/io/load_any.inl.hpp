@@ -58,6 +58,7 @@ FATHOM_INLINE std::size_t which_config(const model_files& from, std::span<const 
     } else {
       different = family_differences(*known[i], found);
       if (known[i]->shortcut != found.shortcut) different += "\n  shortcut: the model has one, the file none";
+      if (known[i]->residual != found.residual) different += "\n  residual: the model has other connections than plain ones, the file has not";
     }
     if (different.empty()) return i;
     problems += "\n " + (known[i] ? to_cpp(*known[i]) : join("model ", i + 1)) + different;

@@ -268,6 +268,47 @@ inline constexpr config_key shortcut_keys[] = {
        return true;
      }}};
 
+inline constexpr named_value<residual_form> residual_names[] = {
+    {residual_form::plain, "plain"},
+    {residual_form::dense_former, "dense_former"},
+    {residual_form::embedding_scalars, "embedding_scalars"},
+    {residual_form::attention, "attention"},
+    {residual_form::delta_attention, "delta_attention"},
+    {residual_form::hyper_connections, "hyper_connections"},
+    {residual_form::mudd, "mudd"}};
+
+template <int residual_connections::*Member>
+[[gnu::cold]] constexpr bool read_residual(const json_place& found, config& to, config_problem&) {
+  to.residual.*Member = found.count(0);
+  return to.residual.*Member >= 0;
+}
+/// Options that have no meaning, or mean none, are 0 and not written.
+template <int residual_connections::*Member>
+[[nodiscard]] std::optional<json> write_residual(const config& from) {
+  return from.residual.*Member != 0 ? std::optional<json>(from.residual.*Member) : std::nullopt;
+}
+inline constexpr const char* count_expected = "a whole number";
+
+/// Keys of the object "residual".
+inline constexpr config_key residual_keys[] = {
+    {"form", "one of plain, dense_former, embedding_scalars, attention, delta_attention, hyper_connections, mudd", {},
+     [](const json_place& found, config& to, config_problem&) { return read_name(found, residual_names, to.residual.form); },
+     [](const config& from) { return write_name(from.residual.form, residual_names); }},
+    {"dilation", count_expected, "0", read_residual<&residual_connections::dilation>, write_residual<&residual_connections::dilation>},
+    {"period", count_expected, "0", read_residual<&residual_connections::period>, write_residual<&residual_connections::period>},
+    {"backout", count_expected, "0", read_residual<&residual_connections::backout>, write_residual<&residual_connections::backout>},
+    {"group", count_expected, "0", read_residual<&residual_connections::group>, write_residual<&residual_connections::group>},
+    {"streams", count_expected, "0", read_residual<&residual_connections::streams>, write_residual<&residual_connections::streams>},
+    {"dynamic", flag_expected, "true",
+     [](const json_place& found, config& to, config_problem&) {
+       to.residual.dynamic = found.event == json_event::boolean && found.boolean();
+       return found.event == json_event::boolean;
+     },
+     [](const config& from) {
+       return from.residual.form == residual_form::hyper_connections ? std::optional<json>(from.residual.dynamic) : std::nullopt;
+     }},
+    {"last_blocks", count_expected, "0", read_residual<&residual_connections::last_blocks>, write_residual<&residual_connections::last_blocks>}};
+
 inline constexpr config_key config_keys[] = {
     {"vocab", size_expected, {}, read_size<&config::vocab>, write_size<&config::vocab>},
     {"context", size_expected, {}, read_size<&config::context>, write_size<&config::context>},
@@ -318,6 +359,26 @@ inline constexpr config_key config_keys[] = {
        if (from.shortcut.depths.empty()) return std::optional<json>(nullptr);
        json object = json::object();
        for (const config_key& key : shortcut_keys)
+         if (key.write)
+           if (auto value = key.write(from)) object[key.name] = *std::move(value);
+       return std::optional<json>(object);
+     }},
+    {"residual", "null, or an object with form and its options", "null",
+     [](const json_place& found, config& to, config_problem& problem) {
+       if (found.is_null()) return true;
+       if (found.event != json_event::begin_object) return false;
+       read_keys(found.text, residual_keys, "residual.", to, problem);
+       to.residual = normalized(to.residual, to.depth);
+       if (const char* const expected = problem_of(to.residual, to.depth, !to.shortcut.depths.empty()); expected && problem.empty()) {
+         begin_problem(problem, "", "residual", found);
+         problem.add(expected);
+       }
+       return true;
+     },
+     [](const config& from) {
+       if (from.residual.form == residual_form::plain) return std::optional<json>();  // as files from before this key
+       json object = json::object();
+       for (const config_key& key : residual_keys)
          if (key.write)
            if (auto value = key.write(from)) object[key.name] = *std::move(value);
        return std::optional<json>(object);

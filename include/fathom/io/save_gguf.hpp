@@ -63,9 +63,11 @@ void save_gguf(const std::filesystem::path& path, const Weights& weights, const 
     const tensor_table table = table_of<model>(*here);
     const io::model_numbers numbers = io::numbers_of<model>(table, *here);
     if constexpr (is_family) {
+      static_assert(!requires { architecture::residual; }, "fathom::save_gguf: llama.cpp has no models with these residual connections");
       static_assert(!architecture::has_shortcut, "fathom::save_gguf: llama.cpp has no models with shortcuts");
       io::write_gguf_model(path, numbers, architecture::family_configuration, options);
     } else {
+      static_assert(!requires { architecture::residual; }, "fathom::save_gguf: llama.cpp has no models with these residual connections");
       static_assert(!architecture::has_shortcut, "fathom::save_gguf: llama.cpp has no GPT-2 with shortcuts");
       io::write_gguf_model(path, numbers, architecture::configuration, options);
     }

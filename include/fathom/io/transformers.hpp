@@ -82,9 +82,11 @@ void save_transformers(const std::filesystem::path& folder, const Weights& weigh
     const auto here = on_host(parameters);
     const tensor_table table = table_of<model>(*here);
     if constexpr (is_family) {
+      static_assert(!requires { architecture::residual; }, "fathom::save_transformers: transformers has no models with these residual connections");
       static_assert(!architecture::has_shortcut, "fathom::save_transformers: transformers has no models with shortcuts");
       io::write_family(folder, io::numbers_of<model>(table, *here), architecture::family_configuration);
     } else {
+      static_assert(!requires { architecture::residual; }, "fathom::save_transformers: transformers has no models with these residual connections");
       static_assert(!architecture::has_shortcut, "fathom::save_transformers: transformers has no GPT-2 with shortcuts");
       io::write_transformers(folder, io::numbers_of<model>(table, *here), architecture::configuration);
     }

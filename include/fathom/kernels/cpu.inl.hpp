@@ -9,6 +9,7 @@
 #include "fathom/backend/cpu.hpp"
 #include "fathom/backend/cpu/attention.inl.hpp"
 #include "fathom/backend/cpu/cross_entropy.inl.hpp"
+#include "fathom/backend/cpu/depth_sums.inl.hpp"
 #include "fathom/backend/cpu/elementwise.inl.hpp"
 #include "fathom/backend/cpu/embedding.inl.hpp"
 #include "fathom/backend/cpu/functors.inl.hpp"
@@ -18,6 +19,7 @@
 #include "fathom/backend/cpu/packed.inl.hpp"
 #include "fathom/backend/cpu/packed_matmul.inl.hpp"
 #include "fathom/backend/cpu/rotation.inl.hpp"
+#include "fathom/backend/depth_functors.hpp"
 #include "fathom/train/adamw.hpp"
 #include "fathom/train/lion.hpp"
 #include "fathom/train/muon.hpp"
@@ -56,6 +58,9 @@
   FATHOM_KERNELS_OF_ACTIVATION(T, relu)                                                                                       \
   FATHOM_KERNELS_OF_ACTIVATION(T, relu_squared)                                                                               \
   FATHOM_ENTRY void map_row(const times&, const std::array<matrix<T>, 1>&, const std::array<matrix<const T>, 1>&, index);   \
+  FATHOM_ENTRY void map_row(const inverse_root_mean&, const std::array<matrix<T>, 1>&, const std::array<matrix<const T>, 1>&, index); \
+  FATHOM_ENTRY void map_row(const small_tanh_slope&, const std::array<matrix<T>, 1>&, const std::array<matrix<const T>, 2>&, index); \
+  FATHOM_ENTRY void map_row(const normed_score_slopes&, const std::array<matrix<T>, 2>&, const std::array<matrix<const T>, 3>&, index); \
   FATHOM_ENTRY void update_range(const gradient_step<adamw_rule::formula<T>, T>&, index, index, T*, T*, T*, T*);            \
   FATHOM_ENTRY void update_range(const gradient_step<sgd_rule::formula<T>, T>&, index, index, T*, T*, T*);                  \
   FATHOM_ENTRY void update_range(const gradient_step<lion_rule::formula<T>, T>&, index, index, T*, T*, T*);                 \
@@ -113,6 +118,10 @@
   FATHOM_ENTRY void add(const context<C, T>&, matrix<const T>, matrix<T>);                                                  \
   FATHOM_ENTRY void zero(const context<C, T>&, matrix<T>);                                                                  \
   FATHOM_ENTRY void column_sums(const context<C, T>&, matrix<const T>, T*);                                                 \
+  FATHOM_ENTRY void add_scaled(const context<C, T>&, matrix<const T>, matrix<const T>, matrix<const T>, matrix<T>);         \
+  FATHOM_ENTRY void row_dots(const context<C, T>&, matrix<const T>, matrix<const T>, matrix<T>);                            \
+  FATHOM_ENTRY void softmax_forward(const context<C, T>&, matrix<const T>, matrix<T>);                                      \
+  FATHOM_ENTRY void softmax_backward(const context<C, T>&, matrix<const T>, matrix<const T>, matrix<T>);                    \
   FATHOM_ENTRY void layer_norm_forward(const context<C, T>&, matrix<const T>, const T*, const T*, matrix<T>, T*, T*, double); \
   FATHOM_ENTRY void layer_norm_backward(const context<C, T>&, matrix<const T>, const T*, const T*, const T*, matrix<const T>, \
                                     matrix<T>, T*, T*);                                                                     \

@@ -287,6 +287,7 @@ struct parallel {
   static constexpr index width = First::width;
   static constexpr depth_set depths = First::depths | Second::depths;
   using published = joined_channels<channels_of<First>, channels_of<Second>>;
+  static constexpr bool is_normed_after = First::is_normed_after;
   static_assert(!Second::is_normed_after, "fathom::parallel: the second of two parallel sublayers cannot have a norm after it");
 
   template <class S>
@@ -329,22 +330,40 @@ struct parallel {
   template <class On, class P, class Hidden>
   static void forward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
                       const tape<scalar<On>>& t) {
-    First::forward_onto(on, p.first, e, hidden, x, x, y, t.first);
-    Second::forward_onto(on, p.second, e, hidden, x, y, y, t.second);
+    forward_onto(on, p, e, hidden, x, x, y, t);
   }
   template <class On, class P, class Hidden, class Cache>
   static void extend(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> y,
                      const tape<scalar<On>>& t, const Cache& c) {
-    First::extend_onto(on, p.first, e, hidden, x, x, y, t.first, c.first);
-    Second::extend_onto(on, p.second, e, hidden, x, y, y, t.second, c.second);
+    extend_onto(on, p, e, hidden, x, x, y, t, c);
   }
   template <class On, class P, class Hidden, class G>
   static void backward(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, output<On> d,
                        const tape<scalar<On>>& t, G& g, arena free) {
     const gradient<scalar<On>> s(free, e);
     copy(on, d, s.dy);
-    Second::backward_onto(on, p.second, e, hidden, x, s.dy, d, t.second, g.second, free);
-    First::backward_onto(on, p.first, e, hidden, x, s.dy, d, t.first, g.first, free);
+    backward_onto(on, p, e, hidden, x, s.dy, d, t, g, free);
+  }
+
+  /// y = residual + First(x) + Second(x). Without a post-norm, residual may be y.
+  template <class On, class P, class Hidden>
+  static void forward_onto(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, input<On> residual,
+                           output<On> y, const tape<scalar<On>>& t) {
+    First::forward_onto(on, p.first, e, hidden, x, residual, y, t.first);
+    Second::forward_onto(on, p.second, e, hidden, x, y, y, t.second);
+  }
+  template <class On, class P, class Hidden, class Cache>
+  static void extend_onto(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, input<On> residual,
+                          output<On> y, const tape<scalar<On>>& t, const Cache& c) {
+    First::extend_onto(on, p.first, e, hidden, x, residual, y, t.first, c.first);
+    Second::extend_onto(on, p.second, e, hidden, x, y, y, t.second, c.second);
+  }
+  /// dy: the gradient for y. dx += the gradient with respect to x; the residual's, dy, is up to the caller. dx must not be dy.
+  template <class On, class P, class Hidden, class G>
+  static void backward_onto(const On& on, const P& p, const extent& e, const Hidden& hidden, input<On> x, input<On> dy, output<On> dx,
+                            const tape<scalar<On>>& t, G& g, arena free) {
+    Second::backward_onto(on, p.second, e, hidden, x, dy, dx, t.second, g.second, free);
+    First::backward_onto(on, p.first, e, hidden, x, dy, dx, t.first, g.first, free);
   }
 
   [[nodiscard]] static constexpr double flops(index tokens) { return First::flops(tokens) + Second::flops(tokens); }

@@ -88,10 +88,12 @@ template <class Stage>
   for (int d = 0; d < Stage::depths.count(); ++d) sources.push_back(join("depth ", Stage::depths[d]));
   return sources;
 }
-/// Calls f(sublayer, its tape) for a stage that is an attention, or for each of two side by side.
+/// Calls f(sublayer, its tape) for a stage that is an attention, or has one in it, or for each of two side by side.
 template <class Stage, class T, class F>
 void for_attentions(const Stage&, const T& t, const F& f) {
-  if constexpr (requires { typename Stage::second_stage; }) {
+  if constexpr (requires { typename Stage::inner_stage; }) {
+    for_attentions(typename Stage::inner_stage{}, t.inner, f);
+  } else if constexpr (requires { typename Stage::second_stage; }) {
     for_attentions(typename Stage::first_stage{}, t.first, f);
     for_attentions(typename Stage::second_stage{}, t.second, f);
   } else if constexpr (requires { requires Stage::layer::source_rows >= 0 && Stage::layer::key_rows > 0; }) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "fathom/core/depth_set.hpp"
+#include "fathom/model/residual.hpp"
 
 namespace fathom {
 
@@ -82,6 +83,8 @@ struct config {
   int window_pattern = 0;  // n: every n-th block sees all positions, the others have the window; 0: 6
   int local_base = 0;      // rotary base of blocks with the window, which have no scaling; 0: 10,000
   int score_width = 0;     // scores are products over its square root (query_pre_attn_scalar); 0: head_width
+  // Of all families.
+  residual_connections residual{};  // how the depths below a block become its input
 
   friend constexpr bool operator==(const config&, const config&) = default;
 };
@@ -112,6 +115,7 @@ struct config {
       if (c.score_width == 0) c.score_width = c.head_width;
     }
   }
+  c.residual = normalized(c.residual, c.depth);
   shortcut& s = c.shortcut;
   if (s.depths.every && c.depth >= 2 && c.depth <= 64)
     s.depths = depth_set::from_bits((c.depth == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << c.depth) - 1) & ~std::uint64_t{1});

@@ -59,6 +59,8 @@ template <int blocks>
 inline constexpr bool all_depths_has_2_to_64_blocks = blocks >= 2 && blocks <= 64;
 template <bool zero_init, bool joint>
 inline constexpr bool zero_init_is_not_joint = !(zero_init && joint);
+template <residual_form form, int depth, bool is_good>
+inline constexpr bool residual_connections_are_possible = is_good;
 }  // namespace check
 
 /// Returns the normalized config. An invalid config fails to compile here, with one sentence for each mistake; the
@@ -101,12 +103,16 @@ template <config Given>
                 "fathom::config: shortcut.hidden must be positive, or 0 for width");
   static_assert(check::zero_init_is_not_joint<S.zero_init, joint>,
                 "fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint does not have");
+  constexpr residual_connections R = C.residual;
+  constexpr const char* problem = problem_of(R, C.depth, !S.depths.empty());
+  static_assert(check::residual_connections_are_possible<R.form, C.depth, problem == nullptr>,
+                "fathom::config: residual must fit its form, the number of blocks and the shortcut: see problem_of in model/residual.hpp");
   constexpr bool is_good_family =
       is_gpt2 || (check::divides(C.kv_heads, C.heads) && check::head_width_is_even_and_at_most_256<C.head_width> &&
                   check::rotary_width_is_part_of_a_head<C.rotary.width, C.head_width> && C.rotary.base > 1 && C.inverse_epsilon > 0 &&
                   check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original> &&
                   (!is_gemma3 || check::gemma3_has_its_numbers<C.window_pattern, C.local_base, C.score_width>));
-  constexpr bool valid = is_good_family && C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
+  constexpr bool valid = problem == nullptr && is_good_family && C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
                          check::width_is_a_multiple_of_heads<C.width, is_gpt2 ? C.heads : 1> && S.depths.impossible == 0 &&
                          S.depths.repeated < 0 && S.depths.largest() < C.depth && S.hidden >= 0 &&
                          !(S.zero_init && joint) && (!S.depths.every || (C.depth >= 2 && C.depth <= 64));

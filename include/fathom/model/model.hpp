@@ -4,6 +4,7 @@
 #include "fathom/model/config.hpp"
 #include "fathom/model/families.hpp"
 #include "fathom/model/gpt.hpp"
+#include "fathom/model/residual_forms.hpp"
 #include "fathom/model/transformer.hpp"
 
 namespace fathom {
@@ -12,8 +13,11 @@ namespace detail {
 template <config C, class Backend>
 struct model_of {
   static constexpr config c = checked<C>();
-  using architecture = gpt<c.vocab, c.context, c.width, c.depth, c.heads, c.hidden, c.tied, c.shortcut.depths.bits, c.shortcut.features,
-                           c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+  static constexpr residual_connections x = c.residual;
+  using plain = gpt<c.vocab, c.context, c.width, c.depth, c.heads, c.hidden, c.tied, c.shortcut.depths.bits, c.shortcut.features,
+                    c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+  using architecture =
+      typename with_residual_form<plain, x.form, x.dilation, x.period, x.backout, x.group, x.streams, x.dynamic, x.last_blocks>::type;
   using type = transformer<architecture, Backend>;
 };
 template <config C, class Backend>
@@ -21,10 +25,13 @@ template <config C, class Backend>
 struct model_of<C, Backend> {
   static constexpr config c = checked<C>();
   static constexpr rotary_positions r = c.rotary;
-  using architecture = decoder<c.family, c.vocab, c.context, c.width, c.depth, c.heads, c.kv_heads, c.head_width, c.hidden, c.tied, c.window,
-                               r.base, r.width, r.scaling, r.factor, r.low_factor, r.high_factor, r.original, c.inverse_epsilon,
-                               c.window_pattern, c.local_base, c.score_width, c.shortcut.depths.bits, c.shortcut.features,
-                               c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+  static constexpr residual_connections x = c.residual;
+  using plain = decoder<c.family, c.vocab, c.context, c.width, c.depth, c.heads, c.kv_heads, c.head_width, c.hidden, c.tied, c.window,
+                        r.base, r.width, r.scaling, r.factor, r.low_factor, r.high_factor, r.original, c.inverse_epsilon,
+                        c.window_pattern, c.local_base, c.score_width, c.shortcut.depths.bits, c.shortcut.features,
+                        c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+  using architecture =
+      typename with_residual_form<plain, x.form, x.dilation, x.period, x.backout, x.group, x.streams, x.dynamic, x.last_blocks>::type;
   using type = transformer<architecture, Backend>;
 };
 }  // namespace detail
