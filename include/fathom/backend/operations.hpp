@@ -12,8 +12,9 @@
 //   rms_norm_forward(on, x, gain, y, rstd, eps, offset, heads)
 //   rms_norm_backward(on, x, gain, rstd, dy, dx, dgain, offset, heads, adds)      both: see "RMS norm" below
 //   attention_forward(on, shape, q, k, v, out, lse[, slopes])                               slopes: distance_slopes.hpp
-//   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv[, slopes, dslopes])
+//   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv[, slopes, dslopes, dbiases])
 //   attention_weights(on, shape, q, k, lse, weights[, slopes])
+//   scale_heads(on, x, gain, y), dot_heads(on, x, y, dots)       a number for each head of each row: see "Heads" below
 //   attention_append(on, extent, kv, memory, rows, slot)
 //   attention_slide(on, extent, memory, rows)     forgets positions that the windows of later tokens do not reach
 //     attention_forward and attention_append may also take keys and values rounded, as stored_rows
@@ -120,6 +121,15 @@ inline constexpr double norm_epsilon = 1e-5;
 // forward, gain, offset and dy, but never y: who normalises in place must keep a copy of x for backward, or have no
 // backward (decoding). Without `adds`, dx may be dy, the same elements: it is read before it is written, for dgain too.
 // Nothing else may overlap.
+
+// ---- Heads ----------------------------------------------------------------------------------------------------------
+//
+//   scale_heads(on, x, gain, y)     y = x gain, head by head; y may be x, the same elements
+//   dot_heads(on, x, y, dots)       dots = the sum of x y over the columns of each head
+//
+//   x, y    [rows, heads * width], each with a stride of its own
+//   gain    [rows, heads]; with a stride of 0, one number for each head, the same in all rows
+//   dots    [rows, heads]
 
 // ---- Activations and gates, by elementwise --------------------------------------------------------------------------
 
