@@ -84,8 +84,10 @@ template <class Model, class Layer, class LayerTape>
 template <class Stage>
 [[nodiscard]] std::vector<std::string> sources_of() {
   std::vector<std::string> sources;
-  if (Stage::layer::key_rows > Stage::depths.count()) sources.push_back("context");
-  for (int d = 0; d < Stage::depths.count(); ++d) sources.push_back(join("depth ", Stage::depths[d]));
+  constexpr int rows = static_cast<int>(Stage::layer::source_rows);
+  if (Stage::layer::key_rows > rows) sources.push_back("context");
+  for (int d = 0; d < rows; ++d)
+    sources.push_back(Stage::depths.count() == rows ? join("depth ", Stage::depths[d]) : join("features ", d));
   return sources;
 }
 /// Calls f(sublayer, its tape) for a stage that is an attention, or for each of two side by side.

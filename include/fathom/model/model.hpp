@@ -13,7 +13,7 @@ template <config C, class Backend>
 struct model_of {
   static constexpr config c = checked<C>();
   using architecture = gpt<c.vocab, c.context, c.width, c.depth, c.heads, c.hidden, c.tied, c.shortcut.depths.bits, c.shortcut.features,
-                           c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+                           c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init, options_in(c.shortcut)>;
   using type = transformer<architecture, Backend>;
 };
 template <config C, class Backend>
@@ -24,7 +24,7 @@ struct model_of<C, Backend> {
   using architecture = decoder<c.family, c.vocab, c.context, c.width, c.depth, c.heads, c.kv_heads, c.head_width, c.hidden, c.tied, c.window,
                                r.base, r.width, r.scaling, r.factor, r.low_factor, r.high_factor, r.original, c.inverse_epsilon,
                                c.window_pattern, c.local_base, c.score_width, c.shortcut.depths.bits, c.shortcut.features,
-                               c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+                               c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init, options_in(c.shortcut)>;
   using type = transformer<architecture, Backend>;
 };
 }  // namespace detail
