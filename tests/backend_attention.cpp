@@ -401,8 +401,9 @@ TEST_CASE("ALiBi's slopes", "[backend]") {
   check({1.0 / 2, 1.0 / 4, 1.0 / 8, 1.0 / 16, 1.0 / 32, 1.0 / 64, 1.0 / 128, 1.0 / 256, root, root / 2, root / 4, root / 8});
 }
 
-// By its definition: the score of the query at position p and a key of position j, less slope (p - j).
-TEST_CASE("what distance takes from a score", "[backend]") {
+// By its definition: the score of the query at position p and a key of position j, less slope (p - j), and with the bias of the
+// key's row among those of its position.
+TEST_CASE("what distance takes from a score, and biases add to it", "[backend]") {
   random numbers(25, 0);
   std::size_t turn = 0;
   for (const attention_case& c : slope_cases()) {
@@ -418,7 +419,9 @@ TEST_CASE("what distance takes from a score", "[backend]") {
       for (index h = 0; h < c.heads; ++h)
         for (index t = 0; t < c.queries; ++t) {
           const index p = (c.starts.empty() ? 0 : c.starts[static_cast<std::size_t>(b)]) + t, i = b * c.queries + t;
-          const double slope = c.slopes == attention_case::learned ? a.wide_slopes[static_cast<std::size_t>(h)] : alibi_slope<double>(h, c.heads);
+          const double slope = c.slopes == attention_case::learned ? a.wide_slopes[static_cast<std::size_t>(h)]
+                               : c.slopes                          ? alibi_slope<double>(h, c.heads)
+                                                                   : 0;
           std::vector<double> weights(static_cast<std::size_t>(a.s.memory_rows)), mean(static_cast<std::size_t>(c.head_width));
           double total = 0;
           for (index j = c.window ? std::max<index>(0, p - c.window + 1) : 0; j <= p; ++j)
@@ -427,7 +430,8 @@ TEST_CASE("what distance takes from a score", "[backend]") {
               const index at = h / (c.heads / (c.kv_heads ? c.kv_heads : c.heads)) * c.head_width;
               double dot = 0;
               for (index e = 0; e < c.head_width; ++e) dot += a.q.view()(i, h * c.head_width + e) * a.k.view()(row, at + e);
-              const double weight = std::exp(dot / std::sqrt(static_cast<double>(c.head_width)) - slope * static_cast<double>(p - j));
+              const double bias = c.biased ? a.wide_biases[static_cast<std::size_t>(n * c.heads + h)] : 0;
+              const double weight = std::exp(dot / std::sqrt(static_cast<double>(c.head_width)) - slope * static_cast<double>(p - j) + bias);
               total += weights[static_cast<std::size_t>(r)] = weight;
               for (index e = 0; e < c.head_width; ++e) mean[static_cast<std::size_t>(e)] += weight * a.v.view()(row, at + e);
             }

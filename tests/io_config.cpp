@@ -108,7 +108,9 @@ TEST_CASE("a config.json that is none is told by the key, what is there and what
       {"/shortcut/features", "\"rbf\"", "\"shortcut.features\" is \"rbf\"; expected one of identity, linear, mlp"},
       {"/shortcut/hidden", "0", "\"shortcut.hidden\" is 0; expected a whole number, at least 1"},
       {"/shortcut/placement", "1",
-       "\"shortcut.placement\" is 1; expected one of after_self_attention, replace_self_attention, joint"},
+       "\"shortcut.placement\" is 1; expected one of after_self_attention, replace_self_attention, joint, before_self_attention, own_values"},
+      {"/shortcut/source", "\"values\"", "\"shortcut.source\" is \"values\"; expected one of outputs, differences, own_input, values (with the "
+                                      "placement own_values and depths above 0)"},
       {"/shortcut/zero_init", "true", "\"shortcut.zero_init\" is true; expected false, for the placement joint"}};
   for (const auto& [place, value, says_it] : of_ours) CHECK(problem(with(ours, place, value)) == says_it);
   const mistake of_gpt2[] = {

@@ -75,6 +75,27 @@ struct joint {
                                     .exit = shortcut_exit::sink});
 };
 
+/// Features added to values, and the values of the first block, in all others: a value residual.
+struct in_values {
+  static constexpr config c = with({.depths = {0, 2},
+                                    .hidden = 3,
+                                    .placement = placement::own_values,
+                                    .blocks = 2,
+                                    .unit_features = true,
+                                    .gate = shortcut_gate::head_and_depth});
+};
+struct value_residual {
+  static constexpr config c = with({.depths = {1},
+                                    .placement = placement::own_values,
+                                    .blocks = 2,
+                                    .source = shortcut_source::values,
+                                    .gate = shortcut_gate::head},
+                                   llama);
+};
+struct before {
+  static constexpr config c = with({.depths = {1}, .features = feature_map::linear, .placement = placement::before_self_attention, .blocks = 2});
+};
+
 constexpr token inputs[] = {3, 1, 4, 1, 5, 6, 2, 6, 5, 3};
 constexpr token targets[] = {1, 4, -1, 5, 6, 2, -1, -1, 3, 0};
 const batch examples{inputs, targets, 2, 5};
@@ -116,7 +137,8 @@ std::vector<std::string> names_with(std::string_view piece) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step", "[shortcut]", conditioned, of_own_input, joint) {
+TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step", "[shortcut]", conditioned, of_own_input, joint, in_values,
+                   value_residual, before) {
   using net = model<TestType::c, backend::reference<complex>>;
   const auto weights = some_weights<net>();
   const auto found = gradients_of<model<TestType::c, backend::reference<double>>>();
@@ -131,7 +153,9 @@ TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step"
   net::visit(
       [&](std::string_view name, initial, auto& tensor) {
         const std::vector<double>& gradient = found[n++].second;
-        if (name.find("shortcut") == name.npos && !name.starts_with("h.0.mlp.c_proj") && !name.starts_with("h.3.attn")) return;
+        if (name.find("shortcut") == name.npos && !name.starts_with("h.0.mlp.c_proj") && !name.starts_with("h.3.attn") &&
+            !name.ends_with("gate") && !name.starts_with("h.0.attn.c_attn"))
+          return;
         std::vector<double> expected;
         for (complex& w : tensor.span()) {
           w += complex(0, h);
@@ -171,7 +195,8 @@ TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step"
   check(gradients_of<model<TestType::c>>(), 2e-3);
 }
 
-TEMPLATE_TEST_CASE("options of shortcuts decode as they read", "[shortcut]", conditioned, of_own_input, joint) {
+TEMPLATE_TEST_CASE("options of shortcuts decode as they read", "[shortcut]", conditioned, of_own_input, joint, in_values, value_residual,
+                   before) {
   using m = model<TestType::c>;
   const auto weights = some_weights<m>();
   const auto ready = pack<float>(*weights);
@@ -248,13 +273,16 @@ TEST_CASE("options of shortcuts say what they are, in names, summaries and files
         std::vector<std::string>{"h.2.shortcut.features.0.ln_post.weight", "h.2.shortcut.features.1.ln_post.weight",
                                  "h.3.shortcut.features.0.ln_post.weight", "h.3.shortcut.features.1.ln_post.weight",
                                  "h.3.shortcut.features.3.ln_post.weight"});
+  CHECK(names_with<model<in_values::c>>("h.3.attn.c_v") == std::vector<std::string>{"h.3.attn.c_v.weight", "h.3.attn.c_v.bias"});
+  CHECK(names_with<model<value_residual::c>>("gate") ==
+        std::vector<std::string>{"h.0.mlp.gate_proj.weight", "h.1.attn.gate", "h.1.mlp.gate_proj.weight", "h.2.attn.gate", "h.2.mlp.gate_proj.weight"});
   CHECK(names_with<model<with({.depths = {1}, .depth_bias = true})>>("depth_bias") == std::vector<std::string>{"shortcut.attn.depth_bias"});
   const std::string text = summary<net>();
   CHECK(text.find("features of differences of depths {0,1,3}") != text.npos);
   CHECK(text.find("norms of each head, temperatures, biases of depths, gates of heads and depths, sinks") != text.npos);
 
   // As JSON and back, and as C++. What is the paper's shortcut is written as ever.
-  for (const config& c : {conditioned::c, of_own_input::c, joint::c, with({.depths = {1}})})
+  for (const config& c : {conditioned::c, of_own_input::c, joint::c, in_values::c, before::c, with({.depths = {1}})})
     if (c.family == family::gpt2) CHECK(io::read_config(io::to_json(c)).value == normalized(c));
   CHECK(io::to_json(with({.depths = {1}})).find(R"("shortcut":{"depths":[1],"features":"mlp","hidden":8,"placement":"after_self_attention"})") !=
         std::string::npos);
@@ -275,6 +303,41 @@ TEST_CASE("options of shortcuts say what they are, in names, summaries and files
                    "config shortcut.slopes: expected nothing, found \"alibi\""));
   save(file, *other);
   CHECK(fails_with([&] { return load(file, *loaded), 0; }, "config shortcut.source: expected \"own_input\", found nothing"));
+}
+
+namespace {
+constexpr config of_family(family f, placement where) {
+  config c{.vocab = 7, .context = 12, .width = 16, .depth = 4, .heads = 4, .hidden = 5, .family = f, .kv_heads = f == family::gpt_neox ? 4 : 2, .window = 5,
+           .window_pattern = 2};
+  c.shortcut = {.depths = {0, 2},
+                .hidden = 3,
+                .placement = where,
+                .blocks = f == family::gemma3 && (where == placement::joint || where == placement::own_values) ? 1 : 2,
+                .unit_features = true,
+                .head_norms = true,
+                .gate = shortcut_gate::head};
+  return c;
+}
+/// A new model of this kind reads some tokens.
+template <family F, placement Where>
+void check_family() {
+  using net = model<of_family(F, Where)>;
+  auto weights = make<typename net::parameters>();
+  initialize<net>(*weights, 3);
+  typename net::tape tape(2, 5);
+  net::forward(*weights, examples, tape);
+  CHECK(std::abs(tape.loss() - std::log(7.0)) < 0.5);
+  CHECK(names_with<net>("gate").size() >= static_cast<std::size_t>(of_family(F, Where).shortcut.blocks));
+}
+}  // namespace
+
+TEST_CASE("options of shortcuts combine with families", "[shortcut]") {
+  check_family<family::qwen3, placement::after_self_attention>();
+  check_family<family::gemma3, placement::replace_self_attention>();
+  check_family<family::gemma3, placement::own_values>();
+  check_family<family::olmo2, placement::own_values>();
+  check_family<family::gpt_neox, placement::joint>();
+  check_family<family::gpt_neox, placement::before_self_attention>();
 }
 
 TEST_CASE("attention maps of shortcuts in several blocks name their depths", "[shortcut]") {

@@ -60,6 +60,8 @@ namespace io::detail {
     case placement::after_self_attention: return "after_self_attention";
     case placement::replace_self_attention: return "replace_self_attention";
     case placement::joint: return "joint";
+    case placement::before_self_attention: return "before_self_attention";
+    case placement::own_values: return "own_values";
   }
   fail("a placement outside of its enumeration");
 }
@@ -69,6 +71,7 @@ namespace io::detail {
     case shortcut_source::outputs: return "outputs";
     case shortcut_source::differences: return "differences";
     case shortcut_source::own_input: return "own_input";
+    case shortcut_source::values: return "values";
   }
   fail("a shortcut_source outside of its enumeration");
 }

@@ -198,9 +198,12 @@ inline constexpr named_value<feature_map> feature_names[] = {
     {feature_map::identity, "identity"}, {feature_map::linear, "linear"}, {feature_map::mlp, "mlp"}};
 inline constexpr named_value<placement> placement_names[] = {{placement::after_self_attention, "after_self_attention"},
                                                              {placement::replace_self_attention, "replace_self_attention"},
-                                                             {placement::joint, "joint"}};
+                                                             {placement::joint, "joint"},
+                                                             {placement::before_self_attention, "before_self_attention"},
+                                                             {placement::own_values, "own_values"}};
 inline constexpr named_value<shortcut_source> source_names[] = {
-    {shortcut_source::outputs, "outputs"}, {shortcut_source::differences, "differences"}, {shortcut_source::own_input, "own_input"}};
+    {shortcut_source::outputs, "outputs"}, {shortcut_source::differences, "differences"}, {shortcut_source::own_input, "own_input"},
+    {shortcut_source::values, "values"}};
 inline constexpr named_value<shortcut_gate> gate_names[] = {
     {shortcut_gate::none, "none"}, {shortcut_gate::head, "head"}, {shortcut_gate::head_and_depth, "head_and_depth"}};
 inline constexpr named_value<shortcut_slopes> slope_names[] = {
@@ -224,7 +227,7 @@ template <class Value, std::size_t N>
 }
 
 /// A key of the shortcut whose value is a name; written only if it is not the default, so that files of the paper's shortcut do
-/// not have it. Member is a pointer to a member. A function that nvcc compiles, too.
+/// not have it. Member is a pointer to a member of shortcut.
 template <auto Member, const auto& Names>
 [[gnu::cold]] constexpr bool read_option(const json_place& found, config& to, config_problem&) {
   return read_name(found, Names, to.shortcut.*Member);
@@ -285,7 +288,8 @@ inline constexpr config_key shortcut_keys[] = {
      [](const config& from) {
        return from.shortcut.features == feature_map::mlp ? std::optional<json>(from.shortcut.hidden) : std::nullopt;
      }},
-    {"placement", "one of after_self_attention, replace_self_attention, joint", "\"after_self_attention\"",
+    {"placement", "one of after_self_attention, replace_self_attention, joint, before_self_attention, own_values",
+     "\"after_self_attention\"",
      [](const json_place& found, config& to, config_problem&) { return read_name(found, placement_names, to.shortcut.placement); },
      [](const config& from) { return write_name(from.shortcut.placement, placement_names); }},
     {"zero_init", flag_expected, "false",  // not written: only affects initialization
@@ -294,6 +298,8 @@ inline constexpr config_key shortcut_keys[] = {
        to.shortcut.zero_init = found.boolean();
        if (to.shortcut.zero_init && to.shortcut.placement == placement::joint)
          problem.add("\"shortcut.zero_init\" is true; expected false, for the placement joint");
+       if (to.shortcut.zero_init && to.shortcut.placement == placement::own_values)
+         problem.add("\"shortcut.zero_init\" is true; expected false, for the placement own_values");
        return true;
      }},
     {"blocks", "1 to \"depth\", the number of the last blocks, of which the first has a depth at its input or below", "1",
@@ -302,7 +308,12 @@ inline constexpr config_key shortcut_keys[] = {
        return to.shortcut.blocks >= 1 && (to.shortcut.depths.empty() || to.shortcut.blocks <= to.depth - to.shortcut.depths[0]);
      },
      [](const config& from) { return from.shortcut.blocks == 1 ? std::nullopt : std::optional<json>(from.shortcut.blocks); }},
-    {"source", "one of outputs, differences, own_input", "\"outputs\"", read_option<&shortcut::source, source_names>,
+    {"source", "one of outputs, differences, own_input, values (with the placement own_values and depths above 0)", "\"outputs\"",
+     [](const json_place& found, config& to, config_problem&) {
+       const shortcut& s = to.shortcut;
+       return read_name(found, source_names, to.shortcut.source) &&
+              (s.source != shortcut_source::values || (s.placement == placement::own_values && !s.depths.contains(0)));
+     },
      write_option<&shortcut::source, source_names>},
     {"unit_features", flag_expected, "false", read_flag<&shortcut::unit_features>, write_flag<&shortcut::unit_features>},
     {"head_norms", flag_expected, "false", read_flag<&shortcut::head_norms>, write_flag<&shortcut::head_norms>},

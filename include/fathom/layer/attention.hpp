@@ -84,7 +84,8 @@ struct key_value_cache {
 
 /// Attention over the layer's own input.
 struct own_context {
-  static constexpr index source_rows = 0;
+  static constexpr index source_rows = 0, added_rows = 0;
+  static constexpr bool are_values = false;
   static constexpr std::string_view name{};
 };
 /// Attention over D rows of a residual source per position. Name is that of the projection to keys and values. As
@@ -92,8 +93,40 @@ struct own_context {
 template <index D, fixed_string Name = "c_kv">
 struct rows_of_source {
   static_assert(D > 0, "fathom::rows_of_source: a source has at least one row for every position");
-  static constexpr index source_rows = D;
+  static constexpr index source_rows = D, added_rows = 0;
+  static constexpr bool are_values = false;
   static constexpr std::string_view name = Name.view();
+};
+/// D rows of a residual source per position that have no keys: they are projected to values, which are added to the own context's
+/// value of the same position. Or they are values: the first numbers of each row, as many as all heads of values have.
+template <index D, fixed_string Name = "c_v", bool AreValues = false>
+struct values_of_source {
+  static constexpr bool are_values = AreValues;
+  static_assert(D > 0, "fathom::values_of_source: a source has at least one row for every position");
+  static constexpr index source_rows = D, added_rows = D;
+  static constexpr std::string_view name = Name.view();
+};
+
+/// The projection of rows that are values: y [rows, K] = the first K columns of x [rows, E].
+template <index E, index K>
+struct leading_columns {
+  static_assert(K <= E, "fathom::attention: a row of a source has no room for the values of all heads");
+  template <class S>
+  struct parameters {};
+  template <class F, class Path, class... P>
+  static constexpr void visit(const F&, const Path&, P&...) {}
+  template <class On, class P>
+  static void forward(const On& on, const P&, input<On> x, output<On> y) {
+    copy(on, x.columns_from(0, K), y);
+  }
+  template <class On, class G>
+  static void backward_parameters(const On&, input<On>, input<On>, G&) {}
+  template <class On, class P>
+  static void backward_input(const On& on, const P&, input<On> dy, output<On> dx) {
+    zero(on, dx);
+    copy(on, dy, dx.columns_from(0, K));
+  }
+  [[nodiscard]] static constexpr double flops(index) { return 0; }
 };
 
 /// Leaves queries and keys unchanged. A replacement in attention_options may change them in place by position, as rotary
@@ -170,7 +203,8 @@ struct attention_options {
 /// the keys of the query's own and of earlier positions, then the output projection.
 ///   x, y [rows, E];  memory [rows * D, E], D rows of the source per position, if any
 ///   H query heads of width d, G key-value heads
-/// Memories: own_context, rows_of_source<D>, or both in this order. Queries come from x. With own_context, so do keys
+/// Memories: own_context, rows_of_source<D>, or both in this order; or own_context and values_of_source<D>, whose c_v [E, G d] makes
+/// values that are added to the own ones. Queries come from x. With own_context, so do keys
 /// and values: q, k, v = x W + b, c_attn [E, (H + 2 G) d]. Without, q = x W_q + b_q, c_q [E, H d]. c_kv [E, 2 G d]
 /// projects the source's rows to keys and values. The output projection is c_proj [H d, E]. Each position has its own
 /// key first, then those of its source, so that a query sees a prefix of the keys in one softmax.
@@ -183,11 +217,14 @@ struct attention {
   static constexpr index key_heads = Options::kv_heads > 0 ? Options::kv_heads : H;
   static constexpr index head_width = Options::head_width > 0 ? Options::head_width : E / H;
   static constexpr index source_rows = (Memories::source_rows + ... + 0);  // rows of memory for each token
+  static constexpr index added_rows = (Memories::added_rows + ... + 0);    // those of them without keys
+  static constexpr index attended_rows = source_rows - added_rows;         // and with keys
   static constexpr bool has_context = ((Memories::source_rows == 0) || ...);
-  static constexpr index key_rows = source_rows + (has_context ? 1 : 0);  // rows of keys and values for each token
+  static constexpr index key_rows = attended_rows + (has_context ? 1 : 0);  // rows of keys and values for each token
 
   static_assert(sizeof...(Memories) == (has_context ? 1 : 0) + (source_rows > 0 ? 1 : 0) && sizeof...(Memories) > 0,
                 "fathom::attention: expected own_context, rows_of_source<D>, or both, each once");
+  static_assert(added_rows == 0 || has_context, "fathom::attention: values_of_source are added to values of the own context");
   static_assert(Options::head_width > 0 || E % H == 0,
                 "fathom::attention: width must be a multiple of heads, where options give no head_width");
   static_assert(H % key_heads == 0, "fathom::attention: kv_heads must divide heads");
@@ -199,7 +236,7 @@ struct attention {
 
  private:
   static constexpr index Q = H * head_width, K = key_heads * head_width;  // width of all queries, of all keys
-  static constexpr index D = source_rows;
+  static constexpr index D = attended_rows, A = added_rows;
   using positions = cached_positions<Options::window>;
 
  public:
@@ -209,6 +246,9 @@ struct attention {
   static_assert(!publishes || has_context, "fathom::attention: only values of an attention's own context are published");
   using query = linear<E, has_context ? Q + 2 * K : Q, initial::normal, Options::bias>;
   using key_value = linear<E, 2 * K, Options::key_value_initial, Options::bias>;
+  using added_value = std::conditional_t<(Memories::are_values || ...), leading_columns<E, K>,
+                                         linear<E, K, Options::key_value_initial, Options::bias>>;
+  using of_source = std::conditional_t<(added_rows > 0), added_value, key_value>;
   using projection = linear<Q, E, Options::output_initial, Options::bias && Options::output_bias>;
   using norms = typename Options::head_norms;
   using query_norm = typename norms::template norm<norms::are_per_head ? head_width : Q>;
@@ -281,7 +321,7 @@ struct attention {
   struct parameters<S> {
     typename query::template parameters<S> c_attn;
     typename projection::template parameters<S> c_proj;
-    typename key_value::template parameters<S> c_kv;
+    [[no_unique_address]] typename of_source::template parameters<S> c_kv;  // or c_v
     [[no_unique_address]] norm_parameters<S> norm;
     [[no_unique_address]] slope_parameters<S> distance;
     [[no_unique_address]] further_parameters<S> further;
@@ -291,7 +331,7 @@ struct attention {
     if constexpr (has_context) {
       query::visit(f, at / "c_attn", p.c_attn...);
       projection::visit(f, at / "c_proj", p.c_proj...);
-      if constexpr (D > 0) key_value::visit(f, at / source_name, p.c_kv...);
+      if constexpr (source_rows > 0) of_source::visit(f, at / source_name, p.c_kv...);
     } else {
       query::visit(f, at / "c_q", p.c_q...);
       key_value::visit(f, at / source_name, p.c_kv...);
@@ -347,7 +387,8 @@ struct attention {
     matrix<T> slopes;  // [1, H], those of the pass, if they are learned; for `weights`
     matrix<T> biases;  // [1, key_rows * H], likewise
     matrix<T> cool;    // [rows, Q], queries before the temperature
-    matrix<T> open;    // [rows * D, K], values of the source before the gates
+    matrix<T> open;    // [rows * source_rows, K], values of the source before the gates
+    matrix<T> added;   // [rows, K], gated values to add, of one depth
     matrix<T> sinks;   // [1, H], their negatives
     matrix<T> margin, share;  // [rows, H]: a head takes share = sigmoid(margin) of what it attends to, if it has an exit
     matrix<T> taken;          // [rows, Q], that share, if the exit is a gate; with sinks, `out` is that
@@ -360,7 +401,8 @@ struct attention {
           slopes(a.take<T>(learns_slopes ? 1 : 0, H)),
           biases(a.take<T>(has_biases ? 1 : 0, key_rows * H)),
           cool(a.take<T>(Options::temperature ? e.rows() : 0, Q)),
-          open(a.take<T>(has_gates ? e.rows() * D : 0, K)),
+          open(a.take<T>(has_gates || A > 0 ? e.rows() * source_rows : 0, K)),
+          added(a.take<T>(has_gates && A > 0 ? e.rows() : 0, K)),
           sinks(a.take<T>(has_sinks ? 1 : 0, H)),
           margin(a.take<T>(has_exit ? e.rows() : 0, H)),
           share(a.take<T>(has_exit ? e.rows() : 0, H)),
@@ -376,6 +418,7 @@ struct attention {
     matrix<T> dslopes;        // [rows, H], each row's share of the gradient; empty without learned slopes
     matrix<T> dbiases;        // [rows * key_rows, H], likewise
     matrix<T> dots, dmargin;  // [rows, H], of the options that multiply heads; empty without them
+    matrix<T> dadded;         // shaped like `added` of the tape
     constexpr scratch(arena& a, const extent& e)
         : dq(a.take<T>(e.rows(), query_columns)),
           dkv(a.take<T>(D > 0 ? e.rows() * key_rows : 0, 2 * K)),
@@ -386,7 +429,8 @@ struct attention {
           dslopes(a.take<T>(learns_slopes ? e.rows() : 0, H)),
           dbiases(a.take<T>(has_biases ? e.rows() * key_rows : 0, H)),
           dots(a.take<T>(has_exit || has_gates || Options::temperature ? e.rows() : 0, H)),
-          dmargin(a.take<T>(has_exit ? e.rows() : 0, H)) {}
+          dmargin(a.take<T>(has_exit ? e.rows() : 0, H)),
+          dadded(a.take<T>(has_gates && A > 0 ? e.rows() : 0, K)) {}
   };
   template <class T>
   using cache = key_value_cache<T, K, key_rows, Options::window, key_heads>;
@@ -467,7 +511,7 @@ struct attention {
   [[nodiscard]] static constexpr double flops(index tokens) {
     double sum = query::flops(tokens);
     if (has_exit_gate) sum += exit_gate::flops(tokens);
-    if (D > 0) sum += key_value::flops(tokens * D);
+    if (source_rows > 0) sum += of_source::flops(tokens * source_rows);
     return sum + static_cast<double>(key_rows) * attention_flops(tokens) + projection::flops(tokens);
   }
   /// Scores and weighted sums for one row of keys per position. A causal query sees (tokens + 1) / 2 positions on
@@ -483,6 +527,7 @@ struct attention {
                        : has_context ? "joint attention, " : "shortcut attention, ";
     text += join(H, " heads of ", head_width);
     if (D > 0) text += join(has_context ? " over context and " : " over ", D, D == 1 ? " depth" : " depths");
+    if (A > 0) text += join(", values of ", A, A == 1 ? " depth" : " depths", " added to its own");
     if (key_heads != H) text += join(", ", key_heads, " of keys and values");
     if (Options::window > 0) text += join(", a window of ", Options::window);
     if (has_slopes) text += learns_slopes ? ", learned slopes" : ", ALiBi's slopes";
@@ -573,6 +618,13 @@ struct attention {
     }
     scale_heads(on, s.dout, t.share, s.dout);
   }
+  /// The gradients of the gates of the n-th depth; `gated`: that of the gated values, `open`: the values before.
+  template <class On, class G>
+  static void differentiate_gates(const On& on, input<On> gated, input<On> open, index n, const scratch<scalar<On>>& s, G& g) {
+    const output<On> dots(s.dots.data, s.dots.rows, key_heads);
+    dot_heads(on, gated, open, dots);
+    column_sums(on, dots, g.further.gates.numbers.data() + (gated_depths > 1 ? n * key_heads : 0));
+  }
   /// The gates of the n-th depth, for every row: [rows, key_heads].
   template <class On, class P>
   static input<On> gates_of(const P& p, index n, index rows) {
@@ -605,14 +657,24 @@ struct attention {
     if constexpr (learns_slopes) column_sums(on, s.dslopes, g.distance.slopes.data());
     if constexpr (has_biases)
       for (index n = 0; n < key_rows; ++n) column_sums(on, s.dbiases.every(key_rows, n), g.further.biases.numbers.data() + n * H);
-    if constexpr (has_gates)
+    if constexpr (A > 0) {
+      for (index n = 0; n < A; ++n) {
+        output<On> d = values(dkv);
+        if constexpr (has_gates) {
+          differentiate_gates(on, d, t.open.every(A, n), n, s, g);
+          scale_heads(on, d, gates_of<On>(p, n, d.rows), s.dadded);
+          d = s.dadded;
+        }
+        added_value::backward_parameters(on, memory.every(A, n), d, g.c_kv);
+        added_value::backward_input(on, p.c_kv, d, dmemory.every(A, n));
+      }
+    } else if constexpr (has_gates) {
       for (index n = 0; n < D; ++n) {
         const output<On> gated = values(dkv).every(key_rows, n + key_rows - D);
-        const output<On> dots(s.dots.data, s.dots.rows, key_heads);
-        dot_heads(on, gated, t.open.every(D, n), dots);
-        column_sums(on, dots, g.further.gates.numbers.data() + (gated_depths > 1 ? n * key_heads : 0));
+        differentiate_gates(on, gated, t.open.every(D, n), n, s, g);
         scale_heads(on, gated, gates_of<On>(p, n, gated.rows), gated);
       }
+    }
     if constexpr (publishes)
       if (dpublished.data) add(on, dpublished, values(dkv).every(key_rows, 0));
     scale_queries(on, queries(s.dq));
@@ -662,12 +724,24 @@ struct attention {
       copy(on, queries(t.q), t.cool);
       scale_heads(on, t.cool, temperatures<On>(p, t.cool.rows), queries(t.q));
     }
-    if constexpr (has_gates)
+    if constexpr (A > 0) {
+      for (index n = 0; n < A; ++n) {
+        const output<On> open = t.open.every(A, n);
+        added_value::forward(on, p.c_kv, memory.every(A, n), open);
+        if constexpr (has_gates) {
+          scale_heads(on, open, gates_of<On>(p, n, open.rows), t.added);
+          add(on, t.added, values(kv));
+        } else {
+          add(on, open, values(kv));
+        }
+      }
+    } else if constexpr (has_gates) {
       for (index n = 0; n < D; ++n) {
         const output<On> given = values(kv).every(key_rows, n + key_rows - D), kept = t.open.every(D, n);
         copy(on, given, kept);
         scale_heads(on, kept, gates_of<On>(p, n, kept.rows), given);
       }
+    }
     for_rotated(t.q, kv, [&](output<On> turning, index rows) { Options::rotation::template forward<head_width>(on, e, turning, rows); });
     scale_queries(on, queries(t.q));
     return kv;

@@ -20,14 +20,18 @@ enum class feature_map {
 enum class placement {
   after_self_attention,    // a sublayer of its own between self-attention and MLP
   replace_self_attention,  // instead of self-attention
-  joint                    // one softmax over the block's own context and the features
+  joint,                   // one softmax over the block's own context and the features
+  before_self_attention,   // a sublayer of its own before self-attention; not the paper's
+  own_values               // added to the values of the block's self-attention, at the same token; not the paper's
 };
 
 /// What features are made of:
 enum class shortcut_source {
   outputs,      // the selected depths
   differences,  // each depth minus the selected depth before it
-  own_input     // a control: the input of the block that reads, in place of every depth, at the same cost
+  own_input,    // a control: the input of the block that reads, in place of every depth, at the same cost
+  values        // of the self-attentions of the blocks whose outputs the depths are, as they are, for placement::own_values: with depth
+                // 1, a value residual (arXiv 2410.17897)
 };
 /// Learned factors of the features' values, from 0 (layer/attention.hpp):
 enum class shortcut_gate { none, head, head_and_depth };
@@ -121,7 +125,7 @@ struct config {
     bits |= (static_cast<std::uint64_t>(value) & ((std::uint64_t{1} << width) - 1)) << at;
     at += width;
   };
-  put(s.blocks, 16), put(s.source, 2), put(s.unit_features, 1), put(s.head_norms, 1), put(s.depth_bias, 1), put(s.gate, 2);
+  put(s.blocks, 16), put(s.source, 3), put(s.unit_features, 1), put(s.head_norms, 1), put(s.depth_bias, 1), put(s.gate, 2);
   put(s.slopes, 2), put(s.exit, 2), put(s.rotary, 32);
   return bits;
 }
@@ -131,7 +135,7 @@ struct config {
     value = static_cast<T>(bits & ((std::uint64_t{1} << width) - 1));
     bits >>= width;
   };
-  take(s.blocks, 16), take(s.source, 2), take(s.unit_features, 1), take(s.head_norms, 1), take(s.depth_bias, 1), take(s.gate, 2);
+  take(s.blocks, 16), take(s.source, 3), take(s.unit_features, 1), take(s.head_norms, 1), take(s.depth_bias, 1), take(s.gate, 2);
   take(s.slopes, 2), take(s.exit, 2), take(s.rotary, 32);
   return s;
 }
@@ -167,6 +171,11 @@ struct config {
     s.depths = depth_set::from_bits((c.depth == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << c.depth) - 1) & ~std::uint64_t{1});
   if (s.depths.empty()) s = {};
   if (s.blocks == all_blocks) s.blocks = c.depth;
+  if (s.source == shortcut_source::values) {  // no features
+    s.features = feature_map::identity;
+    s.unit_features = false;
+    s.hidden = s.hidden < 0 ? s.hidden : 0;
+  }
   if (c.family != family::gpt2) s.rotary = 0;
   if (s.features != feature_map::mlp && s.hidden >= 0) s.hidden = 0;
   if (s.features == feature_map::mlp && s.hidden == 0 && !s.depths.empty()) s.hidden = c.width;

@@ -202,6 +202,27 @@ struct placed_in_family<placement::joint, Block, Heads, KvHeads, HeadWidth, Norm
     using type = typename Block::template of<typename options::template joint<Heads, is_at_root>::type, Source>::type;
   };
 };
+template <class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias, class HeadNorm,
+          std::uint64_t Bits>
+struct placed_in_family<placement::before_self_attention, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias, HeadNorm, Bits> {
+  using cross = typename placed_in_family<placement::after_self_attention, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias,
+                                          HeadNorm, Bits>::cross;
+  template <class Plain>
+  struct edited;
+  template <class... Stages>
+  struct edited<block<Stages...>> {
+    using type = block<cross, Stages...>;
+  };
+};
+template <class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias, class HeadNorm,
+          std::uint64_t Bits>
+struct placed_in_family<placement::own_values, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias, HeadNorm, Bits> {
+  using options = typename with_shortcut_options<Bits, HeadNorm, typename Block::options::list>::type;
+  template <class Plain>
+  struct edited {
+    using type = typename Block::template of<typename attention_with_values<Bits, options, Heads>::type, Source>::type;
+  };
+};
 /// The same as an edit (edit.hpp).
 template <class Placed>
 struct edit_in_family {
@@ -227,15 +248,30 @@ struct decoder_parts {
   struct edits {
     template <std::uint64_t Reached>
     struct at {
-      using source = typename shortcut_features<Reached, normed_features<norm, map>, map, root_mean_square, Bits>::type;
+      using source = typename shortcut_features<Reached, normed_features<norm, map>, map, root_mean_square, Bits, KvHeads * HeadWidth>::type;
       using placed = placed_in_family<Placement, typename blocks::last, Heads, KvHeads, HeadWidth, norm, positions, source, ZeroInit,
                                       Family == family::gpt_neox, root_mean_square, Bits>;
       using type = edit_in_family<placed>;
     };
   };
+  static constexpr shortcut s = with_options({}, Bits);
+  /// If a shortcut reads values, all blocks publish theirs.
+  struct publishing {
+    template <class>
+    using of = typename blocks::last::template of<typename blocks::last::options::list::template publishing<Heads>::type>::type;
+  };
+  template <bool Publishes, class Body>
+  struct begun {
+    using type = Body;
+  };
+  template <class Body>
+  struct begun<true, Body> {
+    using type = edit<Body, every_block, publishing>;
+  };
   template <std::uint64_t Selected>
   struct with_shortcut {
-    using type = typename shortcuts_from<plain, edits, Selected, Depth - with_options({}, Bits).blocks, Depth>::type;
+    using body = typename begun<s.source == shortcut_source::values, plain>::type;
+    using type = typename shortcuts_from<body, edits, Selected, Depth - s.blocks, Depth>::type;
   };
   using type = typename std::conditional_t<Depths == 0, std::type_identity<plain>, with_shortcut<Depths>>::type;
 };

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "fathom/layer/earlier_values.hpp"
 #include "fathom/layer/feature_map.hpp"
 #include "fathom/layer/feature_memory.hpp"
 #include "fathom/layer/joint_attention.hpp"
@@ -69,8 +70,12 @@ inline constexpr bool every_block_that_looks_back_has_a_depth =
 template <int base, int width, int heads>
 inline constexpr bool shortcut_rotary_has_a_base_and_even_heads =
     base == 0 || (base > 1 && (width <= 0 || heads <= 0 || width % heads != 0 || (width / heads % 2 == 0 && width / heads <= 256)));
-template <int shortcut_blocks, bool joint, bool gemma3>
-inline constexpr bool joint_in_gemma3_is_in_one_block = shortcut_blocks == 1 || !joint || !gemma3;
+template <int shortcut_blocks, bool in_self_attention, bool gemma3>
+inline constexpr bool placement_in_gemma3_is_in_one_block = shortcut_blocks == 1 || !in_self_attention || !gemma3;
+template <bool source_is_values, bool own_values, bool has_depth_0, bool gemma3>
+inline constexpr bool values_are_read_in_own_values = !source_is_values || (own_values && !has_depth_0 && !gemma3);
+template <bool zero_init, bool own_values>
+inline constexpr bool zero_init_is_not_own_values = !(zero_init && own_values);
 }  // namespace check
 
 /// Returns the normalized config. An invalid config fails to compile here, with one sentence for each mistake; the
@@ -122,9 +127,17 @@ template <config Given>
                 "is depth (number of blocks - shortcut.blocks)");
   static_assert(check::shortcut_rotary_has_a_base_and_even_heads<S.rotary, C.width, C.heads>,
                 "fathom::config: shortcut.rotary is a base above 1, or 0 for none, and needs heads of an even width of at most 256");
-  static_assert(check::joint_in_gemma3_is_in_one_block<S.blocks, joint, is_gemma3>,
-                "fathom::config: in gemma3, whose blocks differ, placement::joint is for the last block only");
-  constexpr bool has_good_options = !looks_back || (check::joint_in_gemma3_is_in_one_block<S.blocks, joint, is_gemma3> &&
+  constexpr bool in_values = S.placement == placement::own_values;
+  static_assert(check::zero_init_is_not_own_values<S.zero_init, in_values>,
+                "fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::own_values does not have");
+  static_assert(check::placement_in_gemma3_is_in_one_block<S.blocks, joint || in_values, is_gemma3>,
+                "fathom::config: in gemma3, whose blocks differ, the placements joint and own_values are for the last block only");
+  constexpr bool reads_values = S.source == shortcut_source::values;
+  static_assert(check::values_are_read_in_own_values<reads_values, in_values, reads_values && looks_back && S.depths.contains(0), is_gemma3>,
+                "fathom::config: shortcut_source::values needs placement::own_values and depths above 0, and is not for gemma3");
+  constexpr bool has_good_options = !looks_back || (check::values_are_read_in_own_values<reads_values, in_values, reads_values && S.depths.contains(0), is_gemma3> &&
+                                                    check::zero_init_is_not_own_values<S.zero_init, in_values> &&
+                                                    check::placement_in_gemma3_is_in_one_block<S.blocks, joint || in_values, is_gemma3> &&
                                                     check::shortcut_blocks_are_in_the_body<S.blocks, C.depth> &&
                                                     check::every_block_that_looks_back_has_a_depth<S.blocks, lowest, C.depth> &&
                                                     check::shortcut_rotary_has_a_base_and_even_heads<S.rotary, C.width, C.heads>);
@@ -173,6 +186,19 @@ struct attention_option_list {
   struct joint {
     using type = look_back_jointly<Heads, AtRoot, Options...>;
   };
+  template <int Heads, bool AtRoot>
+  struct in_values {
+    using type = look_back_in_values<Heads, AtRoot, false, Options...>;
+  };
+  // Of attentions that read values and publish theirs.
+  template <int Heads, bool AtRoot>
+  struct of_values {
+    using type = look_back_in_values<Heads, AtRoot, true, Options..., publish_values<"values">>;
+  };
+  template <int Heads>
+  struct publishing {
+    using type = attention<Heads, Options..., publish_values<"values">>;
+  };
 };
 /// A list of options, and those that the members of a shortcut mean, which are given as a number (config.hpp). Norm: of heads.
 template <std::uint64_t Bits, class Norm, class List>
@@ -212,12 +238,20 @@ template <class Norm>
 struct unit_map_part<Norm, identity_features> {
   using type = normed_features<Norm, identity_features>;
 };
-/// The source of a shortcut. Map: with the family's norm, or GPT-2's; Norm: an RMS norm.
-template <std::uint64_t Depths, class Map, class PlainMap, class Norm, std::uint64_t Bits>
+/// The attention of placement::own_values.
+template <std::uint64_t Bits, class Options, int Heads>
+struct attention_with_values {
+  static constexpr shortcut s = with_options({}, Bits);
+  using type = typename std::conditional_t<s.source == shortcut_source::values, typename Options::template of_values<Heads, s.blocks == 1>,
+                                           typename Options::template in_values<Heads, s.blocks == 1>>::type;
+};
+/// The source of a shortcut. Values: the width of an attention's values. Map: with the family's norm, or GPT-2's; Norm: an RMS norm.
+template <std::uint64_t Depths, class Map, class PlainMap, class Norm, std::uint64_t Bits, int Values>
 struct shortcut_features {
   static constexpr shortcut s = with_options({}, Bits);
   using map = typename std::conditional_t<s.unit_features, unit_map_part<Norm, PlainMap>, std::type_identity<Map>>::type;
-  using type = features<depth_bits<Depths>, map, typename reading_part<s.source>::type>;
+  using type = std::conditional_t<s.source == shortcut_source::values, earlier_values<depth_bits<Depths>, Values>,
+                                  features<depth_bits<Depths>, map, typename reading_part<s.source>::type>>;
 };
 
 /// The last `Count` blocks with a shortcut: runs of blocks that reach the same depths. Edit::at<Depths>::type is the edit of blocks
@@ -267,6 +301,16 @@ struct placed<placement::joint, Heads, Source, ZeroInit, Bits> {
   using layer = typename options::template joint<Heads, is_at_root>::type;
   using type = in_place_of<"attn", pre<"attn", layer_norm<>, layer, Source>>;
 };
+template <int Heads, class Source, bool ZeroInit, std::uint64_t Bits>
+struct placed<placement::before_self_attention, Heads, Source, ZeroInit, Bits> {
+  using type = insert_before<"attn", typename placed<placement::after_self_attention, Heads, Source, ZeroInit, Bits>::cross>;
+};
+template <int Heads, class Source, bool ZeroInit, std::uint64_t Bits>
+struct placed<placement::own_values, Heads, Source, ZeroInit, Bits> {
+  using options = typename with_shortcut_options<Bits, rms_norm<>, attention_option_list<>>::type;
+  using layer = typename attention_with_values<Bits, options, Heads>::type;
+  using type = in_place_of<"attn", pre<"attn", layer_norm<>, layer, Source>>;
+};
 
 template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied>
 struct plain_gpt {
@@ -282,11 +326,22 @@ struct gpt_parts {
   struct edits {
     template <std::uint64_t Reached>
     struct at {
-      using source = typename shortcut_features<Reached, map, map, rms_norm<>, Bits>::type;
+      using source = typename shortcut_features<Reached, map, map, rms_norm<>, Bits, 0>::type;
       using type = typename placed<Placement, Heads, source, ZeroInit, Bits>::type;
     };
   };
-  using type = typename shortcuts_from<typename Plain::type, edits, Depths, Depth - with_options({}, Bits).blocks, Depth>::type;
+  using publishing = in_place_of<"attn", pre<"attn", layer_norm<>, attention<Heads, publish_values<"values">>>>;
+  template <bool Publishes, class Body>
+  struct begun {
+    using type = Body;
+  };
+  template <class Body>
+  struct begun<true, Body> {
+    using type = edit<Body, every_block, publishing>;
+  };
+  static constexpr shortcut s = with_options({}, Bits);
+  using body = typename begun<s.source == shortcut_source::values, typename Plain::type>::type;
+  using type = typename shortcuts_from<body, edits, Depths, Depth - s.blocks, Depth>::type;
 };
 template <class Plain, int Depth, int Heads, feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit, std::uint64_t Bits>
 struct gpt_parts<Plain, Depth, Heads, 0, Features, FeatureHidden, Placement, ZeroInit, Bits> : Plain {};
