@@ -172,8 +172,8 @@ enum class slopes_of_heads { none, alibi, learned };
 enum class gates_of_source { none, heads, heads_and_depths };
 
 /// How a head may take less than all of what it attends to: not; by a learned sink, a further logit of its softmax whose value is
-/// 0 (gpt-oss; Xiao et al., arXiv 2309.17453, section 3.3; Miller, "Attention is off by one"); or by a factor from 0 to 1 that
-/// depends on the query's token, sigmoid(x W + b) (Qiu et al., arXiv 2505.06708, "headwise").
+/// 0 (gpt-oss; after Xiao et al., arXiv 2309.17453); or by a factor from 0 to 1 that depends on the query's token,
+/// sigmoid(x W + b) (Qiu et al., arXiv 2505.06708).
 enum class exit_of_heads { none, sink, sigmoid };
 
 /// Options of attention, as a type. Derive from it to change some:
@@ -944,7 +944,7 @@ struct depth_biases {
   };
 };
 /// Values of a source times a learned number for each key-value head, from 0: the tensor gate [key-value heads]. Without an own
-/// context, the layer then adds nothing at first, and learns faster than from a projection of zeros.
+/// context, the layer then adds nothing at first, although its projections start as ever.
 struct head_gates {
   static constexpr auto option = field<"gates">("heads");
   template <class Options>

@@ -8,7 +8,8 @@
 namespace fathom::layers {
 
 /// y = residual + Joint(x, memory): c_attn makes queries, keys and values of the own context, shortcut.attn.c_kv makes
-/// further keys and values of the features. One softmax covers both; then comes the block's output projection.
+/// further keys and values of the features. One softmax covers both; then comes the block's output projection. MoDA (Zhu et al.,
+/// arXiv 2603.15619) is near: its queries see keys and values of all preceding layers, but only those of their own position.
 ///   x, y [rows, E];  memory [rows * D, E];  H heads
 template <index E, index H, index D>
 using joint_attention = attention<E, H, attention_options, own_context, rows_of_source<D, "/shortcut.attn.c_kv">>;
