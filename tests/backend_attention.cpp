@@ -23,6 +23,7 @@ struct attention_case {
   index kv_heads = 0, window = 0;
   bool sees_all = false;
   enum { none, alibi, learned } slopes = none;
+  bool biased = false;
 
   [[nodiscard]] index positions() const {
     return (starts.empty() ? 0 : *std::max_element(starts.begin(), starts.end())) + queries + spare;
@@ -45,6 +46,7 @@ std::ostream& operator<<(std::ostream& out, const attention_case& c) {
   if (c.window) out << ", window " << c.window;
   if (c.sees_all) out << ", sees all";
   if (c.slopes) out << (c.slopes == attention_case::alibi ? ", ALiBi" : ", learned slopes");
+  if (c.biased) out << ", biases";
   return out;
 }
 
@@ -122,7 +124,8 @@ std::vector<attention_case> family_cases() {
   return cases;
 }
 
-/// Scores that fall with distance: all of the above, for numbers of heads that are powers of two and for others.
+/// Scores that fall with distance, have biases, or both: all of the above, for numbers of heads that are powers of two and for
+/// others.
 std::vector<attention_case> slope_cases() {
   std::vector<attention_case> cases;
   random numbers(23, 0);
@@ -131,6 +134,9 @@ std::vector<attention_case> slope_cases() {
       c.slopes = slopes;
       cases.push_back(c);
     }
+    c.biased = true;
+    if (cases.size() % 4 == 0) c.slopes = attention_case::none;
+    cases.push_back(c);
   };
   for (const index queries : {1, 3, 4, 5, 17, 64, 130})
     for (const index heads : {1, 3, 6}) {
@@ -163,6 +169,8 @@ struct attention_operands {
   double steepest = 0;  // the largest of what distance takes from a score
   std::vector<double> wide_slopes;  // [heads], if they are learned
   std::vector<T> narrow_slopes;
+  std::vector<double> wide_biases;  // [rows_per_position, heads], if there are any
+  std::vector<T> narrow_biases;
 
   attention_operands(const attention_case& given, random& numbers, std::size_t turn)
       : c(given),
@@ -194,6 +202,11 @@ struct attention_operands {
       narrow_slopes.push_back(static_cast<T>(0.2 * numbers.normal()));
       wide_slopes.push_back(static_cast<double>(narrow_slopes.back()));
     }
+    for (index i = 0; i < s.rows_per_position * s.heads && c.biased; ++i) {
+      narrow_biases.push_back(static_cast<T>(numbers.normal()));
+      wide_biases.push_back(static_cast<double>(narrow_biases.back()));
+      sharpness = std::max(sharpness, std::abs(wide_biases.back()));
+    }
     for (index h = 0; h < s.heads && c.slopes; ++h) steepest = std::max(steepest, farthest() * std::abs(slopes<double>().of(h, s.heads)));
   }
   /// The largest distance between a query and a key that it sees, in positions.
@@ -205,11 +218,14 @@ struct attention_operands {
   }
   template <class U>
   [[nodiscard]] distance_slopes<U> slopes() const {
-    if (c.slopes != attention_case::learned) return {c.slopes == attention_case::alibi, nullptr};
+    const auto with = [&](const std::vector<U>& learned, const std::vector<U>& biases) {
+      return distance_slopes<U>{c.slopes != attention_case::none, c.slopes == attention_case::learned ? learned.data() : nullptr,
+                                c.biased ? biases.data() : nullptr};
+    };
     if constexpr (std::is_same_v<U, T>)
-      return {true, narrow_slopes.data()};
+      return with(narrow_slopes, narrow_biases);
     else
-      return {true, wide_slopes.data()};
+      return with(wide_slopes, wide_biases);
   }
   /// The relative error of one weight, exp(score - largest) or exp(score - lse): that of its score, absolute, and of an
   /// exponential of a number of at most twice its size.
@@ -291,20 +307,21 @@ void check_attention_backward(const attention_case& c, random& numbers, std::siz
     for (index h = 0; h < c.heads; ++h) lse.view()(i, h) = static_cast<T>(exact_lse.view()(i, h));
   }
   framed<double> dq(c.query_rows(), c.columns()), dk(c.memory_rows(), c.key_columns()), dv(c.memory_rows(), c.key_columns());
-  framed<double> delta(c.query_rows(), c.heads), dslopes(c.query_rows(), c.heads);
+  framed<double> delta(c.query_rows(), c.heads), dslopes(c.query_rows(), c.heads), dbiases(c.memory_rows(), c.heads);
   attention_backward(oracle, a.s, q.view(), k.view(), v.view(), out.widened().view(), lse.widened().data(),
                      dout.widened().view(), delta.data(), dq.view(), dk.view(), dv.view(), a.template slopes<double>(),
-                     c.slopes ? dslopes.data() : nullptr);
+                     c.slopes ? dslopes.data() : nullptr, c.biased ? dbiases.data() : nullptr);
 
-  using results = std::array<framed<T>, 5>;
+  using results = std::array<framed<T>, 6>;
   const results found = on_any_number_of_threads<Backend>(
       results{framed<T>(c.query_rows(), c.columns(), layouts[turn / 2 % 3]),
               framed<T>(c.memory_rows(), c.key_columns(), layouts[turn / 3 % 3]),
               framed<T>(c.memory_rows(), c.key_columns(), layouts[turn / 4 % 3]), framed<T>(c.query_rows(), c.heads),
-              framed<T>(c.query_rows(), c.heads)},
+              framed<T>(c.query_rows(), c.heads), framed<T>(c.memory_rows(), c.heads)},
       [&](const auto& on, results& r) {
         attention_backward(on, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), dout.view(), r[3].data(),
-                           r[0].view(), r[1].view(), r[2].view(), a.template slopes<T>(), c.slopes ? r[4].data() : nullptr);
+                           r[0].view(), r[1].view(), r[2].view(), a.template slopes<T>(), c.slopes ? r[4].data() : nullptr,
+                           c.biased ? r[5].data() : nullptr);
       });
 
   // A weight's gradient and delta are sums of head_width products, each at most d times the largest |dout| |v|: G. So the
@@ -323,6 +340,7 @@ void check_attention_backward(const attention_case& c, random& numbers, std::siz
   check("dk", found[1], dk, scale * 2 * gradient * a.q.largest() * queries * (error + sum_over_queries));
   check("dv", found[2], dv, largest_dout * queries * (a.weight_error() + sum_over_queries));
   if (c.slopes) check("dslopes", found[4], dslopes, 2 * gradient * a.farthest() * (error + sum_over_rows));
+  if (c.biased) check("dbiases", found[5], dbiases, 2 * gradient * static_cast<double>(c.queries) * (error + sum_over_queries));
 }
 
 }  // namespace
@@ -383,8 +401,9 @@ TEST_CASE("ALiBi's slopes", "[backend]") {
   check({1.0 / 2, 1.0 / 4, 1.0 / 8, 1.0 / 16, 1.0 / 32, 1.0 / 64, 1.0 / 128, 1.0 / 256, root, root / 2, root / 4, root / 8});
 }
 
-// By its definition: the score of the query at position p and a key of position j, less slope (p - j).
-TEST_CASE("what distance takes from a score", "[backend]") {
+// By its definition: the score of the query at position p and a key of position j, less slope (p - j), and with the bias of the
+// key's row among those of its position.
+TEST_CASE("what distance takes from a score, and biases add to it", "[backend]") {
   random numbers(25, 0);
   std::size_t turn = 0;
   for (const attention_case& c : slope_cases()) {
@@ -400,7 +419,9 @@ TEST_CASE("what distance takes from a score", "[backend]") {
       for (index h = 0; h < c.heads; ++h)
         for (index t = 0; t < c.queries; ++t) {
           const index p = (c.starts.empty() ? 0 : c.starts[static_cast<std::size_t>(b)]) + t, i = b * c.queries + t;
-          const double slope = c.slopes == attention_case::learned ? a.wide_slopes[static_cast<std::size_t>(h)] : alibi_slope<double>(h, c.heads);
+          const double slope = c.slopes == attention_case::learned ? a.wide_slopes[static_cast<std::size_t>(h)]
+                               : c.slopes                          ? alibi_slope<double>(h, c.heads)
+                                                                   : 0;
           std::vector<double> weights(static_cast<std::size_t>(a.s.memory_rows)), mean(static_cast<std::size_t>(c.head_width));
           double total = 0;
           for (index j = c.window ? std::max<index>(0, p - c.window + 1) : 0; j <= p; ++j)
@@ -409,7 +430,8 @@ TEST_CASE("what distance takes from a score", "[backend]") {
               const index at = h / (c.heads / (c.kv_heads ? c.kv_heads : c.heads)) * c.head_width;
               double dot = 0;
               for (index e = 0; e < c.head_width; ++e) dot += a.q.view()(i, h * c.head_width + e) * a.k.view()(row, at + e);
-              const double weight = std::exp(dot / std::sqrt(static_cast<double>(c.head_width)) - slope * static_cast<double>(p - j));
+              const double bias = c.biased ? a.wide_biases[static_cast<std::size_t>(n * c.heads + h)] : 0;
+              const double weight = std::exp(dot / std::sqrt(static_cast<double>(c.head_width)) - slope * static_cast<double>(p - j) + bias);
               total += weights[static_cast<std::size_t>(r)] = weight;
               for (index e = 0; e < c.head_width; ++e) mean[static_cast<std::size_t>(e)] += weight * a.v.view()(row, at + e);
             }
@@ -485,19 +507,23 @@ TEST_CASE("gradients of attention agree with the complex step", "[backend]") {
     attention_operands<double> a(c, numbers, 0);
     framed<double> out(c.query_rows(), c.columns()), lse(c.query_rows(), c.heads), delta(c.query_rows(), c.heads);
     const framed<double> dout = framed<double>(c.query_rows(), c.columns()).fill(numbers);
-    std::array<framed<double>, 4> gradients{
+    std::array<framed<double>, 5> gradients{
         framed<double>(c.query_rows(), c.columns()), framed<double>(c.memory_rows(), c.key_columns()),
-        framed<double>(c.memory_rows(), c.key_columns()), framed<double>(1, c.heads)};
-    framed<double> dslopes(c.query_rows(), c.heads);
+        framed<double>(c.memory_rows(), c.key_columns()), framed<double>(1, c.heads), framed<double>(c.rows_per_position, c.heads)};
+    framed<double> dslopes(c.query_rows(), c.heads), dbiases(c.memory_rows(), c.heads);
     attention_forward(oracle, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), a.slopes<double>());
     attention_backward(oracle, a.s, a.q.view(), a.k.view(), a.v.view(), out.view(), lse.data(), dout.view(), delta.data(),
-                       gradients[0].view(), gradients[1].view(), gradients[2].view(), a.slopes<double>(), dslopes.data());
+                       gradients[0].view(), gradients[1].view(), gradients[2].view(), a.slopes<double>(), dslopes.data(), dbiases.data());
     for (index h = 0; h < c.heads; ++h) {
       gradients[3].view()(0, h) = 0;
       for (index i = 0; i < c.query_rows(); ++i) gradients[3].view()(0, h) += dslopes.view()(i, h);
+      for (index n = 0; n < c.rows_per_position; ++n) {
+        gradients[4].view()(n, h) = 0;
+        for (index i = n; i < c.memory_rows(); i += c.rows_per_position) gradients[4].view()(n, h) += dbiases.view()(i, h);
+      }
     }
 
-    std::array<std::vector<complex>, 4> operands;
+    std::array<std::vector<complex>, 5> operands;
     const auto numbers_of = [](std::vector<complex>& v, index columns) {
       return matrix<complex>(v.data(), std::ssize(v) / columns, columns);
     };
@@ -509,11 +535,13 @@ TEST_CASE("gradients of attention agree with the complex step", "[backend]") {
       ++n;
     }
     operands[3].assign(a.wide_slopes.begin(), a.wide_slopes.end());
-    const distance_slopes<complex> slopes{c.slopes != attention_case::none, operands[3].empty() ? nullptr : operands[3].data()};
+    operands[4].assign(a.wide_biases.begin(), a.wide_biases.end());
+    const distance_slopes<complex> slopes{c.slopes != attention_case::none, operands[3].empty() ? nullptr : operands[3].data(),
+                                          operands[4].empty() ? nullptr : operands[4].data()};
     std::vector<complex> result(static_cast<std::size_t>(c.query_rows() * c.columns()));
     constexpr double h = 1e-20;
     double worst = 0;
-    for (n = 0; n < 4; ++n)
+    for (n = 0; n < 5; ++n)
       for (std::size_t i = 0; i < operands[n].size(); ++i) {
         complex& x = operands[n][i];
         const double found = gradients[n].view()(static_cast<index>(i) / gradients[n].view().columns,
@@ -546,6 +574,8 @@ TEST_CASE("gradients of attention agree with the complex step", "[backend]") {
       check({2, 5, 3, 3, 1 + window % 2, {}, 0, 0, 1, 0, window, false, slopes});
       check({2, 3, 4, 2, 2, {4, 1}, 1, 1, 1, 2, window, false, slopes});
     }
+  check({2, 5, 3, 3, 2, {}, 0, 0, 1, 0, 0, false, attention_case::none, true});
+  check({2, 3, 4, 2, 3, {4, 1}, 1, 1, 1, 2, 3, false, attention_case::learned, true});
 }
 
 TEMPLATE_TEST_CASE("attention_append", "[backend]", float, double) {

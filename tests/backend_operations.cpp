@@ -476,6 +476,45 @@ TEST_CASE("rms_norm of queries and keys that lie in one row with the values", "[
   }
 }
 
+TEMPLATE_TEST_CASE("scale_heads and dot_heads", "[backend]", float, double) {
+  using T = TestType;
+  using Backend = backend::cpu<T>;
+  random numbers(29, 0);
+  std::size_t turn = 0;
+  for (const index rows : {1, 7, 40})
+    for (const index heads : {1, 3})
+      for (const index width : {1, 5, 16, 33}) {
+        ++turn;
+        INFO(rows << " rows of " << heads << " heads of " << width);
+        const index columns = heads * width;
+        const framed<T> x = framed<T>(rows, columns, layouts[turn % 3]).fill(numbers), y = framed<T>(rows, columns, layouts[turn / 3 % 3]).fill(numbers);
+        const framed<T> gain = framed<T>(rows, heads, layouts[turn / 2 % 3]).fill(numbers), of_all = framed<T>(1, heads).fill(numbers);
+        using results = std::array<framed<T>, 4>;
+        const results found = on_any_number_of_threads<Backend>(
+            results{framed<T>(rows, columns, layouts[turn / 2 % 3]), x, framed<T>(rows, columns), framed<T>(rows, heads)},
+            [&](const auto& on, results& r) {
+              scale_heads(on, x.view(), gain.view(), r[0].view());
+              scale_heads(on, r[1].view(), gain.view(), r[1].view());  // in place
+              scale_heads(on, x.view(), matrix<const T>(of_all.data(), rows, heads, 0), r[2].view());
+              dot_heads(on, x.view(), y.view(), r[3].view());
+            });
+        framed<double> scaled(rows, columns), same(rows, columns), dots(rows, heads), magnitudes(rows, heads);
+        const auto magnitude = [](double v) { return std::abs(v); };
+        for (index i = 0; i < rows; ++i)
+          for (index j = 0; j < columns; ++j) {  // one rounding: the product in T is the only right answer
+            scaled.view()(i, j) = static_cast<double>(x.view()(i, j) * gain.view()(i, j / width));
+            same.view()(i, j) = static_cast<double>(x.view()(i, j) * of_all.view()(0, j / width));
+          }
+        dot_heads(oracle, x.widened().view(), y.widened().view(), dots.view());
+        dot_heads(oracle, x.widened().map(magnitude).view(), y.widened().map(magnitude).view(), magnitudes.view());
+        check_equal("scale_heads", found[0], scaled);
+        check_equal("scale_heads in place", found[1], scaled);
+        check_equal("scale_heads of all rows", found[2], same);
+        check_close("dot_heads", found[3], dots,
+                    [&](index i, index h) { return static_cast<double>(width + 2) * eps<T> * magnitudes.view()(i, h); });
+      }
+}
+
 TEMPLATE_TEST_CASE("cross_entropy_forward and cross_entropy_backward", "[backend]", float, double) {
   using T = TestType;
   using Backend = backend::cpu<T>;

@@ -153,7 +153,9 @@ struct attention_case {
   index window = 0;
   bool sees_all = false;
   enum { none, alibi, learned } slopes = none;
+  bool biased = false;
 
+  [[nodiscard]] bool has_terms() const { return slopes != none || biased; }
   [[nodiscard]] attention_shape shape() const {
     const index start = starts.empty() ? 0 : *std::max_element(starts.begin(), starts.end());
     return {sequences, queries, heads, head_width, rows_per_position, (start + queries) * rows_per_position + more_rows,
@@ -165,7 +167,8 @@ std::ostream& operator<<(std::ostream& out, const attention_case& c) {
       << c.rows_per_position << " rows a position, " << c.more_rows << " more, first " << c.first << ", starts";
   for (const index start : c.starts) out << " " << start;
   return out << ", heads of keys " << c.kv_heads << ", window " << c.window << (c.sees_all ? ", sees all" : "")
-             << (c.slopes == attention_case::none ? "" : c.slopes == attention_case::alibi ? ", ALiBi" : ", learned slopes");
+             << (c.slopes == attention_case::none ? "" : c.slopes == attention_case::alibi ? ", ALiBi" : ", learned slopes")
+             << (c.biased ? ", biases" : "");
 }
 
 constexpr fathom::reference::context<double> oracle{};
@@ -190,6 +193,8 @@ struct operands {
   framed<double> out, lse;
   framed<float> slopes;  // if they are learned
   framed<double> wide_slopes;
+  framed<float> biases;  // likewise
+  framed<double> wide_biases;
 
   operands(const attention_case& given, index offset, random& numbers)
       : c(given),
@@ -206,7 +211,10 @@ struct operands {
         out(rows, columns, 0),
         lse(rows, s.heads, 0),
         slopes(1, s.heads, 0),
-        wide_slopes(1, s.heads, 0) {
+        wide_slopes(1, s.heads, 0),
+        biases(s.rows_per_position, s.heads, 0),
+        wide_biases(s.rows_per_position, s.heads, 0) {
+    if (c.biased) biases.each([&](index n, index h, float& x) { wide_biases(n, h) = x = static_cast<float>(numbers.normal()); });
     slopes.each([&](index, index h, float& x) { wide_slopes(0, h) = x = static_cast<float>(0.05 * numbers.normal()); });
     if (!c.starts.empty()) s.starts = c.starts.data();
     starts.each([&](index, index i, index& x) { x = c.starts[static_cast<std::size_t>(i)]; });
@@ -226,14 +234,17 @@ struct operands {
     attention_forward(oracle, s, q.widened().view(), k.widened().view(), v.widened().view(), out.view(), lse.view().data, exact_slopes());
   }
   [[nodiscard]] distance_slopes<double> exact_slopes() const {
-    return {c.slopes != attention_case::none, c.slopes == attention_case::learned ? const_cast<operands*>(this)->wide_slopes.view().data : nullptr};
+    auto& a = const_cast<operands&>(*this);
+    return {c.slopes != attention_case::none, c.slopes == attention_case::learned ? a.wide_slopes.view().data : nullptr,
+            c.biased ? a.wide_biases.view().data : nullptr};
   }
   /// Calls f(slopes) if there are any, else f().
   template <class F>
   void with_slopes(const F& f) const {
-    if (c.slopes == attention_case::none) return f();
+    if (!c.has_terms()) return f();
     if constexpr (std::is_same_v<T, float>)
-      f(distance_slopes<float>{true, c.slopes == attention_case::learned ? slopes.on_gpu().data : nullptr});
+      f(distance_slopes<float>{c.slopes != attention_case::none, c.slopes == attention_case::learned ? slopes.on_gpu().data : nullptr,
+                               c.biased ? biases.on_gpu().data : nullptr});
   }
   [[nodiscard]] attention_shape shape_on_gpu() const {
     attention_shape there = s;
@@ -265,6 +276,7 @@ struct operands {
               score += number(q(i, e)) * number(k(at, key_column(h, e)));
             score /= std::sqrt(static_cast<double>(s.head_width));
             if (c.slopes != attention_case::none) score -= exact_slopes().of(h, s.heads) * distance(i, at);
+            if (c.biased) score += exact_slopes().bias(h, s.heads, r, s.rows_per_position);
             f(i, at, h, std::exp(score - lse(i, h)));
           }
   }
@@ -350,6 +362,7 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
 
   const framed<T> of_queries(a.rows, a.columns, offset), of_memory(a.memory, a.key_columns, offset);
   framed<float> delta(a.rows, a.s.heads, 0), dslopes(a.rows, a.s.heads, 0), dslopes_before(a.rows, a.s.heads, 0);
+  framed<float> dbiases(a.memory, a.s.heads, 0), dbiases_before(a.memory, a.s.heads, 0);
   const auto found = in_any_order(std::vector<framed<T>>{of_queries, of_memory, of_memory}, turn, [&](auto& r) {
     delta.each([](index, index, float& x) { x = poison<float>(); });
     a.with_slopes([&](const auto&... slopes) {
@@ -359,20 +372,24 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
       };
       if constexpr (sizeof...(slopes) > 0) {
         dslopes_before.each([&](index i, index h, float& x) { x = dslopes(i, h); });
-        run(dslopes.on_gpu().data);
+        dbiases_before.each([&](index i, index h, float& x) { x = dbiases(i, h); });
+        run(dslopes.on_gpu().data, c.biased ? dbiases.on_gpu().data : nullptr);
         dslopes.fetch();
+        if (c.biased) dbiases.fetch();
       } else {
         run();
       }
     });
   });
-  if (c.slopes != attention_case::none) CHECK(dslopes.same_bits(dslopes_before));  // of the other order of threads
+  if (c.has_terms()) CHECK(dslopes.same_bits(dslopes_before));  // of the other order of threads
+  if (c.biased) CHECK(dbiases.same_bits(dbiases_before));
 
   framed<double> dq = zeros(a.rows, a.columns), dk = zeros(a.memory, a.key_columns), dv = dk;
   framed<double> delta_expected = zeros(a.rows, a.s.heads), dslopes_expected = delta_expected, dslopes_allowed = delta_expected;
+  framed<double> dbiases_expected = zeros(a.memory, a.s.heads), dbiases_allowed = dbiases_expected;
   attention_backward(oracle, a.s, a.q.widened().view(), a.k.widened().view(), a.v.widened().view(), out.widened().view(),
                      lse.widened().view().data, a.dout.widened().view(), delta_expected.view().data, dq.view(), dk.view(),
-                     dv.view(), a.exact_slopes(), dslopes_expected.view().data);
+                     dv.view(), a.exact_slopes(), dslopes_expected.view().data, dbiases_expected.view().data);
   framed<double> dq_allowed = zeros(a.rows, a.columns), dk_allowed = zeros(a.memory, a.key_columns), dv_allowed = dk_allowed;
   const double scale = 1 / std::sqrt(static_cast<double>(a.s.head_width));
   a.pairs([&](index i, index r, index h, double weight) {
@@ -386,6 +403,7 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
     const double dscore = scale * weight * (std::abs(dweight - delta_expected(i, h)) * operand_error<Compute> +
                                             (magnitude + delta_magnitude) * float_error);
     dslopes_allowed(i, h) += dscore / scale * a.distance(i, r);
+    dbiases_allowed(r, h) += dscore / scale;
     for (index e = h * a.s.head_width; e < (h + 1) * a.s.head_width; ++e) {
       const index ke = a.key_column(h, e);
       dq_allowed(i, e) += dscore * std::abs(number(a.k(r, ke)));
@@ -394,11 +412,13 @@ void check_backward(const attention_case& c, index offset, random& numbers, std:
     }
   });
   check_close("dq", found[0], dq, dq_allowed);
-  if (c.slopes != attention_case::none) check_close("dslopes", dslopes, dslopes_expected, dslopes_allowed);
+  if (c.has_terms()) check_close("dslopes", dslopes, dslopes_expected, dslopes_allowed);
   // Other sequences' rows of memory are unchanged.
   const index first = a.s.memory_row(0), count = a.s.sequences * a.s.memory_rows;
   check_close("dk", found[1].from_row(first, count), dk.from_row(first, count), dk_allowed.from_row(first, count));
   check_close("dv", found[2].from_row(first, count), dv.from_row(first, count), dv_allowed.from_row(first, count));
+  if (c.biased)
+    check_close("dbiases", dbiases.from_row(first, count), dbiases_expected.from_row(first, count), dbiases_allowed.from_row(first, count));
   CHECK(found[1].from_row(0, first).same_bits(of_memory.from_row(0, first)));
   CHECK(found[2].from_row(0, first).same_bits(of_memory.from_row(0, first)));
 }
@@ -457,7 +477,7 @@ std::vector<attention_case> general_cases_of(std::vector<index> widths) {
   return cases;
 }
 
-/// The same, and training, with scores that fall with distance.
+/// The same, and training, with scores that fall with distance, have biases, or both.
 std::vector<attention_case> sloped_cases_of(std::vector<index> widths) {
   std::vector<attention_case> cases;
   int turn = 0;
@@ -465,6 +485,8 @@ std::vector<attention_case> sloped_cases_of(std::vector<index> widths) {
     for (attention_case c : all)
       if (!c.sees_all && ++turn % 2 == 0) {
         c.slopes = turn % 4 ? attention_case::alibi : attention_case::learned;
+        c.biased = turn % 3 == 0;
+        if (turn % 12 == 0) c.slopes = attention_case::none;
         cases.push_back(c);
       }
   };
@@ -474,6 +496,7 @@ std::vector<attention_case> sloped_cases_of(std::vector<index> widths) {
   cases.back().slopes = attention_case::alibi;
   cases.push_back({1, 3, 6, widths[0], 2, {270}, 7, 0, 2, 130});
   cases.back().slopes = attention_case::learned;
+  cases.back().biased = true;
   return cases;
 }
 
@@ -482,13 +505,13 @@ std::vector<attention_case> sloped_cases_of(std::vector<index> widths) {
 TEST_CASE("attention of the cuda backend, scores that fall with distance", "[cuda]") {
   check_all<float, float>(sloped_cases_of({64, 32, 16, 50}), 18);
   check_all<float, float>({{1, 40, 4, 128, 1, {}, 0, 0, 2, 7, false, attention_case::learned},
-                           {1, 21, 2, 200, 2, {}, 0, 0, 1, 0, false, attention_case::alibi}}, 19);
+                           {1, 21, 2, 200, 2, {}, 0, 0, 1, 0, false, attention_case::alibi, true}}, 19);
   check_all<bf16, float>({{2, 70, 2, 64, 2, {}, 0, 0, 0, 0, false, attention_case::learned},
                           {1, 33, 4, 24, 1, {40}, 5, 0, 2, 9, false, attention_case::alibi}}, 20);
   random numbers(21, 0);
   for (const auto slopes : {attention_case::alibi, attention_case::learned})
     for (const index window : {0, 7}) {
-      const operands<float, float> a({2, 9, 6, 16, 2, {0, 40}, 5, 1, 2, window, false, slopes}, 3, numbers);
+      const operands<float, float> a({2, 9, 6, 16, 2, {0, 40}, 5, 1, 2, window, false, slopes, window > 0}, 3, numbers);
       framed<float> lse(a.rows, a.s.heads, 0);
       lse.each([&](index i, index h, float& x) { x = static_cast<float>(a.lse(i, h)); });
       const index rows = a.rows * a.s.heads;

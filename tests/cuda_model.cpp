@@ -469,6 +469,44 @@ using sloped = fathom::architecture<
                                fathom::pre<"mlp", fathom::rms_norm<>, fathom::mlp<40>>>>,
     fathom::head<fathom::rms_norm<>, fathom::tied, fathom::soft_cap<1>>>;
 }  // namespace
+namespace {
+/// Shortcuts with nearly all options, and the control in a family with grouped queries.
+using conditioned = fathom::gpt2<config{.vocab = 19,
+                                        .context = 12,
+                                        .width = 24,
+                                        .depth = 3,
+                                        .heads = 3,
+                                        .shortcut = {.depths = {0, 1},
+                                                     .hidden = 16,
+                                                     .blocks = 2,
+                                                     .source = fathom::shortcut_source::differences,
+                                                     .unit_features = true,
+                                                     .head_norms = true,
+                                                     .depth_bias = true,
+                                                     .gate = fathom::shortcut_gate::head_and_depth,
+                                                     .slopes = fathom::shortcut_slopes::learned,
+                                                     .rotary = 100,
+                                                     .exit = fathom::shortcut_exit::sink}}>;
+using control = fathom::gpt2<config{.vocab = 19,
+                                    .context = 12,
+                                    .width = 24,
+                                    .depth = 2,
+                                    .heads = 4,
+                                    .hidden = 40,
+                                    .shortcut = {.depths = {0, 1},
+                                                 .features = fathom::feature_map::linear,
+                                                 .source = fathom::shortcut_source::own_input,
+                                                 .depth_bias = true,
+                                                 .gate = fathom::shortcut_gate::head,
+                                                 .exit = fathom::shortcut_exit::sigmoid},
+                                    .family = fathom::family::llama,
+                                    .kv_heads = 2}>;
+}  // namespace
+TEST_CASE("options of shortcuts decode on the GPU", "[cuda]") {
+  check_decoding_as_in_reference<conditioned>();
+  check_decoding_as_in_reference<control>();
+}
+
 TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap decode on the GPU", "[cuda]", float, bf16) {
 #if defined(FATHOM_CUDA_EMULATION)
   auto& processors = fathom::emulation::the_library().processors;
@@ -487,7 +525,8 @@ TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap decode on the GPU", "[cuda]
 #endif
 }
 
-TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap train on the GPU as in the reference backend", "[cuda]", rms_normed, sloped) {
+TEMPLATE_TEST_CASE("RMS norms, slopes, a soft cap and options of shortcuts train on the GPU as in the reference backend", "[cuda]", rms_normed,
+                   sloped, conditioned, control) {
   const auto tokens = some_tokens(24, TestType::vocab);
   const auto inputs = std::span(tokens).first(22), targets = std::span(tokens).subspan(1, 22);
   const auto pass = [&]<class Backend>(Backend) {  // the loss, and the gradients

@@ -295,6 +295,34 @@ TEST_CASE("rms_norm on the GPU", "[cuda]") {
   }
 }
 
+TEST_CASE("scale_heads and dot_heads on the GPU", "[cuda]") {
+  random from(29, 0);
+  std::size_t turn = 0;
+  for (const index rows : {1, 7, 300})
+    for (const index heads : {1, 3})
+      for (const index width : {1, 16, 33}) {
+        ++turn;
+        INFO(rows << " rows of " << heads << " heads of " << width);
+        const index columns = heads * width;
+        operand x(rows, columns, layouts[turn % 3]), y(rows, columns, layouts[turn / 3 % 3]), gain(rows, heads, layouts[turn / 2 % 3]), of_all(1, heads);
+        for (operand* m : {&x, &y, &gain, &of_all}) m->fill(from);
+        operand scaled(rows, columns, layouts[turn / 2 % 3]), same(rows, columns), dots(rows, heads);
+        run([&](const auto& on) { scale_heads(on, x.view(), gain.view(), scaled.view()); }, {&scaled});
+        run([&](const auto& on) { scale_heads(on, x.view(), matrix<const float>(of_all.data(), rows, heads, 0), same.view()); }, {&same});
+        run([&](const auto& on) { dot_heads(on, x.view(), y.view(), dots.view()); }, {&dots});
+        std::vector<double> a = x.widened(), b = y.widened(), g = gain.widened(), all = of_all.widened();
+        std::vector<double> expected(a.size()), other(a.size()), sums(static_cast<std::size_t>(rows * heads)), bound(sums.size());
+        scale_heads(oracle, view(a, rows, columns), view(g, rows, heads), view(expected, rows, columns));
+        scale_heads(oracle, view(a, rows, columns), matrix<const double>(all.data(), rows, heads, 0), view(other, rows, columns));
+        dot_heads(oracle, view(a, rows, columns), view(b, rows, columns), view(sums, rows, heads));
+        a = x.widened(magnitude), b = y.widened(magnitude);
+        dot_heads(oracle, view(a, rows, columns), view(b, rows, columns), view(bound, rows, heads));
+        check_close("scale_heads", scaled, expected, [&](index i, index j) { return eps * std::abs(view(expected, rows, columns)(i, j)); });
+        check_close("scale_heads of all rows", same, other, [&](index i, index j) { return eps * std::abs(view(other, rows, columns)(i, j)); });
+        check_close("dot_heads", dots, sums, [&](index i, index h) { return static_cast<double>(width + 2) * eps * view(bound, rows, heads)(i, h); });
+      }
+}
+
 TEST_CASE("cross_entropy on the GPU", "[cuda]") {
   random from(8, 0);
   std::size_t turn = 0;

@@ -93,7 +93,13 @@ TEST_CASE("a config.json that is none is told by the key, what is there and what
       {"/mlp_hidden", "-1", "\"mlp_hidden\" is -1; expected a whole number, at least 1"},
       {"/layer_norm_eps", "1e-06", "\"layer_norm_eps\" is 1e-06; expected 1e-05, the only one that there is"},
       {"/shortcut", "\"mlp\"", "\"shortcut\" is \"mlp\"; expected null, or an object with depths, features, hidden, placement"},
-      {"/shortcut/gate", "3", "\"shortcut.gate\" is 3; expected no such key, but only depths, features, hidden, placement, zero_init"},
+      {"/shortcut/gates", "3", "\"shortcut.gates\" is 3; expected no such key, but only depths, features, hidden, placement, zero_init, "
+                              "blocks, source, unit_features, head_norms, depth_bias, gate, slopes, rotary, exit"},
+      {"/shortcut/gate", "3", "\"shortcut.gate\" is 3; expected one of none, head, head_and_depth"},
+      {"/shortcut/blocks", "9", "\"shortcut.blocks\" is 9; expected 1 to \"depth\", the number of the last blocks, of which the first has a depth "
+                              "at its input or below"},
+      {"/shortcut/rotary", "1", "\"shortcut.rotary\" is 1; expected a whole number above 1, for heads of an even width of at most 256, or 0"},
+      {"/shortcut/depth_bias", "1", "\"shortcut.depth_bias\" is 1; expected true or false"},
       {"/shortcut/depths", "", "\"shortcut.depths\" is not there; expected an array of depths"},
       {"/shortcut/depths", "2", "\"shortcut.depths\" is 2; expected an array of depths"},
       {"/shortcut/depths", "[4]", "\"shortcut.depths\" is [4]; expected every depth once, below 64 and below \"depth\", 4"},
@@ -102,7 +108,9 @@ TEST_CASE("a config.json that is none is told by the key, what is there and what
       {"/shortcut/features", "\"rbf\"", "\"shortcut.features\" is \"rbf\"; expected one of identity, linear, mlp"},
       {"/shortcut/hidden", "0", "\"shortcut.hidden\" is 0; expected a whole number, at least 1"},
       {"/shortcut/placement", "1",
-       "\"shortcut.placement\" is 1; expected one of after_self_attention, replace_self_attention, joint"},
+       "\"shortcut.placement\" is 1; expected one of after_self_attention, replace_self_attention, joint, before_self_attention, own_values"},
+      {"/shortcut/source", "\"values\"", "\"shortcut.source\" is \"values\"; expected one of outputs, differences, own_input, values (with the "
+                                      "placement own_values and depths above 0)"},
       {"/shortcut/zero_init", "true", "\"shortcut.zero_init\" is true; expected false, for the placement joint"}};
   for (const auto& [place, value, says_it] : of_ours) CHECK(problem(with(ours, place, value)) == says_it);
   const mistake of_gpt2[] = {

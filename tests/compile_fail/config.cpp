@@ -36,6 +36,13 @@
 // shows: shortcut_hidden_is_not_negative<-7>
 // says: fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint does not have
 // shows: zero_init_is_not_joint<true, true>
+// says: fathom::config: shortcut.blocks must lie between 1 and depth, or be all_blocks
+// shows: shortcut_blocks_are_in_the_body<5, 4>
+// shows: shortcut_blocks_are_in_the_body<0, 4>
+// says: fathom::config: with shortcut.blocks, the first block that looks back has none of the depths below it: its input is depth (number of blocks - shortcut.blocks)
+// shows: every_block_that_looks_back_has_a_depth<3, 2, 4>
+// says: fathom::config: shortcut.rotary is a base above 1, or 0 for none, and needs heads of an even width of at most 256
+// shows: shortcut_rotary_has_a_base_and_even_heads<1, 32, 4>
 // MISTAKES
 #include <fathom/backend/reference.hpp>
 #include <fathom/model/model.hpp>
@@ -76,6 +83,10 @@ static_assert(CHANGED(shortcut.depths, {2, 2}));
 static_assert(CHANGED(shortcut.depths, {0, 3, 0}));
 static_assert(CHANGED(shortcut, {.depths = {2}, .hidden = -7}));
 static_assert(CHANGED(shortcut, {.depths = {2}, .placement = fathom::placement::joint, .zero_init = true}));
+static_assert(CHANGED(shortcut, {.depths = {0}, .blocks = 5}));
+static_assert(CHANGED(shortcut, {.depths = {0}, .blocks = 0}));
+static_assert(CHANGED(shortcut, {.depths = {2, 3}, .blocks = 3}));
+static_assert(CHANGED(shortcut, {.depths = {0}, .rotary = 1}));
 #endif
 
 static_assert(CHANGED(vocab, 1));

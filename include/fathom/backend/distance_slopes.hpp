@@ -3,6 +3,9 @@
 // slope_h * (p - j).
 //
 // The attention operations take slopes as their last argument. Rows of memory that belong to one position are equally far.
+//
+// The same argument carries learned biases of scores, which may be there with slopes or without: one number for each head and
+// each of the rows that a position owns. A head that attends to several depths thus prefers some, whatever the query.
 #pragma once
 
 #include <cmath>
@@ -24,11 +27,13 @@ template <class T>
   return std::exp2(static_cast<T>(-4 * nth) / static_cast<T>(n));
 }
 
-/// The slopes of an attention: learned ones, or ALiBi's. A value type, so that it can be an argument of a GPU kernel.
+/// The slopes of an attention: learned ones, or ALiBi's; and its biases. A value type, so that it can be an argument of a GPU
+/// kernel.
 template <class T>
 struct distance_slopes {
   bool are_there = false;
   const T* learned = nullptr;  // [heads]; null: ALiBi's
+  const T* biases = nullptr;   // [rows_per_position, heads], added to scores of the n-th rows of all positions; null: none
 
   [[nodiscard]] FATHOM_ANYWHERE inline T of(index head, index heads) const {
     if (learned) return learned[head];
@@ -36,6 +41,10 @@ struct distance_slopes {
       return alibi_slope<T>(head, heads);
     else
       return static_cast<T>(alibi_slope<double>(head, heads));
+  }
+  /// The bias of a row of memory; only if there are biases.
+  [[nodiscard]] FATHOM_ANYWHERE inline T bias(index head, index heads, index row, index rows_per_position) const {
+    return biases[row % rows_per_position * heads + head];
   }
 };
 /// Stands for slopes where there are none.

@@ -16,8 +16,9 @@
 //   rms_norm_forward(on, x, gain, y, rstd, eps, offset, heads)
 //   rms_norm_backward(on, x, gain, rstd, dy, dx, dgain, offset, heads, adds)      both: see "RMS norm" below
 //   attention_forward(on, shape, q, k, v, out, lse[, slopes])                               slopes: distance_slopes.hpp
-//   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv[, slopes, dslopes])
+//   attention_backward(on, shape, q, k, v, out, lse, dout, delta, dq, dk, dv[, slopes, dslopes, dbiases])
 //   attention_weights(on, shape, q, k, lse, weights[, slopes])
+//   scale_heads(on, x, gain, y), dot_heads(on, x, y, dots)       a number for each head of each row: see "Heads" below
 //   attention_append(on, extent, kv, memory, rows, slot)
 //   attention_slide(on, extent, memory, rows)     forgets positions that the windows of later tokens do not reach
 //     attention_forward and attention_append may also take keys and values rounded, as stored_rows
@@ -135,6 +136,15 @@ inline constexpr double norm_epsilon = 1e-5;
 //   softmax_backward(on, y, dy, dx)   dx = y (dy - sum over the rows of y dy).   dx may be dy
 //
 // Operands may have strides of their own. A stride of 0 repeats a row: w one number for all rows, x or y one row.
+
+// ---- Heads ----------------------------------------------------------------------------------------------------------
+//
+//   scale_heads(on, x, gain, y)     y = x gain, head by head; y may be x, the same elements
+//   dot_heads(on, x, y, dots)       dots = the sum of x y over the columns of each head
+//
+//   x, y    [rows, heads * width], each with a stride of its own
+//   gain    [rows, heads]; with a stride of 0, one number for each head, the same in all rows
+//   dots    [rows, heads]
 
 // ---- Activations and gates, by elementwise --------------------------------------------------------------------------
 

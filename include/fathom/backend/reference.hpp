@@ -274,6 +274,25 @@ void rms_norm_backward(const context<T>&, in<T> x, const std::type_identity_t<T>
     }
 }
 
+/// y = x gain, head by head. x, y [rows, heads * width]; gain [rows, heads], all rows the same if its stride is 0. y may be x.
+template <class T>
+void scale_heads(const context<T>&, in<T> x, in<T> gain, out<T> y) {
+  const index width = y.columns / gain.columns;
+  for (index i = 0; i < y.rows; ++i)
+    for (index j = 0; j < y.columns; ++j) y(i, j) = x(i, j) * gain(i, j / width);
+}
+/// dots [rows, heads] = the sum of x y over the columns of each head.
+template <class T>
+void dot_heads(const context<T>&, in<T> x, in<T> y, out<T> dots) {
+  const index width = x.columns / dots.columns;
+  for (index i = 0; i < x.rows; ++i)
+    for (index h = 0; h < dots.columns; ++h) {
+      T sum(0);
+      for (index j = h * width; j < (h + 1) * width; ++j) sum += x(i, j) * y(i, j);
+      dots(i, h) = sum;
+    }
+}
+
 /// The distance in positions from query `t` of sequence `b` back to row `r` of its memory.
 template <class T>
 [[nodiscard]] T attention_distance(const attention_shape& s, index b, index t, index r) {
@@ -286,11 +305,13 @@ template <class T>
   const index qi = b * s.queries + t, kr = s.memory_row(b) + r, c = h * s.head_width, kc = h / s.group_size() * s.head_width;
   T dot(0);
   for (index e = 0; e < s.head_width; ++e) dot += q(qi, c + e) * k(kr, kc + e);
-  const T score = dot / static_cast<T>(std::sqrt(static_cast<double>(s.head_width)));
-  return slopes.are_there ? score - slopes.of(h, s.heads) * attention_distance<T>(s, b, t, r) : score;
+  T score = dot / static_cast<T>(std::sqrt(static_cast<double>(s.head_width)));
+  if (slopes.are_there) score -= slopes.of(h, s.heads) * attention_distance<T>(s, b, t, r);
+  if (slopes.biases) score += slopes.bias(h, s.heads, r, s.rows_per_position);
+  return score;
 }
 
-/// out = softmax(q k^T / sqrt(head_width) - slope distance) v over the visible rows, per sequence and head; see
+/// out = softmax(q k^T / sqrt(head_width) - slope distance + bias) v over the visible rows, per sequence and head; see
 /// attention_shape and distance_slopes.hpp.
 template <class T>
 void attention_forward(const context<T>&, const attention_shape& s, in<T> q, in<T> k, in<T> v, out<T> o,
@@ -318,13 +339,16 @@ void attention_forward(const context<T>&, const attention_shape& s, in<T> q, in<
 
 /// dq, dk, dv = the gradients, given dout. They are overwritten. `delta` [sequences * queries, heads] is scratch: it
 /// receives the sum of dout * out over a head's columns. With slopes, `dslopes` [sequences * queries, heads], unless it is
-/// null, receives each query's share of their gradient: the sum of dscore * -distance over its rows.
+/// null, receives each query's share of their gradient: the sum of dscore * -distance over its rows. `dbiases`
+/// [rows of memory, heads], unless it is null, receives each row's share of the gradient of biases: the sum of dscore over the
+/// queries that see it.
 template <class T>
 void attention_backward(const context<T>& on, const attention_shape& s, in<T> q, in<T> k, in<T> v, in<T> o,
                         const std::type_identity_t<T>* lse, in<T> dout, std::type_identity_t<T>* delta, out<T> dq,
                         out<T> dk, out<T> dv, const distance_slopes<std::type_identity_t<T>>& slopes = {},
-                        std::type_identity_t<T>* dslopes = nullptr) {
+                        std::type_identity_t<T>* dslopes = nullptr, std::type_identity_t<T>* dbiases = nullptr) {
   using std::exp;
+  if (dbiases) std::fill_n(dbiases, k.rows * s.heads, T(0));
   zero(on, dq);
   zero(on, dk);
   zero(on, dv);
@@ -344,6 +368,7 @@ void attention_backward(const context<T>& on, const attention_shape& s, in<T> q,
           for (index e = 0; e < s.head_width; ++e) dweight += dout(i, c + e) * v(row, kc + e);
           const T dscore = weight * (dweight - sum) * scale;
           dslope -= weight * (dweight - sum) * attention_distance<T>(s, b, t, r);
+          if (dbiases) dbiases[row * s.heads + h] += weight * (dweight - sum);
           for (index e = 0; e < s.head_width; ++e) {
             dq(i, c + e) += dscore * k(row, kc + e);
             dk(row, kc + e) += dscore * q(i, c + e);

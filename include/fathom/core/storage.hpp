@@ -68,6 +68,7 @@ enum class initial {
   one,
   normal,    // normal(0, 0.02)
   residual,  // normal(0, 0.02 / sqrt(2 L)): a projection that writes to the residual stream
+  unit,      // normal(0, 1 / sqrt(inputs)): a projection that makes numbers of unit scale from such
   alibi,     // a slope for each head: ALiBi's (backend/distance_slopes.hpp)
 };
 

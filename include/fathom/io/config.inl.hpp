@@ -60,6 +60,8 @@ namespace io::detail {
     case placement::after_self_attention: return "after_self_attention";
     case placement::replace_self_attention: return "replace_self_attention";
     case placement::joint: return "joint";
+    case placement::before_self_attention: return "before_self_attention";
+    case placement::own_values: return "own_values";
   }
   fail("a placement outside of its enumeration");
 }
@@ -75,6 +77,54 @@ namespace io::detail {
     case residual_form::mudd: return "mudd";
   }
   fail("a residual_form outside of its enumeration");
+}
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(shortcut_source of) {
+  switch (of) {
+    case shortcut_source::outputs: return "outputs";
+    case shortcut_source::differences: return "differences";
+    case shortcut_source::own_input: return "own_input";
+    case shortcut_source::values: return "values";
+  }
+  fail("a shortcut_source outside of its enumeration");
+}
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(shortcut_gate of) {
+  switch (of) {
+    case shortcut_gate::none: return "none";
+    case shortcut_gate::head: return "head";
+    case shortcut_gate::head_and_depth: return "head_and_depth";
+  }
+  fail("a shortcut_gate outside of its enumeration");
+}
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(shortcut_slopes of) {
+  switch (of) {
+    case shortcut_slopes::none: return "none";
+    case shortcut_slopes::alibi: return "alibi";
+    case shortcut_slopes::learned: return "learned";
+  }
+  fail("a shortcut_slopes outside of its enumeration");
+}
+[[nodiscard, gnu::cold]] inline const char* enumerator_of(shortcut_exit of) {
+  switch (of) {
+    case shortcut_exit::none: return "none";
+    case shortcut_exit::sink: return "sink";
+    case shortcut_exit::sigmoid: return "sigmoid";
+  }
+  fail("a shortcut_exit outside of its enumeration");
+}
+
+/// Options of a shortcut that only `found` has: "\n  config shortcut.KEY: expected nothing, found X" for each. They are written
+/// only where they are on, so that one that is missing is a difference, which the tensors of a file may not show.
+[[nodiscard, gnu::cold]] inline std::string unexpected_options(const json& expected, const json& found) {
+  const json *const ours = expected.find("shortcut"), *const theirs = found.find("shortcut");
+  std::string text;
+  if (ours && theirs && ours->is_object() && theirs->is_object())
+    for (const config_key& key : shortcut_keys) {
+      const json* const value = theirs->find(key.name);
+      if (!value || !key.write || key.standard.empty() || ours->contains(key.name) || *value == *json::parse(key.standard)) continue;
+      if (key.name == "hidden") continue;  // it has no meaning without a feature MLP
+      text += join("\n  config shortcut.", key.name, ": expected nothing, found ", shown(*value));
+    }
+  return text;
 }
 
 /// Initializers of a struct, one after the other: ".width = 64, .tied = true".
@@ -101,7 +151,8 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
   // A new member breaks these lines, so that it is not forgotten below.
   const auto& [vocab, context, width, depth, heads, hidden, tied, shortcut, family, kv_heads, head_width, window, rotary, inverse_epsilon,
                window_pattern, local_base, score_width, residual] = c;
-  const auto& [depths, features, features_hidden, placement, zero_init] = shortcut;
+  const auto& [depths, features, features_hidden, placement, zero_init, blocks, source, unit_features, head_norms, depth_bias, gate, slopes,
+               shortcut_rotary, exit] = shortcut;
   const auto& [form, dilation, period, backout, group, streams, dynamic, last_blocks] = residual;
   const auto& [base, turned, scaling, factor, low_factor, high_factor, original] = rotary;
   std::string list;
@@ -115,6 +166,16 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
         .add("hidden", features_hidden)
         .add("placement", "placement", enumerator_of(placement))
         .add("zero_init", zero_init);
+  // Options that the paper's shortcut has not are left out where they are off.
+  if (blocks != 1) looks_back.add("blocks", blocks);
+  if (source != shortcut_source::outputs) looks_back.add("source", "shortcut_source", enumerator_of(source));
+  if (unit_features) looks_back.add("unit_features", true);
+  if (head_norms) looks_back.add("head_norms", true);
+  if (depth_bias) looks_back.add("depth_bias", true);
+  if (gate != shortcut_gate::none) looks_back.add("gate", "shortcut_gate", enumerator_of(gate));
+  if (slopes != shortcut_slopes::none) looks_back.add("slopes", "shortcut_slopes", enumerator_of(slopes));
+  if (shortcut_rotary != 0) looks_back.add("rotary", shortcut_rotary);
+  if (exit != shortcut_exit::none) looks_back.add("exit", "shortcut_exit", enumerator_of(exit));
   positions.add("base", base)
       .add("width", turned)
       .add("scaling", "rotary_scaling", enumerator_of(scaling))
@@ -192,7 +253,11 @@ FATHOM_INLINE std::string io::problems_of(const config& given) {
   if (!s.depths.empty()) {
     expect(s.depths.largest() < c.depth, "shortcut.depths", s.depths.largest(), "depths below the number of blocks, ", c.depth);
     expect(s.hidden >= 0, "shortcut.hidden", s.hidden, "a number above 0, or 0 for the width");
+    expect(s.blocks >= 1 && s.blocks + s.depths[0] <= c.depth, "shortcut.blocks", s.blocks, "at most the ", c.depth - s.depths[0],
+           " blocks that the lowest depth is below");
   }
+  if (const char* const expected = problem_of(c.residual, c.depth, !s.depths.empty()))
+    expect(false, "residual", detail::enumerator_of(c.residual.form), expected);
   // Sizes of memory are constants of 64 bits. A trillion parameters are 4 TB.
   const double heads = c.family == family::gpt2 ? c.width : static_cast<double>(c.heads) * c.head_width;
   const double parameters = 2.0 * c.vocab * c.width + c.depth * (4.0 * heads + 3.0 * c.hidden) * c.width;
@@ -204,7 +269,8 @@ FATHOM_INLINE std::string io::problems_of(const config& given) {
 }
 
 FATHOM_INLINE std::string io::differences(const config& expected, std::string_view found) {
-  return detail::differences(*json::parse(to_json(expected)), json::parse(found).value_or(json()), false);
+  const json ours = *json::parse(to_json(expected)), theirs = json::parse(found).value_or(json());
+  return detail::differences(ours, theirs, false) + detail::unexpected_options(ours, theirs);
 }
 
 FATHOM_INLINE config load_config(const std::filesystem::path& path) {

@@ -35,7 +35,8 @@ FATHOM_INLINE std::string checked_description(std::string text) {
 
 FATHOM_INLINE std::string description_differences(std::string_view expected, std::string_view found) {
   const bool exact = !detail::is_of_config(expected) && !detail::is_of_config(found);
-  return detail::differences(detail::value_of_description(expected), json::parse(found).value_or(json()), exact);
+  const json ours = detail::value_of_description(expected), theirs = json::parse(found).value_or(json());
+  return detail::differences(ours, theirs, exact) + (exact ? std::string() : detail::unexpected_options(ours, theirs));
 }
 
 }  // namespace fathom::io

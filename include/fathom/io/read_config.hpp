@@ -198,7 +198,18 @@ inline constexpr named_value<feature_map> feature_names[] = {
     {feature_map::identity, "identity"}, {feature_map::linear, "linear"}, {feature_map::mlp, "mlp"}};
 inline constexpr named_value<placement> placement_names[] = {{placement::after_self_attention, "after_self_attention"},
                                                              {placement::replace_self_attention, "replace_self_attention"},
-                                                             {placement::joint, "joint"}};
+                                                             {placement::joint, "joint"},
+                                                             {placement::before_self_attention, "before_self_attention"},
+                                                             {placement::own_values, "own_values"}};
+inline constexpr named_value<shortcut_source> source_names[] = {
+    {shortcut_source::outputs, "outputs"}, {shortcut_source::differences, "differences"}, {shortcut_source::own_input, "own_input"},
+    {shortcut_source::values, "values"}};
+inline constexpr named_value<shortcut_gate> gate_names[] = {
+    {shortcut_gate::none, "none"}, {shortcut_gate::head, "head"}, {shortcut_gate::head_and_depth, "head_and_depth"}};
+inline constexpr named_value<shortcut_slopes> slope_names[] = {
+    {shortcut_slopes::none, "none"}, {shortcut_slopes::alibi, "alibi"}, {shortcut_slopes::learned, "learned"}};
+inline constexpr named_value<shortcut_exit> exit_names[] = {
+    {shortcut_exit::none, "none"}, {shortcut_exit::sink, "sink"}, {shortcut_exit::sigmoid, "sigmoid"}};
 template <class Value, std::size_t N>
 [[nodiscard]] constexpr bool read_name(const json_place& found, const named_value<Value> (&names)[N], Value& to) {
   for (const auto& [value, name] : names) {
@@ -213,6 +224,27 @@ template <class Value, std::size_t N>
   for (const auto& [known, name] : names)
     if (known == value) return json(name);
   fail("a value outside of its enumeration");
+}
+
+/// A key of the shortcut whose value is a name; written only if it is not the default, so that files of the paper's shortcut do
+/// not have it. Member is a pointer to a member of shortcut.
+template <auto Member, const auto& Names>
+[[gnu::cold]] constexpr bool read_option(const json_place& found, config& to, config_problem&) {
+  return read_name(found, Names, to.shortcut.*Member);
+}
+template <auto Member, const auto& Names>
+[[nodiscard]] std::optional<json> write_option(const config& from) {
+  return from.shortcut.*Member == shortcut{}.*Member ? std::nullopt : write_name(from.shortcut.*Member, Names);
+}
+/// The same for one that is true or false.
+template <auto Member>
+[[gnu::cold]] constexpr bool read_flag(const json_place& found, config& to, config_problem&) {
+  to.shortcut.*Member = found.event == json_event::boolean && found.boolean();
+  return found.event == json_event::boolean;
+}
+template <auto Member>
+[[nodiscard]] std::optional<json> write_flag(const config& from) {
+  return from.shortcut.*Member ? std::optional<json>(true) : std::nullopt;
 }
 
 /// Keys of the object "shortcut".
@@ -256,7 +288,8 @@ inline constexpr config_key shortcut_keys[] = {
      [](const config& from) {
        return from.shortcut.features == feature_map::mlp ? std::optional<json>(from.shortcut.hidden) : std::nullopt;
      }},
-    {"placement", "one of after_self_attention, replace_self_attention, joint", "\"after_self_attention\"",
+    {"placement", "one of after_self_attention, replace_self_attention, joint, before_self_attention, own_values",
+     "\"after_self_attention\"",
      [](const json_place& found, config& to, config_problem&) { return read_name(found, placement_names, to.shortcut.placement); },
      [](const config& from) { return write_name(from.shortcut.placement, placement_names); }},
     {"zero_init", flag_expected, "false",  // not written: only affects initialization
@@ -265,8 +298,38 @@ inline constexpr config_key shortcut_keys[] = {
        to.shortcut.zero_init = found.boolean();
        if (to.shortcut.zero_init && to.shortcut.placement == placement::joint)
          problem.add("\"shortcut.zero_init\" is true; expected false, for the placement joint");
+       if (to.shortcut.zero_init && to.shortcut.placement == placement::own_values)
+         problem.add("\"shortcut.zero_init\" is true; expected false, for the placement own_values");
        return true;
-     }}};
+     }},
+    {"blocks", "1 to \"depth\", the number of the last blocks, of which the first has a depth at its input or below", "1",
+     [](const json_place& found, config& to, config_problem&) {
+       to.shortcut.blocks = found.count(1);
+       return to.shortcut.blocks >= 1 && (to.shortcut.depths.empty() || to.shortcut.blocks <= to.depth - to.shortcut.depths[0]);
+     },
+     [](const config& from) { return from.shortcut.blocks == 1 ? std::nullopt : std::optional<json>(from.shortcut.blocks); }},
+    {"source", "one of outputs, differences, own_input, values (with the placement own_values and depths above 0)", "\"outputs\"",
+     [](const json_place& found, config& to, config_problem&) {
+       const shortcut& s = to.shortcut;
+       return read_name(found, source_names, to.shortcut.source) &&
+              (s.source != shortcut_source::values || (s.placement == placement::own_values && !s.depths.contains(0)));
+     },
+     write_option<&shortcut::source, source_names>},
+    {"unit_features", flag_expected, "false", read_flag<&shortcut::unit_features>, write_flag<&shortcut::unit_features>},
+    {"head_norms", flag_expected, "false", read_flag<&shortcut::head_norms>, write_flag<&shortcut::head_norms>},
+    {"depth_bias", flag_expected, "false", read_flag<&shortcut::depth_bias>, write_flag<&shortcut::depth_bias>},
+    {"gate", "one of none, head, head_and_depth", "\"none\"", read_option<&shortcut::gate, gate_names>,
+     write_option<&shortcut::gate, gate_names>},
+    {"slopes", "one of none, alibi, learned", "\"none\"", read_option<&shortcut::slopes, slope_names>,
+     write_option<&shortcut::slopes, slope_names>},
+    {"rotary", "a whole number above 1, for heads of an even width of at most 256, or 0", "0",
+     [](const json_place& found, config& to, config_problem&) {
+       to.shortcut.rotary = found.count(0);
+       const int width = to.heads > 0 ? to.width / to.heads : 0;
+       return to.shortcut.rotary == 0 || (to.shortcut.rotary > 1 && width % 2 == 0 && width <= 256);
+     },
+     [](const config& from) { return from.shortcut.rotary == 0 ? std::nullopt : std::optional<json>(from.shortcut.rotary); }},
+    {"exit", "one of none, sink, sigmoid", "\"none\"", read_option<&shortcut::exit, exit_names>, write_option<&shortcut::exit, exit_names>}};
 
 inline constexpr named_value<residual_form> residual_names[] = {
     {residual_form::plain, "plain"},

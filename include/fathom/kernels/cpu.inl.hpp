@@ -133,7 +133,9 @@
                                   matrix<const T>, matrix<T>, T*, const distance_slopes<T>&);                               \
   FATHOM_ENTRY void attention_backward(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>,      \
                                    matrix<const T>, matrix<const T>, const T*, matrix<const T>, T*, matrix<T>, matrix<T>,   \
-                                   matrix<T>, const distance_slopes<T>&, T*);                                               \
+                                   matrix<T>, const distance_slopes<T>&, T*, T*);                                           \
+  FATHOM_ENTRY void scale_heads(const context<C, T>&, matrix<const T>, matrix<const T>, matrix<T>);                         \
+  FATHOM_ENTRY void dot_heads(const context<C, T>&, matrix<const T>, matrix<const T>, matrix<T>);                           \
   FATHOM_ENTRY void attention_weights(const context<C, T>&, const attention_shape&, matrix<const T>, matrix<const T>, const T*, \
                                   matrix<T>, const distance_slopes<T>&);                                                    \
   FATHOM_ENTRY void attention_append(const context<C, T>&, const extent&, matrix<const T>, matrix<T>, index, index);        \

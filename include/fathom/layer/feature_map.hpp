@@ -145,6 +145,49 @@ struct mlp_features {
   [[nodiscard]] static std::string describe() { return join("LN, MLP of hidden width ", F); }
 };
 
+/// F = Norm(Map(X)): features of unit scale, whatever the map's weights.
+template <index E, class Map, class Norm>
+struct unit_features {
+  template <class S>
+  struct parameters {
+    typename Map::template parameters<S> map;
+    typename Norm::template parameters<S> ln_post;
+  };
+  template <class V, class Path, class... P>
+  static constexpr void visit(const V& f, const Path& at, P&... p) {
+    Map::visit(f, at, p.map...);
+    Norm::visit(f, at / "ln_post", p.ln_post...);
+  }
+  template <class T>
+  struct tape {
+    typename Map::template tape<T> map;
+    matrix<T> mapped;  // [rows, E], before the norm
+    typename Norm::template tape<T> ln_post;
+    constexpr tape(arena& a, const extent& e) : map(a, e), mapped(a.take<T>(e.rows(), E)), ln_post(a, e) {}
+  };
+  template <class T>
+  struct scratch {
+    typename Map::template scratch<T> map;
+    matrix<T> dmapped;  // [rows, E]
+    constexpr scratch(arena& a, const extent& e) : map(a, e), dmapped(a.take<T>(e.rows(), E)) {}
+  };
+
+  template <class On, class P>
+  static void forward(const On& on, const P& p, input<On> x, output<On> features, const tape<scalar<On>>& t) {
+    Map::forward(on, p.map, x, t.mapped, t.map);
+    Norm::forward(on, p.ln_post, t.mapped, features, t.ln_post);
+  }
+  template <class On, class P, class G>
+  static void backward(const On& on, const P& p, input<On> x, input<On> dfeatures, output<On> dx, const tape<scalar<On>>& t, G& g,
+                       const scratch<scalar<On>>& s) {
+    zero(on, s.dmapped);
+    Norm::backward(on, p.ln_post, t.mapped, dfeatures, s.dmapped, t.ln_post, g.ln_post);
+    Map::backward(on, p.map, x, s.dmapped, dx, t.map, g.map, s.map);
+  }
+  [[nodiscard]] static constexpr double flops(index tokens) { return Map::flops(tokens); }
+  [[nodiscard]] static std::string describe() { return Map::describe() + ", normed"; }
+};
+
 }  // namespace fathom::layers
 
 namespace fathom {
@@ -180,6 +223,14 @@ struct normed_features {
   static constexpr auto options = fields(field<"norm">(part_of<Norm>{}), field<"map">(part_of<Map>{}));
   template <class At>
   using bind = typename Map::template bind_with<At, typename Norm::template bind<At>>;
+};
+
+/// Features of unit scale: a map's result, normed once more. The tensors of this norm are `ln_post.*`.
+template <class Norm, class Map>
+struct unit_features {
+  static constexpr auto options = fields(field<"norm">(part_of<Norm>{}), field<"map">(part_of<Map>{}));
+  template <class At>
+  using bind = layers::unit_features<At::width, typename Map::template bind<At>, typename Norm::template bind<At>>;
 };
 
 }  // namespace fathom

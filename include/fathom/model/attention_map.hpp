@@ -80,12 +80,22 @@ template <class Model, class Layer, class LayerTape>
   set_weights(map, read(w.data, w.rows * w.columns).data());
   return map;
 }
+/// The rows of a source that a layer attends to, for each token.
+template <class Layer>
+[[nodiscard]] constexpr index attended_rows() {
+  if constexpr (requires { Layer::attended_rows; })
+    return Layer::attended_rows;
+  else
+    return Layer::source_rows;
+}
 /// "context", if the attention covers its own context, and the depths that the stage looks back at.
 template <class Stage>
 [[nodiscard]] std::vector<std::string> sources_of() {
   std::vector<std::string> sources;
-  if (Stage::layer::key_rows > Stage::depths.count()) sources.push_back("context");
-  for (int d = 0; d < Stage::depths.count(); ++d) sources.push_back(join("depth ", Stage::depths[d]));
+  constexpr int rows = static_cast<int>(attended_rows<typename Stage::layer>());
+  if (Stage::layer::key_rows > rows) sources.push_back("context");
+  for (int d = 0; d < rows; ++d)
+    sources.push_back(Stage::depths.count() == rows ? join("depth ", Stage::depths[d]) : join("features ", d));
   return sources;
 }
 /// Calls f(sublayer, its tape) for a stage that is an attention, or has one in it, or for each of two side by side.
@@ -120,7 +130,7 @@ template <class Model>
   attention_weights_map map;
   tape.each_stage([&](const auto& stage, const auto& stage_tape) {
     detail::for_attentions(stage, stage_tape, [&]<class Stage>(Stage, const auto& t) {
-      if constexpr (Stage::layer::source_rows > 0)
+      if constexpr (detail::attended_rows<typename Stage::layer>() > 0)
         map = detail::map_of<Model, typename Stage::layer>(tape, t.layer, tokens, detail::sources_of<Stage>());
     });
   });
@@ -138,11 +148,12 @@ template <class Model>
   bool is_found = false;
   tape.each_stage([&](const auto& stage, const auto& stage_tape, int block) {
     detail::for_attentions(stage, stage_tape, [&]<class Stage>(Stage, const auto& t) {
-      if constexpr (Stage::layer::key_rows > Stage::layer::source_rows) {
+      constexpr index of_source = detail::attended_rows<typename Stage::layer>();
+      if constexpr (Stage::layer::key_rows > of_source) {
         others += join(others.empty() ? "" : ", ", block);
         if (block != which.block || is_found) return;
         is_found = true;
-        auto sources = Stage::layer::source_rows > 0 ? detail::sources_of<Stage>() : std::vector<std::string>{join("block ", block)};
+        auto sources = of_source > 0 ? detail::sources_of<Stage>() : std::vector<std::string>{join("block ", block)};
         map = detail::map_of<Model, typename Stage::layer>(tape, t.layer, tokens, std::move(sources));
       }
     });

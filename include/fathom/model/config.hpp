@@ -21,16 +21,47 @@ enum class feature_map {
 enum class placement {
   after_self_attention,    // a sublayer of its own between self-attention and MLP
   replace_self_attention,  // instead of self-attention
-  joint                    // one softmax over the block's own context and the features
+  joint,                   // one softmax over the block's own context and the features
+  before_self_attention,   // a sublayer of its own before self-attention; not the paper's
+  own_values               // added to the values of the block's self-attention, at the same token; not the paper's
 };
 
-/// Layerwise attention shortcuts (Verma and Pilanci, arXiv 2409.10870). Without depths there is no shortcut: GPT-2.
+/// What features are made of:
+enum class shortcut_source {
+  outputs,      // the selected depths
+  differences,  // each depth minus the selected depth before it
+  own_input,    // a control: the input of the block that reads, in place of every depth, at the same cost
+  values        // of the self-attentions of the blocks whose outputs the depths are, as they are, for placement::own_values: with depth
+                // 1, a value residual (arXiv 2410.17897)
+};
+/// Learned factors of the features' values, from 0 (layer/attention.hpp):
+enum class shortcut_gate { none, head, head_and_depth };
+/// How scores fall with the distance between query and features (backend/distance_slopes.hpp):
+enum class shortcut_slopes { none, alibi, learned };
+/// How a head takes less than all of what it attends to (layer/attention.hpp):
+enum class shortcut_exit { none, sink, sigmoid };
+
+/// Every block looks back, as a value of shortcut::blocks.
+inline constexpr int all_blocks = -1;
+
+/// Layerwise attention shortcuts (Verma and Pilanci, arXiv 2409.10870). Without depths there is no shortcut: GPT-2. The members
+/// from `blocks` on are not the paper's; their defaults are what it says.
 struct shortcut {
   depth_set depths{};
   feature_map features = feature_map::mlp;
   int hidden = 0;  // hidden width of an mlp feature map; 0 means width. Ignored by the other two
   fathom::placement placement = fathom::placement::after_self_attention;
   bool zero_init = false;  // start with shortcut.attn.c_proj = 0; after_self_attention is then exactly the plain GPT
+  int blocks = 1;          // the last blocks that look back, each with its own features, at those of the depths that are not above
+                           // its input; or all_blocks
+  shortcut_source source = shortcut_source::outputs;
+  bool unit_features = false;  // features are RMS-normed, the last step of their map; W_kv starts so that keys and values are, too
+  bool head_norms = false;     // RMS norms of each head's queries and keys, and a learned temperature for each head, from 1
+  bool depth_bias = false;     // scores have a learned bias for each head and depth, from 0
+  shortcut_gate gate = shortcut_gate::none;
+  shortcut_slopes slopes = shortcut_slopes::none;
+  int rotary = 0;  // gpt2 only: base of rotary positions of queries and keys; 0: none. Other families have their own
+  shortcut_exit exit = shortcut_exit::none;
 
   friend constexpr bool operator==(const shortcut&, const shortcut&) = default;
 };
@@ -89,6 +120,29 @@ struct config {
   friend constexpr bool operator==(const config&, const config&) = default;
 };
 
+/// The members of a shortcut from `blocks` on, as one number: a template argument that stays short in names of types.
+[[nodiscard]] constexpr std::uint64_t options_in(const shortcut& s) {
+  std::uint64_t bits = 0;
+  int at = 0;
+  const auto put = [&](auto value, int width) {
+    bits |= (static_cast<std::uint64_t>(value) & ((std::uint64_t{1} << width) - 1)) << at;
+    at += width;
+  };
+  put(s.blocks, 16), put(s.source, 3), put(s.unit_features, 1), put(s.head_norms, 1), put(s.depth_bias, 1), put(s.gate, 2);
+  put(s.slopes, 2), put(s.exit, 2), put(s.rotary, 32);
+  return bits;
+}
+/// A shortcut with the members that such a number holds.
+[[nodiscard]] constexpr shortcut with_options(shortcut s, std::uint64_t bits) {
+  const auto take = [&]<class T>(T& value, int width) {
+    value = static_cast<T>(bits & ((std::uint64_t{1} << width) - 1));
+    bits >>= width;
+  };
+  take(s.blocks, 16), take(s.source, 3), take(s.unit_features, 1), take(s.head_norms, 1), take(s.depth_bias, 1), take(s.gate, 2);
+  take(s.slopes, 2), take(s.exit, 2), take(s.rotary, 32);
+  return s;
+}
+
 /// Writes a config out: replaces defaults by what they stand for, and resets settings without meaning, so that equal
 /// architectures are equal values. Leaves invalid values as they are.
 [[nodiscard]] constexpr config normalized(config c) {
@@ -120,6 +174,13 @@ struct config {
   if (s.depths.every && c.depth >= 2 && c.depth <= 64)
     s.depths = depth_set::from_bits((c.depth == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << c.depth) - 1) & ~std::uint64_t{1});
   if (s.depths.empty()) s = {};
+  if (s.blocks == all_blocks) s.blocks = c.depth;
+  if (s.source == shortcut_source::values) {  // no features
+    s.features = feature_map::identity;
+    s.unit_features = false;
+    s.hidden = s.hidden < 0 ? s.hidden : 0;
+  }
+  if (c.family != family::gpt2) s.rotary = 0;
   if (s.features != feature_map::mlp && s.hidden >= 0) s.hidden = 0;
   if (s.features == feature_map::mlp && s.hidden == 0 && !s.depths.empty()) s.hidden = c.width;
   return c;

@@ -56,10 +56,7 @@ struct attention_options_of {
   struct own {
     using type = attention<Heads, Options...>;
   };
-  template <int Heads>
-  struct joint {  // with the rows of a shortcut
-    using type = look_back_jointly<Heads, true, Options...>;
-  };
+  using list = attention_option_list<Options...>;
 };
 
 /// The blocks of a family: its attention's options, and how attention and MLP become stages. `attn` takes the attention,
@@ -160,15 +157,18 @@ struct family_body<family::gemma3, Depth, Heads, KvHeads, HeadWidth, Hidden, Win
   using type = typename windows_in_turn<Depth, WindowPattern, typename plain_block<local, Heads>::type, typename plain_block<global, Heads>::type>::type;
 };
 
-/// The paper's placements of a shortcut, as edits of the last block: its norms, heads and positions are the family's. The
+/// The paper's placements of a shortcut, as edits of a block: its norms, heads and positions are the family's. The
 /// cross-attention is a pre-norm stage in every family. In gpt_neox, whose attention and MLP read the same stream, it comes
 /// after both, or takes the attention's place beside the MLP.
-template <placement Placement, class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias>
+template <placement Placement, class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias,
+          class HeadNorm, std::uint64_t Bits>
 struct placed_in_family {
   static constexpr initial output = ZeroInit ? initial::zero : initial::residual;
-  using without_bias = look_back<Heads, output, kv_heads<KvHeads>, head_width<HeadWidth>, Rotary, no_bias>;
-  using with_bias = look_back<Heads, output, kv_heads<KvHeads>, head_width<HeadWidth>, Rotary>;
-  using cross = pre<"/shortcut", Norm, std::conditional_t<HasBias, with_bias, without_bias>, Source>;
+  static constexpr bool is_at_root = with_options({}, Bits).blocks == 1;
+  using own = attention_option_list<kv_heads<KvHeads>, head_width<HeadWidth>, Rotary>;
+  using biased = typename own::template and_if<!HasBias, no_bias>::type;
+  using options = typename with_shortcut_options<Bits, HeadNorm, biased>::type;
+  using cross = pre<shortcut_name<is_at_root>, Norm, typename options::template cross<Heads, output>::type, Source>;
   template <class Plain>
   struct edited;
   template <class First, class... Rest>
@@ -176,9 +176,11 @@ struct placed_in_family {
     using type = block<First, cross, Rest...>;
   };
 };
-template <class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias>
-struct placed_in_family<placement::replace_self_attention, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias> {
-  using cross = typename placed_in_family<placement::after_self_attention, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias>::cross;
+template <class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias, class HeadNorm,
+          std::uint64_t Bits>
+struct placed_in_family<placement::replace_self_attention, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias, HeadNorm, Bits> {
+  using cross = typename placed_in_family<placement::after_self_attention, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias,
+                                          HeadNorm, Bits>::cross;
   template <class Plain>
   struct edited;
   template <class First, class... Rest>
@@ -190,11 +192,35 @@ struct placed_in_family<placement::replace_self_attention, Block, Heads, KvHeads
     using type = block<parallel<cross, Mlp>>;
   };
 };
-template <class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias>
-struct placed_in_family<placement::joint, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias> {
+template <class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias, class HeadNorm,
+          std::uint64_t Bits>
+struct placed_in_family<placement::joint, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias, HeadNorm, Bits> {
+  static constexpr bool is_at_root = with_options({}, Bits).blocks == 1;
+  using options = typename with_shortcut_options<Bits, HeadNorm, typename Block::options::list>::type;
   template <class Plain>
   struct edited {
-    using type = typename Block::template of<typename Block::options::template joint<Heads>::type, Source>::type;
+    using type = typename Block::template of<typename options::template joint<Heads, is_at_root>::type, Source>::type;
+  };
+};
+template <class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias, class HeadNorm,
+          std::uint64_t Bits>
+struct placed_in_family<placement::before_self_attention, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias, HeadNorm, Bits> {
+  using cross = typename placed_in_family<placement::after_self_attention, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias,
+                                          HeadNorm, Bits>::cross;
+  template <class Plain>
+  struct edited;
+  template <class... Stages>
+  struct edited<block<Stages...>> {
+    using type = block<cross, Stages...>;
+  };
+};
+template <class Block, int Heads, int KvHeads, int HeadWidth, class Norm, class Rotary, class Source, bool ZeroInit, bool HasBias, class HeadNorm,
+          std::uint64_t Bits>
+struct placed_in_family<placement::own_values, Block, Heads, KvHeads, HeadWidth, Norm, Rotary, Source, ZeroInit, HasBias, HeadNorm, Bits> {
+  using options = typename with_shortcut_options<Bits, HeadNorm, typename Block::options::list>::type;
+  template <class Plain>
+  struct edited {
+    using type = typename Block::template of<typename attention_with_values<Bits, options, Heads>::type, Source>::type;
   };
 };
 /// The same as an edit (edit.hpp).
@@ -207,7 +233,7 @@ struct edit_in_family {
 template <family Family, int Vocab, int Context, int Width, int Depth, int Heads, int KvHeads, int HeadWidth, int Hidden, bool Tied,
           int Window, int Base, int RotaryWidth, rotary_scaling Scaling, int Factor, int Low, int High, int Original, int InverseEpsilon,
           int WindowPattern, int LocalBase, int ScoreWidth, std::uint64_t Depths, feature_map Features, int FeatureHidden, placement Placement,
-          bool ZeroInit>
+          bool ZeroInit, std::uint64_t Bits>
 struct decoder_parts {
   using norm = typename family_norm<Family, std::ratio<1, InverseEpsilon>>::type;
   using scaled = detail::scaled_rotary<Scaling, Factor, Low, High, Original>;
@@ -217,11 +243,35 @@ struct decoder_parts {
   using blocks = family_body<Family, Depth, Heads, KvHeads, HeadWidth, Hidden, Window, norm, positions, RotaryWidth, WindowPattern, LocalBase, ScoreWidth>;
   using embedded = std::conditional_t<Family == family::gemma3, scaled_tokens, tokens>;
   using plain = architecture<sizes<Vocab, Context, Width>, embed<embedded>, typename blocks::type, head<norm, std::conditional_t<Tied, tied, untied>>>;
-  template <std::uint64_t Bits>
+  using map = typename feature_map_part<Features, FeatureHidden>::type;
+  using root_mean_square = std::conditional_t<Family == family::gpt_neox, rms_norm<std::ratio<1, InverseEpsilon>>, norm>;
+  struct edits {
+    template <std::uint64_t Reached>
+    struct at {
+      using source = typename shortcut_features<Reached, normed_features<norm, map>, map, root_mean_square, Bits, KvHeads * HeadWidth>::type;
+      using placed = placed_in_family<Placement, typename blocks::last, Heads, KvHeads, HeadWidth, norm, positions, source, ZeroInit,
+                                      Family == family::gpt_neox, root_mean_square, Bits>;
+      using type = edit_in_family<placed>;
+    };
+  };
+  static constexpr shortcut s = with_options({}, Bits);
+  /// If a shortcut reads values, all blocks publish theirs.
+  struct publishing {
+    template <class>
+    using of = typename blocks::last::template of<typename blocks::last::options::list::template publishing<Heads>::type>::type;
+  };
+  template <bool Publishes, class Body>
+  struct begun {
+    using type = Body;
+  };
+  template <class Body>
+  struct begun<true, Body> {
+    using type = edit<Body, every_block, publishing>;
+  };
+  template <std::uint64_t Selected>
   struct with_shortcut {
-    using source = features<depth_bits<Bits>, normed_features<norm, typename feature_map_part<Features, FeatureHidden>::type>>;
-    using placed = placed_in_family<Placement, typename blocks::last, Heads, KvHeads, HeadWidth, norm, positions, source, ZeroInit, Family == family::gpt_neox>;
-    using type = edit<plain, last_block, edit_in_family<placed>>;
+    using body = typename begun<s.source == shortcut_source::values, plain>::type;
+    using type = typename shortcuts_from<body, edits, Selected, Depth - s.blocks, Depth>::type;
   };
   using type = typename std::conditional_t<Depths == 0, std::type_identity<plain>, with_shortcut<Depths>>::type;
 };
@@ -231,10 +281,11 @@ struct decoder_parts {
 template <family Family, int Vocab, int Context, int Width, int Depth, int Heads, int KvHeads, int HeadWidth, int Hidden, bool Tied,
           int Window, int Base, int RotaryWidth, rotary_scaling Scaling, int Factor, int Low, int High, int Original, int InverseEpsilon,
           int WindowPattern = 0, int LocalBase = 0, int ScoreWidth = 0, std::uint64_t Depths = 0, feature_map Features = feature_map::mlp,
-          int FeatureHidden = 0, placement Placement = placement::after_self_attention, bool ZeroInit = false>
+          int FeatureHidden = 0, placement Placement = placement::after_self_attention, bool ZeroInit = false,
+          std::uint64_t Bits = options_in({})>
 struct decoder : detail::decoder_parts<Family, Vocab, Context, Width, Depth, Heads, KvHeads, HeadWidth, Hidden, Tied, Window, Base, RotaryWidth,
                                        Scaling, Factor, Low, High, Original, InverseEpsilon, WindowPattern, LocalBase, ScoreWidth, Depths, Features, FeatureHidden, Placement,
-                                       ZeroInit>::type {
+                                       ZeroInit, Bits>::type {
   static constexpr bool has_shortcut = Depths != 0;
   static constexpr config family_configuration{.vocab = Vocab,
                                                .context = Context,
@@ -243,11 +294,12 @@ struct decoder : detail::decoder_parts<Family, Vocab, Context, Width, Depth, Hea
                                                .heads = Heads,
                                                .hidden = Hidden,
                                                .tied = Tied,
-                                               .shortcut = {.depths = depth_set::from_bits(Depths),
-                                                            .features = Features,
-                                                            .hidden = FeatureHidden,
-                                                            .placement = Placement,
-                                                            .zero_init = ZeroInit},
+                                               .shortcut = with_options({.depths = depth_set::from_bits(Depths),
+                                                                         .features = Features,
+                                                                         .hidden = FeatureHidden,
+                                                                         .placement = Placement,
+                                                                         .zero_init = ZeroInit},
+                                                                        Bits),
                                                .family = Family,
                                                .kv_heads = KvHeads,
                                                .head_width = HeadWidth,

@@ -4,11 +4,14 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "fathom/layer/earlier_values.hpp"
 #include "fathom/layer/feature_map.hpp"
 #include "fathom/layer/feature_memory.hpp"
 #include "fathom/layer/joint_attention.hpp"
 #include "fathom/layer/layer_norm.hpp"
 #include "fathom/layer/mlp.hpp"
+#include "fathom/layer/rms_norm.hpp"
+#include "fathom/layer/rotary.hpp"
 #include "fathom/layer/self_attention.hpp"
 #include "fathom/layer/shortcut_attention.hpp"
 #include "fathom/layer/stage.hpp"
@@ -61,6 +64,20 @@ template <bool zero_init, bool joint>
 inline constexpr bool zero_init_is_not_joint = !(zero_init && joint);
 template <residual_form form, int depth, bool is_good>
 inline constexpr bool residual_connections_are_possible = is_good;
+template <int shortcut_blocks, int blocks>
+inline constexpr bool shortcut_blocks_are_in_the_body = blocks <= 0 || (shortcut_blocks >= 1 && shortcut_blocks <= blocks && blocks < 65536);
+template <int shortcut_blocks, int lowest_depth, int blocks>
+inline constexpr bool every_block_that_looks_back_has_a_depth =
+    shortcut_blocks > blocks || lowest_depth >= blocks || lowest_depth + shortcut_blocks <= blocks;  // or it is another mistake
+template <int base, int width, int heads>
+inline constexpr bool shortcut_rotary_has_a_base_and_even_heads =
+    base == 0 || (base > 1 && (width <= 0 || heads <= 0 || width % heads != 0 || (width / heads % 2 == 0 && width / heads <= 256)));
+template <int shortcut_blocks, bool in_self_attention, bool gemma3>
+inline constexpr bool placement_in_gemma3_is_in_one_block = shortcut_blocks == 1 || !in_self_attention || !gemma3;
+template <bool source_is_values, bool own_values, bool has_depth_0, bool gemma3>
+inline constexpr bool values_are_read_in_own_values = !source_is_values || (own_values && !has_depth_0 && !gemma3);
+template <bool zero_init, bool own_values>
+inline constexpr bool zero_init_is_not_own_values = !(zero_init && own_values);
 }  // namespace check
 
 /// Returns the normalized config. An invalid config fails to compile here, with one sentence for each mistake; the
@@ -107,12 +124,35 @@ template <config Given>
   constexpr const char* problem = problem_of(R, C.depth, !S.depths.empty());
   static_assert(check::residual_connections_are_possible<R.form, C.depth, problem == nullptr>,
                 "fathom::config: residual must fit its form, the number of blocks and the shortcut: see problem_of in model/residual.hpp");
+  constexpr int lowest = S.depths.count() > 0 ? S.depths[0] : 0;
+  constexpr bool looks_back = S.depths.count() > 0;
+  static_assert(check::shortcut_blocks_are_in_the_body<S.blocks, looks_back ? C.depth : 0>,
+                "fathom::config: shortcut.blocks must lie between 1 and depth, or be all_blocks");
+  static_assert(!looks_back || check::every_block_that_looks_back_has_a_depth<S.blocks, lowest, C.depth>,
+                "fathom::config: with shortcut.blocks, the first block that looks back has none of the depths below it: its input "
+                "is depth (number of blocks - shortcut.blocks)");
+  static_assert(check::shortcut_rotary_has_a_base_and_even_heads<S.rotary, C.width, C.heads>,
+                "fathom::config: shortcut.rotary is a base above 1, or 0 for none, and needs heads of an even width of at most 256");
+  constexpr bool in_values = S.placement == placement::own_values;
+  static_assert(check::zero_init_is_not_own_values<S.zero_init, in_values>,
+                "fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::own_values does not have");
+  static_assert(check::placement_in_gemma3_is_in_one_block<S.blocks, joint || in_values, is_gemma3>,
+                "fathom::config: in gemma3, whose blocks differ, the placements joint and own_values are for the last block only");
+  constexpr bool reads_values = S.source == shortcut_source::values;
+  static_assert(check::values_are_read_in_own_values<reads_values, in_values, reads_values && looks_back && S.depths.contains(0), is_gemma3>,
+                "fathom::config: shortcut_source::values needs placement::own_values and depths above 0, and is not for gemma3");
+  constexpr bool has_good_options = !looks_back || (check::values_are_read_in_own_values<reads_values, in_values, reads_values && S.depths.contains(0), is_gemma3> &&
+                                                    check::zero_init_is_not_own_values<S.zero_init, in_values> &&
+                                                    check::placement_in_gemma3_is_in_one_block<S.blocks, joint || in_values, is_gemma3> &&
+                                                    check::shortcut_blocks_are_in_the_body<S.blocks, C.depth> &&
+                                                    check::every_block_that_looks_back_has_a_depth<S.blocks, lowest, C.depth> &&
+                                                    check::shortcut_rotary_has_a_base_and_even_heads<S.rotary, C.width, C.heads>);
   constexpr bool is_good_family =
       is_gpt2 || (check::divides(C.kv_heads, C.heads) && check::head_width_is_even_and_at_most_256<C.head_width> &&
                   check::rotary_width_is_part_of_a_head<C.rotary.width, C.head_width> && C.rotary.base > 1 && C.inverse_epsilon > 0 &&
                   check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original> &&
                   (!is_gemma3 || check::gemma3_has_its_numbers<C.window_pattern, C.local_base, C.score_width>));
-  constexpr bool valid = problem == nullptr && is_good_family && C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
+  constexpr bool valid = problem == nullptr && is_good_family && has_good_options && C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
                          check::width_is_a_multiple_of_heads<C.width, is_gpt2 ? C.heads : 1> && S.depths.impossible == 0 &&
                          S.depths.repeated < 0 && S.depths.largest() < C.depth && S.hidden >= 0 &&
                          !(S.zero_init && joint) && (!S.depths.every || (C.depth >= 2 && C.depth <= 64));
@@ -133,19 +173,149 @@ struct feature_map_part<feature_map::identity, Hidden> {
   using type = identity_features;
 };
 
-/// The paper's placements: edits of the last block.
-template <placement Placement, int Heads, class Source, bool ZeroInit>
+/// Options of attention, as a list to append to.
+template <class... Options>
+struct attention_option_list {
+  template <bool Is, class Option>
+  struct and_if {
+    using type = attention_option_list<Options..., Option>;
+  };
+  template <class Option>
+  struct and_if<false, Option> {
+    using type = attention_option_list<Options...>;
+  };
+  template <int Heads, initial Output>
+  struct cross {
+    using type = look_back<Heads, Output, Options...>;
+  };
+  template <int Heads, bool AtRoot>
+  struct joint {
+    using type = look_back_jointly<Heads, AtRoot, Options...>;
+  };
+  template <int Heads, bool AtRoot>
+  struct in_values {
+    using type = look_back_in_values<Heads, AtRoot, false, Options...>;
+  };
+  // Of attentions that read values and publish theirs.
+  template <int Heads, bool AtRoot>
+  struct of_values {
+    using type = look_back_in_values<Heads, AtRoot, true, Options..., publish_values<"values">>;
+  };
+  template <int Heads>
+  struct publishing {
+    using type = attention<Heads, Options..., publish_values<"values">>;
+  };
+};
+/// A list of options, and those that the members of a shortcut mean, which are given as a number (config.hpp). Norm: of heads.
+template <std::uint64_t Bits, class Norm, class List>
+struct with_shortcut_options {
+  static constexpr shortcut s = with_options({}, Bits);
+  using a = typename List::template and_if<s.head_norms, head_norms<Norm>>::type;
+  using b = typename a::template and_if<s.head_norms, temperature>::type;
+  using c = typename b::template and_if<(s.rotary > 1), rotary<(s.rotary > 1 ? s.rotary : 2)>>::type;
+  using d = typename c::template and_if<s.slopes == shortcut_slopes::alibi, alibi>::type;
+  using e = typename d::template and_if<s.slopes == shortcut_slopes::learned, learned_slopes>::type;
+  using f = typename e::template and_if<s.depth_bias, depth_biases>::type;
+  using g = typename f::template and_if<s.gate == shortcut_gate::head, head_gates>::type;
+  using h = typename g::template and_if<s.gate == shortcut_gate::head_and_depth, head_and_depth_gates>::type;
+  using i = typename h::template and_if<s.exit == shortcut_exit::sink, head_sinks>::type;
+  using j = typename i::template and_if<s.exit == shortcut_exit::sigmoid, exit_gates>::type;
+  using type = typename j::template and_if<s.unit_features, unit_key_values>::type;
+};
+
+template <shortcut_source Source>
+struct reading_part {
+  using type = outputs_of_depths;
+};
+template <>
+struct reading_part<shortcut_source::differences> {
+  using type = differences_of_depths;
+};
+template <>
+struct reading_part<shortcut_source::own_input> {
+  using type = own_input_for_depths;
+};
+/// Features of unit scale. An identity's one norm does it.
+template <class Norm, class Map>
+struct unit_map_part {
+  using type = unit_features<Norm, normed_features<Norm, Map>>;
+};
+template <class Norm>
+struct unit_map_part<Norm, identity_features> {
+  using type = normed_features<Norm, identity_features>;
+};
+/// The attention of placement::own_values.
+template <std::uint64_t Bits, class Options, int Heads>
+struct attention_with_values {
+  static constexpr shortcut s = with_options({}, Bits);
+  using type = typename std::conditional_t<s.source == shortcut_source::values, typename Options::template of_values<Heads, s.blocks == 1>,
+                                           typename Options::template in_values<Heads, s.blocks == 1>>::type;
+};
+/// The source of a shortcut. Values: the width of an attention's values. Map: with the family's norm, or GPT-2's; Norm: an RMS norm.
+template <std::uint64_t Depths, class Map, class PlainMap, class Norm, std::uint64_t Bits, int Values>
+struct shortcut_features {
+  static constexpr shortcut s = with_options({}, Bits);
+  using map = typename std::conditional_t<s.unit_features, unit_map_part<Norm, PlainMap>, std::type_identity<Map>>::type;
+  using type = std::conditional_t<s.source == shortcut_source::values, earlier_values<depth_bits<Depths>, Values>,
+                                  features<depth_bits<Depths>, map, typename reading_part<s.source>::type>>;
+};
+
+/// The last `Count` blocks with a shortcut: runs of blocks that reach the same depths. Edit::at<Depths>::type is the edit of blocks
+/// that look back at these depths.
+template <class Architecture, class Edit, std::uint64_t Depths, int From, int End>
+struct shortcuts_from {
+  /// A block whose input is depth `From` reaches it and those below.
+  static constexpr std::uint64_t reached = From >= 63 ? Depths : Depths & ((std::uint64_t{1} << (From + 1)) - 1);
+  static constexpr int to = [] {
+    int next = From + 1;
+    while (next < End && (next > 63 || !(Depths >> next & 1))) ++next;
+    return next;
+  }();
+  using edited = edit<Architecture, blocks<From, to - 1>, typename Edit::template at<reached>::type>;
+  using type = typename shortcuts_from<edited, Edit, Depths, to, End>::type;
+};
+template <class Architecture, class Edit, std::uint64_t Depths, int End>
+struct shortcuts_from<Architecture, Edit, Depths, End, End> {
+  using type = Architecture;
+};
+/// Where a shortcut's tensors are: at the root if one block looks back, as in the paper, else in the blocks.
+template <bool AtRoot>
+inline constexpr auto shortcut_name = [] {
+  if constexpr (AtRoot)
+    return fixed_string("/shortcut");
+  else
+    return fixed_string("shortcut");
+}();
+
+/// The paper's placements: edits of a block.
+template <placement Placement, int Heads, class Source, bool ZeroInit, std::uint64_t Bits>
 struct placed {
-  using cross = pre<"/shortcut", layer_norm<>, look_back<Heads, ZeroInit ? initial::zero : initial::residual>, Source>;
+  static constexpr bool is_at_root = with_options({}, Bits).blocks == 1;
+  using options = typename with_shortcut_options<Bits, rms_norm<>, attention_option_list<>>::type;
+  using layer = typename options::template cross<Heads, ZeroInit ? initial::zero : initial::residual>::type;
+  using cross = pre<shortcut_name<is_at_root>, layer_norm<>, layer, Source>;
   using type = insert_after<"attn", cross>;
 };
-template <int Heads, class Source, bool ZeroInit>
-struct placed<placement::replace_self_attention, Heads, Source, ZeroInit> {
-  using type = in_place_of<"attn", typename placed<placement::after_self_attention, Heads, Source, ZeroInit>::cross>;
+template <int Heads, class Source, bool ZeroInit, std::uint64_t Bits>
+struct placed<placement::replace_self_attention, Heads, Source, ZeroInit, Bits> {
+  using type = in_place_of<"attn", typename placed<placement::after_self_attention, Heads, Source, ZeroInit, Bits>::cross>;
 };
-template <int Heads, class Source, bool ZeroInit>
-struct placed<placement::joint, Heads, Source, ZeroInit> {
-  using type = in_place_of<"attn", pre<"attn", layer_norm<>, look_back_jointly<Heads>, Source>>;
+template <int Heads, class Source, bool ZeroInit, std::uint64_t Bits>
+struct placed<placement::joint, Heads, Source, ZeroInit, Bits> {
+  static constexpr bool is_at_root = with_options({}, Bits).blocks == 1;
+  using options = typename with_shortcut_options<Bits, rms_norm<>, attention_option_list<>>::type;
+  using layer = typename options::template joint<Heads, is_at_root>::type;
+  using type = in_place_of<"attn", pre<"attn", layer_norm<>, layer, Source>>;
+};
+template <int Heads, class Source, bool ZeroInit, std::uint64_t Bits>
+struct placed<placement::before_self_attention, Heads, Source, ZeroInit, Bits> {
+  using type = insert_before<"attn", typename placed<placement::after_self_attention, Heads, Source, ZeroInit, Bits>::cross>;
+};
+template <int Heads, class Source, bool ZeroInit, std::uint64_t Bits>
+struct placed<placement::own_values, Heads, Source, ZeroInit, Bits> {
+  using options = typename with_shortcut_options<Bits, rms_norm<>, attention_option_list<>>::type;
+  using layer = typename attention_with_values<Bits, options, Heads>::type;
+  using type = in_place_of<"attn", pre<"attn", layer_norm<>, layer, Source>>;
 };
 
 template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied>
@@ -155,21 +325,40 @@ struct plain_gpt {
                             head<layer_norm<>, std::conditional_t<Tied, tied, untied>>>;
 };
 /// With the shortcut, if there are depths to look back at.
-template <class Plain, int Heads, std::uint64_t Depths, feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
+template <class Plain, int Depth, int Heads, std::uint64_t Depths, feature_map Features, int FeatureHidden, placement Placement,
+          bool ZeroInit, std::uint64_t Bits>
 struct gpt_parts {
-  using source = features<depth_bits<Depths>, typename feature_map_part<Features, FeatureHidden>::type>;
-  using type = edit<typename Plain::type, last_block, typename placed<Placement, Heads, source, ZeroInit>::type>;
+  using map = typename feature_map_part<Features, FeatureHidden>::type;
+  struct edits {
+    template <std::uint64_t Reached>
+    struct at {
+      using source = typename shortcut_features<Reached, map, map, rms_norm<>, Bits, 0>::type;
+      using type = typename placed<Placement, Heads, source, ZeroInit, Bits>::type;
+    };
+  };
+  using publishing = in_place_of<"attn", pre<"attn", layer_norm<>, attention<Heads, publish_values<"values">>>>;
+  template <bool Publishes, class Body>
+  struct begun {
+    using type = Body;
+  };
+  template <class Body>
+  struct begun<true, Body> {
+    using type = edit<Body, every_block, publishing>;
+  };
+  static constexpr shortcut s = with_options({}, Bits);
+  using body = typename begun<s.source == shortcut_source::values, typename Plain::type>::type;
+  using type = typename shortcuts_from<body, edits, Depths, Depth - s.blocks, Depth>::type;
 };
-template <class Plain, int Heads, feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
-struct gpt_parts<Plain, Heads, 0, Features, FeatureHidden, Placement, ZeroInit> : Plain {};
+template <class Plain, int Depth, int Heads, feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit, std::uint64_t Bits>
+struct gpt_parts<Plain, Depth, Heads, 0, Features, FeatureHidden, Placement, ZeroInit, Bits> : Plain {};
 }  // namespace detail
 
 /// The architecture that a config stands for. Takes the members of the config one by one: nvcc cannot name types with a
 /// class-type argument everywhere, and error messages are shorter.
 template <int Vocab, int Context, int Width, int Depth, int Heads, int Hidden, bool Tied, std::uint64_t Depths,
-          feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit>
-struct gpt : detail::gpt_parts<detail::plain_gpt<Vocab, Context, Width, Depth, Heads, Hidden, Tied>, Heads, Depths, Features, FeatureHidden,
-                               Placement, ZeroInit>::type {
+          feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit, std::uint64_t Bits = options_in({})>
+struct gpt : detail::gpt_parts<detail::plain_gpt<Vocab, Context, Width, Depth, Heads, Hidden, Tied>, Depth, Heads, Depths, Features,
+                               FeatureHidden, Placement, ZeroInit, Bits>::type {
   static constexpr config configuration{.vocab = Vocab,
                                         .context = Context,
                                         .width = Width,
@@ -177,11 +366,12 @@ struct gpt : detail::gpt_parts<detail::plain_gpt<Vocab, Context, Width, Depth, H
                                         .heads = Heads,
                                         .hidden = Hidden,
                                         .tied = Tied,
-                                        .shortcut = {.depths = depth_set::from_bits(Depths),
-                                                     .features = Features,
-                                                     .hidden = FeatureHidden,
-                                                     .placement = Placement,
-                                                     .zero_init = ZeroInit}};
+                                        .shortcut = with_options({.depths = depth_set::from_bits(Depths),
+                                                                  .features = Features,
+                                                                  .hidden = FeatureHidden,
+                                                                  .placement = Placement,
+                                                                  .zero_init = ZeroInit},
+                                                                 Bits)};
   static constexpr bool has_shortcut = Depths != 0;
   static void description() = delete;  // in files, it is its config (io/description.hpp)
 };

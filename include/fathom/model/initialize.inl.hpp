@@ -21,6 +21,7 @@ FATHOM_INLINE void initialize(const tensor_table& table, std::byte* weights, sto
         case initial::one: value = 1; break;
         case initial::normal: value = deviation * numbers.normal(); break;
         case initial::residual: value = residual * numbers.normal(); break;
+        case initial::unit: value = numbers.normal() / std::sqrt(static_cast<double>(tensor.shape.front())); break;
         case initial::alibi: value = alibi_slope<double>(i, tensor.size); break;
       }
       store(weights + tensor.offset, i, value);

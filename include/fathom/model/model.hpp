@@ -15,7 +15,7 @@ struct model_of {
   static constexpr config c = checked<C>();
   static constexpr residual_connections x = c.residual;
   using plain = gpt<c.vocab, c.context, c.width, c.depth, c.heads, c.hidden, c.tied, c.shortcut.depths.bits, c.shortcut.features,
-                    c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+                    c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init, options_in(c.shortcut)>;
   using architecture =
       typename with_residual_form<plain, x.form, x.dilation, x.period, x.backout, x.group, x.streams, x.dynamic, x.last_blocks>::type;
   using type = transformer<architecture, Backend>;
@@ -29,7 +29,7 @@ struct model_of<C, Backend> {
   using plain = decoder<c.family, c.vocab, c.context, c.width, c.depth, c.heads, c.kv_heads, c.head_width, c.hidden, c.tied, c.window,
                         r.base, r.width, r.scaling, r.factor, r.low_factor, r.high_factor, r.original, c.inverse_epsilon,
                         c.window_pattern, c.local_base, c.score_width, c.shortcut.depths.bits, c.shortcut.features,
-                        c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init>;
+                        c.shortcut.hidden, c.shortcut.placement, c.shortcut.zero_init, options_in(c.shortcut)>;
   using architecture =
       typename with_residual_form<plain, x.form, x.dilation, x.period, x.backout, x.group, x.streams, x.dynamic, x.last_blocks>::type;
   using type = transformer<architecture, Backend>;

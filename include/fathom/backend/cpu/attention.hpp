@@ -12,7 +12,7 @@
 namespace fathom::cpu {
 inline namespace FATHOM_ISA {
 
-/// out = softmax(q k^T / sqrt(head_width) - slope distance) v over the visible rows; lse may be null
+/// out = softmax(q k^T / sqrt(head_width) - slope distance + bias) v over the visible rows; lse may be null
 template <class C, class T>
 void attention_forward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                        matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
@@ -21,7 +21,8 @@ void attention_forward(const context<C, T>& on, const attention_shape& s, matrix
 
 /// dq, dk, dv = the gradients, given dout. delta [sequences * queries, heads] is scratch. One task owns a key/value
 /// head of a sequence, so its gradients are summed in a fixed order. dslopes [sequences * queries, heads], unless it is
-/// null, receives each query's share of the gradient of the slopes.
+/// null, receives each query's share of the gradient of the slopes; dbiases [rows of memory, heads], unless it is null, each row's
+/// share of that of the biases.
 template <class C, class T>
 void attention_backward(const context<C, T>& on, const attention_shape& s, matrix<const std::type_identity_t<T>> q,
                         matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
@@ -29,7 +30,7 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
                         matrix<const std::type_identity_t<T>> dout, std::type_identity_t<T>* delta,
                         matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
                         matrix<std::type_identity_t<T>> dv, const distance_slopes<std::type_identity_t<T>>& slopes = {},
-                        std::type_identity_t<T>* dslopes = nullptr);
+                        std::type_identity_t<T>* dslopes = nullptr, std::type_identity_t<T>* dbiases = nullptr);
 
 /// weights [sequences * heads * queries, memory_rows]: the softmax itself, for inspection; 0 for rows not visible
 template <class C, class T>

@@ -142,6 +142,15 @@ struct head_of {
     }
   }
 
+  /// to [count] = the biases of a query head for `count` rows of memory, from `row` on
+  void biases_of(index of_head, index row, index count, T* to) const {
+    index slot = row % shape.rows_per_position;
+    for (index i = 0; i < count; ++i) {
+      to[i] = slopes.biases[slot * shape.heads + of_head];
+      if (++slot == shape.rows_per_position) slot = 0;
+    }
+  }
+
   /// to [padded, wide] = factor * rows [count, width] of x, from column `at` on; the rest 0
   void copy_rows(const matrix<const T>& x, index row, index at, index count, index padded, T factor, T* to) const {
     const index whole = width / W * W;
@@ -217,6 +226,17 @@ template <class T>
     });
   }
 }
+/// scores [query_rows, columns] of a tile, from column `begin` on, += biases [columns] in every row
+template <class T>
+[[gnu::noinline]] void add_biases(T* scores, index stride, index begin, index columns, const T* biases) {
+  for (index j = begin; j < columns; j += lanes<T>) {
+    const vec<T> more = vec<T>::load_aligned(biases + j);
+    unroll<query_rows>([&](auto i) __attribute__((always_inline)) {
+      T* const at = scores + static_cast<index>(i) * stride + j;
+      (vec<T>::load_aligned(at) + more).store_aligned(at);
+    });
+  }
+}
 /// The sum of dscores [columns] times -(distance - positions [columns]), from column `begin` on.
 template <class T>
 [[nodiscard]] inline T sum_of_distances(const T* dscores, index begin, index columns, const T* positions, T distance) {
@@ -238,6 +258,7 @@ struct forward_scratch {
   alignas(alignment) T keys[head::numbers], values[head::numbers];   // [width, keys], [keys, wide]
   alignas(alignment) T scores[query_rows * (head::most_keys + lanes<T>)];  // [query_rows, keys], then weights
   alignas(alignment) T positions[head::most_keys];                         // [keys], if scores fall with distance
+  alignas(alignment) T biases[head::most_keys];                            // [keys], of a head, if scores have biases
   T factors[query_rows];
 };
 
@@ -311,7 +332,8 @@ template <class T, class Rows>
     if (h.slopes.are_there) h.positions_after(from, round_up(keys_there, W), w.positions);
     const index first_tile = std::max<index>(0, h.first_to_see(from) - first) / query_rows * query_rows;
     const index end = std::min(padded, h.end_of_seeing(from + keys_there - 1) - first);
-    for (index n = 0; n < heads; ++n)
+    for (index n = 0; n < heads; ++n) {
+      if (h.slopes.biases) h.biases_of(head + n, from, round_up(keys_there, W), w.biases);
       for (index query = first_tile; query < end; query += query_rows) {
         const index tile = n * apart + query;
         const index unseen = h.unseen(first + query) - from, begin = std::max<index>(0, unseen), skipped = begin / W * W;
@@ -321,11 +343,13 @@ template <class T, class Rows>
         if (h.slopes.are_there)
           subtract_distances(w.scores, h.scores, skipped, round_up(keys, W), w.positions, h.distance(first + query, from),
                              h.slopes.of(head + n, h.shape.heads));
+        if (h.slopes.biases) add_biases(w.scores, h.scores, skipped, round_up(keys, W), w.biases);
         softmax(w.scores, h.scores, skipped, round_up(keys, W), unseen, h.visible(first + query) - from, h.more(),
                 w.largest + tile, w.totals + tile * W, w.factors);
         multiply<order::rows>(w.scores + begin, h.scores, h.rows(w.values + begin * h.wide), keys - begin, h.wide,
                               w.sums + tile * h.wide, h.wide, from > h.first_block(first + query) ? w.factors : nullptr);
       }
+    }
   }
 
   for (index n = 0; n < heads; ++n)
@@ -358,7 +382,8 @@ struct backward_scratch {
   alignas(alignment) T key_columns[head::numbers], value_columns[head::numbers];             // [width, keys]
   alignas(alignment) T key_rows[head::numbers], dkeys[head::numbers], dvalues[head::numbers];  // [keys, wide]
   alignas(alignment) T dqueries[query_rows * round_up(largest_head_width, lanes<T>)];         // [query_rows, wide]
-  alignas(alignment) T positions[head::most_keys];                                           // [keys], as in forward
+  alignas(alignment) T positions[head::most_keys], biases[head::most_keys];                  // [keys], as in forward
+  alignas(alignment) T dbiases[head::most_keys];                                             // [keys], of a head
 };
 
 /// All queries of the heads that share a key/value head, one block of keys at a time.
@@ -366,7 +391,7 @@ template <class T>
 [[gnu::noinline]] void attend_backward(const head_of<T>& h, const matrix<const T>& q, const matrix<const T>& k,
                                        const matrix<const T>& v, const matrix<const T>& o, const T* lse,
                                        const matrix<const T>& dout, T* delta, const matrix<T>& dq, const matrix<T>& dk,
-                                       const matrix<T>& dv, T* dslopes, backward_scratch<T>& w) {
+                                       const matrix<T>& dv, T* dslopes, T* dbiases, backward_scratch<T>& w) {
   constexpr index W = lanes<T>;
   const index queries = h.shape.queries, d = h.width, seen_by_last = h.visible(queries - 1);
   const index first_head = h.head * h.shape.group_size(), last_head = first_head + h.shape.group_size();
@@ -397,7 +422,9 @@ template <class T>
     std::fill_n(w.dvalues, h.keys * h.wide, T(0));
     const index end = std::min(queries, round_up(h.end_of_seeing(from + keys_there - 1), query_rows));  // whole tiles
 
-    for (index head = first_head; head < last_head; ++head)
+    for (index head = first_head; head < last_head; ++head) {
+      if (h.slopes.biases) h.biases_of(head, from, round_up(keys_there, h.step), w.biases);
+      if (dbiases) std::fill_n(w.dbiases, h.keys, T(0));
       for (index first = h.first_to_see(from) / query_rows * query_rows; first < end; first += block) {
         const index count = std::min(block, end - first), padded = round_up(count, query_rows), row = h.first_row + first;
         const index column = head * d;
@@ -425,6 +452,9 @@ template <class T>
             subtract_distances(w.weights + tile * h.scores, h.scores, skipped_of(tile), columns_of(tile), w.positions,
                                h.distance(first + tile, from), slope);
         }
+        if (h.slopes.biases)
+          for (index tile = 0; tile < padded; tile += query_rows)
+            add_biases(w.weights + tile * h.scores, h.scores, skipped_of(tile), columns_of(tile), w.biases);
         for (index i = 0; i < padded; i += 2) {  // two rows at once, to hide latency
           const index tile = i / query_rows * query_rows, columns = columns_of(tile), more = h.more();
           const index unseen = h.unseen(first + i) - from, seen = h.visible(first + i) - from;
@@ -453,6 +483,12 @@ template <class T>
             dslopes[(row + i) * h.shape.heads + head] += sum_of_distances(w.dscores + i * h.scores, skipped_of(tile), columns_of(tile),
                                                                           w.positions, h.distance(first + i, from));
           }
+        if (dbiases)
+          for (index i = 0; i < count; ++i) {
+            const T* const of_row = w.dscores + i * h.scores;
+            const index tile = i / query_rows * query_rows;
+            for (index j = skipped_of(tile); j < keys_of(tile); ++j) w.dbiases[j] += of_row[j];
+          }
         for (index tile = 0; tile < padded; tile += query_rows) {
           const index begin = begin_of(tile);
           multiply<order::rows>(w.dscores + tile * h.scores + begin, h.scores, h.rows(w.key_rows + begin * h.wide),
@@ -478,6 +514,10 @@ template <class T>
         add_to_rows(w.weights, w.gradients, w.dvalues);
         add_to_rows(w.dscores, w.scaled_queries, w.dkeys);
       }
+      if (dbiases)
+        for (index r = 0; r < std::min(h.keys, h.shape.memory_rows - from); ++r)
+          dbiases[(h.memory + from + r) * h.shape.heads + head] = w.dbiases[r];
+    }
     for (index r = 0; r < std::min(h.keys, h.shape.memory_rows - from); ++r) {
       std::copy_n(w.dkeys + r * h.wide, d, dk.row(h.memory + from + r) + h.column);
       std::copy_n(w.dvalues + r * h.wide, d, dv.row(h.memory + from + r) + h.column);
@@ -540,12 +580,12 @@ void attention_backward(const context<C, T>& on, const attention_shape& s, matri
                         matrix<const std::type_identity_t<T>> dout, std::type_identity_t<T>* delta,
                         matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
                         matrix<std::type_identity_t<T>> dv, const distance_slopes<std::type_identity_t<T>>& slopes,
-                        std::type_identity_t<T>* dslopes) {
+                        std::type_identity_t<T>* dslopes, std::type_identity_t<T>* dbiases) {
   on.tasks(s.sequences * s.key_heads(), [&](index task) {
     static_assert(sizeof(detail::backward_scratch<T>) <= workspace_bytes<T>);
     on.template with_scratch<detail::backward_scratch<T>>([&](detail::backward_scratch<T>& w) {
       detail::attend_backward<T>({s, task / s.key_heads(), task % s.key_heads(), slopes}, q, k, v, o, lse, dout, delta, dq, dk,
-                                 dv, dslopes, w);
+                                 dv, dslopes, dbiases, w);
     });
   });
 }
@@ -567,6 +607,7 @@ void attention_weights(const context<C, T>& on, const attention_shape& s, matrix
       if (r >= first && r < visible) {
         T score = detail::score_of_key(query_row, key, s.head_width) * scale;
         if (slopes.are_there) score -= slope * static_cast<T>((visible - 1 - r) / s.rows_per_position);
+        if (slopes.biases) score += slopes.bias(head, s.heads, r, s.rows_per_position);
         weights(task, r) = std::exp(score - lse[row * s.heads + head]);
       }
     }

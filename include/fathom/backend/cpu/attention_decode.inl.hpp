@@ -233,6 +233,17 @@ inline void multiply_by_scales(const scales_of_keys& scales, index from, index k
   for (index r = 0; r < keys; ++r, scale += scales.stride) x[r] *= static_cast<T>(*scale);
 }
 
+/// scores [keys] += the biases of a head, which are `stride` apart. `ahead`: how many rows of memory the query sees from the first
+/// of these keys on; the last of them is the last row of its position.
+template <class T>
+[[gnu::noinline]] void add_biases_of_head(const T* biases, index stride, index rows_per_position, index ahead, index keys, T* scores) {
+  index slot = (rows_per_position - ahead % rows_per_position) % rows_per_position;
+  for (index r = 0; r < keys; ++r) {
+    scores[r] += biases[slot * stride];
+    if (++slot == rows_per_position) slot = 0;
+  }
+}
+
 template <class T, class N>
 [[gnu::noinline]] void attend(const decoding_heads<T, N>& a) {
   constexpr index W = lanes<T>, block = decoding_heads<T>::block, line = static_cast<index>(alignment / sizeof(N));
@@ -288,6 +299,7 @@ template <class T, class N>
       if (a.slopes.are_there)
         for (index r = 0; r < padded; r += W)
           xsimd::fma(vec<T>(-slopes[h]), vec<T>::load_aligned(distances + r), vec<T>::load_aligned(s + r)).store_aligned(s + r);
+      if (a.slopes.biases) add_biases_of_head(a.slopes.biases + a.first_head + h, a.all_heads, a.rows_per_position, a.visible + a.after - from, keys, s);
       vec<T> most(largest[h]), weights = vec<T>::load_aligned(total[h]);
       for (index r = 0; r < padded; r += W) most = xsimd::max(most, vec<T>::load_aligned(s + r));
       most = largest_lane<T>(most);

@@ -53,6 +53,15 @@ void rms_norm_backward(const context<C, T>& on, matrix<const std::type_identity_
                        matrix<const std::type_identity_t<T>> dy, matrix<std::type_identity_t<T>> dx,
                        std::type_identity_t<T>* dgain, double offset = 0, index heads = 1, bool adds = true);
 
+/// y = x gain, head by head; gain [rows, heads], all rows the same if its stride is 0 ("Heads" in backend/operations.hpp)
+template <class C, class T>
+void scale_heads(const context<C, T>& on, matrix<const std::type_identity_t<T>> x, matrix<const std::type_identity_t<T>> gain,
+                 matrix<std::type_identity_t<T>> y);
+/// dots [rows, heads] = the sum of x y over the columns of each head
+template <class C, class T>
+void dot_heads(const context<C, T>& on, matrix<const std::type_identity_t<T>> x, matrix<const std::type_identity_t<T>> y,
+               matrix<std::type_identity_t<T>> dots);
+
 /// The sum of squares of `count` numbers, in 64 pieces: the same for any number of threads.
 template <class C, class T>
 [[nodiscard]] double sum_of_squares(const context<C, T>& on, const std::type_identity_t<T>* g, index count);

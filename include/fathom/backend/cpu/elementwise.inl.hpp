@@ -246,6 +246,35 @@ void rms_norm_backward(const context<C, T>& on, matrix<const std::type_identity_
 }
 
 template <class C, class T>
+void scale_heads(const context<C, T>& on, matrix<const std::type_identity_t<T>> x, matrix<const std::type_identity_t<T>> gain,
+                 matrix<std::type_identity_t<T>> y) {
+  const index width = y.columns / gain.columns;
+  detail::for_rows(on, y.rows, [&](index i) {
+    for (index h = 0; h < gain.columns; ++h) {
+      const T* const from = x.row(i) + h * width;
+      T* const to = y.row(i) + h * width;
+      const T factor = gain(i, h);
+      detail::for_lanes<T>(width, [=]<class V>(V, index j) __attribute__((always_inline)) {
+        epilogue::store(to + j, V(epilogue::load<V>(from + j) * V(factor)));
+      });
+    }
+  });
+}
+template <class C, class T>
+void dot_heads(const context<C, T>& on, matrix<const std::type_identity_t<T>> x, matrix<const std::type_identity_t<T>> y,
+               matrix<std::type_identity_t<T>> dots) {
+  const index width = x.columns / dots.columns;
+  detail::for_rows(on, x.rows, [&](index i) {
+    for (index h = 0; h < dots.columns; ++h) {
+      const T *const a = x.row(i) + h * width, *const b = y.row(i) + h * width;
+      dots(i, h) = detail::sums_of<T, 1>(width, [=]<class V>(V, index j) __attribute__((always_inline)) {
+        return std::array{V(epilogue::load<V>(a + j) * epilogue::load<V>(b + j))};
+      })[0];
+    }
+  });
+}
+
+template <class C, class T>
 double sum_of_squares(const context<C, T>& on, const std::type_identity_t<T>* g, index count) {
   constexpr index pieces = 64;
   return on.sum(pieces, [&](index i) {

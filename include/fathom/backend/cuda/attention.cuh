@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<c
   const int sequence = of_all / s.heads, from = s.sees_from(sequence, query), seen = s.sees_to(sequence, query);
   const index row = static_cast<index>(sequence) * s.queries + query;
   const T* const q_row = q.at(row, head);
-  const float slope = s.slopes.are_there ? s.slope_before_scaling(head) : 0.0f;
+  const float slope = s.slope_before_scaling(head);
   for (int r = thread() / 32; r < s.memory_rows; r += 8) {
     float score = 0;
     const bool is_seen = r >= from && r < seen;
@@ -89,6 +89,7 @@ __global__ void __launch_bounds__(256) softmax(attention_size s, rows_of_heads<c
     }
     for (int lanes = 16; lanes > 0; lanes /= 2) score += __shfl_xor_sync(0xffffffffu, score, lanes);
     if (s.slopes.are_there) score -= slope * s.distance(s.start(sequence) + query, r);
+    if (s.slopes.biases) score += s.bias_before_scaling(head, r);
     if (thread() % 32 == 0)
       weights[blockIdx.x * stride + r] =
           from_float<T>(is_seen ? exp2_fast((score * s.scale - lse[row * s.heads + head]) * log2_e) : 0.0f);
@@ -131,7 +132,8 @@ __global__ void __launch_bounds__(256) slide(int tokens, const index* starts, he
 }
 
 [[noreturn]] inline void fail_in_bf16(const char* operation, const attention_size& s) {
-  if (s.slopes.are_there) fail("cuda: ", operation, ": scores that fall with distance, of numbers in bf16; expected float");
+  if (s.slopes.are_there || s.slopes.biases)
+    fail("cuda: ", operation, ": scores that fall with distance or have biases, of numbers in bf16; expected float");
   fail("cuda: ", operation, ": heads of ", s.head_width, " columns in bf16; at most ", widest_on_tensor_cores,
        " are supported");
 }
@@ -264,13 +266,15 @@ void attention_forward(const On& on, const attention_shape& shape, matrix<const 
 
 /// dq, dk, dv = the gradients, given dout; 0 for rows of memory that no query sees. They are overwritten. `delta`
 /// [sequences * queries, heads] is scratch: it receives the sum of dout * out over a head's columns. dslopes
-/// [sequences * queries, heads], unless it is null, receives each query's share of the gradient of the slopes.
+/// [sequences * queries, heads], unless it is null, receives each query's share of the gradient of the slopes; dbiases
+/// [rows of memory, heads], unless it is null, each row's share of that of the biases.
 template <class On, class T = typename On::scalar, class Slopes = no_slopes>
 void attention_backward(const On& on, const attention_shape& shape, matrix<const std::type_identity_t<T>> q,
                         matrix<const std::type_identity_t<T>> k, matrix<const std::type_identity_t<T>> v,
                         matrix<const std::type_identity_t<T>> out, const float* lse, matrix<const std::type_identity_t<T>> dout,
                         float* delta, matrix<std::type_identity_t<T>> dq, matrix<std::type_identity_t<T>> dk,
-                        matrix<std::type_identity_t<T>> dv, const Slopes& slopes = {}, [[maybe_unused]] float* dslopes = nullptr) {
+                        matrix<std::type_identity_t<T>> dv, const Slopes& slopes = {}, [[maybe_unused]] float* dslopes = nullptr,
+                        [[maybe_unused]] float* dbiases = nullptr) {
   using namespace attention;
   const char* const operation = "attention_backward";
   on.begin();
@@ -321,7 +325,7 @@ void attention_backward(const On& on, const attention_shape& shape, matrix<const
                heads_of(dout, s), lse, delta, heads_of(dq, s), dslopes);
         launch(operation, {tiles(shape.memory_rows, sizes::left, shape.key_heads()), plain_threads, sizes::backward_keys_shared},
                on.stream(), &backward_keys_plain<W, General, Sloped>, s, heads_of(q, s), heads_of(k, s), heads_of(v, s),
-               heads_of(dout, s), lse, delta, heads_of(dk, s), heads_of(dv, s));
+               heads_of(dout, s), lse, delta, heads_of(dk, s), heads_of(dv, s), dbiases);
       });
     });
   } else {

@@ -129,6 +129,7 @@ __device__ __forceinline__ void decode_split(const attention_size& s, const rows
       FATHOM_CUDA_UNROLL
       for (int n = lanes / 2; n > 0; n /= 2) score[a] += __shfl_xor_sync(0xffffffffu, score[a], n);
       if (s.slopes.are_there) score[a] -= slope2 * s.distance(position, r + a * Warps * rows + lane / lanes);
+      if (s.slopes.biases) score[a] += s.slopes.bias(head, s.heads, r + a * Warps * rows + lane / lanes, s.rows_per_position) * log2_e;
       if (r + a * Warps * rows + lane / lanes >= end) score[a] = -INFINITY;
       most = fmaxf(most, score[a]);
     }

@@ -26,7 +26,13 @@ struct attention_size {
     return static_cast<float>(of_query - row / rows_per_position);
   }
   /// What each position of distance takes from a score before it is scaled.
-  [[nodiscard]] __device__ __forceinline__ float slope_before_scaling(int head) const { return slopes.of(head, heads) / scale; }
+  [[nodiscard]] __device__ __forceinline__ float slope_before_scaling(int head) const {
+    return slopes.are_there ? slopes.of(head, heads) / scale : 0.0f;
+  }
+  /// What the bias of a row of memory adds to a score before it is scaled; only if there are biases.
+  [[nodiscard]] __device__ __forceinline__ float bias_before_scaling(int head, int row) const {
+    return slopes.biases[row % rows_per_position * heads + head] / scale;
+  }
 
   /// The position of a sequence's first query, counted from the first position in memory.
   [[nodiscard]] __device__ __forceinline__ int start(int sequence) const {

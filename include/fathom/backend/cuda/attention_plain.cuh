@@ -125,7 +125,8 @@ __device__ __forceinline__ float sum_of_row(float x) {
   return x;
 }
 
-// With Sloped, which is General too, scores fall with distance. They are scaled last, so slopes are divided by the scale.
+// With Sloped, which is General too, scores fall with distance or have biases, or both. They are scaled last, so slopes and biases
+// are divided by the scale.
 
 /// out = softmax(q k^T / sqrt(head_width)) v;  lse [rows, heads], unless it is null
 template <int Width, bool General, bool Sloped = false>
@@ -168,6 +169,13 @@ __global__ void __launch_bounds__(plain_threads)
         FATHOM_CUDA_UNROLL
         for (int j = 0; j < sizes::j; ++j)
           x[i][j] -= slope * s.distance(b.start + b.first + thread_y() + 16 * i, b.skipped + tile * right + thread_x() + 16 * j);
+      if (s.slopes.biases)
+        FATHOM_CUDA_UNROLL
+        for (int j = 0; j < sizes::j; ++j) {
+          const float bias = s.bias_before_scaling(b.at.head, b.skipped + tile * right + thread_x() + 16 * j);
+          FATHOM_CUDA_UNROLL
+          for (int i = 0; i < sizes::i; ++i) x[i][j] += bias;
+        }
     }
     const bool hides = b.hides_any(tile * right);
     FATHOM_CUDA_UNROLL
@@ -265,8 +273,10 @@ __global__ void __launch_bounds__(plain_threads)
         const bool seen = thread_x() + 16 * j < limit && (!General || thread_x() + 16 * j >= hidden);
         [[maybe_unused]] float distance = 0;
         if constexpr (Sloped) {
-          distance = s.distance(b.start + b.first + y, b.skipped + tile * right + thread_x() + 16 * j);
+          const int of_row = b.skipped + tile * right + thread_x() + 16 * j;
+          distance = s.distance(b.start + b.first + y, of_row);
           x[i][j] -= slope * distance;
+          if (s.slopes.biases) x[i][j] += s.bias_before_scaling(b.at.head, of_row);
         }
         const float weight = exp2_fast((x[i][j] * s.scale - row_lse[i]) * log2_e);
         const float gradient = seen ? weight * (dp[i][j] - row_delta[i]) : 0.0f;
@@ -293,11 +303,12 @@ __global__ void __launch_bounds__(plain_threads)
 }
 
 /// dv = p^T dout;  dk = ds^T q / sqrt(head_width); 0 for rows of memory that no query sees.
+///   dbiases [rows of memory, heads], each row's sum of ds over all queries, unless it is null (Sloped)
 template <int Width, bool General, bool Sloped = false>
 __global__ void __launch_bounds__(plain_threads)
     backward_keys_plain(attention_size s, rows_of_heads<const float> q, rows_of_heads<const float> k,
                         rows_of_heads<const float> v, rows_of_heads<const float> dout, const float* lse, const float* delta,
-                        rows_of_heads<float> dk, rows_of_heads<float> dv) {
+                        rows_of_heads<float> dk, rows_of_heads<float> dv, [[maybe_unused]] float* dbiases) {
   using sizes = plain_block<Width>;
   constexpr int left = sizes::left, right = sizes::right, row = sizes::row;
   auto* const k_tile = reinterpret_cast<float*>(dynamic_shared());  // [left, Width]
@@ -322,6 +333,7 @@ __global__ void __launch_bounds__(plain_threads)
     for (int head = General ? at.head * s.group : at.head, left_heads = General ? s.group : 1; left_heads > 0;
          ++head, --left_heads) {
       [[maybe_unused]] const float slope = Sloped ? s.slope_before_scaling(head) : 0.0f;
+      [[maybe_unused]] float dbias[sizes::i] = {};
       FATHOM_CUDA_ROLL
       for (int query = b.first_query / right * right; query < b.end_query; query += right) {
         const index from = static_cast<index>(at.sequence) * s.queries + query;
@@ -345,18 +357,34 @@ __global__ void __launch_bounds__(plain_threads)
             const int key = thread_y() + 16 * i, n = thread_x() + 16 * j;
             const int seen = (b.start + query + n + 1) * depths - b.first;
             const bool sees = key < seen && (!General || key >= seen - s.window_rows);
-            if constexpr (Sloped) x[i][j] -= slope * s.distance(b.start + query + n, b.first + key);
+            if constexpr (Sloped) {
+              x[i][j] -= slope * s.distance(b.start + query + n, b.first + key);
+              if (s.slopes.biases) x[i][j] += s.bias_before_scaling(head, b.first + key);
+            }
             const float weight = sees ? exp2_fast((x[i][j] * s.scale - tile_lse[n]) * log2_e) : 0.0f;
             weights[key * sizes::weight_row + n] = weight;
             const float gradient = weight * (dp[i][j] - tile_delta[n]);
             gradients[key * sizes::weight_row + n] = General && !sees ? 0.0f : gradient;  // hidden rows may be NaN
+            if constexpr (Sloped) dbias[i] += sees ? gradient : 0.0f;
           }
         __syncwarp();
         add_weighted<Width>(weights, dout_tile, dv_sums);
         add_weighted<Width>(gradients, q_tile, dk_sums);
         __syncthreads();  // before the next tile overwrites this one
       }
+      if constexpr (Sloped)
+        if (dbiases) {
+          FATHOM_CUDA_UNROLL
+          for (int i = 0; i < sizes::i; ++i) {
+            const float sum = sum_of_row(dbias[i]);
+            const int key = thread_y() + 16 * i;
+            if (thread_x() == 0 && key < b.there) dbiases[(memory + key) * s.heads + head] = sum;
+          }
+        }
     }
+  } else if (Sloped && dbiases) {
+    for (int n = thread(); n < b.there * s.group; n += plain_threads)
+      dbiases[(memory + n / s.group) * s.heads + at.head * s.group + n % s.group] = 0;
   }
   float one[sizes::i], scale[sizes::i];
   FATHOM_CUDA_UNROLL

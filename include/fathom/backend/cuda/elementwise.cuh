@@ -110,6 +110,22 @@ struct map_element {
   }
 };
 
+// ---- Heads ----------------------------------------------------------------------------------------------------------
+
+struct scale_head_element {
+  index width;
+  const float* x;
+  index x_stride;
+  const float* gain;
+  index gain_stride;
+  float* y;
+  index y_stride;
+  __device__ void operator()(index i, index j) const {
+    const auto head = static_cast<unsigned>(j) / static_cast<unsigned>(width);
+    y[i * y_stride + j] = x[i * x_stride + j] * gain[i * gain_stride + head];
+  }
+};
+
 // ---- Layer normalisation, a warp for each row -----------------------------------------------------------------------
 
 /// `rounded`: a bf16 copy of y for the product that follows; or null
@@ -210,6 +226,21 @@ __global__ void rms_norm_heads_backward(index rows, index heads, index width, co
     const float gradient = r * (d[j] * (gain[j] + offset) - n[j] * r * mean_gn);
     to[j] = adds ? to[j] + gradient : gradient;
   }
+}
+
+/// dots [rows, heads] = the sum of x y over each head's columns, a warp for each head of each row
+template <class = void>
+__global__ void dots_of_heads(index rows, index heads, index width, const float* x, index x_stride, const float* y, index y_stride,
+                              float* dots, index dots_stride) {
+  const index i = static_cast<index>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (i >= rows * heads) return;
+  const index lane = threadIdx.x % 32;
+  const row_and_head at(i, heads);
+  const float *const a = x + at.row * x_stride + at.head * width, *const b = y + at.row * y_stride + at.head * width;
+  float sum = 0;
+  for (index j = lane; j < width; j += 32) sum += a[j] * b[j];
+  sum = warp_sum(sum);
+  if (lane == 0) dots[at.row * dots_stride + at.head] = sum;
 }
 
 // ---- Sums over rows -------------------------------------------------------------------------------------------------
@@ -441,6 +472,21 @@ void rms_norm_backward(const context<C>& on, matrix_in x, const float* gain, con
   launch("rms_norm_backward", {detail::blocks_of(x.rows * heads, 4), 128}, on.stream(),
          &kernel::rms_norm_heads_backward<>, x.rows, heads, width, x.data, x.stride, gain, rstd, dy.data, dy.stride,
          dx.data, dx.stride, static_cast<float>(offset), adds);
+}
+
+/// y = x gain, head by head; gain [rows, heads], all rows the same if its stride is 0. y may be x.
+template <class C>
+void scale_heads(const context<C>& on, matrix_in x, matrix_in gain, matrix_out y) {
+  on.begin();
+  detail::for_elements(on, "scale_heads", y.rows, y.columns, false,
+                       kernel::scale_head_element{y.columns / gain.columns, x.data, x.stride, gain.data, gain.stride, y.data, y.stride});
+}
+/// dots [rows, heads] = the sum of x y over the columns of each head
+template <class C>
+void dot_heads(const context<C>& on, matrix_in x, matrix_in y, matrix_out dots) {
+  on.begin();
+  launch("dot_heads", {detail::blocks_of(x.rows * dots.columns, 4), 128}, on.stream(), &kernel::dots_of_heads<>, x.rows, dots.columns,
+         x.columns / dots.columns, x.data, x.stride, y.data, y.stride, dots.data, dots.stride);
 }
 
 /// total [1] = the sum of x [count]; for the loss, which the host then reads

@@ -1,0 +1,350 @@
+// The options that the paper's shortcut has not: more blocks that look back, other sources, conditioning, gates and exits. They have
+// the gradients of what they compute, on every backend; decode as they read; begin as the plain model where they say so; and are
+// told apart in files. Biases of scores: backend_attention.cpp; on a GPU: cuda_attention.cpp, cuda_model.cpp.
+#include <algorithm>
+#include <cmath>
+#include <complex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fathom/backend/cpu.hpp>
+#include <fathom/backend/reference.hpp>
+#include <fathom/core/memory.hpp>
+#include <fathom/core/random.hpp>
+#include <fathom/io/config.hpp>
+#include <fathom/io/weights.hpp>
+#include <fathom/model/attention_map.hpp>
+#include <fathom/model/initialize.hpp>
+#include <fathom/model/model.hpp>
+#include <fathom/model/summary.hpp>
+
+#include "catch.hpp"
+#include "fails_with.hpp"
+#include "some_weights.hpp"
+#include "temporary_folder.hpp"
+
+namespace fathom::test {
+namespace {
+
+using complex = std::complex<double>;
+
+constexpr config with(shortcut s, config body = {.vocab = 7, .context = 12, .width = 8, .depth = 4, .heads = 2, .hidden = 10}) {
+  body.shortcut = s;
+  return body;
+}
+constexpr config llama{.vocab = 7, .context = 12, .width = 8, .depth = 3, .heads = 4, .hidden = 5, .family = family::llama, .kv_heads = 2};
+
+/// Nearly all at once: the last two blocks, of which the first does not reach depth 3.
+struct conditioned {
+  static constexpr config c = with({.depths = {0, 1, 3},
+                                    .hidden = 3,
+                                    .blocks = 2,
+                                    .source = shortcut_source::differences,
+                                    .unit_features = true,
+                                    .head_norms = true,
+                                    .depth_bias = true,
+                                    .gate = shortcut_gate::head_and_depth,
+                                    .slopes = shortcut_slopes::learned,
+                                    .rotary = 100,
+                                    .exit = shortcut_exit::sink});
+};
+/// The control in every block of a family with grouped queries.
+struct of_own_input {
+  static constexpr config c = with({.depths = {0, 1},
+                                    .features = feature_map::linear,
+                                    .blocks = all_blocks,
+                                    .source = shortcut_source::own_input,
+                                    .depth_bias = true,
+                                    .gate = shortcut_gate::head,
+                                    .slopes = shortcut_slopes::alibi,
+                                    .exit = shortcut_exit::sigmoid},
+                                   llama);
+};
+struct joint {
+  static constexpr config c = with({.depths = {0, 2},
+                                    .features = feature_map::identity,
+                                    .placement = placement::joint,
+                                    .blocks = 2,
+                                    .unit_features = true,
+                                    .head_norms = true,
+                                    .depth_bias = true,
+                                    .gate = shortcut_gate::head_and_depth,
+                                    .exit = shortcut_exit::sink});
+};
+
+/// Features added to values, and the values of the first block, in all others: a value residual.
+struct in_values {
+  static constexpr config c = with({.depths = {0, 2},
+                                    .hidden = 3,
+                                    .placement = placement::own_values,
+                                    .blocks = 2,
+                                    .unit_features = true,
+                                    .gate = shortcut_gate::head_and_depth});
+};
+struct value_residual {
+  static constexpr config c = with({.depths = {1},
+                                    .placement = placement::own_values,
+                                    .blocks = 2,
+                                    .source = shortcut_source::values,
+                                    .gate = shortcut_gate::head},
+                                   llama);
+};
+struct before {
+  static constexpr config c = with({.depths = {1}, .features = feature_map::linear, .placement = placement::before_self_attention, .blocks = 2});
+};
+
+constexpr token inputs[] = {3, 1, 4, 1, 5, 6, 2, 6, 5, 3};
+constexpr token targets[] = {1, 4, -1, 5, 6, 2, -1, -1, 3, 0};
+const batch examples{inputs, targets, 2, 5};
+
+template <class T, class U>
+double difference(const T& found, const U& expected) {
+  REQUIRE(std::size(found) == std::size(expected));
+  double largest = 1e-3, off = 0;
+  for (std::size_t i = 0; i < std::size(found); ++i) {
+    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+    if (const double d = std::abs(static_cast<double>(found[i]) - static_cast<double>(expected[i])); !(d <= off)) off = d;
+  }
+  return off / largest;
+}
+/// The gradients of all parameters, by name.
+template <class Model>
+std::vector<std::pair<std::string, std::vector<double>>> gradients_of() {
+  const auto weights = some_weights<Model>();
+  auto gradients = make<typename Model::parameters>();
+  typename Model::tape tape(2, 6);
+  Model::forward_backward(*weights, examples, tape, *gradients);
+  std::vector<std::pair<std::string, std::vector<double>>> all;
+  Model::visit([&](std::string_view name, initial, const auto& t) { all.emplace_back(name, std::vector<double>(t.span().begin(), t.span().end())); },
+               *gradients);
+  return all;
+}
+/// The names of a model's tensors that contain `piece`.
+template <class Model>
+std::vector<std::string> names_with(std::string_view piece) {
+  std::vector<std::string> names;
+  const auto weights = make<typename Model::parameters>();
+  Model::visit(
+      [&](std::string_view name, initial, const auto&) {
+        if (name.find(piece) != name.npos) names.emplace_back(name);
+      },
+      *weights);
+  return names;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step", "[shortcut]", conditioned, of_own_input, joint, in_values,
+                   value_residual, before) {
+  using net = model<TestType::c, backend::reference<complex>>;
+  const auto weights = some_weights<net>();
+  const auto found = gradients_of<model<TestType::c, backend::reference<double>>>();
+  typename net::tape tape(2, 6);
+  constexpr double h = 1e-20;
+  const auto derivative = [&] {
+    net::forward(*weights, examples, tape);
+    return tape.loss().imag() / h;
+  };
+  // The shortcuts' own numbers one at a time, and those of a block that is looked back at.
+  std::size_t n = 0;
+  net::visit(
+      [&](std::string_view name, initial, auto& tensor) {
+        const std::vector<double>& gradient = found[n++].second;
+        if (name.find("shortcut") == name.npos && !name.starts_with("h.0.mlp.c_proj") && !name.starts_with("h.3.attn") &&
+            !name.ends_with("gate") && !name.starts_with("h.0.attn.c_attn"))
+          return;
+        std::vector<double> expected;
+        for (complex& w : tensor.span()) {
+          w += complex(0, h);
+          expected.push_back(derivative());
+          w = w.real();
+        }
+        INFO(name);
+        CHECK(difference(gradient, expected) <= 1e-10);
+      },
+      *weights);
+  // And all numbers at once, along a random direction.
+  random numbers(6, 0);
+  double expected = 0, size = 0;
+  n = 0;
+  net::visit(
+      [&](std::string_view, initial, auto& tensor) {
+        const std::vector<double>& gradient = found[n++].second;
+        for (std::size_t i = 0; i < gradient.size(); ++i) {
+          const double direction = numbers.normal();
+          tensor.span()[i] += complex(0, h * direction);
+          expected += direction * gradient[i];
+          size += std::abs(direction * gradient[i]);
+        }
+      },
+      *weights);
+  CHECK(std::abs(derivative() - expected) <= 1e-12 * size);
+
+  // The cpu backend has the same.
+  const auto check = [&](const auto& others, double tolerance) {
+    REQUIRE(others.size() == found.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      INFO(found[i].first);
+      CHECK(difference(others[i].second, found[i].second) <= tolerance);
+    }
+  };
+  check(gradients_of<model<TestType::c, backend::cpu<double>>>(), 1e-10);
+  check(gradients_of<model<TestType::c>>(), 2e-3);
+}
+
+TEMPLATE_TEST_CASE("options of shortcuts decode as they read", "[shortcut]", conditioned, of_own_input, joint, in_values, value_residual,
+                   before) {
+  using m = model<TestType::c>;
+  const auto weights = some_weights<m>();
+  const auto ready = pack<float>(*weights);
+  const auto text = some_tokens(12, 3, 7);
+  typename m::tape tape(1);
+  m::forward(*weights, {text, {}, 1, 12}, tape);
+  const auto expected = tape.logits();
+  for (const std::size_t prompt : {1u, 6u}) {
+    typename m::cache cache(1);
+    std::span<const float> logits = m::prefill(*ready, std::span(text).first(prompt), cache);
+    for (std::size_t i = prompt;; ++i) {
+      INFO("position " << i - 1);
+      CHECK(difference(logits, expected.subspan((i - 1) * 7, 7)) <= 1e-4);
+      if (i == 12) break;
+      logits = m::decode(*ready, text[i], cache);
+    }
+  }
+}
+
+TEST_CASE("a gate from zero begins as the plain model, and learns", "[shortcut]") {
+  constexpr config gated = with({.depths = {0, 2}, .blocks = 2, .unit_features = true, .head_norms = true, .gate = shortcut_gate::head});
+  using net = model<gated>;
+  using plain = model<with({})>;
+  auto weights = make<net::parameters>();
+  auto plain_weights = make<plain::parameters>();
+  initialize<net>(*weights, 4);
+  initialize<plain>(*plain_weights, 4);
+  net::tape tape(2, 5);
+  plain::tape plain_tape(2, 5);
+  net::forward(*weights, examples, tape);
+  plain::forward(*plain_weights, examples, plain_tape);
+  CHECK(tape.loss() == plain_tape.loss());
+  auto gradients = make<net::parameters>();
+  net::forward_backward(*weights, examples, tape, *gradients);
+  net::visit(
+      [](std::string_view name, initial, const auto& t) {
+        if (name.ends_with(".gate")) CHECK(std::ranges::any_of(t.span(), [](float g) { return g != 0; }));
+      },
+      *gradients);
+  // Features and values of unit scale.
+  net::visit(
+      [](std::string_view name, initial, const auto& t) {
+        if (!name.ends_with("shortcut.attn.c_kv.weight")) return;
+        double squares = 0;
+        for (const float w : t.span()) squares += static_cast<double>(w) * static_cast<double>(w);
+        CHECK(std::abs(squares / static_cast<double>(t.size) * 8 - 1) < 0.4);
+      },
+      *weights);
+}
+
+TEST_CASE("the control that reads its own input is what reads that depth, and costs what the depths cost", "[shortcut]") {
+  constexpr shortcut last{.depths = {3}, .depth_bias = true};
+  constexpr shortcut own = [](shortcut s) { return s.source = shortcut_source::own_input, s; }(last);
+  const auto logits = []<class Net>(std::type_identity<Net>) {
+    const auto weights = some_weights<Net>();
+    typename Net::tape tape(2, 5);
+    Net::forward(*weights, {inputs, {}, 2, 5}, tape);
+    return std::vector<float>(tape.logits().begin(), tape.logits().end());
+  };
+  CHECK(logits(std::type_identity<model<with(own)>>()) == logits(std::type_identity<model<with(last)>>()));
+
+  using depths = model<with({.depths = {0, 1, 2}, .blocks = 2})>;
+  using control = model<with({.depths = {0, 1, 2}, .blocks = 2, .source = shortcut_source::own_input})>;
+  CHECK(depths::parameter_count == control::parameter_count);
+  CHECK(depths::body::flops(12) == control::body::flops(12));
+  CHECK(names_with<depths>("") == names_with<control>(""));
+  CHECK(logits(std::type_identity<depths>()) != logits(std::type_identity<control>()));
+}
+
+TEST_CASE("options of shortcuts say what they are, in names, summaries and files", "[shortcut]") {
+  using net = model<conditioned::c>;
+  CHECK(names_with<net>("shortcut.attn.gate") == std::vector<std::string>{"h.2.shortcut.attn.gate", "h.3.shortcut.attn.gate"});
+  CHECK(names_with<net>("ln_post") ==
+        std::vector<std::string>{"h.2.shortcut.features.0.ln_post.weight", "h.2.shortcut.features.1.ln_post.weight",
+                                 "h.3.shortcut.features.0.ln_post.weight", "h.3.shortcut.features.1.ln_post.weight",
+                                 "h.3.shortcut.features.3.ln_post.weight"});
+  CHECK(names_with<model<in_values::c>>("h.3.attn.c_v") == std::vector<std::string>{"h.3.attn.c_v.weight", "h.3.attn.c_v.bias"});
+  CHECK(names_with<model<value_residual::c>>("gate") ==
+        std::vector<std::string>{"h.0.mlp.gate_proj.weight", "h.1.attn.gate", "h.1.mlp.gate_proj.weight", "h.2.attn.gate", "h.2.mlp.gate_proj.weight"});
+  CHECK(names_with<model<with({.depths = {1}, .depth_bias = true})>>("depth_bias") == std::vector<std::string>{"shortcut.attn.depth_bias"});
+  const std::string text = summary<net>();
+  CHECK(text.find("features of differences of depths {0,1,3}") != text.npos);
+  CHECK(text.find("norms of each head, temperatures, biases of depths, gates of heads and depths, sinks") != text.npos);
+
+  // As JSON and back, and as C++. What is the paper's shortcut is written as ever.
+  for (const config& c : {conditioned::c, of_own_input::c, joint::c, in_values::c, before::c, with({.depths = {1}})})
+    if (c.family == family::gpt2) CHECK(io::read_config(io::to_json(c)).value == normalized(c));
+  CHECK(io::to_json(with({.depths = {1}})).find(R"("shortcut":{"depths":[1],"features":"mlp","hidden":8,"placement":"after_self_attention"})") !=
+        std::string::npos);
+  CHECK(io::to_cpp(joint::c).find(".blocks = 2, .unit_features = true, .head_norms = true, .depth_bias = true, "
+                                  ".gate = fathom::shortcut_gate::head_and_depth, .exit = fathom::shortcut_exit::sink}") != std::string::npos);
+
+  // A file of another option is refused, even if it has the same tensors.
+  const temporary_folder folder;
+  const auto file = folder.path() / "net";
+  using falling = model<with({.depths = {0, 1}, .source = shortcut_source::own_input, .slopes = shortcut_slopes::alibi})>;
+  const auto weights = some_weights<falling>();
+  save(file, *weights);
+  auto loaded = make<falling::parameters>();
+  load(file, *loaded);
+  falling::visit([](std::string_view, initial, const auto& a, const auto& b) { CHECK(std::ranges::equal(a.span(), b.span())); }, *weights, *loaded);
+  auto other = make<model<with({.depths = {0, 1}})>::parameters>();
+  CHECK(fails_with([&] { return load(file, *other), 0; }, "config shortcut.source: expected nothing, found \"own_input\"",
+                   "config shortcut.slopes: expected nothing, found \"alibi\""));
+  save(file, *other);
+  CHECK(fails_with([&] { return load(file, *loaded), 0; }, "config shortcut.source: expected \"own_input\", found nothing"));
+}
+
+namespace {
+constexpr config of_family(family f, placement where) {
+  config c{.vocab = 7, .context = 12, .width = 16, .depth = 4, .heads = 4, .hidden = 5, .family = f, .kv_heads = f == family::gpt_neox ? 4 : 2, .window = 5,
+           .window_pattern = 2};
+  c.shortcut = {.depths = {0, 2},
+                .hidden = 3,
+                .placement = where,
+                .blocks = f == family::gemma3 && (where == placement::joint || where == placement::own_values) ? 1 : 2,
+                .unit_features = true,
+                .head_norms = true,
+                .gate = shortcut_gate::head};
+  return c;
+}
+/// A new model of this kind reads some tokens.
+template <family F, placement Where>
+void check_family() {
+  using net = model<of_family(F, Where)>;
+  auto weights = make<typename net::parameters>();
+  initialize<net>(*weights, 3);
+  typename net::tape tape(2, 5);
+  net::forward(*weights, examples, tape);
+  CHECK(std::abs(tape.loss() - std::log(7.0)) < 0.5);
+  CHECK(names_with<net>("gate").size() >= static_cast<std::size_t>(of_family(F, Where).shortcut.blocks));
+}
+}  // namespace
+
+TEST_CASE("options of shortcuts combine with families", "[shortcut]") {
+  check_family<family::qwen3, placement::after_self_attention>();
+  check_family<family::gemma3, placement::replace_self_attention>();
+  check_family<family::gemma3, placement::own_values>();
+  check_family<family::olmo2, placement::own_values>();
+  check_family<family::gpt_neox, placement::joint>();
+  check_family<family::gpt_neox, placement::before_self_attention>();
+}
+
+TEST_CASE("attention maps of shortcuts in several blocks name their depths", "[shortcut]") {
+  using net = model<of_own_input::c>;
+  const auto map = attention_map<net>(*some_weights<net>(), some_tokens(9, 5, 7));
+  CHECK(map.sources.size() == 2);
+  CHECK(map.share(0) + map.share(1) == Approx(1));
+}
+
+}  // namespace fathom::test
