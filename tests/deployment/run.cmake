@@ -42,7 +42,7 @@ if(HOW STREQUAL "story")
   run(${build} -B ${FOLDER}/subwords -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSTORY_CONFIG=${CMAKE_CURRENT_LIST_DIR}/story_subwords.json
       -DSTORY_WEIGHTS=${checkpoint}/subwords.safetensors -DSTORY_TOKENIZER=${SOURCE}/tests/golden/bpe/small)
   run(${CMAKE_COMMAND} --build ${FOLDER}/subwords)
-  run(${build} -B ${FOLDER}/model -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSTORY_MODEL=${checkpoint}/model -DSTORY_CONTEXT=200 -DSTORY_TYPE=int4)
+  run(${build} -B ${FOLDER}/model -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DSTORY_MODEL=${checkpoint}/model -DSTORY_CONTEXT=200 -DSTORY_TYPE=int8)
   run(${CMAKE_COMMAND} --build ${FOLDER}/model)
   file(READ ${checkpoint}/expected.txt expected)
   file(READ ${checkpoint}/subwords.txt expected_subwords)
@@ -99,14 +99,14 @@ if(HOW MATCHES "^models-?(.*)$")
   file(RENAME ${checkpoint} ${checkpoint}.away)  # nothing that was packed needs them
   file(REMOVE ${FOLDER}/build/made.gguf)
   foreach(model IN LISTS models)
-    if(machine AND model STREQUAL "gguf_int4")
-      # With int4, activations are rounded to bytes: what differs in its last bit between processors may become another byte, and
-      # then a text parts from the other sooner or later. The first 8 tokens are the same.
+    if(model STREQUAL "gguf_int4")
+      # With int4, activations are rounded to bytes: the last bit of a float, which depends on the processor and on how the compiler
+      # fuses products, may make another byte of it, and then texts part sooner or later. Their first 8 tokens are the same.
       file(READ ${checkpoint}.away/gguf_int4_begins.txt expected)
       run(${emulator} ${FOLDER}/build/say gguf_int4 "In the beginning")
       string(FIND "${output}" "${expected}" at)
       if(NOT at EQUAL 0)
-        message(FATAL_ERROR "with int4, the program for ${machine} writes\n${output}\nand not at first\n${expected}")
+        message(FATAL_ERROR "with int4, the program writes\n${output}\nand not at first\n${expected}")
       endif()
       continue()
     endif()
