@@ -103,8 +103,11 @@ struct feature_memory {
   static constexpr bool takes_difference(std::size_t n) { return differs && n > 0; }
   /// The depth whose output is read for the n-th.
   template <class Hidden>
-  static int read_depth(const Hidden& hidden, std::size_t n) {
-    return reads_input ? hidden.block : depth(n);
+  static int read_depth([[maybe_unused]] const Hidden& hidden, [[maybe_unused]] std::size_t n) {
+    if constexpr (reads_input)
+      return hidden.block;
+    else
+      return depth(n);
   }
   /// What the n-th map reads, [rows, E].
   template <class Hidden, class T>

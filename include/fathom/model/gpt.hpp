@@ -128,7 +128,7 @@ template <config Given>
   constexpr bool looks_back = S.depths.count() > 0;
   static_assert(check::shortcut_blocks_are_in_the_body<S.blocks, looks_back ? C.depth : 0>,
                 "fathom::config: shortcut.blocks must lie between 1 and depth, or be all_blocks");
-  static_assert(!looks_back || check::every_block_that_looks_back_has_a_depth<S.blocks, lowest, C.depth>,
+  static_assert(check::every_block_that_looks_back_has_a_depth<S.blocks, lowest, looks_back ? C.depth : 0>,
                 "fathom::config: with shortcut.blocks, the first block that looks back has none of the depths below it: its input "
                 "is depth (number of blocks - shortcut.blocks)");
   static_assert(check::shortcut_rotary_has_a_base_and_even_heads<S.rotary, C.width, C.heads>,

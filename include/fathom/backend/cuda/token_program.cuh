@@ -80,46 +80,48 @@ class token_program {
     }
   }
   template <class P, class Rest>
-  void multiply(matrix_in x, const P* weights, matrix_out y, const detail::epilogue_parts<Rest>& e) {
+  void multiply([[maybe_unused]] matrix_in x, [[maybe_unused]] const P* weights, [[maybe_unused]] matrix_out y,
+                [[maybe_unused]] const detail::epilogue_parts<Rest>& e) {
     constexpr bool has_gelu = std::is_same_v<Rest, detail::bias_gelu>, has_cap = std::is_same_v<Rest, epilogue::soft_cap<float>>;
     if constexpr (!has_gelu && !has_cap && !std::is_same_v<Rest, epilogue::bias<float>> && !std::is_same_v<Rest, epilogue::none>)
-      return give_up();  // no step has such an epilogue
-    for (index first = 0; first < y.rows; first += kernel::token_rows) {
-      const index rows = std::min<index>(kernel::token_rows, y.rows - first);
-      constexpr int together = kernel::sixteen_bytes<P>::count;
-      step s = blank(step::what::multiply, rows, y.columns);
-      s.depth = static_cast<int>(x.columns);
-      s.x = x.row(first);
-      s.x_stride = x.stride;
-      s.weights = {weights, std::is_same_v<P, bf16>};
-      s.is_aligned = s.depth % together == 0 && detail::alignment_of(weights) >= 16;
-      s.lanes = s.is_aligned ? static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::min(s.depth / together, 32)))) : 32;
-      s.units = (s.columns + kernel::columns_of_unit(s.lanes) - 1) / kernel::columns_of_unit(s.lanes);
-      s.bias = e.bias;
-      s.has_gelu = has_gelu;
-      if constexpr (has_cap) s.cap = e.rest.cap;
-      if (e.residual.data) {
-        s.residual = e.residual.row(first);
-        s.residual_stride = e.residual.stride;
+      give_up();  // no step has such an epilogue
+    else
+      for (index first = 0; first < y.rows; first += kernel::token_rows) {
+        const index rows = std::min<index>(kernel::token_rows, y.rows - first);
+        constexpr int together = kernel::sixteen_bytes<P>::count;
+        step s = blank(step::what::multiply, rows, y.columns);
+        s.depth = static_cast<int>(x.columns);
+        s.x = x.row(first);
+        s.x_stride = x.stride;
+        s.weights = {weights, std::is_same_v<P, bf16>};
+        s.is_aligned = s.depth % together == 0 && detail::alignment_of(weights) >= 16;
+        s.lanes = s.is_aligned ? static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::min(s.depth / together, 32)))) : 32;
+        s.units = (s.columns + kernel::columns_of_unit(s.lanes) - 1) / kernel::columns_of_unit(s.lanes);
+        s.bias = e.bias;
+        s.has_gelu = has_gelu;
+        if constexpr (has_cap) s.cap = e.rest.cap;
+        if (e.residual.data) {
+          s.residual = e.residual.row(first);
+          s.residual_stride = e.residual.stride;
+        }
+        s.y = y.row(first);
+        s.y_stride = y.stride;
+        matrix_in from = x.rows_from(first, rows);
+        if (s.residual) read(all_of(e.residual.rows_from(first, rows)));
+        const norm* const n = rows == 1 ? norm_that_made(s.x, s.depth) : nullptr;
+        if (n && n->x_is_there) {
+          s.x = n->x;
+          set_norm(s, n->how);
+          from = {n->x, 1, s.depth};
+        } else {
+          read(all_of(from));
+        }
+        most_numbers_ = std::max(most_numbers_, rows * s.depth * (s.gain ? 2 : 1));
+        std::vector<range> reads{all_of(from)};
+        if (s.residual) reads.push_back(all_of(e.residual.rows_from(first, rows)));
+        weight_bytes_ += static_cast<std::size_t>(y.columns * x.columns) * sizeof(P);
+        note(s, std::move(reads), {all_of(y.rows_from(first, rows))});
       }
-      s.y = y.row(first);
-      s.y_stride = y.stride;
-      matrix_in from = x.rows_from(first, rows);
-      if (s.residual) read(all_of(e.residual.rows_from(first, rows)));
-      const norm* const n = rows == 1 ? norm_that_made(s.x, s.depth) : nullptr;
-      if (n && n->x_is_there) {
-        s.x = n->x;
-        set_norm(s, n->how);
-        from = {n->x, 1, s.depth};
-      } else {
-        read(all_of(from));
-      }
-      most_numbers_ = std::max(most_numbers_, rows * s.depth * (s.gain ? 2 : 1));
-      std::vector<range> reads{all_of(from)};
-      if (s.residual) reads.push_back(all_of(e.residual.rows_from(first, rows)));
-      weight_bytes_ += static_cast<std::size_t>(y.columns * x.columns) * sizeof(P);
-      note(s, std::move(reads), {all_of(y.rows_from(first, rows))});
-    }
   }
   /// Stores kv, one row, to row place * rows_per_position + slot of memory, where place is that of the position.
   void append(matrix_in kv, matrix_out memory, index memory_rows, const index* position, const held_positions& held,
