@@ -173,8 +173,9 @@ class mpi {
 
   /// Prints a message about a rank, and ends all ranks.
   [[noreturn]] void fail(const std::string& text, int about) const {
-    // All ranks may fail at once. The first one then speaks for all, and ends them before they do.
-    std::this_thread::sleep_for(std::chrono::milliseconds(200 * std::min(rank(), 10)));
+    // All ranks may fail at once. The first one then speaks for all, and ends them before they do, which mpirun does by SIGTERM.
+    ::signal(SIGTERM, SIG_DFL);
+    if (rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds((about == rank() ? 500 : 3000) + 200 * std::min(rank(), 10)));
     std::fflush(stdout);
     std::fprintf(stderr, "fathom: rank %d of %d, on %s: %s\n", about, size(), host(about).c_str(), text.c_str());
     std::fflush(stderr);
