@@ -343,6 +343,7 @@ class trainer<Model, Optimizer, Group> {
       log.write(now);
       bar.show(now);
       result.tokens_per_second = now.tokens_per_second;
+      result.waiting = now.waiting;
       if (is_first() && !options_.observer(now)) stopped = true;
       if constexpr (!is_lone) agree_to_stop(stopped, result.signal);
       const bool due = options_.checkpoint_every > 0 && run.step % options_.checkpoint_every == 0;
