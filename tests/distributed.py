@@ -156,7 +156,7 @@ for n in range(options.kills):
     found = run(resumed_on, "mpi", "killed", resume=1, **settings)
     check(killed.code != 0 and killed.seconds < 30 and found.result == expected.result and contents("killed") == contents("alone"),
           f"rank {rank} of {ranks} killed after step {step}, in {killed.seconds:.1f} s, and resumed on {resumed_on or 1}: {found.result[:300]}")
-    said = killed.errors.lower()
+    said = (killed.errors + killed.out).lower()
     check(("rank %d" % rank in said or not is_open_mpi) and ("signal 9" in said or "killed" in said), "mpiexec says who was killed, and how")
 
 shutil.rmtree(folder)

@@ -62,7 +62,22 @@ class mpi_library {
     static std::vector<MPI_Comm> all;
     return all;
   }
-  static constexpr int message = 1, farewell = 2;  // tags
+  static constexpr int message = 1, farewell = 2, failure = 3;  // tags
+  /// Whether the program is in a call of MPI, from which MPICH ends it when another rank fails.
+  static inline bool is_busy = false;
+
+  /// Tells all other ranks of a communicator something, which they may never hear.
+  static void tell(MPI_Comm communicator, int tag) {
+    int rank = 0, size = 1;
+    MPI_Comm_rank(communicator, &rank);
+    MPI_Comm_size(communicator, &size);
+    for (int r = 0; r < size; ++r) {
+      if (r == rank) continue;
+      MPI_Request request;
+      MPI_Isend(nullptr, 0, MPI_BYTE, r, tag, communicator, &request);
+      MPI_Request_free(&request);
+    }
+  }
 
  private:
   mpi_library() {
@@ -77,17 +92,9 @@ class mpi_library {
   }
   ~mpi_library() {
     int is_ended = 0;
-    if (!is_ours_ || MPI_Finalized(&is_ended) != MPI_SUCCESS || is_ended) return;
+    if (!is_ours_ || is_busy || MPI_Finalized(&is_ended) != MPI_SUCCESS || is_ended) return;
     // A rank that still waits for this one in the middle of a run must not wait for ever.
-    std::vector<MPI_Request> requests;
-    for (const MPI_Comm c : communicators()) {
-      int rank = 0, size = 1;
-      MPI_Comm_rank(c, &rank);
-      MPI_Comm_size(c, &size);
-      for (int r = 0; r < size; ++r)
-        if (r != rank) MPI_Isend(nullptr, 0, MPI_BYTE, r, farewell, c, &requests.emplace_back());
-    }
-    for (MPI_Request& request : requests) MPI_Request_free(&request);  // nobody may ever receive them
+    for (const MPI_Comm c : communicators()) tell(c, farewell);
     MPI_Finalize();
   }
 
@@ -108,7 +115,8 @@ class mpi {
     std::vector<int> ranks;  // of each request
   };
 
-  mpi() : mpi(mpi_options{}) {}
+  /// All ranks of the program.
+  mpi() : mpi(world()) {}
   /// Starts MPI unless the program has. Every rank of the communicator must make the group.
   explicit mpi(const mpi_options& options) : state_(std::make_shared<state>(options)) {}
 
@@ -131,7 +139,7 @@ class mpi {
     return e;
   }
   void wait(exchange& e) const {
-    using clock = std::chrono::steady_clock;
+    const busy now;
     const auto begin = clock::now();
     auto left = clock::time_point::max();  // until when to wait for a rank that has ended
     int who = -1;                          // that rank
@@ -140,17 +148,16 @@ class mpi {
       check(MPI_Testall(static_cast<int>(e.requests.size()), e.requests.data(), &done, MPI_STATUSES_IGNORE));
       if (done) break;
       if (turn % 64 != 0) continue;
-      // Other ranks may need this processor.
+      // Other ranks, or threads of this one, may need the processor.
       const auto waited = clock::now() - begin;
-      if (waited < std::chrono::microseconds(200))
+      if (waited < std::chrono::milliseconds(2))
         std::this_thread::yield();
       else
         std::this_thread::sleep_for(std::chrono::microseconds(20));
       if (turn % 1024 == 0 && who < 0) {
-        int is_there = 0;
-        MPI_Status status;
-        check(MPI_Iprobe(MPI_ANY_SOURCE, detail::mpi_library::farewell, state_->communicator, &is_there, &status));
-        if (is_there) who = status.MPI_SOURCE, left = clock::now() + std::chrono::seconds(2);
+        if (heard(detail::mpi_library::failure) >= 0) end_silently();
+        who = heard(detail::mpi_library::farewell);
+        if (who >= 0) left = clock::now() + std::chrono::seconds(2);
       }
       if (clock::now() > left) fail("its program has ended while other ranks were in a run", who);
       if (state_->patience > 0 && std::chrono::duration<double>(waited).count() > state_->patience)
@@ -173,17 +180,54 @@ class mpi {
 
   /// Prints a message about a rank, and ends all ranks.
   [[noreturn]] void fail(const std::string& text, int about) const {
-    // All ranks may fail at once. The first one then speaks for all, and ends them before they do, which mpirun does by SIGTERM.
+    const busy now;
     ::signal(SIGTERM, SIG_DFL);
-    if (rank() > 0) std::this_thread::sleep_for(std::chrono::milliseconds((about == rank() ? 500 : 3000) + 200 * std::min(rank(), 10)));
+    // Several ranks may fail at once. Then the lowest one speaks for all, and the others hear of it while they wait.
+    const auto turn = clock::now() + std::chrono::milliseconds(rank() == 0 ? 0 : (about == rank() ? 500 : 2000) + 200 * std::min(rank(), 10));
+    while (clock::now() < turn) {
+      if (heard(detail::mpi_library::failure) >= 0) end_silently();
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    detail::mpi_library::tell(state_->communicator, detail::mpi_library::failure);
     std::fflush(stdout);
     std::fprintf(stderr, "fathom: rank %d of %d, on %s: %s\n", about, size(), host(about).c_str(), text.c_str());
     std::fflush(stderr);
+    for (int i = 0; i < 10; ++i) {  // until the others have heard
+      static_cast<void>(heard(detail::mpi_library::failure));
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
     MPI_Abort(state_->communicator, 1);
     std::_Exit(1);
   }
 
  private:
+  using clock = std::chrono::steady_clock;
+
+  struct busy {
+    busy() { detail::mpi_library::is_busy = true; }
+    busy(const busy&) = delete;
+    busy& operator=(const busy&) = delete;
+    ~busy() { detail::mpi_library::is_busy = false; }
+  };
+  /// The rank that has told something; -1: none.
+  [[nodiscard]] int heard(int tag) const {
+    int is_there = 0;
+    MPI_Status status;
+    MPI_Iprobe(MPI_ANY_SOURCE, tag, state_->communicator, &is_there, &status);
+    return is_there ? status.MPI_SOURCE : -1;
+  }
+  /// Another rank has said why all end, and ends them.
+  [[noreturn]] static void end_silently() {
+    ::signal(SIGTERM, SIG_DFL);
+    std::this_thread::sleep_for(std::chrono::seconds(3));
+    std::_Exit(1);
+  }
+
+  static const mpi& world() {
+    static const mpi all(mpi_options{});
+    return all;
+  }
+
   struct state {
     MPI_Comm communicator = MPI_COMM_NULL;
     int rank = 0, size = 1;
