@@ -109,7 +109,7 @@ def fails(what, pieces, ranks=3, **settings):
     """Ends all ranks within seconds, with one message that has these pieces."""
     found = run(ranks, "mpi", every=2, name="failed", **settings)
     said = found.messages()
-    check(found.code != 0 and found.seconds < 30 and len(said) == 1 and all(piece in found.errors for piece in [host] + pieces),
+    check(found.code != 0 and found.seconds < 60 and len(said) == 1 and all(piece in found.errors for piece in [host] + pieces),
           f"{what}: {said if len(said) == 1 else found.errors[-3000:]} in {found.seconds:.1f} s")
 
 
@@ -141,7 +141,7 @@ def terminate(process):
 
 
 found = run(2, "mpi", "all", at=terminate, slow=150, **settings)
-check(found.seconds < 30, f"SIGTERM for mpiexec ends the run, after {found.seconds:.1f} s: {found.result[:200]}")
+check(found.seconds < 60, f"SIGTERM for mpiexec ends the run, after {found.seconds:.1f} s: {found.result[:200]}")
 found = run(2, "mpi", "all", resume=1, **settings)
 check(found.result == expected.result and contents("all") == contents("alone"), "resumed after SIGTERM for mpiexec")
 
@@ -154,7 +154,7 @@ for n in range(options.kills):
             os.remove(os.path.join(folder, "killed" + ending))
     killed = run(ranks, "mpi", "killed", rank=rank, kill=step, **settings)
     found = run(resumed_on, "mpi", "killed", resume=1, **settings)
-    check(killed.code != 0 and killed.seconds < 30 and found.result == expected.result and contents("killed") == contents("alone"),
+    check(killed.code != 0 and killed.seconds < 60 and found.result == expected.result and contents("killed") == contents("alone"),
           f"rank {rank} of {ranks} killed after step {step}, in {killed.seconds:.1f} s, and resumed on {resumed_on or 1}: {found.result[:300]}")
     said = (killed.errors + killed.out).lower()
     check(("rank %d" % rank in said or not is_open_mpi) and ("signal 9" in said or "killed" in said), "mpiexec says who was killed, and how")

@@ -368,6 +368,25 @@ TEST_CASE("ranks that do not fit together, and a rank that fails, end the run on
   CHECK(std::filesystem::exists(folder.path() / "signal.safetensors"));
 }
 
+TEST_CASE("the bytes of a rank are known at compile time", "[group]") {
+  using trainer = fathom::trainer<net, fathom::adamw, threads_group>;
+  constexpr std::size_t block = sizeof(net::parameters), tape = net::tape_bytes(2, 8);
+  static_assert(trainer::bytes_per_rank(1, 1, 2, 8) == 4 * block + tape);  // weights, gradients, two moments
+  static_assert(trainer::bytes_per_rank(1, 8, 2, 8) == 7 * block + tape);  // three levels of the tree
+  // What the plan of any number of ranks needs is no more than that.
+  for (fathom::index count = 1; count <= 17; ++count)
+    for (int ranks = 1; ranks <= count; ++ranks) {
+      const micro_batch_plan plan(count, ranks);
+      for (int r = 0; r < ranks; ++r) {
+        fathom::index levels = 0;
+        for (std::size_t n = plan.first_of(r); n < plan.first_of(r + 1); ++n)
+          levels = std::max(levels, static_cast<fathom::index>(std::bit_width(static_cast<std::size_t>(plan.nodes()[n].size() - 1))));
+        INFO(count << " micro-batches, rank " << r << " of " << ranks);
+        CHECK(plan.count_of(r) + levels <= fathom::detail::gradient_blocks(ranks, count));
+      }
+    }
+}
+
 TEST_CASE("a step moves as many bytes as a reduce-scatter and an all-gather", "[group]") {
   const auto data = toy(300);
   for (const int ranks : {2, 4}) {

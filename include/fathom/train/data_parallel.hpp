@@ -70,7 +70,7 @@ class data_parallel {
   using parameters = typename Model::parameters;
   using scalar = typename Model::scalar;
   static constexpr auto size = static_cast<index>(sizeof(parameters) / sizeof(scalar));
-  static constexpr index most = index{1} << 18;  // numbers of a message: while some travel, the ones before are added
+  static constexpr index most = message_numbers;
 
  public:
   /// Adds the gradients of all ranks. `mine` has the blocks of this rank's nodes. Leaves the sum of this rank's shard in the first

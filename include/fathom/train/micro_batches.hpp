@@ -10,6 +10,7 @@
 // the same operands whatever the number of ranks, and so the same result.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <span>
@@ -19,6 +20,9 @@
 #include "fathom/core/types.hpp"
 
 namespace fathom::detail {
+
+/// The numbers of a message with gradients: while some travel, the ones before are added.
+inline constexpr index message_numbers = index{1} << 18;
 
 /// A node of the tree: micro-batches [first, last).
 struct tree_node {
@@ -42,6 +46,22 @@ inline void add_nodes(tree_node node, tree_node run, std::vector<tree_node>& nod
   }
   add_nodes(node.left(), run, nodes);
   add_nodes(node.right(), run, nodes);
+}
+
+/// The most blocks of gradients that a rank has at a time: one for each of its nodes, and one for each level below the largest.
+[[nodiscard]] constexpr index gradient_blocks(int ranks, index micro_batches) {
+  const index most = (micro_batches + ranks - 1) / ranks;  // of a rank
+  const auto levels = static_cast<index>(std::bit_width(static_cast<std::size_t>(most - 1)));
+  const bool is_one_node = micro_batches % ranks == 0 && (ranks == 1 || (std::has_single_bit(static_cast<std::size_t>(micro_batches)) &&
+                                                                         std::has_single_bit(static_cast<std::size_t>(ranks))));
+  return levels + (is_one_node ? 1 : 2 * levels + 1);
+}
+/// The most bytes of the two buffers for gradients that arrive, from numbers of `number` bytes, for a shard of `shard` bytes.
+[[nodiscard]] constexpr std::size_t arriving_bytes(int ranks, index micro_batches, std::size_t shard, std::size_t number) {
+  if (ranks == 1) return 0;
+  const auto nodes = static_cast<std::size_t>(std::min(micro_batches, ranks * gradient_blocks(ranks, micro_batches)));
+  const std::size_t round = static_cast<std::size_t>(message_numbers) * number;
+  return 2 * nodes * std::min(shard, round);
 }
 
 /// How a group shares out the micro-batches of a step.

@@ -223,6 +223,7 @@ class trainer<Model, Optimizer, Group> {
   using options_for = detail::training_for<own_options>;
   using rule = typename optimizer_type::rule;
   static constexpr bool is_adamw = std::is_same_v<own_options, adamw_options>;
+  static constexpr bool optimizer_updates_wholes = matrix_rule<rule>;
   using misnamed = std::conditional_t<is_adamw, detail::misnamed_training, detail::misnamed_training_of<own_options>>;
 
  public:
@@ -263,6 +264,15 @@ class trainer<Model, Optimizer, Group> {
   [[nodiscard]] parameters& weights() { return *weights_; }
   [[nodiscard]] const options_type& options() const { return options_; }
   [[nodiscard]] const Group& group() const { return group_; }
+
+  /// The most bytes that one of so many ranks needs: weights, gradients, gradients that arrive, its shard of the optimiser's states and
+  /// the tape, without workspaces. While the first rank writes a checkpoint, it needs those states of all ranks, too.
+  [[nodiscard]] static constexpr std::size_t bytes_per_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context) {
+    constexpr std::size_t block = sizeof(parameters), range = sizeof(typename Model::scalar) * sharing::range;
+    const std::size_t shard = ranks == 1 ? block : std::min(block, block / static_cast<std::size_t>(ranks) + std::max(range, optimizer_updates_wholes ? io::largest_tensor<Model> : 0));
+    return block + block * static_cast<std::size_t>(detail::gradient_blocks(ranks, micro_batches)) + optimizer_type::state_count * shard +
+           detail::arriving_bytes(ranks, micro_batches, shard, sizeof(typename Model::scalar)) + Model::tape_bytes(sequences, tokens);
+  }
 
   /// Trains on one token sequence and evaluates on another, which may be empty. Fails before the first step when the
   /// data, the checkpoint to resume from, or the output files are unusable. Fails later when the loss or the gradients
