@@ -295,7 +295,8 @@ TEST_CASE("the gradients of micro-batches are those of one large batch", "[group
   // In double, where the order of additions shows in the last digits only.
   const auto data = toy(300);
   const auto weights_after = [&](fathom::index accumulate, fathom::index micro_batches) {
-    fathom::trainer<oracle> trainer({.batch = 2, .accumulate = accumulate, .micro_batches = micro_batches, .steps = 3, .rate = 1e-2f, .progress = false});
+    fathom::trainer<oracle> trainer(
+        {.batch = 2, .accumulate = accumulate, .micro_batches = micro_batches, .steps = 3, .rate = 1e-2f, .progress = false});
     trainer.fit(data);
     std::vector<double> all;
     oracle::visit_tensors([&](fathom::initial, const auto& w) { all.insert(all.end(), w.span().begin(), w.span().end()); }, trainer.weights());
@@ -395,8 +396,8 @@ TEST_CASE("a step moves as many bytes as a reduce-scatter and an all-gather", "[
       CHECK(threads_group::run(
                 ranks,
                 [&](const threads_group& group) {
-                  fathom::trainer<net, fathom::adamw, threads_group>({.batch = 1, .micro_batches = 4, .steps = steps, .warmup = 0, .progress = false, .threads = 1}, group)
-                      .fit(data);
+                  const training o{.batch = 1, .micro_batches = 4, .steps = steps, .warmup = 0, .progress = false, .threads = 1};
+                  fathom::trainer<net, fathom::adamw, threads_group>(o, group).fit(data);
                 },
                 &sent) == "");
       std::size_t all = 0;

@@ -48,7 +48,8 @@ namespace contract {
 ///   fail(text, rank)      ends all ranks, with one message: `text`, about a rank. Does not return
 template <class G>
 concept group = std::copy_constructible<G> && std::default_initializable<G> && requires { typename G::exchange; } &&
-                requires(const G& g, std::span<const incoming> in, std::span<const outgoing> out, typename G::exchange& e, const std::string& text) {
+                requires(const G& g, std::span<const incoming> in, std::span<const outgoing> out, typename G::exchange& e,
+                         const std::string& text) {
   { g.rank() } -> std::convertible_to<int>;
   { g.size() } -> std::convertible_to<int>;
   { g.host(0) } -> std::convertible_to<std::string>;

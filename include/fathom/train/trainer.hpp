@@ -214,7 +214,8 @@ template <class Model, template <class> class Optimizer, class Group>
 class trainer<Model, Optimizer, Group> {
   static_assert(contract::group<Group>, "fathom::trainer: this is not a group of processes; train/group.hpp says what one has");
   static constexpr bool is_lone = std::is_same_v<Group, lone>;
-  static_assert(is_lone || backend_traits<typename Model::backend>::is_on_host, "fathom::trainer: a group of processes trains models in host memory only");
+  static_assert(is_lone || backend_traits<typename Model::backend>::is_on_host,
+                "fathom::trainer: a group of processes trains models in host memory only");
   static_assert(is_lone || !backend_traits<typename Model::backend>::is_on_host || sharded_optimizer<Optimizer<Model>>,
                 "fathom::trainer: the ranks of a group share the optimiser's states, which this optimiser cannot: see "
                 "sharded_optimizer in train/optimizer.hpp");
@@ -249,12 +250,12 @@ class trainer<Model, Optimizer, Group> {
     requires std::is_same_v<Habit, misnamed>
   explicit trainer(Habit) : trainer(options_type{}) {
     static_assert(detail::never<Habit> || !is_adamw,
-                  "fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps (there are no "
-                  "epochs), rate, lowest_rate, warmup, schedule, cooldown, beta1, beta2, decay, clip, groups, seed, evaluate_every, "
+                  "fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps "
+                  "(there are no epochs), rate, lowest_rate, warmup, schedule, cooldown, beta1, beta2, decay, clip, groups, seed, evaluate_every, "
                   "evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, progress, threads, observer");
     static_assert(detail::never<Habit> || is_adamw,
-                  "fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps (there are no "
-                  "epochs), lowest_rate, warmup, schedule, cooldown, optimizer (with the rate and all that is the optimiser's own), "
+                  "fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps "
+                  "(there are no epochs), lowest_rate, warmup, schedule, cooldown, optimizer (with the rate and all that is the optimiser's own), "
                   "groups, seed, evaluate_every, evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, "
                   "progress, threads, observer");
   }
@@ -269,7 +270,8 @@ class trainer<Model, Optimizer, Group> {
   /// the tape, without workspaces. While the first rank writes a checkpoint, it needs those states of all ranks, too.
   [[nodiscard]] static constexpr std::size_t bytes_per_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context) {
     constexpr std::size_t block = sizeof(parameters), range = sizeof(typename Model::scalar) * sharing::range;
-    const std::size_t shard = ranks == 1 ? block : std::min(block, block / static_cast<std::size_t>(ranks) + std::max(range, optimizer_updates_wholes ? io::largest_tensor<Model> : 0));
+    constexpr std::size_t largest_range = optimizer_updates_wholes ? std::max(range, io::largest_tensor<Model>) : range;
+    const std::size_t shard = ranks == 1 ? block : std::min(block, block / static_cast<std::size_t>(ranks) + largest_range);
     return block + block * static_cast<std::size_t>(detail::gradient_blocks(ranks, micro_batches)) + optimizer_type::state_count * shard +
            detail::arriving_bytes(ranks, micro_batches, shard, sizeof(typename Model::scalar)) + Model::tape_bytes(sequences, tokens);
   }
@@ -454,7 +456,8 @@ class trainer<Model, Optimizer, Group> {
   }
   [[nodiscard]] options_type checked_for_group(options_type o) const {
     if (o.micro_batches < group_.size())
-      fail("trainer: micro_batches ", o.micro_batches, " for ", group_.size(), " ranks; expected at least as many, as ranks share them out");
+      fail("trainer: micro_batches ", o.micro_batches, " for ", group_.size(),
+           " ranks; expected at least as many, as ranks share them out");
     return o;
   }
   [[nodiscard]] optimizer_type made_optimizer() const {
