@@ -26,7 +26,7 @@ done
 bash cmake/require-packages.sh g++ clang libclang-rt-dev libomp-dev cmake ninja-build pkg-config libeigen3-dev libxsimd-dev \
   catch2 libbenchmark-dev libcli11-dev libcairo2-dev libsndfile1-dev libsamplerate0-dev libcodec2-dev codec2 \
   fonts-dejavu-core bible-kjv python3-venv g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user chromium chromium-driver \
-  python3-selenium
+  python3-selenium openmpi-bin libopenmpi-dev mpich libmpich-dev
 # Other software that reads and writes the files, for tests of interoperability.
 mkdir -p build
 if ! build/venv/bin/python -c 'import matplotlib, mido, numpy, safetensors, scipy' 2>/dev/null; then
@@ -35,7 +35,7 @@ if ! build/venv/bin/python -c 'import matplotlib, mido, numpy, safetensors, scip
     echo "not to be had: the tests that need them will be skipped" >&2
 fi
 
-options=(-DFATHOM_WERROR=ON -DPython3_EXECUTABLE="$PWD/build/venv/bin/python")
+options=(-DFATHOM_WERROR=ON -DFATHOM_MPI=ON -DPython3_EXECUTABLE="$PWD/build/venv/bin/python")
 if command -v ccache >/dev/null; then
   options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime  # for precompiled headers

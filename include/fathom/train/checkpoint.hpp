@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fathom/core/compiled.hpp"
@@ -31,11 +32,19 @@ struct run_identity {
 };
 [[nodiscard]] run_identity identify(const training& options, std::span<const token> data, std::string_view compute);
 
+/// All that the ranks of a group must have in common, as a text: their runs, and `more`, by name.
+[[nodiscard]] std::string text_of(const run_identity& identity, std::span<const std::pair<std::string, std::string>> more);
+/// What differs between two of these texts.
+[[nodiscard]] std::string run_differences(std::string_view expected, std::string_view found);
+
 /// The progress of a run.
 struct run_state {
   index step = 0;              // steps taken so far
   std::vector<double> recent;  // losses of the last steps
 };
+/// The same as bytes, for the other ranks of a group.
+[[nodiscard]] std::string packed_state(const run_state& state);
+[[nodiscard]] run_state unpacked_state(std::string_view bytes);
 
 /// Weights and states in host memory, all with the same table.
 struct checkpoint_numbers {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -31,14 +32,15 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
   return all;
 }
 
-/// Keeps the original file format: AdamW's options are among the trainer's, and a cosine schedule and default groups
-/// are left out.
+/// Keeps the original file format: AdamW's options are among the trainer's, and a cosine schedule, one micro-batch and default
+/// groups are left out.
 [[nodiscard]] inline json json_of(const run_identity& identity) {
   const training& o = identity.options;
   json all = json::object();
   all["batch"] = o.batch;
   all["tokens"] = o.tokens;
   all["accumulate"] = o.accumulate;
+  if (o.micro_batches != 1) all["micro_batches"] = o.micro_batches;
   all["steps"] = o.steps;
   all["lowest_rate"] = o.lowest_rate;
   all["warmup"] = o.warmup;
@@ -67,6 +69,9 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
 
 /// Adds defaults that only one of the two states, so that they can be compared.
 inline void say_defaults(json& a, json& b) {
+  if (a.contains("micro_batches") || b.contains("micro_batches"))
+    for (json* const one : {&a, &b})
+      if (!one->contains("micro_batches")) (*one)["micro_batches"] = index{1};
   for (json* const one : {&a, &b})
     if (!one->contains("schedule")) (*one)["schedule"] = name_of(schedule::cosine);
   const auto name_optimizer = [](json& one) {
@@ -89,6 +94,29 @@ FATHOM_INLINE run_identity identify(const training& options, std::span<const tok
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (const token t : data) hash = (hash ^ static_cast<std::uint32_t>(t)) * 0x100000001b3u;
   return {.options = options, .data_tokens = std::ssize(data), .data_hash = hash, .compute = std::string(compute)};
+}
+
+FATHOM_INLINE std::string text_of(const run_identity& identity, std::span<const std::pair<std::string, std::string>> more) {
+  json all = detail::json_of(identity);
+  for (const auto& [name, value] : more) all[name] = value;
+  return all.dump();
+}
+FATHOM_INLINE std::string run_differences(std::string_view expected, std::string_view found) {
+  json a = json::parse(expected).value_or(json()), b = json::parse(found).value_or(json());
+  if (a.is_object() && b.is_object()) detail::say_defaults(a, b);
+  return io::detail::differences(a, b, false);
+}
+FATHOM_INLINE std::string packed_state(const run_state& state) {
+  std::string bytes(reinterpret_cast<const char*>(&state.step), sizeof state.step);
+  return bytes.append(reinterpret_cast<const char*>(state.recent.data()), state.recent.size() * sizeof(double));
+}
+FATHOM_INLINE run_state unpacked_state(std::string_view bytes) {
+  run_state state;
+  std::memcpy(&state.step, bytes.data(), sizeof state.step);
+  bytes.remove_prefix(sizeof state.step);
+  state.recent.resize(bytes.size() / sizeof(double));
+  if (!bytes.empty()) std::memcpy(state.recent.data(), bytes.data(), bytes.size());
+  return state;
 }
 
 FATHOM_INLINE void save_checkpoint(const std::filesystem::path& path, const checkpoint_numbers& numbers, std::string_view description,

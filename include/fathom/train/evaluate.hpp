@@ -12,6 +12,23 @@
 
 namespace fathom {
 
+namespace detail {
+/// The mean loss of several batches, weighted by their counted targets and added in the order of add().
+class mean_loss {
+ public:
+  // Compiled once: inlined, it could round differently, as compilers fuse multiply-adds.
+  [[gnu::noinline]] void add(double loss, index counted) {
+    sum_ += loss * static_cast<double>(counted);
+    counted_ += counted;
+  }
+  [[nodiscard]] double mean() const { return sum_ / static_cast<double>(counted_); }
+
+ private:
+  double sum_ = 0;
+  index counted_ = 0;
+};
+}  // namespace detail
+
 /// Mean negative log-likelihood of a token sequence, in nats per token. The sequence is cut into windows of `length`
 /// tokens; every token except the first is predicted once, from the tokens before it in its window. Uses at most
 /// `most_batches` batches; 0: all. Fails when there is nothing to predict, when a batch does not fit the tape, and when
@@ -21,15 +38,13 @@ template <class Model>
                               typename Model::tape& tape, index batch, index length = Model::context,
                               index most_batches = 0) {
   if (most_batches < 0) fail("evaluate: at most ", most_batches, " batches; expected 0, for all, or more");
-  double sum = 0;
-  index counted = 0;
+  detail::mean_loss mean;
   for (const fathom::batch& b : data::consecutive(tokens, batch, length)) {
     Model::forward(weights, b, tape);
-    sum += static_cast<double>(tape.loss()) * static_cast<double>(tape.counted());
-    counted += tape.counted();
+    mean.add(static_cast<double>(tape.loss()), tape.counted());
     if (--most_batches == 0) break;
   }
-  return sum / static_cast<double>(counted);
+  return mean.mean();
 }
 /// The same for owned weights.
 template <class Model>

@@ -64,6 +64,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <set>
 #include <span>
 #include <string>
@@ -84,6 +85,7 @@
 #include "fathom/model/layout.hpp"
 #include "fathom/model/tensor_table.hpp"
 #include "fathom/train/groups.hpp"
+#include "fathom/train/sharding.hpp"
 
 namespace fathom {
 
@@ -159,6 +161,19 @@ concept optimizer = requires {
   o.restore(std::move(states), index{});
 };
 
+/// What a trainer requires besides to share a step with other ranks. optimizer_of provides it on backends in host memory.
+template <class O>
+concept sharded_optimizer = optimizer<O> && requires(O& o, const O& c, typename O::parameters& p, double rate, std::size_t n, index steps,
+                                                     std::span<const double> all_squares) {
+  requires std::constructible_from<O, const typename O::options&, typename O::executor, const sharing&>;
+  { c.shards() } -> std::convertible_to<std::span<const shard>>;
+  o.start_step(p, p, rate);
+  { c.squares_of_shard() } -> std::convertible_to<std::vector<double>>;
+  { o.finish_shard(all_squares) } -> std::convertible_to<double>;
+  { o.bytes_of_shard(n) } -> std::convertible_to<std::span<std::byte>>;
+  o.set_steps(steps);
+};
+
 namespace detail {
 /// Options with other libraries' names for their fields, so that a wrong name gives a helpful error. If the rule has no
 /// such type, this is one that nothing converts to.
@@ -197,9 +212,17 @@ struct tensor_steps {
     void plan(std::span<const step_range> ranges, std::size_t) { ranges_ = ranges; }
     void start(const executor&, parameters& w, parameters& g, const std::array<parameters*, States>& states,
                std::span<const Formula> formulas, float clip) {
+      std::array<scalar*, States> begins{};
+      for (std::size_t i = 0; i < States; ++i) begins[i] = numbers(*states[i]);
+      start_shard(w, g, begins, 0, formulas, clip);
+    }
+    /// The same where the states begin at number `first` of the block.
+    void start_shard(parameters& w, parameters& g, const std::array<scalar*, States>& states, index first, std::span<const Formula> formulas,
+                     float clip) {
       w_ = numbers(w);
       g_ = numbers(g);
-      for (std::size_t i = 0; i < States; ++i) states_[i] = numbers(*states[i]);
+      states_ = states;
+      first_ = first;
       formulas_ = formulas;
       clip_ = clip;
     }
@@ -213,28 +236,50 @@ struct tensor_steps {
         const double n = std::sqrt(squares);
         if (on.rank() == 0) norm = n;
         if (!std::isfinite(n)) return;  // every rank sees the same sum
-        const auto scale = static_cast<scalar>(clip_ > 0 && n > static_cast<double>(clip_) ? static_cast<double>(clip_) / n : 1.0);
-        for (const step_range& r : ranges_)
-          if (r.kind == step_range::frozen)
-            zero(on, matrix<scalar>(g_ + r.first, 1, r.size));
-          else if (r.kind != step_range::left)
-            step(on, r, scale, std::make_index_sequence<States>());
+        step_all(on, ranges_, n);
       });
       return norm;
+    }
+    /// The two halves of finish, for the ranges of a shard: the squares of each range, and the step, once the norm of all
+    /// gradients is known to be finite.
+    [[nodiscard]] std::vector<double> squares_of(const executor& where, const shard& own) const {
+      std::vector<double> squares(own.last_range - own.first_range);
+      where.run([&](const auto& on) {
+        for (std::size_t i = 0; i < squares.size(); ++i) {
+          const step_range& r = ranges_[own.first_range + i];
+          if (r.kind == step_range::frozen) continue;
+          const double sum = sum_of_squares(on, g_ + r.first, r.size);
+          if (on.rank() == 0) squares[i] = sum;
+        }
+      });
+      return squares;
+    }
+    void finish_shard(const executor& where, const shard& own, double norm) const {
+      where.run([&](const auto& on) { step_all(on, ranges_.subspan(own.first_range, own.last_range - own.first_range), norm); });
     }
 
    private:
     static scalar* numbers(parameters& p) { return reinterpret_cast<scalar*>(&p); }
+    template <class On>
+    void step_all(const On& on, std::span<const step_range> ranges, double n) const {
+      const auto scale = static_cast<scalar>(clip_ > 0 && n > static_cast<double>(clip_) ? static_cast<double>(clip_) / n : 1.0);
+      for (const step_range& r : ranges)
+        if (r.kind == step_range::frozen)
+          zero(on, matrix<scalar>(g_ + r.first, 1, r.size));
+        else if (r.kind != step_range::left)
+          step(on, r, scale, std::make_index_sequence<States>());
+    }
     template <class On, std::size_t... N>
     void step(const On& on, const step_range& r, scalar scale, std::index_sequence<N...>) const {
       const gradient_step<Formula, scalar> f{formulas_[static_cast<std::size_t>(r.kind)], scale};
-      update(on, f, r.size, w_ + r.first, g_ + r.first, states_[N] + r.first...);
+      update(on, f, r.size, w_ + r.first, g_ + r.first, states_[N] + (r.first - first_)...);
     }
 
     std::span<const step_range> ranges_;
     std::span<const Formula> formulas_;
     scalar *w_ = nullptr, *g_ = nullptr;
     std::array<scalar*, States> states_{};
+    index first_ = 0;  // the number of the block at which the states begin
     float clip_ = 0;
   };
 };
@@ -256,6 +301,8 @@ class optimizer_of {
                 "fathom::optimizer_of: this is not the rule of an optimiser; train/optimizer.hpp says what one has");
   using scalar = typename Model::scalar;
   using formula = typename Rule::template formula<scalar>;
+  using memory = memory_of<typename Model::backend>;
+  static constexpr bool can_be_shared = std::is_same_v<typename detail::steps_of<typename Model::backend>::type, detail::tensor_steps>;
 
  public:
   using model = Model;
@@ -265,9 +312,11 @@ class optimizer_of {
   using executor = typename Model::executor;
   static constexpr std::size_t state_count = std::size(Rule::states);
 
-  /// Fails on invalid options.
-  explicit optimizer_of(const options& o = {}, executor where = {}) : options_((check(o), o)), where_(where) {
-    for (auto& state : states_) state = make<parameters>();
+  /// Fails on invalid options. With several ranks, it keeps only the states of this rank's shard.
+  explicit optimizer_of(const options& o = {}, executor where = {}, const sharing& with = {})
+      : options_((check(o), o)), where_(where), sharing_(with) {
+    if (!is_shared())
+      for (auto& state : states_) state = make<parameters>();
     set_groups({});
   }
   explicit optimizer_of(detail::nothing_at_all, executor where = {}) : optimizer_of(options{}, where) {}
@@ -277,10 +326,11 @@ class optimizer_of {
     Habit::template complain<Habit>();
   }
 
-  /// Sets the parameter groups. Fails on invalid groups (groups.hpp).
+  /// Sets the parameter groups, before the first step if ranks share it. Fails on invalid groups (groups.hpp).
   void set_groups(std::span<const parameter_group> groups) {
-    const auto like = state_count > 0 ? nullptr : make<parameters>();
-    const tensor_table table = table_of<Model>(state_count > 0 ? *states_[0] : *like);
+    const auto like = state_count > 0 || is_shared() ? nullptr : make<parameters>();
+    const tensor_table table =
+        table_of<Model>(is_shared() ? *static_cast<const parameters*>(sharing_.like) : state_count > 0 ? *states_[0] : *like);
     settings_ = detail::resolve(groups, table);
     ranges_.clear();
     kinds_.clear();
@@ -301,10 +351,19 @@ class optimizer_of {
           }
         range.kind = is_left ? step_range::left : number_of(wanted);
       }
-      ranges_.push_back(range);
+      // The numbers of a range are in one shard.
+      const index most = range.kind == step_range::left ? range.size : sharing_.largest_range;
+      for (index first = 0; first < range.size; first += most)
+        ranges_.push_back({range.first + first, std::min(most, range.size - first), range.kind});
     }
+    // Tensors come in the order of a pass, which is not quite that of memory.
+    if (sharing_.largest_range < std::numeric_limits<index>::max())
+      std::sort(ranges_.begin(), ranges_.end(), [](const step_range& a, const step_range& b) { return a.first < b.first; });
+    shards_ = shards_of(ranges_, sharing_.ranks);
+    if (is_shared())
+      for (auto& state : state_shards_) state = buffer_in<memory>(static_cast<std::size_t>(own().size()) * sizeof(scalar));
     formulas_.resize(kinds_.size());
-    workspace_ = buffer_in<memory_of<typename Model::backend>>(static_cast<std::size_t>(workspace) * sizeof(scalar));
+    workspace_ = buffer_in<memory>(static_cast<std::size_t>(workspace) * sizeof(scalar));
     steps_of_block_.plan(ranges_, kinds_.size());
     std::set<std::string, std::less<>> trained;
     for (std::size_t t = 0; t < table.size(); ++t)
@@ -336,6 +395,13 @@ class optimizer_of {
     if (!(rate >= 0) || !std::isfinite(rate)) fail(Rule::name, ".step: a rate of ", rate, "; expected a finite one, 0 or more");
     for (std::size_t k = 0; k < kinds_.size(); ++k) formulas_[k] = Rule::template formula_of<scalar>(options_, settings_of(kinds_[k], rate));
     started_ = {&weights, &gradients, rate};
+    if constexpr (can_be_shared)
+      if (is_shared()) {
+        std::array<scalar*, state_count> states{};
+        for (std::size_t i = 0; i < state_count; ++i) states[i] = reinterpret_cast<scalar*>(bytes_of_shard(i).data());
+        steps_of_block_.start_shard(weights, gradients, states, own().first, formulas_, options_.clip);
+        return;
+      }
     std::array<parameters*, state_count> states{};
     for (std::size_t i = 0; i < state_count; ++i) states[i] = states_[i].get();
     steps_of_block_.start(where_, weights, gradients, states, formulas_, options_.clip);
@@ -351,12 +417,47 @@ class optimizer_of {
     return norm;
   }
 
-  /// Steps taken so far, and the states. Checkpoints hold both.
+  // A step that ranks share: start_step; squares_of_shard, of the gradients of all ranks in this rank's shard; finish_shard, which
+  // updates the weights of the shard and zeroes its gradients. The other weights come from the other ranks.
+
+  /// The shard of every rank.
+  [[nodiscard]] std::span<const shard> shards() const { return shards_; }
+  /// The squares of each range of this rank's shard.
+  [[nodiscard]] std::vector<double> squares_of_shard() const
+    requires can_be_shared
+  {
+    return steps_of_block_.squares_of(where_, own());
+  }
+  /// Takes the step, given the squares of all ranges. Returns the norm. If it is not finite, nothing changes.
+  double finish_shard(std::span<const double> all_squares)
+    requires can_be_shared
+  {
+    double squares = 0;
+    for (std::size_t i = 0; i < all_squares.size(); ++i)
+      if (ranges_[i].kind != step_range::frozen) squares += all_squares[i];
+    const double norm = std::sqrt(squares);
+    if (!std::isfinite(norm)) return norm;
+    steps_of_block_.finish_shard(where_, own(), norm);
+    if constexpr (matrix_rule<Rule>) step_matrices(norm);
+    ++steps_;
+    return norm;
+  }
+  /// A state of this rank's shard. For several ranks.
+  [[nodiscard]] std::span<std::byte> bytes_of_shard(std::size_t n) { return state_shards_[n].bytes(); }
+  /// Continues after so many steps, with the states as they are.
+  void set_steps(index steps) { steps_ = steps; }
+
+  /// Steps taken so far, and the states. Checkpoints hold both. If several ranks share the states, none has them all.
   [[nodiscard]] index steps() const { return steps_; }
-  [[nodiscard]] const parameters& state(std::size_t n) const { return *states_[n]; }
+  [[nodiscard]] const parameters& state(std::size_t n) const {
+    if (is_shared()) fail(Rule::name, ".state: the states are shared out over ", sharing_.ranks, " ranks");
+    return *states_[n];
+  }
   /// Zeroes the states and the step count.
   void reset() {
-    for (auto& state : states_) memory_of<parameters>::zero(state.get(), sizeof(parameters));
+    for (auto& state : states_)
+      if (state) memory::zero(state.get(), sizeof(parameters));
+    for (auto& state : state_shards_) memory::zero(state.bytes().data(), state.bytes().size());
     steps_ = 0;
   }
   /// Continues from these states.
@@ -388,6 +489,10 @@ class optimizer_of {
     kind how;
   };
 
+  /// Whether several ranks share the states.
+  [[nodiscard]] bool is_shared() const { return sharing_.ranks > 1; }
+  [[nodiscard]] const shard& own() const { return shards_[static_cast<std::size_t>(sharing_.rank)]; }
+
   static void check(const options& o) {
     bool is_valid = true;
     std::string text;
@@ -413,8 +518,11 @@ class optimizer_of {
     auto* const workspace = reinterpret_cast<scalar*>(workspace_.bytes().data());
     where_.run([&](const auto& on) {
       for (const matrix_place& m : matrices_) {
+        if (is_shared() && (m.first < own().first || m.first >= own().last)) continue;
         std::array<scalar*, state_count> states{};
-        for (std::size_t i = 0; i < state_count; ++i) states[i] = reinterpret_cast<scalar*>(states_[i].get()) + m.first;
+        for (std::size_t i = 0; i < state_count; ++i)
+          states[i] = is_shared() ? reinterpret_cast<scalar*>(state_shards_[i].bytes().data()) + (m.first - own().first)
+                                  : reinterpret_cast<scalar*>(states_[i].get()) + m.first;
         const matrix<scalar> gradient(g + m.first, m.rows, m.columns);
         Rule::update_matrix(on, options_, settings_of(m.how, started_.rate), scale, matrix<scalar>(w + m.first, m.rows, m.columns),
                             gradient, states, workspace);
@@ -425,13 +533,16 @@ class optimizer_of {
 
   options options_;
   executor where_;
-  std::array<owned<parameters>, state_count> states_;
+  sharing sharing_;
+  std::array<owned<parameters>, state_count> states_;        // empty if several ranks share them, but then
+  std::array<buffer_in<memory>, state_count> state_shards_;  // the numbers of this rank's shard
   std::vector<tensor_setting> settings_;
   std::vector<step_range> ranges_;
+  std::vector<shard> shards_;
   std::vector<kind> kinds_;
   std::vector<formula> formulas_;  // one for each kind
   std::vector<matrix_place> matrices_;
-  buffer_in<memory_of<typename Model::backend>> workspace_;
+  buffer_in<memory> workspace_;
   typename detail::steps_of<typename Model::backend>::type::template of<Model, formula, state_count> steps_of_block_;
   lowest_stage lowest_trained_{};
   struct {

@@ -33,6 +33,7 @@ FATHOM_INLINE void progress_bar::show(const progress& p) {
   std::fprintf(stderr, "\r[%.*s%*s] %td/%td  loss %.3f", full, "########################", width - full, "", p.step, p.steps,
                p.loss);
   if (!std::isnan(validation_)) std::fprintf(stderr, "  validation %.3f", validation_);
+  if (p.waiting > 0) std::fprintf(stderr, "  waits %.0f%%", 100 * p.waiting);
   std::fprintf(stderr, "  %.0f tokens/s  %d:%02d left  ", p.tokens_per_second, static_cast<int>(left) / 60,
                static_cast<int>(left) % 60);
   std::fflush(stderr);

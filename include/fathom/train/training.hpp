@@ -18,7 +18,9 @@ namespace fathom {
 struct training {
   index batch = 16;     // sequences per forward pass
   index tokens = 0;     // tokens per sequence; 0: the model's context
-  index accumulate = 1;  // forward passes per step (gradient accumulation)
+  index accumulate = 1;  // forward passes of each micro-batch, one after the other (gradient accumulation)
+  index micro_batches = 1;  // of a step. A fixed tree adds their gradients (micro_batches.hpp), and the ranks of a group share
+                            // them out: at least one each. The result is the same for any number of ranks
   index steps = 1000;
   float rate = 1e-3f;       // highest learning rate
   float lowest_rate = -1;   // at the end of the schedule; -1: a tenth of rate
@@ -51,6 +53,7 @@ struct training_of {
   index batch = 16;
   index tokens = 0;
   index accumulate = 1;
+  index micro_batches = 1;
   index steps = 1000;
   float lowest_rate = -1;
   index warmup = -1;
@@ -79,6 +82,8 @@ struct training_result {
   index steps = 0;                       // total, including those before resuming
   double seconds = 0;                    // in this call
   double tokens_per_second = 0;          // of training, without the time for evaluation and files
+  double waiting = 0;  // the share of the training time in which this rank of a group waited for others
+  int signal = 0;      // that ended the run of a group early, on any rank: SIGTERM; 0: none. The checkpoint is of the last step
 };
 
 namespace detail {

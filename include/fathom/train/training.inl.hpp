@@ -22,22 +22,22 @@ FATHOM_INLINE training checked_training(training o, index context) {
   if (has_cooldown && o.cooldown == -1) o.cooldown = o.steps / 10;
   bool finite = true;
   for (const float number : {o.rate, o.lowest_rate, o.decay, o.clip}) finite &= number >= 0 && std::isfinite(number);
-  if (o.batch < 1 || o.tokens < 1 || o.tokens > context || o.accumulate < 1 || o.steps < 0 || !finite || o.warmup < 0 ||
+  if (o.batch < 1 || o.tokens < 1 || o.tokens > context || o.accumulate < 1 || o.micro_batches < 1 || o.steps < 0 || !finite || o.warmup < 0 ||
       o.evaluate_every < 0 || o.evaluate_batches < 0 || o.checkpoint_every < 0 || o.threads < 0)
-    fail("trainer: batch ", o.batch, ", tokens ", o.tokens, ", accumulate ", o.accumulate, ", steps ", o.steps, ", rate ",
-         o.rate, ", lowest_rate ", o.lowest_rate, ", warmup ", o.warmup, ", decay ", o.decay, ", clip ", o.clip,
+    fail("trainer: batch ", o.batch, ", tokens ", o.tokens, ", accumulate ", o.accumulate, ", micro_batches ", o.micro_batches,
+         ", steps ", o.steps, ", rate ", o.rate, ", lowest_rate ", o.lowest_rate, ", warmup ", o.warmup, ", decay ", o.decay, ", clip ", o.clip,
          ", evaluate_every ", o.evaluate_every, ", evaluate_batches ", o.evaluate_batches, ", checkpoint_every ",
-         o.checkpoint_every, ", threads ", o.threads, "; expected batch and accumulate of at least 1, 1 to ", context,
+         o.checkpoint_every, ", threads ", o.threads, "; expected batch, accumulate and micro_batches of at least 1, 1 to ", context,
          " tokens (the model's context), and nothing below 0, infinite or NaN (but lowest_rate and warmup may be -1)");
   if (has_cooldown ? o.cooldown < 0 : o.cooldown != -1)
     fail("trainer: cooldown ", o.cooldown, "; expected ",
          has_cooldown ? "0 or more steps, or -1" : "none (-1), as only schedule::warmup_stable_decay has one");
   // The token count of a whole run must fit an index.
   index most = std::numeric_limits<index>::max();
-  for (const index factor : {o.batch, o.tokens, o.accumulate, std::max<index>(o.steps, 1)}) {
+  for (const index factor : {o.batch, o.tokens, o.accumulate, o.micro_batches, std::max<index>(o.steps, 1)}) {
     if (factor > most)
-      fail("trainer: batch ", o.batch, ", tokens ", o.tokens, ", accumulate ", o.accumulate, ", steps ", o.steps,
-           "; expected fewer than ", std::numeric_limits<index>::max(), " tokens in all");
+      fail("trainer: batch ", o.batch, ", tokens ", o.tokens, ", accumulate ", o.accumulate, ", micro_batches ",
+           o.micro_batches, ", steps ", o.steps, "; expected fewer than ", std::numeric_limits<index>::max(), " tokens in all");
     most /= factor;
   }
   if (o.extend && !o.resume) fail("trainer: extend without resume; expected both");

@@ -1,0 +1,413 @@
+// Groups of ranks that train together, here as threads of one process: bitwise the weights, losses, logs and checkpoints of one
+// process, for any number of ranks. distributed.py tests the same with processes and MPI.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <fathom/backend/cpu.hpp>
+#include <fathom/backend/reference.hpp>
+#include <fathom/core/random.hpp>
+#include <fathom/model/model.hpp>
+#include <fathom/train/lion.hpp>
+#include <fathom/train/micro_batches.hpp>
+#include <fathom/train/muon.hpp>
+#include <fathom/train/sgd.hpp>
+#include <fathom/train/sharding.hpp>
+#include <fathom/train/trainer.hpp>
+
+#include "catch.hpp"
+#include "fails_with.hpp"
+#include "temporary_folder.hpp"
+
+namespace {
+
+using fathom::token;
+using fathom::training;
+using fathom::detail::micro_batch_plan;
+using fathom::detail::tree_node;
+
+/// A group whose ranks are threads.
+class threads_group {
+  struct mail {
+    std::mutex mutex;
+    std::condition_variable arrived;
+    std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> boxes;  // by sender and receiver
+    std::map<int, std::size_t> sent;                                          // bytes, by sender
+    std::string failure;
+    int signal = 0;
+  };
+
+ public:
+  struct exchange {
+    std::vector<fathom::incoming> in;
+  };
+  threads_group() : threads_group(std::make_shared<mail>(), 0, 1) {}
+  threads_group(std::shared_ptr<mail> m, int rank, int size) : mail_(std::move(m)), rank_(rank), size_(size) {}
+
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int size() const { return size_; }
+  [[nodiscard]] std::string host(int rank) const { return "host" + std::to_string(rank); }
+  [[nodiscard]] exchange start(std::span<const fathom::incoming> in, std::span<const fathom::outgoing> out) const {
+    const std::lock_guard lock(mail_->mutex);
+    for (const fathom::outgoing& o : out) {
+      mail_->boxes[{rank_, o.rank}].emplace_back(o.bytes.begin(), o.bytes.end());
+      mail_->sent[rank_] += o.bytes.size();
+    }
+    mail_->arrived.notify_all();
+    return {{in.begin(), in.end()}};
+  }
+  void wait(exchange& e) const {
+    std::unique_lock lock(mail_->mutex);
+    for (const fathom::incoming& i : e.in) {
+      auto& box = mail_->boxes[{i.rank, rank_}];
+      mail_->arrived.wait(lock, [&] { return !box.empty() || !mail_->failure.empty(); });
+      if (box.empty()) throw fathom::error(mail_->failure);
+      if (box.front().size() != i.bytes.size()) throw fathom::error("a message of another size than expected");
+      if (!i.bytes.empty()) std::memcpy(i.bytes.data(), box.front().data(), i.bytes.size());
+      box.pop_front();
+    }
+    e.in.clear();
+  }
+  void begin_run() const {}
+  void end_run() const {}
+  [[nodiscard]] int stop_signal() const { return rank_ == size_ - 1 ? mail_->signal : 0; }
+  void fail(const std::string& text, int about) const {
+    const std::lock_guard lock(mail_->mutex);
+    if (mail_->failure.empty()) mail_->failure = "rank " + std::to_string(about) + ": " + text;
+    mail_->arrived.notify_all();
+    throw fathom::error(mail_->failure);
+  }
+
+  /// Calls f(group) in a thread for each rank. Returns the error that the first rank ended with.
+  template <class F>
+  static std::string run(int size, const F& f, std::map<int, std::size_t>* sent = nullptr) {
+    const auto all = std::make_shared<mail>();
+    std::vector<std::string> errors(static_cast<std::size_t>(size));
+    std::vector<std::thread> threads;
+    for (int r = 0; r < size; ++r)
+      threads.emplace_back([&, r] {
+        try {
+          f(threads_group(all, r, size));
+        } catch (const std::exception& e) {
+          errors[static_cast<std::size_t>(r)] = e.what();
+          const std::lock_guard lock(all->mutex);
+          if (all->failure.empty()) all->failure = e.what();
+          all->arrived.notify_all();
+        }
+      });
+    for (std::thread& thread : threads) thread.join();
+    if (sent) *sent = all->sent;
+    for (const auto& [who, box] : all->boxes) CHECK((box.empty() || !errors[0].empty()));
+    return errors[0];
+  }
+  void raise_signal(int number) const { mail_->signal = number; }
+
+ private:
+  std::shared_ptr<mail> mail_;
+  int rank_, size_;
+};
+static_assert(fathom::contract::group<threads_group>);
+
+constexpr fathom::config tiny{.vocab = 11, .context = 8, .width = 8, .depth = 2, .heads = 2, .shortcut = {.depths = {1}}};
+using net = fathom::model<tiny>;
+using oracle = fathom::model<tiny, fathom::backend::reference<double>>;
+
+std::vector<token> toy(fathom::index count, std::uint64_t seed = 5) {
+  fathom::random numbers(seed, 0);
+  std::vector<token> tokens(static_cast<std::size_t>(count), 1);
+  for (std::size_t i = 1; i < tokens.size(); ++i)
+    tokens[i] = static_cast<token>(numbers.below(10) == 0 ? numbers.below(11) : (tokens[i - 1] * 2 + 1) % 11);
+  return tokens;
+}
+template <class Parameters>
+std::string bytes_of(const Parameters& weights) {
+  return {reinterpret_cast<const char*>(&weights), sizeof weights};
+}
+/// CHECK is for one thread only.
+void demand(bool holds, const char* what) {
+  if (!holds) throw fathom::error(std::string("not so: ") + what);
+}
+std::string without_seconds(const std::string& csv) {
+  std::string all;
+  std::istringstream lines(csv);
+  for (std::string line; std::getline(lines, line);) all += line.substr(0, line.rfind(',')) + "\n";
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("the tree of micro-batches depends on their number alone", "[group]") {
+  // As an expression, for any number of ranks.
+  const auto expression = [](fathom::index count, int ranks) {
+    const micro_batch_plan plan(count, ranks);
+    const auto text = [](const auto& self, tree_node n) -> std::string {
+      return n.size() == 1 ? std::to_string(n.first) : "(" + self(self, n.left()) + "+" + self(self, n.right()) + ")";
+    };
+    std::vector<std::string> values;
+    for (const tree_node& node : plan.nodes()) values.push_back(text(text, node));
+    for (const auto& [to, from] : plan.additions()) values[to] = "(" + values[to] + "+" + values[from] + ")";
+    return values[0];
+  };
+  CHECK(expression(1, 1) == "0");
+  CHECK(expression(6, 1) == "(((0+1)+(2+3))+(4+5))");
+  for (const fathom::index count : {2, 3, 4, 5, 6, 7, 8, 12, 13, 16})
+    for (int ranks = 1; ranks <= count; ++ranks) {
+      INFO(count << " micro-batches, " << ranks << " ranks");
+      CHECK(expression(count, ranks) == expression(count, 1));
+      const micro_batch_plan plan(count, ranks);
+      fathom::index next = 0;
+      for (int r = 0; r < ranks; ++r) {
+        CHECK(plan.count_of(r) > 0);
+        for (std::size_t n = plan.first_of(r); n < plan.first_of(r + 1); ++n) {
+          CHECK(plan.nodes()[n].first == next);
+          next = plan.nodes()[n].last;
+        }
+      }
+      CHECK(next == count);
+      if (count % ranks == 0 && std::has_single_bit(static_cast<std::size_t>(count))) CHECK(std::ssize(plan.nodes()) == ranks);
+    }
+}
+
+TEST_CASE("shards are in order, complete and of about the same size", "[group]") {
+  fathom::random numbers(3, 0);
+  for (int trial = 0; trial < 200; ++trial) {
+    std::vector<fathom::step_range> ranges;
+    fathom::index at = 0, largest = 0, total = 0;
+    for (fathom::index n = 1 + numbers.below(20); n > 0; --n) {
+      const fathom::index size = 1 + numbers.below(1000);
+      ranges.push_back({at, size, 0});
+      at += (size + 15) / 16 * 16;
+      largest = std::max(largest, size);
+      total += size;
+    }
+    const int ranks = 1 + static_cast<int>(numbers.below(12));
+    const auto shards = fathom::shards_of(ranges, ranks);
+    REQUIRE(std::ssize(shards) == ranks);
+    std::size_t next = 0;
+    for (const fathom::shard& s : shards) {
+      REQUIRE(s.first_range == next);
+      next = s.last_range;
+      fathom::index size = 0;
+      for (std::size_t i = s.first_range; i < s.last_range; ++i) size += ranges[i].size;
+      CHECK(size <= total / ranks + 1 + largest);
+      if (size == 0) continue;
+      CHECK(s.first == ranges[s.first_range].first);
+      CHECK(s.last == ranges[s.last_range - 1].first + ranges[s.last_range - 1].size);
+    }
+    CHECK(next == ranges.size());
+  }
+}
+
+namespace {
+
+template <class Options>
+Options a_run(const temporary_folder& folder, const std::string& name, fathom::index micro_batches, Options o) {
+  o.batch = 2;
+  o.tokens = 8;
+  o.accumulate = 2;
+  o.micro_batches = micro_batches;
+  o.steps = 6;
+  o.warmup = 2;
+  o.groups = {{.match = fathom::glob("h.0.mlp.*"), .rate = 0.5}, {.match = fathom::glob("wpe.weight"), .frozen = true}};
+  o.seed = 7;
+  o.evaluate_every = 2;
+  o.evaluate_batches = 3;
+  o.checkpoint = folder.path() / (name + ".safetensors");
+  o.checkpoint_every = 4;
+  o.log = folder.path() / (name + ".csv");
+  o.progress = false;
+  o.threads = 1;
+  return o;
+}
+
+/// Any number of ranks gives what one process does, also when another number takes over.
+template <class Model, template <class> class Optimizer, class Options>
+void same_for_any_number_of_ranks(const Options& own) {
+  const temporary_folder folder;
+  const auto data = toy(300), held_back = toy(100, 6);
+  for (const fathom::index micro_batches : {8, 5}) {
+    const Options o = a_run(folder, "alone", micro_batches, own);
+    fathom::trainer<Model, Optimizer> alone(o);
+    const auto expected = alone.fit(data, held_back);
+    for (const int ranks : {1, 2, 3, 5, 8}) {
+      if (ranks > micro_batches) continue;
+      INFO(micro_batches << " micro-batches on " << ranks << " ranks");
+      const std::string name = "on" + std::to_string(ranks);
+      std::mutex mutex;
+      int equal = 0;
+      const auto train = [&](const threads_group& group, Options options) {
+        fathom::trainer<Model, Optimizer, threads_group> trainer(std::move(options), group);
+        const auto result = trainer.fit(data, held_back);
+        const std::lock_guard lock(mutex);
+        equal += bytes_of(trainer.weights()) == bytes_of(alone.weights()) && result.training_nll == expected.training_nll &&
+                 result.validation_nll == expected.validation_nll;
+      };
+      CHECK(threads_group::run(ranks, [&](const threads_group& group) { train(group, a_run(folder, name, micro_batches, own)); }) == "");
+      CHECK(equal == ranks);
+      CHECK((folder.read(name + ".safetensors") == folder.read("alone.safetensors")));
+      CHECK(without_seconds(folder.read(name + ".csv")) == without_seconds(folder.read("alone.csv")));
+
+      // Interrupted after three steps, and resumed on another number of ranks.
+      equal = 0;
+      const int others = ranks == 1 ? 4 : ranks - 1;
+      CHECK(threads_group::run(others, [&](const threads_group& group) {
+              Options first = a_run(folder, "resumed", micro_batches, own);
+              first.observer = [](const fathom::progress& p) { return p.step != 3; };
+              fathom::trainer<Model, Optimizer, threads_group> trainer(std::move(first), group);
+              demand(trainer.fit(data, held_back).steps == 3, "the observer ends the run");
+            }) == "");
+      CHECK(threads_group::run(ranks, [&](const threads_group& group) {
+              Options second = a_run(folder, "resumed", micro_batches, own);
+              second.resume = true;
+              train(group, second);
+            }) == "");
+      CHECK(equal == ranks);
+      CHECK((folder.read("resumed.safetensors") == folder.read("alone.safetensors")));
+      CHECK(without_seconds(folder.read("resumed.csv")) == without_seconds(folder.read("alone.csv")));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("ranks train bitwise as one process does", "[group]") {
+  SECTION("adamw") { same_for_any_number_of_ranks<net, fathom::adamw>(training{.rate = 1e-2f}); }
+  SECTION("muon") { same_for_any_number_of_ranks<net, fathom::muon>(fathom::training_of<fathom::muon_options>{}); }
+  SECTION("sgd, in double") {
+    same_for_any_number_of_ranks<oracle, fathom::sgd>(fathom::training_of<fathom::sgd_options>{.optimizer = {.rate = 0.1f}});
+  }
+}
+
+TEST_CASE("the gradients of micro-batches are those of one large batch", "[group]") {
+  // In double, where the order of additions shows in the last digits only.
+  const auto data = toy(300);
+  const auto weights_after = [&](fathom::index accumulate, fathom::index micro_batches) {
+    fathom::trainer<oracle> trainer(
+        {.batch = 2, .accumulate = accumulate, .micro_batches = micro_batches, .steps = 3, .rate = 1e-2f, .progress = false});
+    trainer.fit(data);
+    std::vector<double> all;
+    oracle::visit_tensors([&](fathom::initial, const auto& w) { all.insert(all.end(), w.span().begin(), w.span().end()); }, trainer.weights());
+    return all;
+  };
+  const auto expected = weights_after(6, 1);
+  for (const auto& [accumulate, micro_batches] : {std::pair(1, 6), std::pair(2, 3), std::pair(3, 2)}) {
+    const auto found = weights_after(accumulate, micro_batches);
+    double difference = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) difference = std::max(difference, std::abs(found[i] - expected[i]));
+    CHECK(difference < 1e-10);
+  }
+}
+
+TEST_CASE("ranks that do not fit together, and a rank that fails, end the run on all", "[group]") {
+  const temporary_folder folder;
+  const auto data = toy(300);
+  /// The first rank's error, when rank 2 of 3 has other options, data, or weights.
+  const auto error_with = [&](const auto& change, const std::vector<token>& others_data, float other_weight = 0) {
+    return threads_group::run(3, [&](const threads_group& group) {
+      training o = a_run(folder, "run", 4, training{});
+      if (group.rank() == 2) change(o);
+      fathom::trainer<net, fathom::adamw, threads_group> trainer(o, group);
+      if (group.rank() == 2 && other_weight != 0) trainer.weights().out.ln_f.bias.data()[0] = other_weight;
+      trainer.fit(group.rank() == 2 ? others_data : data);
+    });
+  };
+  const auto says = [](const std::string& error, const std::vector<std::string>& pieces) {
+    UNSCOPED_INFO("the error says: " << error);
+    return std::all_of(pieces.begin(), pieces.end(), [&](const std::string& piece) { return error.find(piece) != error.npos; });
+  };
+  CHECK(error_with([](training&) {}, data) == "");
+  CHECK(says(error_with([](training& o) { o.steps = 7; }, data), {"rank 2", "another run", "steps: expected 6, found 7"}));
+  CHECK(says(error_with([](training& o) { o.evaluate_every = 3; }, data), {"rank 2", "evaluate_every"}));
+  CHECK(says(error_with([](training&) {}, toy(300, 8)), {"rank 2", "data", "hash"}));
+  CHECK(says(error_with([](training&) {}, data, 2), {"rank 2", "other initial weights"}));
+  // Values that differ are found, and so is a rank whose loss is not a number.
+  CHECK(says(error_with([](training& o) { o.groups.clear(); }, data), {"rank 2", "groups"}));
+  CHECK(says(threads_group::run(3,
+                                [&](const threads_group& group) {
+                                  training o = a_run(folder, "run", 4, training{});
+                                  float* weight = nullptr;
+                                  if (group.rank() == 0) o.observer = [&](const fathom::progress& p) { if (p.step == 3) *weight = std::nanf(""); };
+                                  fathom::trainer<net, fathom::adamw, threads_group> trainer(o, group);
+                                  weight = trainer.weights().out.ln_f.bias.data();
+                                  trainer.fit(data);
+                                }),
+             {"rank 0", "the loss is", "nan", "at step 4 of 6"}));
+  // Too few micro-batches.
+  CHECK(says(threads_group::run(3, [&](const threads_group& group) {
+               fathom::trainer<net, fathom::adamw, threads_group>(training{.micro_batches = 2}, group);
+             }),
+             {"micro_batches 2 for 3 ranks"}));
+  // What the first rank alone does ends the others, too.
+  CHECK(says(threads_group::run(3,
+                                [&](const threads_group& group) {
+                                  training o = a_run(folder, "none/run", 4, training{});
+                                  fathom::trainer<net, fathom::adamw, threads_group>(o, group).fit(data);
+                                }),
+             {"none/run", "cannot be written"}));
+  // A signal on one rank ends the run on all, with a checkpoint.
+  CHECK(threads_group::run(3, [&](const threads_group& group) {
+          training o = a_run(folder, "signal", 4, training{});
+          if (group.rank() == 0) o.observer = [&](const fathom::progress& p) { if (p.step == 3) group.raise_signal(15); };
+          fathom::trainer<net, fathom::adamw, threads_group> trainer(o, group);
+          const auto result = trainer.fit(data);
+          demand(result.signal == 15, "the result says so");
+          demand(result.steps == 3 || result.steps == 4, "the run ends soon");
+        }) == "");
+  CHECK(std::filesystem::exists(folder.path() / "signal.safetensors"));
+}
+
+TEST_CASE("the bytes of a rank are known at compile time", "[group]") {
+  using trainer = fathom::trainer<net, fathom::adamw, threads_group>;
+  constexpr std::size_t block = sizeof(net::parameters), tape = net::tape_bytes(2, 8);
+  static_assert(trainer::bytes_per_rank(1, 1, 2, 8) == 4 * block + tape);  // weights, gradients, two moments
+  static_assert(trainer::bytes_per_rank(1, 8, 2, 8) == 7 * block + tape);  // three levels of the tree
+  // What the plan of any number of ranks needs is no more than that.
+  for (fathom::index count = 1; count <= 17; ++count)
+    for (int ranks = 1; ranks <= count; ++ranks) {
+      const micro_batch_plan plan(count, ranks);
+      for (int r = 0; r < ranks; ++r) {
+        fathom::index levels = 0;
+        for (std::size_t n = plan.first_of(r); n < plan.first_of(r + 1); ++n)
+          levels = std::max(levels, static_cast<fathom::index>(std::bit_width(static_cast<std::size_t>(plan.nodes()[n].size() - 1))));
+        INFO(count << " micro-batches, rank " << r << " of " << ranks);
+        CHECK(plan.count_of(r) + levels <= fathom::detail::gradient_blocks(ranks, count));
+      }
+    }
+}
+
+TEST_CASE("a step moves as many bytes as a reduce-scatter and an all-gather", "[group]") {
+  const auto data = toy(300);
+  for (const int ranks : {2, 4}) {
+    const auto bytes_of_run = [&](fathom::index steps) {
+      std::map<int, std::size_t> sent;
+      CHECK(threads_group::run(
+                ranks,
+                [&](const threads_group& group) {
+                  const training o{.batch = 1, .micro_batches = 4, .steps = steps, .warmup = 0, .progress = false, .threads = 1};
+                  fathom::trainer<net, fathom::adamw, threads_group>(o, group).fit(data);
+                },
+                &sent) == "");
+      std::size_t all = 0;
+      for (const auto& [rank, bytes] : sent) all += bytes;
+      return static_cast<double>(all);
+    };
+    const double step = bytes_of_run(5) - bytes_of_run(4);
+    const double block = sizeof(net::parameters);
+    INFO(ranks << " ranks, " << step << " bytes a step, parameters of " << block);
+    CHECK(step < 2.2 * (ranks - 1) * block);  // with the small messages
+    CHECK(step > 1.8 * (ranks - 1) * block);
+  }
+}
