@@ -23,13 +23,15 @@ void read(bytes input) {
   static_cast<void>(fathom::io::differences(given, text));
   static_cast<void>(fathom::io::transformers_differences(given, text));
   const fathom::config found = fathom::io::config_of_json(text, "input");
-  const fathom::io::config_reading again = fathom::io::read_config(fathom::io::to_json(found));
-  expect(again.problem.empty() && fathom::normalized(again.value) == found, "a config that is written is read as the same");
-  static_cast<void>(fathom::io::to_cpp(found));
-  if (found.family != fathom::family::gpt2) {
+  const std::string as_cpp = fathom::io::to_cpp(found);
+  if (found.family == fathom::family::gpt2) {  // our keys are those of GPT-2 and shortcuts
+    const fathom::io::config_reading again = fathom::io::read_config(fathom::io::to_json(found));
+    expect(again.problem.empty(), "a config that is written can be read");
+    expect(fathom::io::to_cpp(again.value) == as_cpp, "a config that is written is read as the same");
+  } else {
     std::string problems;
     const fathom::config third = fathom::io::config_of_transformers(fathom::io::to_family_json(found, "float32"), problems);
-    expect(!problems.empty() || third == found, "a family's config that is written is read as the same");
+    expect(!problems.empty() || fathom::io::to_cpp(third) == as_cpp, "a family's config that is written is read as the same");
   }
 }
 

@@ -39,7 +39,6 @@ void read(bytes input) {
   }
   static_cast<void>(sum);
   const fathom::config found = fathom::io::config_of(fathom::io::model_files({{"input.gguf", input}}, "input"));
-  expect(found == fathom::normalized(found), "the config of a file is normalized");
   static_cast<void>(fathom::io::to_cpp(found));
 }
 
@@ -48,8 +47,9 @@ void make_seeds(seeds& to) {
   const auto path = to.scratch() / "a.gguf";
   for (const auto family : {fathom::family::gpt2, fathom::family::llama, fathom::family::qwen2, fathom::family::qwen3, fathom::family::gemma3,
                             fathom::family::gpt_neox, fathom::family::olmo2}) {
+    const int window = family == fathom::family::gemma3 ? 4 : 0;
     const fathom::config c = fathom::normalized({.vocab = 5, .context = 16, .width = 8, .depth = 1, .heads = 2, .hidden = 4, .tied = true,
-                                                 .shortcut = {}, .family = family});
+                                                 .shortcut = {}, .family = family, .window = window});
     const std::vector<float> table(static_cast<std::size_t>(c.vocab * c.width));
     fathom::io::write_gguf(path, fathom::io::metadata_of(c, {}),
                            {{"token_embd.weight", fathom::ggml::type::f32, {c.width, c.vocab}, std::as_bytes(std::span(table))}});
