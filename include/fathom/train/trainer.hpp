@@ -246,7 +246,8 @@ class trainer<Model, Optimizer> {
 
   /// Trains on one token sequence and evaluates on another, which may be empty. Fails before the first step when the
   /// data, the checkpoint to resume from, or the output files are unusable. Fails later when the loss or the gradients
-  /// become non-finite; the error names the step and the last good checkpoint.
+  /// become non-finite, or the weights before they are saved or at the end; the error names the step, the first tensor whose
+  /// weights are not finite, and the last good checkpoint.
   training_result fit(std::span<const token> train, std::span<const token> validation = {}) {
     check_tokens(train, 0, Model::vocab, "fit: training data");
     check_tokens(validation, 0, Model::vocab, "fit: validation data");
@@ -303,9 +304,11 @@ class trainer<Model, Optimizer> {
         Model::forward(*weights_, windows.at(run.step * options_.accumulate - 1), tape_);
         const double after = static_cast<double>(tape_.loss());
         if (!std::isfinite(after)) diverged("the loss is ", after, " after step ", run.step);
+        check_weights(run.step);
         save(identity, run);
       }
     }
+    if (run.step > first && last_checkpoint_ != run.step) check_weights(run.step);
     result.steps = run.step;
     if (!run.recent.empty()) {
       result.training_nll = 0;
@@ -358,9 +361,26 @@ class trainer<Model, Optimizer> {
     return result;
   }
 
+  /// The first tensor with a number that is not finite; empty if there is none.
+  [[nodiscard]] static std::string not_finite_in(const parameters& numbers) {
+    using T = typename Model::scalar;
+    const auto here = on_host(numbers);
+    for (const tensor_row& row : table_of<Model>(*here)) {
+      const auto* const begin = reinterpret_cast<const T*>(detail::address_of(*here) + row.offset);
+      if (!std::all_of(begin, begin + row.size, [](T x) { return std::isfinite(x); })) return row.name;
+    }
+    return {};
+  }
+  /// Fails unless all weights are finite: a step may overflow those that a batch does not use, and nothing follows the last step.
+  void check_weights(index step) const {
+    if (!not_finite_in(*weights_).empty()) diverged("weights are not finite after step ", step);
+  }
+
   template <class... Pieces>
   [[noreturn]] void diverged(const Pieces&... pieces) const {
-    fail("training stopped: ", pieces..., " of ", options_.steps, "; the last good checkpoint is ",
+    std::string where = not_finite_in(*weights_);
+    if (!where.empty()) where += " is not finite; ";
+    fail("training stopped: ", pieces..., " of ", options_.steps, "; ", where, "the last good checkpoint is ",
          last_checkpoint_ > 0 ? join(options_.checkpoint.string(), ", of step ", last_checkpoint_) : std::string("none"));
   }
 
