@@ -116,7 +116,7 @@ inline constexpr double norm_epsilon = 1e-5;
 //   rstd           [rows, heads], contiguous
 //
 //   forward:   rstd = 1 / sqrt(mean(x^2) + eps), y = x rstd (gain + offset), for each head of each row. The offset is
-//              0, or 1 for a gain that is stored as what it has over 1 (Gemma's)
+//              0, or 1 for a gain that is stored as what it has over 1 (Gemma's). NaN where a square overflows (norm_scale.hpp)
 //   backward:  with n = x rstd and g = dy (gain + offset):
 //              dgain += sum of dy n over all heads of all rows
 //              dx    += rstd (g - n mean(g n)); or, without `adds`, dx = that, whatever dx held before

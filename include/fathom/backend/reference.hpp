@@ -15,6 +15,7 @@
 
 #include "fathom/backend/distance_slopes.hpp"
 #include "fathom/backend/epilogue.hpp"
+#include "fathom/backend/norm_scale.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/backend/rotation.hpp"
 #include "fathom/core/bf16.hpp"
@@ -192,14 +193,13 @@ template <class T>
 void layer_norm_forward(const context<T>&, in<T> x, const std::type_identity_t<T>* gain,
                         const std::type_identity_t<T>* bias, out<T> y, std::type_identity_t<T>* mean,
                         std::type_identity_t<T>* rstd, double eps = norm_epsilon) {
-  using std::sqrt;
   const T n = static_cast<T>(static_cast<double>(x.columns));
   for (index i = 0; i < x.rows; ++i) {
     T sum(0), squares(0);
     for (index j = 0; j < x.columns; ++j) sum += x(i, j);
     mean[i] = sum / n;
     for (index j = 0; j < x.columns; ++j) squares += (x(i, j) - mean[i]) * (x(i, j) - mean[i]);
-    rstd[i] = T(1) / sqrt(squares / n + static_cast<T>(eps));
+    rstd[i] = norm_scale(squares / n, static_cast<T>(eps));
     for (index j = 0; j < x.columns; ++j) y(i, j) = (x(i, j) - mean[i]) * rstd[i] * gain[j] + bias[j];
   }
 }
@@ -234,7 +234,6 @@ void layer_norm_backward(const context<T>&, in<T> x, const std::type_identity_t<
 template <class T>
 void rms_norm_forward(const context<T>&, in<T> x, const std::type_identity_t<T>* gain, out<T> y,
                       std::type_identity_t<T>* rstd, double eps = norm_epsilon, double offset = 0, index heads = 1) {
-  using std::sqrt;
   const index width = x.columns / heads;
   const T count = static_cast<T>(static_cast<double>(width));
   for (index i = 0; i < x.rows; ++i)
@@ -242,7 +241,7 @@ void rms_norm_forward(const context<T>&, in<T> x, const std::type_identity_t<T>*
       const index c = h * width;
       T squares(0);
       for (index j = 0; j < width; ++j) squares += x(i, c + j) * x(i, c + j);
-      const T r = T(1) / sqrt(squares / count + static_cast<T>(eps));
+      const T r = norm_scale(squares / count, static_cast<T>(eps));
       for (index j = 0; j < width; ++j) y(i, c + j) = x(i, c + j) * r * (gain[j] + static_cast<T>(offset));
       rstd[i * heads + h] = r;
     }

@@ -341,6 +341,16 @@ struct destination {
   }
 }
 
+/// A name in a folder that is removed again, unless it is kept: also when memory runs out.
+struct new_name {
+  const descriptor& folder;
+  const std::string& name;
+  bool is_kept = false;
+  ~new_name() {
+    if (!is_kept) ::unlinkat(folder.get(), name.c_str(), 0);
+  }
+};
+
 /// Creates a new, locked file beside another, under an unused name. Removes files that dead processes left there.
 [[nodiscard, gnu::cold]] inline descriptor open_beside(const destination& to, const std::filesystem::path& path, std::string& name) {
   const std::string start = name_beside(to, "partial");
@@ -354,14 +364,17 @@ struct destination {
       if (!remove_abandoned(to.folder, name)) ++number;
       continue;
     }
+    new_name made{to.folder, name};
     while (::flock(file.get(), LOCK_EX) != 0 && errno == EINTR) {
     }
     // Another process may have removed it as abandoned before it was locked.
     struct stat own{};
     if (::fstat(file.get(), &own) != 0 || own.st_nlink > 0 || ++taken == 100) {
       remove_abandoned(to.folder, start, number + 1);
+      made.is_kept = true;
       return file;
     }
+    made.is_kept = true;  // it is gone, and its name may be another's
   }
 }
 
@@ -406,8 +419,8 @@ FATHOM_INLINE atomic_file::atomic_file(std::filesystem::path path) : path_(std::
     file_ = detail::open_stream(to, path_);
     return;
   }
-  file_ = detail::open_beside(to, path_, temporary_);
   whole_ = detail::name_beside(to, "whole");
+  file_ = detail::open_beside(to, path_, temporary_);  // from here on, nothing allocates: the destructor removes the file
   folder_ = std::move(to.folder);
   name_ = std::move(to.name);
   if (!to.exists) return;

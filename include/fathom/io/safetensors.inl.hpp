@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -86,6 +87,17 @@ inline void convert_to_float(std::string_view type, const std::byte* from, std::
   return convert<std::int8_t>(from, count, to);
 }
 
+/// The first of some doubles that is finite, but infinite as a float.
+[[nodiscard]] inline std::optional<double> beyond_float(const std::byte* from, std::span<const float> converted, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!std::isinf(converted[i])) continue;
+    double number;
+    std::memcpy(&number, from + i * sizeof number, sizeof number);
+    if (std::isfinite(number)) return number;
+  }
+  return std::nullopt;
+}
+
 /// Calls f(first, numbers) for successive pieces of a tensor, converted to float.
 template <class F>
 void for_floats(const stored_tensor& from, const F& f) {
@@ -96,6 +108,10 @@ void for_floats(const stored_tensor& from, const F& f) {
     const auto count = static_cast<std::size_t>(std::min(most_at_once, from.size() - first));
     from.read(std::span(piece).first(count * bytes), static_cast<std::uint64_t>(first) * bytes);
     convert_to_float(from.type, piece.data(), count, floats.data());
+    if (from.type == "F64") {
+      if (const auto beyond = beyond_float(piece.data(), floats, count))
+        fail(from.path(), ": ", from.name, " has ", *beyond, "; expected numbers within the range of a float");
+    }
     f(first, std::span<const float>(floats).first(count));
   }
 }
@@ -350,7 +366,7 @@ FATHOM_INLINE std::uint64_t tensor_to_write::byte_count() const {
 
 namespace detail {
 
-/// Converts the numbers of a tensor and writes them.
+/// Converts the numbers of a tensor and writes them. Fails on finite numbers that would become infinite.
 inline void write_converted(atomic_file& file, const tensor_to_write& tensor) {
   const std::size_t bytes = bytes_of_type(tensor.from_type), most = static_cast<std::size_t>(most_at_once);
   std::vector<float> floats(std::min(most, tensor.from.size() / bytes));
@@ -360,11 +376,19 @@ inline void write_converted(atomic_file& file, const tensor_to_write& tensor) {
   for (auto from = tensor.from; !from.empty();) {
     const std::size_t count = std::min(most, from.size() / bytes);
     convert_to_float(tensor.from_type, from.data(), count, floats.data());
+    if (tensor.from_type == "F64") {
+      if (const auto beyond = beyond_float(from.data(), floats, count))
+        fail("save: ", tensor.name, " has ", *beyond, ", which is infinite as ", tensor.type);
+    }
     from = from.subspan(count * bytes);
     if (tensor.type == "F32") {
       file.write(std::as_bytes(std::span(floats).first(count)));
     } else if (tensor.type == "BF16") {
-      for (std::size_t i = 0; i < count; ++i) halves[i] = bf16(floats[i]);
+      for (std::size_t i = 0; i < count; ++i) {
+        halves[i] = bf16(floats[i]);
+        if (std::isinf(static_cast<float>(halves[i])) && std::isfinite(floats[i]))
+          fail("save: ", tensor.name, " has ", floats[i], ", which is infinite as BF16");
+      }
       file.write(std::as_bytes(std::span(halves).first(count)));
     } else {
       for (std::size_t i = 0; i < count; ++i) {

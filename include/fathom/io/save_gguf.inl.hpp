@@ -47,7 +47,7 @@ inline constexpr float largest_in_q8_0 = 127 * 65504.0f;
   return block;
 }
 
-/// Rows of numbers in a type of blocks. Fails on numbers that Q8_0 does not hold.
+/// Rows of numbers in a type of blocks. Fails on numbers that Q8_0 does not hold, and that BF16 rounds to infinity.
 [[nodiscard, gnu::cold]] inline std::vector<std::byte> in_blocks(ggml::type type, const std::vector<float>& numbers, const std::string& name) {
   std::vector<std::byte> bytes;
   bytes.reserve(numbers.size() * sizeof(float));
@@ -55,7 +55,12 @@ inline constexpr float largest_in_q8_0 = 127 * 65504.0f;
     const auto all = std::as_bytes(std::span(numbers));
     bytes.assign(all.begin(), all.end());
   } else if (type == ggml::type::bf16) {
-    for (const float number : numbers) append_bytes(bytes, bf16(number));
+    for (const float number : numbers) {
+      const bf16 rounded(number);
+      if (std::isinf(static_cast<float>(rounded)) && std::isfinite(number))
+        fail("save_gguf: ", name, " has ", number, ", which is infinite as BF16");
+      append_bytes(bytes, rounded);
+    }
   } else {
     for (const float number : numbers)
       if (!(std::abs(number) <= largest_in_q8_0))

@@ -178,8 +178,8 @@ void read_any_layout(const stored_tensors& file, Weights& weights, const load_op
 }  // namespace io
 
 /// Writes weights to a safetensors file, with the tensor names of ../README.md and the model's description as metadata.
-/// Writes atomically (io/file.hpp). Fails when the file cannot be written. `weights` are a model's parameters or their
-/// owner.
+/// Writes atomically (io/file.hpp). Fails when the file cannot be written, or when a finite weight would become infinite.
+/// `weights` are a model's parameters or their owner.
 /// save<P>, with P = float, bf16, int8, int4, symmetric_int4 or grouped_int8, writes them as P (../README.md, "Types in files").
 template <class P = void, class Weights>
 void save(const std::filesystem::path& path, const Weights& weights) {
@@ -214,7 +214,7 @@ void save(const std::filesystem::path& path, const Weights& weights) {
 /// after checking its config.json; and a GGUF file of llama.cpp, whatever its types, after checking its metadata.
 /// Converts F32, F64, BF16 and F16, I8 with scales, and groups. If the file does not fit the model, the error lists every key
 /// of the description that disagrees and every tensor that is missing, unknown or of another shape or type, and the
-/// weights do not change. If the file shrinks or the disk fails during reading, the weights may be partly read.
+/// weights do not change. If the file shrinks, the disk fails, or a number in F64 is beyond a float, the weights may be partly read.
 /// `weights` are parameters, packed<P> or an owner of either; there is never a second copy of all weights in the
 /// host's memory. Blocks of a GGUF file that are groups of P, such as Q4_1 for int4, are taken over exactly
 /// (core/grouped.hpp).

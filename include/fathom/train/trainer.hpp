@@ -278,7 +278,8 @@ class trainer<Model, Optimizer, Group> {
 
   /// Trains on one token sequence and evaluates on another, which may be empty. Fails before the first step when the
   /// data, the checkpoint to resume from, or the output files are unusable. Fails later when the loss or the gradients
-  /// become non-finite; the error names the step and the last good checkpoint.
+  /// become non-finite, or the weights before they are saved or at the end; the error names the step, the first tensor whose
+  /// weights are not finite, and the last good checkpoint.
   training_result fit(std::span<const token> train, std::span<const token> validation = {}) {
     return detail::together(group_, [&] { return fit_on_this_rank(train, validation); });
   }
@@ -364,9 +365,11 @@ class trainer<Model, Optimizer, Group> {
         Model::forward(*weights_, windows.at(window_of(run.step - 1, last_micro_batch(), options_.accumulate - 1)), tape_);
         const double after = static_cast<double>(tape_.loss());
         check_finite(after, [&](double found) { return join("the loss is ", found, " after step ", run.step); });
+        check_weights(run.step);
         save(identity, run);
       }
     }
+    if (run.step > first && last_checkpoint_ != run.step) check_weights(run.step);
     result.steps = run.step;
     if (!run.recent.empty()) {
       result.training_nll = 0;
@@ -424,12 +427,32 @@ class trainer<Model, Optimizer, Group> {
                         [&](index micro_batch, parameters& to) { return pass(windows, step, micro_batch, to, [] {}); });
   }
 
+  /// The first tensor with a number that is not finite; empty if there is none.
+  [[nodiscard]] static std::string not_finite_in(const parameters& numbers) {
+    using T = typename Model::scalar;
+    const auto here = on_host(numbers);
+    for (const tensor_row& row : table_of<Model>(*here)) {
+      const auto* const begin = reinterpret_cast<const T*>(detail::address_of(*here) + row.offset);
+      if (!std::all_of(begin, begin + row.size, [](T x) { return std::isfinite(x); })) return row.name;
+    }
+    return {};
+  }
+  /// Fails unless all weights are finite: a step may overflow those that a batch does not use, and nothing follows the last step.
+  void check_weights(index step) const {
+    if (not_finite_in(*weights_).empty()) return;
+    const std::string text = divergence(join("weights are not finite after step ", step));
+    if constexpr (!is_lone) fail_all(text, 0);  // all ranks have the same weights
+    fail(text);
+  }
+
   template <class... Pieces>
   [[noreturn]] void diverged(const Pieces&... pieces) const {
     fail(divergence(join(pieces...)));
   }
   [[nodiscard]] std::string divergence(const std::string& what) const {
-    return join("training stopped: ", what, " of ", options_.steps, "; the last good checkpoint is ",
+    std::string where = not_finite_in(*weights_);
+    if (!where.empty()) where += " is not finite; ";
+    return join("training stopped: ", what, " of ", options_.steps, "; ", where, "the last good checkpoint is ",
                 last_checkpoint_ > 0 ? join(options_.checkpoint.string(), ", of step ", last_checkpoint_) : std::string("none"));
   }
   /// Fails if a number is not finite on one of the ranks.

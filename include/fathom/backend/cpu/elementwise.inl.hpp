@@ -11,6 +11,7 @@
 #include "fathom/backend/cpu/map.hpp"
 #include "fathom/backend/cpu/simd.hpp"
 #include "fathom/backend/epilogue.hpp"
+#include "fathom/backend/norm_scale.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/matrix.hpp"
 
@@ -124,7 +125,7 @@ void layer_norm_forward(const context<C, T>& on, matrix<const std::type_identity
       const V centred = epilogue::load<V>(row + j) - V(m);
       return std::array{V(centred * centred)};
     })[0] / static_cast<T>(n);
-    const T r = T(1) / std::sqrt(variance + static_cast<T>(eps));
+    const T r = norm_scale(variance, static_cast<T>(eps));
     detail::for_lanes<T>(n, [=]<class V>(V, index j) __attribute__((always_inline)) {
       const V normed = (epilogue::load<V>(row + j) - V(m)) * V(r);
       epilogue::store(to + j, V(normed * epilogue::load<V>(scale + j) + epilogue::load<V>(shift + j)));
@@ -183,7 +184,7 @@ void rms_norm_forward(const context<C, T>& on, matrix<const std::type_identity_t
         const V number = epilogue::load<V>(row + j);
         return std::array{V(number * number)};
       })[0];
-      const T r = T(1) / std::sqrt(squares / static_cast<T>(n) + static_cast<T>(eps));
+      const T r = norm_scale(squares / static_cast<T>(n), static_cast<T>(eps));
       detail::for_lanes<T>(
           n, [=]<class V>(V, index j) __attribute__((always_inline)) {
             epilogue::store(to + j, V(epilogue::load<V>(row + j) * V(r) * (epilogue::load<V>(scale + j) + V(above))));

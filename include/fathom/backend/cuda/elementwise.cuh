@@ -10,6 +10,7 @@
 
 #include "fathom/backend/activation.hpp"
 #include "fathom/backend/cuda/runtime.cuh"
+#include "fathom/backend/norm_scale.hpp"
 #include "fathom/backend/operations.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/matrix.hpp"
@@ -143,7 +144,7 @@ __global__ void layer_norm_rows(index rows, index columns, const float* x, index
   const float m = warp_sum(sum) / count;
   float squares = 0;
   for (index j = lane; j < columns; j += 32) squares += (row[j] - m) * (row[j] - m);
-  const float r = 1 / sqrtf(warp_sum(squares) / count + eps);
+  const float r = norm_scale(warp_sum(squares) / count, eps);
   for (index j = lane; j < columns; j += 32) {
     const float normed = (row[j] - m) * r * gain[j] + bias[j];
     y[i * y_stride + j] = normed;
@@ -198,7 +199,7 @@ __global__ void rms_norm_heads(index rows, index heads, index width, const float
   float* const to = y + at.row * y_stride + at.head * width;
   float squares = 0;
   for (index j = lane; j < width; j += 32) squares += from[j] * from[j];
-  const float r = 1 / sqrtf(warp_sum(squares) / static_cast<float>(width) + eps);
+  const float r = norm_scale(warp_sum(squares) / static_cast<float>(width), eps);
   for (index j = lane; j < width; j += 32) {
     const float normed = from[j] * r * (gain[j] + offset);
     to[j] = normed;

@@ -9,6 +9,7 @@
 #include "fathom/backend/cuda/elementwise.cuh"
 #include "fathom/backend/cuda/matmul.cuh"
 #include "fathom/backend/cuda/token_step.cuh"
+#include "fathom/backend/norm_scale.hpp"
 #include "fathom/core/bf16.hpp"
 #include "fathom/core/types.hpp"
 
@@ -21,14 +22,14 @@ __device__ __forceinline__ void warp_moments(const float* x, int count, float ep
   for (int j = lane; j < count; j += 32) sum += x[j];
   mean = warp_sum(sum) / static_cast<float>(count);
   for (int j = lane; j < count; j += 32) squares += (x[j] - mean) * (x[j] - mean);
-  rstd = 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + eps);
+  rstd = norm_scale(warp_sum(squares) / static_cast<float>(count), eps);
 }
 
 /// 1 / sqrt(mean of squares + eps) of x [count], by a warp.
 __device__ __forceinline__ float warp_rms(const float* x, int count, float eps) {
   float squares = 0;
   for (int j = static_cast<int>(threadIdx.x % 32); j < count; j += 32) squares += x[j] * x[j];
-  return 1 / sqrtf(warp_sum(squares) / static_cast<float>(count) + eps);
+  return norm_scale(warp_sum(squares) / static_cast<float>(count), eps);
 }
 
 /// rows [s.rows, s.depth] in shared memory = norm(x); x itself is loaded behind them
