@@ -176,7 +176,7 @@ template <class Model>
 }
 }  // namespace detail
 
-/// Trains a model. Owns weights, gradients, optimiser states and tape. The same seed gives bitwise identical weights,
+/// Trains a model, or the part of it that the model says (model/trained.hpp). Owns weights, gradients, optimiser states and tape. The same seed gives bitwise identical weights,
 /// for any number of threads, and whether or not the run was interrupted and resumed. Optimizer: adamw, sgd, lion,
 /// muon, or your own (optimizer.hpp). The options are `training` for adamw, and training_of<its options> for other
 /// optimisers.
@@ -205,6 +205,8 @@ class trainer<Model, Optimizer> {
   using own_options = typename optimizer_type::options;
   using options_for = detail::training_for<own_options>;
   using rule = typename optimizer_type::rule;
+  using trained = trained_of<Model>;
+  static constexpr bool is_part = detail::is_partly_trained<Model>;
   static constexpr bool is_adamw = std::is_same_v<own_options, adamw_options>;
   using misnamed = std::conditional_t<is_adamw, detail::misnamed_training, detail::misnamed_training_of<own_options>>;
 
@@ -218,11 +220,15 @@ class trainer<Model, Optimizer> {
         options_(detail::with_defaults(std::move(options), Model::context)),
         common_(detail::common_of(options_)),
         weights_(make<parameters>()),
-        gradients_(make<parameters>()),
+        gradients_(make<trained>()),
         tape_(options_.batch, options_.tokens, {options_.threads}),
         optimizer_(options_for::own(options_), {options_.threads}) {
     optimizer_.set_groups(options_.groups);
     initialize<Model>(*weights_, options_.seed);
+    if constexpr (is_part) {
+      Model::initialize_trained(*weights_, options_.seed);
+      part_ = make<trained>();
+    }
   }
   explicit trainer(detail::nothing_at_all) : trainer(options_type{}) {}
   template <class Habit = misnamed>
@@ -255,10 +261,11 @@ class trainer<Model, Optimizer> {
                                   .tokens = options_.tokens,
                                   .steps = options_.steps * options_.accumulate,
                                   .seed = options_.seed});
-    detail::check_files(common_, (1 + optimizer_type::state_count) * sizeof(parameters));  // the weights and the states
+    detail::check_files(common_, (1 + optimizer_type::state_count) * sizeof(trained));  // the weights and the states
     // A new run keeps only the weights of an earlier one.
-    memory_of<parameters>::zero(gradients_.get(), sizeof(parameters));
+    memory_of<parameters>::zero(gradients_.get(), sizeof(trained));
     optimizer_.reset();
+    if constexpr (is_part) Model::take(*weights_, *part_);
     run_identity identity = identity_with(train);
     run_state run = options_.resume ? restore(identity) : run_state{};
     const index first = run.step;
@@ -335,6 +342,13 @@ class trainer<Model, Optimizer> {
   }
 
  private:
+  /// The numbers that the optimiser changes.
+  [[nodiscard]] trained& trained_weights() {
+    if constexpr (is_part)
+      return *part_;
+    else
+      return *weights_;
+  }
   [[nodiscard]] index tokens_per_step() const { return options_.batch * options_.tokens * options_.accumulate; }
 
   struct step_result {
@@ -349,12 +363,13 @@ class trainer<Model, Optimizer> {
                               optimizer_.lowest_trained());
       // Let a GPU start the update before the host waits for the loss. If the loss is not finite, neither is the norm,
       // so the update changes nothing.
-      if (n + 1 == options_.accumulate) optimizer_.start_step(*weights_, *gradients_, rate);
+      if (n + 1 == options_.accumulate) optimizer_.start_step(trained_weights(), *gradients_, rate);
       result.loss += static_cast<double>(tape_.loss()) / static_cast<double>(options_.accumulate);
     }
     if (!std::isfinite(result.loss)) diverged("the loss is ", result.loss, " at step ", step + 1);
     result.norm = optimizer_.finish_step();
     if (!std::isfinite(result.norm)) diverged("the norm of the gradients is ", result.norm, " at step ", step + 1);
+    if constexpr (is_part) Model::put(*part_, *weights_);
     return result;
   }
 
@@ -371,19 +386,19 @@ class trainer<Model, Optimizer> {
       identity.optimizer = rule::name;
       identity.own = optimizer_type::values_of(options_.optimizer);
     }
-    for (tensor_row& row : table_of<Model>()) identity.tensors.push_back(std::move(row.name));
+    for (tensor_row& row : trained_table_of<Model>(*gradients_)) identity.tensors.push_back(std::move(row.name));
     identity.settings.assign(optimizer_.settings().begin(), optimizer_.settings().end());
     return identity;
   }
 
   void save(const run_identity& identity, const run_state& run) {
-    const auto weights = on_host(*weights_);
-    const tensor_table table = table_of<Model>(*weights);
-    checkpoint_numbers numbers{table, io::type_name<typename Model::scalar>, {{"", io::numbers_of<Model>(table, *weights).begin}}};
-    std::array<decltype(on_host(*weights_)), optimizer_type::state_count> states{};
+    const auto weights = on_host(trained_weights());
+    const tensor_table table = trained_table_of<Model>(*gradients_);
+    checkpoint_numbers numbers{table, io::type_name<typename Model::scalar>, {{"", detail::address_of(*weights)}}};
+    std::array<decltype(on_host(trained_weights())), optimizer_type::state_count> states{};
     for (std::size_t i = 0; i < states.size(); ++i) {
       states[i] = on_host(optimizer_.state(i));
-      numbers.parts.push_back({std::data(rule::states)[i], io::numbers_of<Model>(table, *states[i]).begin});
+      numbers.parts.push_back({std::data(rule::states)[i], detail::address_of(*states[i])});
     }
     save_checkpoint(options_.checkpoint, numbers, io::description_of<Model>(), identity, run);
     last_checkpoint_ = run.step;
@@ -400,17 +415,22 @@ class trainer<Model, Optimizer> {
     const checkpoint_file file(options_.checkpoint, io::description_of<Model>(), wanted, options_.extend);
     // Read everything into new memory first, so that a file that fits only in part changes nothing.
     const auto read = [&](std::string_view part) {
-      auto numbers = make<parameters>();
+      auto numbers = make<trained>();
       edit_on_host(*numbers, [&](auto& here) {
-        const tensor_table table = table_of<Model>(here);
+        const tensor_table table = trained_table_of<Model>(*numbers);
         file.read(part, rule::states, io::wanted_of<Model>(table), io::type_name<typename Model::scalar>, detail::address_of(here));
       });
       return numbers;
     };
     auto weights = read("");
-    std::array<owned<parameters>, optimizer_type::state_count> states;
+    std::array<owned<trained>, optimizer_type::state_count> states;
     for (std::size_t i = 0; i < states.size(); ++i) states[i] = read(std::data(rule::states)[i]);
-    weights_ = std::move(weights);
+    if constexpr (is_part) {
+      part_ = std::move(weights);
+      Model::put(*part_, *weights_);
+    } else {
+      weights_ = std::move(weights);
+    }
     optimizer_.restore(std::move(states), file.state().step);
     last_checkpoint_ = file.state().step;
     if (wanted.options.warmup == -1) identity.options.warmup = file.warmup();
@@ -420,7 +440,8 @@ class trainer<Model, Optimizer> {
   bool default_warmup_;
   options_type options_;
   training common_;  // the options that all trainers share
-  owned<parameters> weights_, gradients_;
+  owned<parameters> weights_;
+  owned<trained> gradients_, part_;  // part_: the trained numbers, if they are only a part of the weights
   typename Model::tape tape_;
   optimizer_type optimizer_;
   index last_checkpoint_ = 0;
