@@ -10,32 +10,13 @@
 #include <vector>
 
 #include "fathom/backend/epilogue.hpp"
+#include "fathom/core/low_rank.hpp"
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/random.hpp"
 #include "fathom/core/tensor_view.hpp"
 #include "fathom/model/train_only.hpp"
 
 namespace fathom {
-
-/// w += scale (a b - a_before b_before), row by row, in w's type.   w [In, Out], a [In, r], b [r, Out]
-template <class T>
-void add_low_rank(matrix<T> w, double scale, matrix<const T> a, matrix<const T> b, matrix<const T> a_before = {},
-                  matrix<const T> b_before = {}) {
-  std::vector<T> sum(static_cast<std::size_t>(w.columns));
-  const auto add_row = [&](index i, const matrix<const T>& left, const matrix<const T>& right, double factor) {
-    for (index k = 0; k < left.columns; ++k) {
-      const T x = static_cast<T>(factor) * left(i, k);
-      const T* const y = right.row(k);
-      for (index j = 0; j < w.columns; ++j) sum[static_cast<std::size_t>(j)] += x * y[j];
-    }
-  };
-  for (index i = 0; i < w.rows; ++i) {
-    std::fill(sum.begin(), sum.end(), T(0));
-    add_row(i, a, b, scale);
-    if (a_before.data) add_row(i, a_before, b_before, -scale);
-    for (index j = 0; j < w.columns; ++j) w(i, j) += sum[static_cast<std::size_t>(j)];
-  }
-}
 
 /// Where the gradient of a matrix W + scale A B goes: to A and B. That of the product is never formed.
 template <class T, index In, index Out>
