@@ -18,18 +18,20 @@
 
 namespace fathom {
 
+/// The rows that are multiplied with A or B at a time.
+inline constexpr index rows_of_products = 512;
+
 /// Where the gradient of a matrix W + scale A B goes: to A and B. That of the product is never formed.
 template <class T, index In, index Out>
 struct low_rank_gradient {
   static constexpr index rank = 2;
   static constexpr index size = In * Out;
   static constexpr std::array<index, 2> shape{In, Out};
-  static constexpr index rows_at_a_time = 512;
 
   matrix<const T> a, b;  // [In, r], [r, Out]; without data: frozen
   matrix<T> da, db;      // their gradients
   T scale{};
-  T* spare = nullptr;    // [2, rows_at_a_time, r]
+  T* spare = nullptr;    // [2, rows_of_products, r]
 };
 
 /// With y = x (W + scale A B):   dA += scale x^T (dy B^T),   dB += scale (x A)^T dy
@@ -37,10 +39,10 @@ template <class On, class X, class Y, class T, index In, index Out>
 void add_weight_gradient(const On& on, const X& x, const Y& dy, low_rank_gradient<T, In, Out>& g) {
   if (!g.a.data) return;
   const index r = g.a.columns;
-  for (index first = 0; first < x.rows; first += g.rows_at_a_time) {
-    const index rows = std::min(g.rows_at_a_time, x.rows - first);
+  for (index first = 0; first < x.rows; first += rows_of_products) {
+    const index rows = std::min(rows_of_products, x.rows - first);
     const matrix<const T> some_x = x.rows_from(first, rows), some_dy = dy.rows_from(first, rows);
-    const matrix<T> dinner(g.spare, rows, r), inner(g.spare + g.rows_at_a_time * r, rows, r);
+    const matrix<T> dinner(g.spare, rows, r), inner(g.spare + rows_of_products * r, rows, r);
     matmul_nt(on, some_dy, g.b, dinner, epilogue::none{});
     multiply(on, static_cast<double>(g.scale), dinner);
     matmul_tn(on, some_x, dinner, g.da);
@@ -90,7 +92,7 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
  private:
   [[nodiscard]] static constexpr index aligned(index size) { return detail::aligned_size<scalar>(size); }
   struct sizes {
-    index numbers = 0, largest_vector = 0;
+    index numbers = 0, ignored = 0;  // of A and B; of the place for gradients of all that is no matrix
   };
   static constexpr sizes of = [] {
     sizes s;
@@ -98,10 +100,9 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
         [&](const path& name, initial, const auto& tensor) {
           if (has_addition(name, tensor.role))
             s.numbers += aligned(tensor.shape[0] * Rank) + aligned(Rank * tensor.shape[tensor.rank - 1]);
-          else if (tensor.role == role::vector)
-            s.largest_vector = std::max(s.largest_vector, tensor.size);
         },
         path{}, tensors_of<architecture>);
+    s.ignored = detail::ignored_numbers<architecture>([](std::string_view, role as) { return as != role::matrix; });
     return s;
   }();
   static_assert(check::every_pattern_matches_a_tensor<of.numbers == 0>, "fathom::low_rank: the patterns match no matrix of the model");
@@ -156,14 +157,10 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
   }
 
   using gradients = fathom::layout<architecture, low_rank_views<scalar>>;
-  static constexpr index spare = of.largest_vector + 64 + 2 * 512 * Rank;
+  static constexpr index spare = aligned(of.ignored) + 2 * rows_of_products * Rank;
   static void place(const parameters& p, trained& g, scalar* spare_numbers, gradients& to) {
-    scalar* const room = spare_numbers + aligned(of.largest_vector);
-    Net::visit(
-        [&](const path&, initial, auto& tensor, const auto& as) {
-          if constexpr (requires { tensor.values; }) tensor = {as.role == role::vector ? spare_numbers : nullptr, false};
-        },
-        to, Net::tensors);
+    scalar* const room = spare_numbers + aligned(of.ignored);
+    detail::ignore_all<architecture>(to, spare_numbers);
     const scalar* next = p.additions.numbers;
     each_addition([&](const path&, auto& tensor, matrix<scalar> da, matrix<scalar> db) {
       tensor.a = {next, da.rows, da.columns};

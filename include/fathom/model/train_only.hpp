@@ -40,10 +40,47 @@ struct any_pattern {
   }
 };
 
+// Gradients of frozen tensors all go to one place, which has room for the largest; those of the embedding's and the head's
+// tables go nowhere, as their layers skip them.
+
+[[nodiscard]] constexpr bool is_table(role as) { return as == role::table || as == role::head; }
+/// The numbers of that place. is_ignored(name, role) says which tensors are frozen and go there.
+template <class Architecture, class F>
+[[nodiscard]] consteval index ignored_numbers(const F& is_ignored) {
+  const layout<Architecture, shapes>& all = tensors_of<Architecture>;
+  index largest = 0;
+  const auto add = [&](const path& name, initial, const auto& tensor) {
+    if (is_ignored(name, tensor.role)) largest = std::max(largest, tensor.size);
+  };
+  const auto add_others = [&](const path& name, initial start, const auto& tensor) {
+    if (!is_table(tensor.role)) add(name, start, tensor);
+  };
+  Architecture::body::visit(add, path{}, 0, all.blocks);
+  Architecture::embedding::visit(add_others, path{}, all.embed);
+  Architecture::head::visit(add_others, path{}, all.out);
+  return largest;
+}
+/// Makes all gradients that are views (core/tensor_view.hpp) ignored ones.
+template <class Architecture, class Gradients, class T>
+void ignore_all(Gradients& to, T* place) {
+  const auto ignore = [&](const no_path&, initial, auto& tensor, const auto&) {
+    if constexpr (requires { tensor.values; }) tensor = {place, false};
+  };
+  const auto skip = [](const no_path&, initial, auto& tensor, const auto& as) {
+    if constexpr (requires { tensor.values; }) {
+      if (is_table(as.role)) tensor = {nullptr, false};
+    }
+  };
+  const layout<Architecture, shapes>& all = tensors_of<Architecture>;
+  visit_layout<Architecture>(ignore, no_path{}, to, all);
+  Architecture::embedding::visit(skip, no_path{}, to.embed, all.embed);
+  Architecture::head::visit(skip, no_path{}, to.out, all.out);
+}
+
 /// What patterns choose of an architecture's tensors.
 struct chosen_tensors {
   index numbers = 0;      // of the chosen tensors, each rounded up
-  index ignored = 0;      // of the largest other tensor that is not a table or a head
+  index ignored = 0;      // of the place for the gradients of the others
   index without = 0;      // patterns that match nothing
   lowest_stage lowest{};  // with a chosen tensor
 };
@@ -52,12 +89,10 @@ template <class Architecture, class T, class Pattern>
   chosen_tensors chosen;
   visit_layout<Architecture>(
       [&](const path& name, initial, const auto& tensor) {
-        if (Pattern::matches(name))
-          chosen.numbers += aligned_size<T>(tensor.size);
-        else if (tensor.role == role::matrix || tensor.role == role::vector)
-          chosen.ignored = std::max(chosen.ignored, tensor.size);
+        if (Pattern::matches(name)) chosen.numbers += aligned_size<T>(tensor.size);
       },
       path{}, tensors_of<Architecture>);
+  chosen.ignored = ignored_numbers<Architecture>([](std::string_view name, role) { return !Pattern::matches(name); });
   Pattern::each([&](std::string_view pattern) {
     index matches = 0;
     visit_layout<Architecture>([&](const path& name, initial, const auto&) { matches += matches_glob(pattern, name); }, path{},
@@ -144,11 +179,7 @@ struct train_only : detail::partly_trained<train_only<Net, Patterns...>, Net> {
   using gradients = fathom::layout<architecture, views<scalar>>;
   static constexpr index spare = chosen.ignored;
   static void place(const parameters&, trained& g, scalar* spare_numbers, gradients& to) {
-    Net::visit(
-        [&](const path&, initial, auto& tensor, const auto& as) {
-          tensor = {as.role == role::matrix || as.role == role::vector ? spare_numbers : nullptr, false};
-        },
-        to, Net::tensors);
+    detail::ignore_all<architecture>(to, spare_numbers);
     each_trained([](auto& tensor, scalar* numbers) { tensor = {numbers, true}; }, g, to);
   }
 
