@@ -66,8 +66,9 @@ void run(char** arguments) {
       {.batch = batch, .steps = steps, .rate = std::strtof(arguments[3], nullptr), .decay = 0.01f, .seed = seed,
        .evaluate_every = std::max<fathom::index>(1, steps / 10), .progress = false, .observer = [&](const fathom::progress& p) {
          if (!std::isnan(p.validation))
-           curve.push_back(fathom::json::object({{"step", p.step}, {"nll", p.validation},
-                                                 {"seconds", static_cast<double>(p.step * batch * model::context) / p.tokens_per_second}}));
+           curve.push_back(fathom::json::object(
+               {{"step", p.step}, {"nll", p.validation},
+                {"seconds", static_cast<double>(p.step * batch * model::context) / p.tokens_per_second}}));
          return true;
        }});
   fathom::load(adapt_model::files(), trainer.weights(), {.missing = fathom::missing::keep});

@@ -34,8 +34,8 @@ struct options {
   fs::path other, folder = "adapted";
   std::optional<std::string> prompt;
   double minutes = 4;
-  float rate = 1e-3f;
-  fathom::index batch = 4;
+  float rate = 2e-3f;
+  fathom::index batch = 2;
   std::uint64_t seed = 1;
 };
 constexpr std::size_t most_held_back = 4096;  // tokens, of each text
@@ -116,7 +116,8 @@ void train(const options& o) {
       "another text      ", before.elsewhere, "  ", after.elsewhere, "   (", o.other.filename().string(), ": what is forgotten)\n",
       result.steps, " steps in ", static_cast<int>(seconds_since(start)), " seconds; ", static_cast<int>(seconds_since(begin)),
       " seconds in all; the file has ", fs::file_size(o.folder / "adapter.safetensors"), " bytes\n");
-  const std::string samples = "prompt\n------\n" + tokenizer.decode(prompt) + "\n\nbefore\n------\n" + first + "\n\nafter\n-----\n" + second + "\n";
+  const std::string samples = "prompt\n------\n" + tokenizer.decode(prompt) + "\n\nbefore\n------\n" + first + "\n\nafter\n-----\n" +
+                              second + "\n";
   std::ofstream(o.folder / "results.txt") << table;
   std::ofstream(o.folder / "samples.txt") << samples;
   std::printf("\n%s\n%s\nThe adapter is %s; --prompt TEXT writes with it.\n", samples.c_str(), table.c_str(),

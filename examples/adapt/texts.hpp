@@ -26,7 +26,8 @@ struct text {
   std::vector<fathom::token> all;
   std::size_t held_back;
 
-  text(const std::string& words, const fathom::data::bpe& tokenizer, const std::string& name, std::size_t context, std::size_t most_held_back)
+  text(const std::string& words, const fathom::data::bpe& tokenizer, const std::string& name, std::size_t context,
+       std::size_t most_held_back)
       : all(tokenizer.encode(words)), held_back(std::min(all.size() / 10, most_held_back)) {
     if (all.size() < 20 * context)
       fathom::fail(name, ": a text of ", all.size(), " tokens; expected at least ", 20 * context, ", some ", 80 * context / 1000, " kB");

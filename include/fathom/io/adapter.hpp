@@ -74,7 +74,9 @@ void save_adapter(const std::filesystem::path& path, const typename Model::param
     auto numbers = make<typename Model::trained>();
     Model::take(weights, *numbers);
     const tensor_table table = Model::trained_table(), whole = table_of<Model>(weights);
-    constexpr auto as = std::is_void_v<P> ? io::written_as::they_are : std::is_same_v<P, bf16> ? io::written_as::bf16 : io::written_as::f32;
+    constexpr auto as = std::is_void_v<P>           ? io::written_as::they_are
+                        : std::is_same_v<P, bf16> ? io::written_as::bf16
+                                                  : io::written_as::f32;
     io::write_adapter(path, io::kind_of_adapter<Model>(), {table, io::type_name<T>, detail::address_of(*numbers)}, as,
                       {whole, io::type_name<T>, detail::address_of(weights)}, io::description_of<Model>());
   }

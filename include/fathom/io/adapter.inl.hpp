@@ -61,7 +61,8 @@ namespace detail {
 }
 /// weights += scale A B, for all additions. `rows` has A and B in turns.
 template <class T>
-void add_all(const tensor_table& rows, const std::vector<std::byte>& additions, double scale, const tensor_table& weights, std::byte* to) {
+void add_all(const tensor_table& rows, const std::vector<std::byte>& additions, double scale, const tensor_table& weights,
+             std::byte* to) {
   for (std::size_t i = 0; i + 1 < rows.size(); i += 2) {
     const tensor_row &a = rows[i], &b = rows[i + 1];
     const auto numbers = [&](const tensor_row& row) {

@@ -105,7 +105,8 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
     s.ignored = detail::ignored_numbers<architecture>([](std::string_view, role as) { return as != role::matrix; });
     return s;
   }();
-  static_assert(check::every_pattern_matches_a_tensor<of.numbers == 0>, "fathom::low_rank: the patterns match no matrix of the model");
+  static_assert(check::every_pattern_matches_a_tensor<of.numbers == 0>,
+                "fathom::low_rank: the patterns match no matrix of the model");
 
  public:
   static constexpr lowest_stage lowest = std::max(
@@ -145,7 +146,9 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
       std::fill_n(b.data, b.rows * b.columns, scalar(0));
     }, to.additions, static_cast<typename Net::parameters&>(to));
   }
-  static void take(const parameters& from, trained& to) { std::copy(std::begin(from.additions.numbers), std::end(from.additions.numbers), to.numbers); }
+  static void take(const parameters& from, trained& to) {
+    std::copy(std::begin(from.additions.numbers), std::end(from.additions.numbers), to.numbers);
+  }
   static void put(const trained& from, parameters& to) {
     const scalar* next = from.numbers;
     each_addition([&](const path&, auto& w, matrix<scalar> a, matrix<scalar> b) {

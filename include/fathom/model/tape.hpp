@@ -111,10 +111,12 @@ struct tape_views {
     hidden h;
     // Of the outputs that neither backward nor a stage reads again, only the last two are kept.
     std::array<scalar*, 2> passing{};
-    for (int depth = 0; depth < lowest && depth < 2; ++depth) passing[static_cast<std::size_t>(depth)] = a.take<scalar>(e.rows() * width);
-    for (int depth = 0; depth <= Model::depth; ++depth)
-      h.states[static_cast<std::size_t>(depth)] = depth >= lowest || depths.contains(depth) ? a.take<scalar>(e.rows() * width)
-                                                                                            : passing[static_cast<std::size_t>(depth % 2)];
+    for (int n = 0; n < std::min(lowest, 2); ++n) passing[static_cast<std::size_t>(n)] = a.take<scalar>(e.rows() * width);
+    for (int depth = 0; depth <= Model::depth; ++depth) {
+      scalar* const passing_by = passing[static_cast<std::size_t>(depth % 2)];
+      h.states[static_cast<std::size_t>(depth)] =
+          depth >= lowest || depths.contains(depth) ? a.take<scalar>(e.rows() * width) : passing_by;
+    }
     h.rows = e.rows();
     h.width = width;
     detail::take_published(a, h, e.rows(), true);

@@ -32,7 +32,9 @@ template <class T>
 /// Names that match one of several patterns.
 template <fixed_string... Patterns>
 struct any_pattern {
-  [[nodiscard]] static constexpr bool matches([[maybe_unused]] std::string_view name) { return (matches_glob(Patterns.view(), name) || ...); }
+  [[nodiscard]] static constexpr bool matches([[maybe_unused]] std::string_view name) {
+    return (matches_glob(Patterns.view(), name) || ...);
+  }
   /// Calls f(pattern) for each.
   template <class F>
   static constexpr void each(const F& f) {
@@ -107,7 +109,8 @@ template <class Architecture, class T, class Pattern>
 /// model (trained.hpp), made from `Net`.
 template <class Own, class Net>
 struct partly_trained : Net {
-  static_assert(is_on_host<typename Net::parameters>, "fathom: a part of a model is trained in the host's memory only, not on a GPU");
+  static_assert(is_on_host<typename Net::parameters>,
+                "fathom: a part of a model is trained in the host's memory only, not on a GPU");
   using tape = training_tape<Own>;
 
   /// Bytes of a tape, as Net::tape_bytes.
@@ -116,7 +119,8 @@ struct partly_trained : Net {
   }
   static void forward(const auto& p, const batch& b, training_tape<Own>& t) { training_pass<Own>::forward(p, b, t); }
   /// As Net::backward and Net::forward_backward, but g has gradients of the trained tensors only.
-  static void backward(const auto& p, const batch& b, training_tape<Own>& t, auto& g, double scale = 1, const lowest_stage& lowest = {}) {
+  static void backward(const auto& p, const batch& b, training_tape<Own>& t, auto& g, double scale = 1,
+                       const lowest_stage& lowest = {}) {
     training_pass<Own>::backward(p, b, t, g, scale, lowest);
   }
   static void forward_backward(const auto& p, const batch& b, training_tape<Own>& t, auto& g, double scale = 1,
@@ -148,7 +152,8 @@ struct train_only : detail::partly_trained<train_only<Net, Patterns...>, Net> {
   using typename Net::scalar;
   using pattern = detail::any_pattern<Patterns...>;
   static constexpr detail::chosen_tensors chosen = detail::choose<architecture, scalar, pattern>();
-  static_assert(check::every_pattern_matches_a_tensor<chosen.without>, "fathom::train_only: a pattern matches no tensor of the model");
+  static_assert(check::every_pattern_matches_a_tensor<chosen.without>,
+                "fathom::train_only: a pattern matches no tensor of the model");
   static constexpr lowest_stage lowest = chosen.lowest;
 
   /// The trained tensors, or their gradients or moments.
