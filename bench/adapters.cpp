@@ -16,8 +16,8 @@
 
 #include <fathom/core/json.hpp>
 
-#include "models.hpp"
-#include "texts.hpp"
+#include "../examples/adapt/models.hpp"
+#include "../examples/adapt/texts.hpp"
 
 namespace {
 
