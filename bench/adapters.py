@@ -9,7 +9,8 @@ arguments = sys.argv[1:]
 with open(arguments[-1]) as lines:
     runs = [json.loads(line) for line in lines]
 for run in runs:
-    run["method"], run["text"], _, _, _, run["part"] = run["run"].split(" ")
+    words = run["run"].split(" ")  # method, text, rate, steps, seed, part
+    run["method"], run["text"], run["part"] = words[0], " ".join(words[1:-4]), words[-1]
 
 if arguments[0] == "--best-rate":
     rated = [run for run in runs if run["part"] == "rates" and run["method"] == arguments[1]]
