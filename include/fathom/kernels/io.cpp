@@ -4,6 +4,7 @@
 #endif
 
 #include "fathom/core/json.inl.hpp"
+#include "fathom/io/adapter.inl.hpp"
 #include "fathom/io/config.inl.hpp"
 #include "fathom/io/conversion.inl.hpp"
 #include "fathom/io/description.inl.hpp"

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "fathom/backend/operations.hpp"
+#include "fathom/core/tensor_view.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/part.hpp"
 
@@ -37,7 +38,7 @@ struct token_embedding {
   }
   template <class On, class G>
   static void backward(const On& on, const extent& e, std::span<const token> tokens, input<On> dx, G& g) {
-    embedding_backward(on, e, tokens, dx, g.wte);
+    if (is_trained(g.wte)) embedding_backward(on, e, tokens, dx, g.wte);
   }
   [[nodiscard]] static std::string describe() { return join(V, " tokens"); }
 };
@@ -84,7 +85,7 @@ struct learned_positions {
   /// g += the gradient of wpe. dx is also the gradient of the x before the addition, unchanged.
   template <class On, class G>
   static void backward(const On& on, const extent& e, input<On> dx, G& g) {
-    positions_backward(on, e, dx, g.wpe);
+    if (is_trained(g.wpe)) positions_backward(on, e, dx, g.wpe);
   }
   [[nodiscard]] static std::string describe() { return join(Context, " positions"); }
 };

@@ -6,6 +6,7 @@
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/storage.hpp"
+#include "fathom/core/tensor_view.hpp"
 #include "fathom/layer/layer.hpp"
 
 namespace fathom::layers {
@@ -62,11 +63,13 @@ struct linear {
     matmul(on, x, p.weight, y, epilogue::gated{A{}, bias, a, kept});
   }
 
-  /// g += the gradients of W and b
+  /// g += the gradients of W and b, of those that are trained
   template <class On, class G>
   static void backward_parameters(const On& on, input<On> x, input<On> dy, G& g) {
-    matmul_tn(on, x, dy, g.weight.view());
-    if constexpr (HasBias) column_sums(on, dy, g.bias.data());
+    add_weight_gradient(on, x, dy, g.weight);
+    if constexpr (HasBias) {
+      if (is_trained(g.bias)) column_sums(on, dy, g.bias.data());
+    }
   }
   /// dx = epilogue(dy W^T)
   template <class On, class P, class Epilogue = epilogue::none>

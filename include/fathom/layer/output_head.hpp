@@ -5,6 +5,7 @@
 #include <ratio>
 
 #include "fathom/backend/epilogue.hpp"
+#include "fathom/core/tensor_view.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/part.hpp"
 #include "fathom/layer/layer_norm.hpp"
@@ -64,7 +65,7 @@ struct output_head {
   static void backward(const On& on, const P& p, const W& wte, input<On> x, input<On> dlogits, output<On> dx,
                        const tape<scalar<On>>& t, G& g, GW& gwte, const scratch<scalar<On>>& s) {
     const matrix<scalar<On>> dnormed = s.dnormed.rows_from(0, x.rows);
-    matmul_tn(on, dlogits, t.normed.rows_from(0, x.rows), table(g, gwte).view());
+    add_weight_gradient(on, dlogits, t.normed.rows_from(0, x.rows), table(g, gwte));
     matmul(on, dlogits, table(p, wte), dnormed, epilogue::none{});
     zero(on, dx);
     Norm::backward(on, p.ln_f, x, dnormed, dx, t.ln_f, g.ln_f);

@@ -273,21 +273,24 @@ struct stack<Run, Rest...> {
     rest_type::visit_two(f, at, number + own, p.rest);
   }
 
-  /// The tapes of all units have the same layout and lie one after the other. block(i) creates the views on demand.
+  /// The tapes of all units have the same layout and lie one after the other. block(i) creates the views on demand. Units
+  /// below the block `lowest`, through which no gradient passes, share one place. `number` is the number of the first block.
   template <class T>
   class tape {
    public:
-    constexpr tape(arena& a, const extent& e)
+    constexpr tape(arena& a, const extent& e, int lowest = 0, int number = 0)
         : extent_(e), bytes_(bytes_of<typename unit_type::template tape<T>>(e)),
-          memory_(a.take<std::byte>(count * static_cast<index>(bytes_))), rest(a, e) {}
+          saved_(std::max(std::clamp<index>((lowest - number) / unit_type::length, 0, count) - 1, index{0})),
+          memory_(a.take<std::byte>((count - saved_) * static_cast<index>(bytes_))), rest(a, e, lowest, number + own) {}
     [[nodiscard]] typename unit_type::template tape<T> block(index i) const {
-      arena a(memory_ + static_cast<std::size_t>(i) * bytes_);
+      arena a(memory_ + static_cast<std::size_t>(std::max(i - saved_, index{0})) * bytes_);
       return {a, extent_};
     }
 
    private:
     extent extent_;
     std::size_t bytes_;
+    index saved_;  // places: units without gradients, but one
     std::byte* memory_;
 
    public:

@@ -64,7 +64,7 @@ inline constexpr index parameter_count_in = [] {
 /// The lowest stage of an architecture that has a tensor whose name f(name) accepts: the embedding if it has one, the
 /// end of the body if none has.
 template <class Architecture, class F>
-[[nodiscard]] lowest_stage lowest_stage_with(const F& f) {
+[[nodiscard]] constexpr lowest_stage lowest_stage_with(const F& f) {
   const layout<Architecture, shapes>& p = tensors_of<Architecture>;
   lowest_stage lowest{Architecture::body::depth, 0};
   Architecture::body::visit_stages(

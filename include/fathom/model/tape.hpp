@@ -20,6 +20,7 @@
 #include "fathom/layer/hidden_states.hpp"
 #include "fathom/layer/stack.hpp"
 #include "fathom/model/batch.hpp"
+#include "fathom/model/trained.hpp"
 
 namespace fathom {
 
@@ -53,6 +54,15 @@ struct tape_views {
   using hidden = typename Model::hidden_states;
   static constexpr index width = Model::width;
   static constexpr depth_set depths = Model::body::depths;  // that any stage looks back at
+  static constexpr int lowest = lowest_of<Model>().block;  // with something to train; -1: also the embedding
+  /// The depths that take gradients: those above the input of the lowest block. What stages send back to the others shares
+  /// one place, which nobody reads.
+  static constexpr int ignored_depths = [] {
+    int count = 0;
+    for (int n = 0; n < depths.count(); ++n) count += depths[n] <= lowest;
+    return count;
+  }();
+  static constexpr int gradient_count = depths.count() - ignored_depths + (ignored_depths > 0);
 
   hidden states;
   typename Model::body::template tape<scalar> blocks;
@@ -60,37 +70,53 @@ struct tape_views {
   double* total;           // [1], their sum, and
   token* tokens;           // [2, rows], the inputs and the targets, if the session stages them
   matrix<scalar> d;        // [rows, E], gradient of the residual stream
-  matrix<scalar> dhidden;  // [number of depths * rows, E], gradients that stages sent back
+  matrix<scalar> dhidden;  // [gradient_count * rows, E], gradients that stages sent back
   // For head_rows rows at a time:
   typename Model::head::template tape<scalar> out;
   matrix<scalar> logits;  // overwritten by their gradient in backward; [rows, V] if forward has no targets
   layers::cross_entropy::tape<scalar> loss;
   typename Model::head::template scratch<scalar> out_scratch;
+  scalar* spare;  // of a model that trains only a part of itself (trained.hpp)
   arena free;  // scratch of the stages, reused by each
 
   constexpr tape_views(arena& a, const extent& e)
       : states(take_states(a, e)),
-        blocks(a, e),
+        blocks(a, e, lowest),
         losses(a.take<scalar>(e.rows())),
         total(a.take<double>(session::staged(1))),
         tokens(a.take<token>(session::staged(2 * e.rows()))),
         d(a.take<scalar>(e.rows(), width)),
-        dhidden(a.take<scalar>(depths.count() * e.rows(), width)),
+        dhidden(a.take<scalar>(gradient_count * e.rows(), width)),
         out(a, chunk_of(e)),
         logits(a.take<scalar>(chunk_of(e).rows(), Model::vocab)),
         loss(a, chunk_of(e)),
         out_scratch(a, chunk_of(e)),
+        spare(take_spare(a)),
         free(a) {
     for (int n = 0; n < depths.count(); ++n)
-      states.gradients[static_cast<std::size_t>(depths[n])] = dhidden.data ? dhidden.row(n * e.rows()) : nullptr;
+      states.gradients[static_cast<std::size_t>(depths[n])] =
+          dhidden.data ? dhidden.row(std::max(n - std::max(ignored_depths - 1, 0), 0) * e.rows()) : nullptr;
     static_cast<void>(a.take<std::byte>(static_cast<index>(Model::body::template scratch_bytes<scalar>(e))));
   }
 
  private:
+  static constexpr scalar* take_spare([[maybe_unused]] arena& a) {
+    if constexpr (detail::is_partly_trained<Model>)
+      return a.take<scalar>(Model::spare);
+    else
+      return nullptr;
+  }
   static constexpr extent chunk_of(const extent& e) { return {1, std::min(e.rows(), Model::head_rows)}; }
   static constexpr hidden take_states(arena& a, const extent& e) {
     hidden h;
-    for (auto& state : h.states) state = a.take<scalar>(e.rows() * width);
+    // Of the outputs that neither backward nor a stage reads again, only the last two are kept.
+    std::array<scalar*, 2> passing{};
+    for (int n = 0; n < std::min(lowest, 2); ++n) passing[static_cast<std::size_t>(n)] = a.take<scalar>(e.rows() * width);
+    for (int depth = 0; depth <= Model::depth; ++depth) {
+      scalar* const passing_by = passing[static_cast<std::size_t>(depth % 2)];
+      h.states[static_cast<std::size_t>(depth)] =
+          depth >= lowest || depths.contains(depth) ? a.take<scalar>(e.rows() * width) : passing_by;
+    }
     h.rows = e.rows();
     h.width = width;
     detail::take_published(a, h, e.rows(), true);
@@ -215,31 +241,48 @@ struct training_pass {
     });
   }
 
-  static void backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale, const lowest_stage& lowest) {
+  using gradients = trained_of<Model>;
+  static void backward(const parameters& p, const batch& b, tape& t, gradients& g, double scale, const lowest_stage& lowest) {
     if (t.state_ != tape::state::forward || t.counted_ < 0 || b.sequences != t.extent_.sequences ||
         b.tokens != t.extent_.tokens || std::ssize(b.targets) != t.extent_.rows())
       fail("backward: call forward with this batch and with targets first, once for every backward");
     t.take(b);
     t.state_ = tape::state::backward;
-    t.session_.run([&](const auto& on) { backward_all(on, p, t, g, scale, lowest, true); });
+    with_places(p, t, g, [&](auto& places) {
+      t.session_.run([&](const auto& on) { backward_all(on, p, t, places, scale, lowest, true); });
+    });
   }
 
-  static void forward_backward(const parameters& p, const batch& b, tape& t, parameters& g, double scale, const lowest_stage& lowest) {
+  static void forward_backward(const parameters& p, const batch& b, tape& t, gradients& g, double scale, const lowest_stage& lowest) {
     if (b.targets.empty()) fail("forward_backward: a batch without targets has no loss");
     t.begin(b);
     t.state_ = tape::state::backward;
-    const auto address = [](const parameters& x) { return reinterpret_cast<std::uintptr_t>(&x); };
-    t.session_.replay({address(p), address(g), static_cast<std::uint64_t>(b.sequences), static_cast<std::uint64_t>(b.tokens),
-                       static_cast<std::uint64_t>(t.counted_), std::bit_cast<std::uint64_t>(scale), static_cast<std::uint64_t>(lowest.block),
-                       static_cast<std::uint64_t>(lowest.stage)},
-                      [&](const auto& on) {
-                        forward_body(on, p, t);
-                        backward_all(on, p, t, g, scale, lowest, false);
-                        t.session_.add_up(on, t.views_.losses, t.extent_.rows(), t.views_.total);
-                      });
+    const auto address = [](const auto& x) { return reinterpret_cast<std::uintptr_t>(&x); };
+    with_places(p, t, g, [&](auto& places) {
+      t.session_.replay({address(p), address(g), static_cast<std::uint64_t>(b.sequences), static_cast<std::uint64_t>(b.tokens),
+                         static_cast<std::uint64_t>(t.counted_), std::bit_cast<std::uint64_t>(scale),
+                         static_cast<std::uint64_t>(lowest.block), static_cast<std::uint64_t>(lowest.stage)},
+                        [&](const auto& on) {
+                          forward_body(on, p, t);
+                          backward_all(on, p, t, places, scale, lowest, false);
+                          t.session_.add_up(on, t.views_.losses, t.extent_.rows(), t.views_.total);
+                        });
+    });
   }
 
  private:
+  /// Calls f(where the gradients of all tensors go).
+  template <class F>
+  static void with_places([[maybe_unused]] const parameters& p, [[maybe_unused]] tape& t, gradients& g, const F& f) {
+    if constexpr (detail::is_partly_trained<Model>) {
+      typename Model::gradients places;
+      Model::place(p, g, t.views_.spare, places);
+      f(places);
+    } else {
+      f(g);
+    }
+  }
+
   // Each of these is compiled once. Inlined in several places, it could round differently: compilers fuse
   // multiply-adds.
   template <class On>
@@ -271,8 +314,8 @@ struct training_pass {
   }
 
   /// Runs backward from the logits. The head's last rows come first, because their logits may still be there.
-  template <class On>
-  [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const tape& t, parameters& g, double scale,
+  template <class On, class G>
+  [[gnu::noinline]] static void backward_all(const On& on, const parameters& p, const tape& t, G& g, double scale,
                                              const lowest_stage& lowest, bool has_last_logits) {
     const views& v = t.views_;
     const auto factor = static_cast<scalar>(scale / static_cast<double>(std::max<index>(t.counted_, 1)));
@@ -286,8 +329,9 @@ struct training_pass {
     }
     zero(on, v.dhidden);
     detail::zero_published(on, v.states);
-    Model::body::backward(on, p.blocks, t.extent_, v.states, 0, v.d, v.blocks, g.blocks, v.free, lowest);
-    if (lowest.block < 0) Model::embedding::backward(on, t.extent_, t.batch_.inputs, v.d, g.embed);
+    const lowest_stage from = std::max(lowest, lowest_of<Model>());
+    Model::body::backward(on, p.blocks, t.extent_, v.states, 0, v.d, v.blocks, g.blocks, v.free, from);
+    if (from.block < 0) Model::embedding::backward(on, t.extent_, t.batch_.inputs, v.d, g.embed);
   }
 };
 

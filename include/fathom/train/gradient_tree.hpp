@@ -10,6 +10,7 @@
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/model/trained.hpp"
 #include "fathom/train/micro_batches.hpp"
 #include "fathom/train/muon.hpp"  // combine_numbers
 
@@ -28,7 +29,7 @@ void zero_numbers(const On& on, T* numbers, index count) {
 /// Owns the blocks that hold the gradients of right halves until they are added: for a node of n micro-batches log2(n), rounded up.
 template <class Model>
 class gradient_tree {
-  using parameters = typename Model::parameters;
+  using parameters = trained_of<Model>;  // gradients of what the model trains
   using scalar = typename Model::scalar;
   static constexpr auto size = static_cast<index>(sizeof(parameters) / sizeof(scalar));
 

@@ -7,30 +7,13 @@
 #include <utility>
 
 #include "fathom/core/error.hpp"
+#include "fathom/core/glob.hpp"
 #include "fathom/train/groups.hpp"
 
 namespace fathom {
 
 FATHOM_INLINE std::function<bool(std::string_view)> glob(std::string pattern) {
-  return [pattern = std::move(pattern)](std::string_view name) {
-    // On a mismatch, backtrack to the last star and let it match one more character.
-    std::size_t p = 0, n = 0, star = std::string::npos, after_star = 0;
-    while (n < name.size()) {
-      if (p < pattern.size() && pattern[p] == '*') {
-        star = p++;
-        after_star = n;
-      } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
-        ++p;
-        ++n;
-      } else if (star != std::string::npos) {
-        p = star + 1;
-        n = ++after_star;
-      } else {
-        return false;
-      }
-    }
-    return pattern.find_first_not_of('*', p) == std::string::npos;
-  };
+  return [pattern = std::move(pattern)](std::string_view name) { return matches_glob(pattern, name); };
 }
 
 namespace detail {

@@ -84,6 +84,7 @@
 #include "fathom/core/types.hpp"
 #include "fathom/model/layout.hpp"
 #include "fathom/model/tensor_table.hpp"
+#include "fathom/model/trained.hpp"
 #include "fathom/train/groups.hpp"
 #include "fathom/train/sharding.hpp"
 
@@ -203,7 +204,7 @@ template <class Options>
 struct tensor_steps {
   template <class Model, class Formula, std::size_t States>
   class of {
-    using parameters = typename Model::parameters;
+    using parameters = trained_of<Model>;
     using executor = typename Model::executor;
     using scalar = typename Model::scalar;
 
@@ -308,7 +309,7 @@ class optimizer_of {
   using model = Model;
   using rule = Rule;
   using options = typename Rule::options;
-  using parameters = typename Model::parameters;
+  using parameters = trained_of<Model>;  // of a model that trains only a part of itself, that part (model/trained.hpp)
   using executor = typename Model::executor;
   static constexpr std::size_t state_count = std::size(Rule::states);
 
@@ -330,7 +331,7 @@ class optimizer_of {
   void set_groups(std::span<const parameter_group> groups) {
     const auto like = state_count > 0 || is_shared() ? nullptr : make<parameters>();
     const tensor_table table =
-        table_of<Model>(is_shared() ? *static_cast<const parameters*>(sharing_.like) : state_count > 0 ? *states_[0] : *like);
+        trained_table_of<Model>(is_shared() ? *static_cast<const parameters*>(sharing_.like) : state_count > 0 ? *states_[0] : *like);
     settings_ = detail::resolve(groups, table);
     ranges_.clear();
     kinds_.clear();
@@ -368,7 +369,11 @@ class optimizer_of {
     std::set<std::string, std::less<>> trained;
     for (std::size_t t = 0; t < table.size(); ++t)
       if (!settings_[t].frozen) trained.insert(table[t].name);
-    lowest_trained_ = lowest_stage_with<typename Model::architecture>([&](std::string_view name) { return trained.contains(name); });
+    // What is trained is the model's tensor, or belongs to it: its name then begins with the tensor's (low_rank.hpp).
+    lowest_trained_ = lowest_stage_with<typename Model::architecture>([&](std::string_view name) {
+      const auto found = trained.lower_bound(name);
+      return found != trained.end() && found->starts_with(name);
+    });
   }
   /// The settings from the groups, for each tensor in memory order.
   [[nodiscard]] std::span<const tensor_setting> settings() const { return settings_; }

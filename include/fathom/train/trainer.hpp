@@ -181,8 +181,8 @@ template <class Model>
 }
 }  // namespace detail
 
-/// Trains a model. Owns weights, gradients, optimiser states and tape. The same seed gives bitwise identical weights,
-/// for any number of threads, and whether or not the run was interrupted and resumed. Optimizer: adamw, sgd, lion,
+/// Trains a model, or the part of it that the model says (model/trained.hpp). Owns weights, gradients, optimiser states and tape.
+/// The same seed gives bitwise identical weights, for any number of threads, and whether or not the run was interrupted and resumed. Optimizer: adamw, sgd, lion,
 /// muon, or your own (optimizer.hpp). The options are `training` for adamw, and training_of<its options> for other
 /// optimisers.
 ///
@@ -216,6 +216,7 @@ class trainer<Model, Optimizer, Group> {
   static constexpr bool is_lone = std::is_same_v<Group, lone>;
   static_assert(is_lone || backend_traits<typename Model::backend>::is_on_host,
                 "fathom::trainer: a group of processes trains models in host memory only");
+  static_assert(is_lone || !detail::is_partly_trained<Model>, "fathom::trainer: a group of processes trains whole models, not train_only or low_rank");
   static_assert(is_lone || !backend_traits<typename Model::backend>::is_on_host || sharded_optimizer<Optimizer<Model>>,
                 "fathom::trainer: the ranks of a group share the optimiser's states, which this optimiser cannot: see "
                 "sharded_optimizer in train/optimizer.hpp");
@@ -223,6 +224,8 @@ class trainer<Model, Optimizer, Group> {
   using own_options = typename optimizer_type::options;
   using options_for = detail::training_for<own_options>;
   using rule = typename optimizer_type::rule;
+  using trained = trained_of<Model>;
+  static constexpr bool is_part = detail::is_partly_trained<Model>;
   static constexpr bool is_adamw = std::is_same_v<own_options, adamw_options>;
   static constexpr bool optimizer_updates_wholes = matrix_rule<rule>;
   using misnamed = std::conditional_t<is_adamw, detail::misnamed_training, detail::misnamed_training_of<own_options>>;
@@ -239,11 +242,15 @@ class trainer<Model, Optimizer, Group> {
         common_(detail::common_of(options_)),
         plan_(options_.micro_batches, group_.size()),
         weights_(make<parameters>()),
-        gradients_(make<parameters>()),
+        gradients_(make<trained>()),
         tape_(options_.batch, options_.tokens, {options_.threads}),
         optimizer_(detail::together(group_, [&] { return made_optimizer(); })) {
     detail::together(group_, [&] { optimizer_.set_groups(options_.groups); });
     initialize<Model>(*weights_, options_.seed);
+    if constexpr (is_part) {
+      Model::initialize_trained(*weights_, options_.seed);
+      part_ = make<trained>();
+    }
   }
   explicit trainer(detail::nothing_at_all) : trainer(options_type{}) {}
   template <class Habit = misnamed>
@@ -269,10 +276,10 @@ class trainer<Model, Optimizer, Group> {
   /// The most bytes that one of so many ranks needs: weights, gradients, gradients that arrive, its shard of the optimiser's states and
   /// the tape, without workspaces. While the first rank writes a checkpoint, it needs those states of all ranks, too.
   [[nodiscard]] static constexpr std::size_t bytes_per_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context) {
-    constexpr std::size_t block = sizeof(parameters), range = sizeof(typename Model::scalar) * sharing::range;
+    constexpr std::size_t block = sizeof(trained), weights = sizeof(parameters) + (is_part ? block : 0), range = sizeof(typename Model::scalar) * sharing::range;
     constexpr std::size_t largest_range = optimizer_updates_wholes ? std::max(range, io::largest_tensor<Model>) : range;
     const std::size_t shard = ranks == 1 ? block : std::min(block, block / static_cast<std::size_t>(ranks) + largest_range);
-    return block + block * static_cast<std::size_t>(detail::gradient_blocks(ranks, micro_batches)) + optimizer_type::state_count * shard +
+    return weights + block * static_cast<std::size_t>(detail::gradient_blocks(ranks, micro_batches)) + optimizer_type::state_count * shard +
            detail::arriving_bytes(ranks, micro_batches, shard, sizeof(typename Model::scalar)) + Model::tape_bytes(sequences, tokens);
   }
 
@@ -310,11 +317,12 @@ class trainer<Model, Optimizer, Group> {
                                   .tokens = options_.tokens,
                                   .steps = options_.steps * options_.micro_batches * options_.accumulate,
                                   .seed = options_.seed});
-    if (is_first()) detail::check_files(common_, (1 + optimizer_type::state_count) * sizeof(parameters));  // the weights and the states
+    if (is_first()) detail::check_files(common_, (1 + optimizer_type::state_count) * sizeof(trained));  // the weights and the states
     [[maybe_unused]] const run_of_group running(group_);
     // A new run keeps only the weights of an earlier one.
-    memory_of<parameters>::zero(gradients_.get(), sizeof(parameters));
+    memory_of<parameters>::zero(gradients_.get(), sizeof(trained));
     optimizer_.reset();
+    if constexpr (is_part) Model::take(*weights_, *part_);
     run_identity identity = identity_with(train);
     if constexpr (!is_lone) check_agreement(identity, validation);
     run_state run = options_.resume ? restore(identity) : run_state{};
@@ -385,6 +393,13 @@ class trainer<Model, Optimizer, Group> {
   [[nodiscard]] index window_of(index step, index micro_batch, index pass) const {
     return (step * options_.micro_batches + micro_batch) * options_.accumulate + pass;
   }
+  /// The numbers that the optimiser changes.
+  [[nodiscard]] trained& trained_weights() {
+    if constexpr (is_part)
+      return *part_;
+    else
+      return *weights_;
+  }
 
   struct step_result {
     double loss;  // mean over all micro-batches
@@ -394,7 +409,7 @@ class trainer<Model, Optimizer, Group> {
     if constexpr (!is_lone) return take_shared_step(windows, step, rate);
     // Let a GPU start the update before the host waits for the loss. If the loss is not finite, neither is the norm, so the update
     // changes nothing.
-    const auto start = [&] { optimizer_.start_step(*weights_, *gradients_, rate); };
+    const auto start = [&] { optimizer_.start_step(trained_weights(), *gradients_, rate); };
     step_result result{};
     if (options_.micro_batches == 1) {
       result.loss = pass(windows, step, 0, *gradients_, start);
@@ -405,12 +420,13 @@ class trainer<Model, Optimizer, Group> {
     if (!std::isfinite(result.loss)) diverged("the loss is ", result.loss, " at step ", step + 1);
     result.norm = optimizer_.finish_step();
     if (!std::isfinite(result.norm)) diverged("the norm of the gradients is ", result.norm, " at step ", step + 1);
+    if constexpr (is_part) Model::put(*part_, *weights_);
     return result;
   }
   /// Adds the gradients of a micro-batch, and returns its part of the step's loss. All windows have as many targets, so all
   /// micro-batches have the same weight. Calls ready() before it waits for the last loss.
   template <class Ready>
-  double pass(data::windows& windows, index step, index micro_batch, parameters& gradients, const Ready& ready) {
+  double pass(data::windows& windows, index step, index micro_batch, trained& gradients, const Ready& ready) {
     const auto passes = static_cast<double>(options_.accumulate * options_.micro_batches);
     double loss = 0;
     for (index n = 0; n < options_.accumulate; ++n) {
@@ -422,9 +438,9 @@ class trainer<Model, Optimizer, Group> {
     return loss;
   }
   /// The same for the micro-batches of a node, into zeroed gradients.
-  double add_up(data::windows& windows, index step, const detail::tree_node& node, parameters& gradients) {
+  double add_up(data::windows& windows, index step, const detail::tree_node& node, trained& gradients) {
     return tree_.add_up(tape_.where(), node, gradients,
-                        [&](index micro_batch, parameters& to) { return pass(windows, step, micro_batch, to, [] {}); });
+                        [&](index micro_batch, trained& to) { return pass(windows, step, micro_batch, to, [] {}); });
   }
 
   /// The first tensor with a number that is not finite; empty if there is none.
@@ -599,20 +615,20 @@ class trainer<Model, Optimizer, Group> {
       identity.optimizer = rule::name;
       identity.own = optimizer_type::values_of(options_.optimizer);
     }
-    for (tensor_row& row : table_of<Model>()) identity.tensors.push_back(std::move(row.name));
+    for (tensor_row& row : trained_table_of<Model>(*gradients_)) identity.tensors.push_back(std::move(row.name));
     identity.settings.assign(optimizer_.settings().begin(), optimizer_.settings().end());
     return identity;
   }
 
   void save(const run_identity& identity, const run_state& run) {
     if (group_.size() > 1) return save_for_all(identity, run);
-    const auto weights = on_host(*weights_);
-    const tensor_table table = table_of<Model>(*weights);
-    checkpoint_numbers numbers{table, io::type_name<typename Model::scalar>, {{"", io::numbers_of<Model>(table, *weights).begin}}};
-    std::array<decltype(on_host(*weights_)), optimizer_type::state_count> states{};
+    const auto weights = on_host(trained_weights());
+    const tensor_table table = trained_table_of<Model>(*gradients_);
+    checkpoint_numbers numbers{table, io::type_name<typename Model::scalar>, {{"", detail::address_of(*weights)}}};
+    std::array<decltype(on_host(trained_weights())), optimizer_type::state_count> states{};
     for (std::size_t i = 0; i < states.size(); ++i) {
       states[i] = on_host(optimizer_.state(i));
-      numbers.parts.push_back({std::data(rule::states)[i], io::numbers_of<Model>(table, *states[i]).begin});
+      numbers.parts.push_back({std::data(rule::states)[i], detail::address_of(*states[i])});
     }
     save_checkpoint(options_.checkpoint, numbers, io::description_of<Model>(), identity, run);
     last_checkpoint_ = run.step;
@@ -644,15 +660,20 @@ class trainer<Model, Optimizer, Group> {
     if (is_first()) found = read_checkpoint(identity);
     if (group_.size() > 1) return restore_for_all(std::move(found), identity);
     if (!found.weights) return {};
-    weights_ = std::move(found.weights);
+    if constexpr (is_part) {
+      part_ = std::move(found.weights);
+      Model::put(*part_, *weights_);
+    } else {
+      weights_ = std::move(found.weights);
+    }
     optimizer_.restore(std::move(found.states), found.run.step);
     last_checkpoint_ = found.run.step;
     return found.run;
   }
   struct restored {
     run_state run;
-    owned<parameters> weights;  // none: there is no checkpoint
-    std::array<owned<parameters>, optimizer_type::state_count> states;
+    owned<trained> weights;  // none: there is no checkpoint
+    std::array<owned<trained>, optimizer_type::state_count> states;
   };
   run_state restore_for_all(restored found, run_identity& identity) {
     if constexpr (!is_lone) {
@@ -680,9 +701,9 @@ class trainer<Model, Optimizer, Group> {
     const checkpoint_file file(options_.checkpoint, io::description_of<Model>(), wanted, options_.extend);
     // Read everything into new memory first, so that a file that fits only in part changes nothing.
     const auto read = [&](std::string_view part) {
-      auto numbers = make<parameters>();
+      auto numbers = make<trained>();
       edit_on_host(*numbers, [&](auto& here) {
-        const tensor_table table = table_of<Model>(here);
+        const tensor_table table = trained_table_of<Model>(*numbers);
         file.read(part, rule::states, io::wanted_of<Model>(table), io::type_name<typename Model::scalar>, detail::address_of(here));
       });
       return numbers;
@@ -698,7 +719,8 @@ class trainer<Model, Optimizer, Group> {
   options_type options_;
   training common_;  // the options that all trainers share
   detail::micro_batch_plan plan_;
-  owned<parameters> weights_, gradients_;
+  owned<parameters> weights_;
+  owned<trained> gradients_, part_;  // part_: the trained numbers, if they are only a part of the weights
   typename Model::tape tape_;
   optimizer_type optimizer_;
   index last_checkpoint_ = 0;
