@@ -471,36 +471,38 @@ using sloped = fathom::architecture<
 }  // namespace
 namespace {
 /// Shortcuts with nearly all options, and the control in a family with grouped queries.
-using conditioned = fathom::gpt2<config{.vocab = 19,
-                                        .context = 12,
-                                        .width = 24,
-                                        .depth = 3,
-                                        .heads = 3,
-                                        .shortcut = {.depths = {0, 1},
-                                                     .hidden = 16,
-                                                     .blocks = 2,
-                                                     .source = fathom::shortcut_source::differences,
-                                                     .unit_features = true,
-                                                     .head_norms = true,
-                                                     .depth_bias = true,
-                                                     .gate = fathom::shortcut_gate::head_and_depth,
-                                                     .slopes = fathom::shortcut_slopes::learned,
-                                                     .rotary = 100,
-                                                     .exit = fathom::shortcut_exit::sink}}>;
-using control = fathom::gpt2<config{.vocab = 19,
-                                    .context = 12,
-                                    .width = 24,
-                                    .depth = 2,
-                                    .heads = 4,
-                                    .hidden = 40,
-                                    .shortcut = {.depths = {0, 1},
-                                                 .features = fathom::feature_map::linear,
-                                                 .source = fathom::shortcut_source::own_input,
-                                                 .depth_bias = true,
-                                                 .gate = fathom::shortcut_gate::head,
-                                                 .exit = fathom::shortcut_exit::sigmoid},
-                                    .family = fathom::family::llama,
-                                    .kv_heads = 2}>;
+constexpr config with_options{.vocab = 19,
+                              .context = 12,
+                              .width = 24,
+                              .depth = 3,
+                              .heads = 3,
+                              .shortcut = {.depths = {0, 1},
+                                           .hidden = 16,
+                                           .blocks = 2,
+                                           .source = fathom::shortcut_source::differences,
+                                           .unit_features = true,
+                                           .head_norms = true,
+                                           .depth_bias = true,
+                                           .gate = fathom::shortcut_gate::head_and_depth,
+                                           .slopes = fathom::shortcut_slopes::learned,
+                                           .rotary = 100,
+                                           .exit = fathom::shortcut_exit::sink}};
+constexpr config of_own_input{.vocab = 19,
+                              .context = 12,
+                              .width = 24,
+                              .depth = 2,
+                              .heads = 4,
+                              .hidden = 40,
+                              .shortcut = {.depths = {0, 1},
+                                           .features = fathom::feature_map::linear,
+                                           .source = fathom::shortcut_source::own_input,
+                                           .depth_bias = true,
+                                           .gate = fathom::shortcut_gate::head,
+                                           .exit = fathom::shortcut_exit::sigmoid},
+                              .family = fathom::family::llama,
+                              .kv_heads = 2};
+using conditioned = fathom::gpt2<with_options>;
+using control = fathom::gpt2<of_own_input>;
 }  // namespace
 TEST_CASE("options of shortcuts decode on the GPU", "[cuda]") {
   check_decoding_as_in_reference<conditioned>();
