@@ -132,11 +132,14 @@ void convert(const Weights& weights, const options& o) {
   };
   std::printf("%s\n", fathom::summary<net>().c_str());
   line(o.weights, before);
-  if constexpr (requires { net::architecture::family_configuration; } || net::body::depths.empty())
-    if (!o.folder.empty()) {
+  if (!o.folder.empty()) {
+    if constexpr (net::architecture::has_shortcut) {
+      fathom::fail("--folder: transformers has no models with shortcuts");
+    } else {
       fathom::save_transformers(o.folder, weights);
       line(o.folder, before);
     }
+  }
   if (!o.gguf.empty()) {
     if constexpr (net::architecture::has_shortcut) {
       fathom::fail("--gguf: llama.cpp has no models with shortcuts");

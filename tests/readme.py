@@ -44,6 +44,7 @@ BLOCKS = {
     "oracle": ("", "static_assert(oracle::parameter_count > 0);\n"),
     ".resume": ("void resume(const fathom::owned<net::parameters>& weights) {\n", "static_cast<void>(trainer);\n}\n"),
     "fathom::muon": ("void another_optimizer() {\n", "static_cast<void>(tuned);\n}\n"),
+    "save_adapter": ("void adapt(const fathom::data::corpus& corpus, fathom::owned<net::parameters>& weights) {\n", "}\n"),
     "load_any": ("void any_model() {\n", "}\n"),
     "save_transformers": ("void elsewhere() {\n", "}\n"),
     "smollm2": ("void of_today() {\n", "}\n"),
