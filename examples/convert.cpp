@@ -98,7 +98,7 @@ fathom::io::gguf_metadata tokenizer_of(const std::string& weights, fathom::index
 template <class Weights>
 void convert(const Weights& weights, const options& o) {
   using net = typename Weights::model;
-  if (!o.folder.empty() && !net::body::depths.empty()) fathom::fail("--folder: transformers has no GPT-2 with shortcuts");
+  if (!o.folder.empty() && net::architecture::has_shortcut) fathom::fail("--folder: transformers has no models with shortcuts");
   std::vector<fathom::token> text;  // the held-back end of the text
   if (!o.text.empty()) {
     const auto corpus = [&] {
@@ -132,14 +132,11 @@ void convert(const Weights& weights, const options& o) {
   };
   std::printf("%s\n", fathom::summary<net>().c_str());
   line(o.weights, before);
-  if (!o.folder.empty()) {
-    if constexpr (net::architecture::has_shortcut) {
-      fathom::fail("--folder: transformers has no models with shortcuts");
-    } else {
+  if constexpr (!net::architecture::has_shortcut)
+    if (!o.folder.empty()) {
       fathom::save_transformers(o.folder, weights);
       line(o.folder, before);
     }
-  }
   if (!o.gguf.empty()) {
     if constexpr (net::architecture::has_shortcut) {
       fathom::fail("--gguf: llama.cpp has no models with shortcuts");

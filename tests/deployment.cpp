@@ -379,7 +379,8 @@ TEST_CASE("weights for convert", "[.][convert]") {
     fathom::save<fathom::int4>(file("int4"), *weights);
   };
   constexpr fathom::config tiny{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4};
-  constexpr fathom::config shortcut{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4, .shortcut = {.depths = {2, 4}}};
+  constexpr fathom::config shortcut{.vocab = 256, .context = 128, .width = 128, .depth = 6, .heads = 4, .hidden = 256,
+                                    .shortcut = {.depths = {2, 4}}, .family = fathom::family::llama};  // examples/tiny.hpp
   write.operator()<fathom::model<tiny>>("tiny");
   write.operator()<fathom::model<shortcut>>("shortcut");
   constexpr fathom::config other{.vocab = 16, .context = 8, .width = 8, .depth = 1, .heads = 1};
