@@ -462,7 +462,8 @@ class optimizer_of {
   void reset() {
     for (auto& state : states_)
       if (state) memory::zero(state.get(), sizeof(parameters));
-    for (auto& state : state_shards_) memory::zero(state.bytes().data(), state.bytes().size());
+    for (auto& state : state_shards_)
+      if (!state.bytes().empty()) memory::zero(state.bytes().data(), state.bytes().size());
     steps_ = 0;
   }
   /// Continues from these states.
