@@ -1,9 +1,11 @@
 // Configs read from JSON, in a program and by the compiler: their meaning, and the errors for invalid ones.
+#include <filesystem>
 #include <string>
 #include <string_view>
 
 #include <fathom/io/config.hpp>
 
+#include "../examples/tiny.hpp"
 #include "catch.hpp"
 #include "fails_with.hpp"
 #include "json.hpp"
@@ -193,6 +195,10 @@ TEST_CASE("a config.json of either kind is a config", "[io]") {
                   "\"gelu_pytorch_tanh\"")) == other);
   CHECK(read(R"({"model_type": "gpt2"})") == gpt2_config);
   CHECK(read(R"({"n_embd": 768, "model_type": null, "n_head": null, "scale_attn_weights": null})") == gpt2_config);
+}
+
+TEST_CASE("examples/story is of the model that the quickstart trains", "[io]") {
+  CHECK(normalized(fathom::load_config(std::filesystem::path(FATHOM_TESTS) / "../examples/story/config.json")) == normalized(tiny));
 }
 
 TEST_CASE("load_config names the file", "[io]") {
