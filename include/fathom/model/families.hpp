@@ -255,22 +255,13 @@ struct decoder_parts {
     };
   };
   static constexpr shortcut s = with_options({}, Bits);
-  /// If a shortcut reads values, all blocks publish theirs.
   struct publishing {
     template <class>
     using of = typename blocks::last::template of<typename blocks::last::options::list::template publishing<Heads>::type>::type;
   };
-  template <bool Publishes, class Body>
-  struct begun {
-    using type = Body;
-  };
-  template <class Body>
-  struct begun<true, Body> {
-    using type = edit<Body, every_block, publishing>;
-  };
   template <std::uint64_t Selected>
   struct with_shortcut {
-    using body = typename begun<s.source == shortcut_source::values, plain>::type;
+    using body = typename edited_if<s.source == shortcut_source::values, plain, publishing>::type;
     using type = typename shortcuts_from<body, edits, Selected, Depth - s.blocks, Depth>::type;
   };
   using type = typename std::conditional_t<Depths == 0, std::type_identity<plain>, with_shortcut<Depths>>::type;
