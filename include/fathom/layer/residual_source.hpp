@@ -15,6 +15,8 @@
 //                                                                  hidden.state(depth), hidden.published<channel>(block)
 //   static void backward(on, p, e, hidden, dmemory, tape, g, scratch);   hidden.gradient(depth) += ..., g += ...
 //   static constexpr double flops(index tokens);  static std::string describe();   as a layer's
+//   static std::string name_of_row(int n);        what the n-th row of a token is of, in maps of attention: "depth 2"; only
+//                                                 if it is not simply that of its n-th depth
 #pragma once
 
 #include <concepts>
