@@ -1,5 +1,6 @@
 // Residual connections that look back: DenseFormer, multiples of the embedding, attention residuals, hyper-connections,
 // MUDD. Their equations in plain loops, gradients, decoding, the first step, configs, files, and learning rates.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <complex>
@@ -13,6 +14,8 @@
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/memory.hpp>
 #include <fathom/io/config.hpp>
+#include <fathom/io/save_gguf.hpp>
+#include <fathom/io/transformers.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/layer/mlp.hpp>
 #include <fathom/model/initialize.hpp>
@@ -606,6 +609,35 @@ TEST_CASE("a plain file begins a model with residual connections", "[depths]") {
   begin(std::type_identity<model<plain, backend>>(), std::type_identity<net<dense, backend>>());
   // With a shortcut, which the file has as well.
   begin(std::type_identity<model<with(mudd_last::c, {}), backend>>(), std::type_identity<net<mudd_last, backend>>());
+  // As others distribute it, too.
+  const auto from_folder = [&]<class From, class To>(std::type_identity<From>, std::type_identity<To>) {
+    const auto weights = some_weights<From>();
+    save_transformers(folder.path() / "folder", *weights);
+    save_gguf(folder.path() / "from.gguf", *weights);
+    for (const char* from : {"folder", "from.gguf"}) {
+      auto loaded = make<typename To::parameters>();
+      CHECK(fails_with([&] { return load(folder.path() / from, *loaded), 0; }, ": missing; expected"));
+      load(folder.path() / from, *loaded, {.missing = missing::keep});
+      std::size_t n = 0;
+      std::vector<std::vector<double>> all;
+      From::visit_tensors([&](initial, const auto& t) { all.emplace_back(t.span().begin(), t.span().end()); }, *weights);
+      To::visit(
+          [&](std::string_view name, initial, const auto& t) {
+            if (is_residual(name)) return;
+            INFO(from << ": " << name);
+            REQUIRE(n < all.size());
+            REQUIRE(all[n].size() == static_cast<std::size_t>(t.size));
+            double off = 0;  // a file has floats
+            for (std::size_t i = 0; i < all[n].size(); ++i) off = std::max(off, std::abs(all[n][i] - static_cast<double>(t.span()[i])));
+            CHECK(off < 1e-6);
+            ++n;
+          },
+          *loaded);
+      CHECK(n == all.size());
+    }
+  };
+  from_folder(std::type_identity<model<plain>>(), std::type_identity<model<dense::c>>());
+  from_folder(std::type_identity<model<with(delta::c, {})>>(), std::type_identity<model<delta::c>>());
   // Another shortcut is an error still.
   constexpr config other = [](config c) {
     c.shortcut.exit = shortcut_exit::sink;

@@ -8,7 +8,6 @@
 #include <array>
 #include <string>
 #include <string_view>
-#include <type_traits>
 
 #include "fathom/backend/activation.hpp"
 #include "fathom/backend/depth_functors.hpp"

@@ -2,11 +2,9 @@
 // them (Zhu et al., "Hyper-Connections", arXiv 2409.19606), static or computed by each token.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "fathom/backend/activation.hpp"
 #include "fathom/backend/depth_functors.hpp"
