@@ -128,7 +128,7 @@ TEST_CASE("a config.json that is none is told by the key, what is there and what
       {"/shortcut/hidden", "0", "\"shortcut.hidden\" is 0; expected a whole number, at least 1"},
       {"/shortcut/placement", "1",
        "\"shortcut.placement\" is 1; expected one of after_self_attention, replace_self_attention, joint, before_self_attention, own_values"},
-      {"/shortcut/source", "\"all\"", "\"shortcut.source\" is \"all\"; expected one of outputs, differences, own_input, values"},
+      {"/shortcut/source", "\"all\"", "\"shortcut.source\" is \"all\"; expected one of outputs, differences, own_input, values, tokens"},
       {"/shortcut/source", "\"values\"", "\"shortcut.source\" is \"values\"; expected values only with the placement own_values and depths above "
                                       "0, and not in gemma3, whose blocks differ"},
       {"/shortcut/zero_init", "true", "\"shortcut.zero_init\" is true; expected false, for the placements joint and own_values, which have no "
@@ -270,6 +270,9 @@ TEST_CASE("problems_of says at run time why no model of a config compiles", "[io
        [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.source = shortcut_source::values; }},
       {"source", "values", "at most as wide as the model", llama,
        [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.source = shortcut_source::values, c.head_width = 16; }},
+      {"source", "tokens", "depth 0 alone", llama,
+       [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.source = shortcut_source::tokens; }},
+      {"source", "tokens", "the placement own_values", llama, [](config& c) { c.shortcut = {.depths = {0}, .source = shortcut_source::tokens}; }},
       {"source", "own_input", "at most 64 blocks", llama, [](config& c) { c.shortcut.source = shortcut_source::own_input, c.depth = 65; }},
       {"depth_bias", "true", "depths have no scores", llama,
        [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.depth_bias = true; }},

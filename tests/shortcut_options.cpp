@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -20,6 +22,7 @@
 #include <fathom/model/initialize.hpp>
 #include <fathom/model/model.hpp>
 #include <fathom/model/summary.hpp>
+#include <fathom/model/train_only.hpp>
 
 #include "catch.hpp"
 #include "fails_with.hpp"
@@ -92,6 +95,15 @@ struct value_residual {
                                     .gate = shortcut_gate::head},
                                    llama);
 };
+/// Value embeddings in the last two blocks.
+struct token_values {
+  static constexpr config c = with({.depths = {0},
+                                    .placement = placement::own_values,
+                                    .blocks = 2,
+                                    .source = shortcut_source::tokens,
+                                    .gate = shortcut_gate::head},
+                                   llama);
+};
 struct before {
   static constexpr config c = with({.depths = {1}, .features = feature_map::linear, .placement = placement::before_self_attention, .blocks = 2});
 };
@@ -138,7 +150,7 @@ std::vector<std::string> names_with(std::string_view piece) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step", "[shortcut]", conditioned, of_own_input, joint, in_values,
-                   value_residual, before) {
+                   value_residual, token_values, before) {
   using net = model<TestType::c, backend::reference<complex>>;
   const auto weights = some_weights<net>();
   const auto found = gradients_of<model<TestType::c, backend::reference<double>>>();
@@ -198,7 +210,7 @@ TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step"
 namespace {
 constexpr config pair(family f, residual_form form, shortcut s) {
   config c{.vocab = 7, .context = 12, .width = 8, .depth = 4, .heads = 2, .hidden = 5, .shortcut = s, .family = f, .residual = {.form = form}};
-  c.shortcut.depths = s.source == shortcut_source::values ? depth_set{1, 2} : depth_set{0, 2};
+  c.shortcut.depths = s.source == shortcut_source::values ? depth_set{1, 2} : s.source == shortcut_source::tokens ? depth_set{0} : depth_set{0, 2};
   c.shortcut.hidden = 3;
   if (f != family::gpt2 && f != family::gpt_neox) c.kv_heads = 1;
   if (f == family::gemma3) c.window = 3, c.window_pattern = 2;
@@ -234,6 +246,8 @@ constexpr config pairs[] = {
     pair(family::olmo2, form::mudd, {.blocks = 2, .source = of::differences, .depth_bias = true, .gate = gate::head_and_depth, .slopes = slopes::alibi, .exit = out::sink}),
     pair(family::gpt_neox, form::embedding_scalars, {.features = map::linear, .placement = at::own_values, .gate = gate::head, .slopes = slopes::learned, .exit = out::sink}),
     pair(family::qwen3, form::mudd, {.placement = at::own_values, .blocks = 2, .source = of::own_input, .gate = gate::head_and_depth, .slopes = slopes::learned, .exit = out::sigmoid}),
+    pair(family::gemma3, form::mudd, {.placement = at::own_values, .source = of::tokens, .head_norms = true, .slopes = slopes::learned, .exit = out::sigmoid}),
+    pair(family::gpt2, form::embedding_scalars, {.placement = at::own_values, .blocks = all_blocks, .source = of::tokens, .gate = gate::head_and_depth, .exit = out::sink}),
 };
 
 /// The gradient of every tensor, along a random direction of length 1, is a difference of losses.
@@ -276,7 +290,7 @@ TEST_CASE("options of shortcuts have the right gradients in every pair", "[short
 }
 
 TEMPLATE_TEST_CASE("options of shortcuts decode as they read", "[shortcut]", conditioned, of_own_input, joint, in_values, value_residual,
-                   before) {
+                   token_values, before) {
   using m = model<TestType::c>;
   const auto weights = some_weights<m>();
   const auto ready = pack<float>(*weights);
@@ -296,26 +310,38 @@ TEMPLATE_TEST_CASE("options of shortcuts decode as they read", "[shortcut]", con
   }
 }
 
-TEST_CASE("a gate from zero begins as the plain model, and learns", "[shortcut]") {
-  constexpr config gated = with({.depths = {0, 2}, .blocks = 2, .unit_features = true, .head_norms = true, .gate = shortcut_gate::head});
-  using net = model<gated>;
+namespace {
+struct gated_features {
+  static constexpr config c = with({.depths = {0, 2}, .blocks = 2, .unit_features = true, .head_norms = true, .gate = shortcut_gate::head});
+};
+struct gated_tokens {
+  static constexpr config c = with({.depths = {0}, .placement = placement::own_values, .blocks = 3, .source = shortcut_source::tokens, .gate = shortcut_gate::head});
+};
+}  // namespace
+
+TEMPLATE_TEST_CASE("a gate from zero begins as the plain model, and learns", "[shortcut]", gated_features, gated_tokens) {
+  using net = model<TestType::c>;
   using plain = model<with({})>;
-  auto weights = make<net::parameters>();
+  auto weights = make<typename net::parameters>();
   auto plain_weights = make<plain::parameters>();
   initialize<net>(*weights, 4);
   initialize<plain>(*plain_weights, 4);
-  net::tape tape(2, 5);
+  typename net::tape tape(2, 5);
   plain::tape plain_tape(2, 5);
   net::forward(*weights, examples, tape);
   plain::forward(*plain_weights, examples, plain_tape);
   CHECK(tape.loss() == plain_tape.loss());
-  auto gradients = make<net::parameters>();
+  auto gradients = make<typename net::parameters>();
   net::forward_backward(*weights, examples, tape, *gradients);
+  int gates = 0;
   net::visit(
-      [](std::string_view name, initial, const auto& t) {
-        if (name.ends_with(".gate")) CHECK(std::ranges::any_of(t.span(), [](float g) { return g != 0; }));
+      [&](std::string_view name, initial, const auto& t) {
+        if (!name.ends_with(".gate")) return;
+        CHECK(std::ranges::any_of(t.span(), [](float g) { return g != 0; }));
+        ++gates;
       },
       *gradients);
+  CHECK(gates == TestType::c.shortcut.blocks);
   // Features and values of unit scale.
   net::visit(
       [](std::string_view name, initial, const auto& t) {
@@ -356,6 +382,9 @@ TEST_CASE("options of shortcuts say what they are, in names, summaries and files
   CHECK(names_with<model<in_values::c>>("h.3.attn.c_v") == std::vector<std::string>{"h.3.attn.c_v.weight", "h.3.attn.c_v.bias"});
   CHECK(names_with<model<value_residual::c>>("gate") ==
         std::vector<std::string>{"h.0.mlp.gate_proj.weight", "h.1.attn.gate", "h.1.mlp.gate_proj.weight", "h.2.attn.gate", "h.2.mlp.gate_proj.weight"});
+  using embedded = model<token_values::c>;
+  CHECK(names_with<embedded>("token") == std::vector<std::string>{"h.1.shortcut.features.token.weight", "h.2.shortcut.features.token.weight"});
+  CHECK(summary<embedded>().find("values of 7 tokens") != std::string::npos);
   CHECK(names_with<model<with({.depths = {1}, .depth_bias = true})>>("depth_bias") == std::vector<std::string>{"shortcut.attn.depth_bias"});
   const std::string text = summary<net>();
   CHECK(text.find("features of differences of depths {0,1,3}") != text.npos);
@@ -381,6 +410,38 @@ TEST_CASE("options of shortcuts say what they are, in names, summaries and files
                    "config shortcut.slopes: expected nothing, found \"alibi\""));
   save(file, *other);
   CHECK(fails_with([&] { return load(file, *loaded), 0; }, "config shortcut.source: expected \"own_input\", found nothing"));
+
+  // Tables of value embeddings, in float and rounded as other tables; and a plain file, to which they add nothing at first.
+  using tables = model<gated_tokens::c>;
+  using plain = model<with({})>;
+  const auto full = some_weights<tables>();
+  auto read = make<tables::parameters>();
+  const auto largest_error = [&] {
+    double off = 0;
+    tables::visit(
+        [&](std::string_view name, initial, const auto& a, const auto& b) {
+          if (name.find("token.weight") == name.npos) return;
+          for (std::size_t i = 0; i < a.span().size(); ++i) off = std::max(off, static_cast<double>(std::abs(a.span()[i] - b.span()[i])));
+        },
+        *full, *read);
+    return off;
+  };
+  save(file, *full);
+  load(file, *read);
+  CHECK(largest_error() == 0);
+  save<std::int8_t>(file, *full);
+  load(file, *read);
+  CHECK(largest_error() > 0);
+  CHECK(largest_error() < 1e-2);
+  const auto base = some_weights<plain>();
+  save(file, *base);
+  initialize<tables>(*read, 3);
+  load(file, *read, {.missing = missing::keep});
+  tables::tape tape(2, 5);
+  plain::tape plain_tape(2, 5);
+  tables::forward(*read, examples, tape);
+  plain::forward(*base, examples, plain_tape);
+  CHECK(tape.loss() == plain_tape.loss());
 }
 
 TEST_CASE("every option of a shortcut is read as it is written", "[shortcut]") {
@@ -393,7 +454,7 @@ TEST_CASE("every option of a shortcut is read as it is written", "[shortcut]") {
     CHECK(io::differences(c, text) == "");
     CHECK(io::problems_of(c) == "");
   };
-  for (const config& c : {conditioned::c, of_own_input::c, joint::c, in_values::c, value_residual::c, before::c}) check(c);
+  for (const config& c : {conditioned::c, of_own_input::c, joint::c, in_values::c, value_residual::c, token_values::c, before::c}) check(c);
   for (const config& c : pairs) check(c);
 
   // Each by itself, with each of its values: none is like another one, in JSON and in C++.
@@ -419,6 +480,7 @@ TEST_CASE("every option of a shortcut is read as it is written", "[shortcut]") {
   add(&shortcut::rotary, 100);
   add(&shortcut::exit, shortcut_exit::sink, shortcut_exit::sigmoid);
   all.push_back(with({.depths = {1}, .placement = placement::own_values, .source = shortcut_source::values}));
+  all.push_back(with({.depths = {0}, .placement = placement::own_values, .source = shortcut_source::tokens}));
   for (std::size_t i = 0; i < all.size(); ++i) {
     check(all[i]);
     for (std::size_t j = 0; j < i; ++j) {
@@ -485,6 +547,67 @@ TEST_CASE("options of shortcuts combine with families", "[shortcut]") {
   check_family<family::gpt_neox, placement::before_self_attention>(in_blocks({2, 3}, "shortcut.attn.gate"),
                                                                    in_blocks({2, 3}, "shortcut.attn.q_norm.weight"),
                                                                    in_blocks({2, 3}, "shortcut.attn.temperature"));
+}
+
+TEST_CASE("value embeddings are rows of a table, times a gate, added to the values of attention", "[shortcut]") {
+  // Values that are the same number for all positions and have no projection: what attention gives is that number.
+  using net = model<with({.depths = {0}, .placement = placement::own_values, .source = shortcut_source::tokens, .gate = shortcut_gate::head},
+                         {.vocab = 7, .context = 12, .width = 8, .depth = 1, .heads = 2, .hidden = 10, .tied = false}),
+                    backend::cpu<double>>;
+  const auto weights = some_weights<net>();
+  // In the one block: q, k, v = x W + b; with W_v = 0 and W_k = W_q = 0, head h gives the mean of b_v + gate_h table[token] so far.
+  net::visit(
+      [](std::string_view name, initial, auto& t) {
+        if (name == "h.0.attn.c_attn.weight" || name == "h.0.mlp.c_proj.weight" || name == "h.0.mlp.c_proj.bias" || name == "wte.weight" ||
+            name == "wpe.weight" || name == "h.0.attn.c_proj.bias")
+          std::ranges::fill(t.span(), 0.0);
+        if (name == "h.0.attn.c_attn.bias") std::ranges::fill(t.span().first(16), 0.0);
+        if (name == "h.0.attn.c_proj.weight" || name == "lm_head.weight")  // the identity
+          for (index i = 0; i < t.size; ++i) t.span()[static_cast<std::size_t>(i)] = i / 8 == i % 8 ? 1 : 0;
+        if (name == "ln_f.weight") std::ranges::fill(t.span(), 1.0);
+        if (name == "ln_f.bias") std::ranges::fill(t.span(), 0.0);
+      },
+      *weights);
+  const auto numbers_of = [&](std::string_view wanted) {
+    std::vector<double> numbers;
+    net::visit([&](std::string_view name, initial, const auto& t) { if (name == wanted) numbers.assign(t.span().begin(), t.span().end()); }, *weights);
+    return numbers;
+  };
+  const auto table = numbers_of("shortcut.features.token.weight"), gates = numbers_of("h.0.attn.gate"), bias = numbers_of("h.0.attn.c_attn.bias");
+  REQUIRE(table.size() == 7 * 8);
+  REQUIRE(gates.size() == 2);
+  const std::vector<token> text{3, 1, 6, 1};
+  net::tape tape(1, 4);
+  net::forward(*weights, {text, {}, 1, 4}, tape);
+  for (std::size_t position = 0; position < 4; ++position) {
+    std::vector<double> x(8);
+    for (std::size_t j = 0; j < 8; ++j)
+      for (std::size_t k = 0; k <= position; ++k)
+        x[j] += (bias[16 + j] + gates[j / 4] * table[static_cast<std::size_t>(text[k]) * 8 + j]) / static_cast<double>(position + 1);
+    double mean = 0, variance = 0;
+    for (const double v : x) mean += v / 8;
+    for (const double v : x) variance += (v - mean) * (v - mean) / 8;
+    for (std::size_t v = 0; v < 7; ++v)
+      CHECK(std::abs(tape.logits()[position * 7 + v] - (x[v] - mean) / std::sqrt(variance + 1e-5)) < 1e-12);
+  }
+}
+
+TEST_CASE("a part of a model with value embeddings has the gradients of the whole", "[shortcut]") {
+  using net = model<token_values::c>;
+  const auto weights = some_weights<net>();
+  typename net::tape whole_tape(2, 5);
+  auto whole = make<net::parameters>();
+  net::forward_backward(*weights, examples, whole_tape, *whole);
+  const auto check = [&]<class Part>(std::type_identity<Part>) {
+    typename Part::tape tape(2, 5);
+    auto part = make<typename Part::trained>(), expected = make<typename Part::trained>();
+    Part::take(*whole, *expected);
+    Part::forward_backward(*weights, examples, tape, *part);
+    CHECK(std::ranges::equal(part->numbers, expected->numbers));
+    CHECK(std::ranges::any_of(part->numbers, [](float x) { return x != 0; }));
+  };
+  check(std::type_identity<train_only<net, "*.token.weight">>());
+  check(std::type_identity<train_only<net, "h.2.attn.gate">>());
 }
 
 TEST_CASE("attention maps of shortcuts in several blocks name their depths", "[shortcut]") {

@@ -44,7 +44,8 @@
 // shows: shortcut_rotary_has_a_base_and_even_heads<1, 32, 4, false>
 // says: fathom::config: in gemma3, whose blocks differ, the placements joint and own_values are for the last block only
 // says: fathom::config: shortcut_source::values needs placement::own_values and depths above 0, and is not for gemma3
-// says: fathom::config: shortcut_source::values needs values of all key-value heads that are together at most as wide as the model
+// says: fathom::config: shortcut_source::tokens needs placement::own_values, and 0 as the only depth
+// says: fathom::config: shortcut_source::values and tokens need values of all key-value heads that are together at most as wide as the model
 // shows: values_fit_into_the_width<4, 16, 32, false>
 // says: fathom::config: shortcut_source::own_input needs at most 64 blocks, as depths above 63 cannot be read
 // shows: own_input_is_of_at_most_64_blocks<65, false>
@@ -100,6 +101,7 @@ static_assert(CHANGED(shortcut, {.depths = {1}, .source = fathom::shortcut_sourc
 static_assert(CHANGED(shortcut, {.depths = {0}, .placement = fathom::placement::own_values, .source = fathom::shortcut_source::values}));
 static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::own_values, .source = fathom::shortcut_source::values},
                       c.family = fathom::family::llama, c.head_width = 16));
+static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::own_values, .source = fathom::shortcut_source::tokens}));
 static_assert(CHANGED(shortcut, {.depths = {1}, .source = fathom::shortcut_source::own_input}, c.depth = 65));
 static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::own_values, .depth_bias = true}));
 static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::joint, .head_norms = true}, c.family = fathom::family::olmo2));

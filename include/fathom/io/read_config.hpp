@@ -217,7 +217,7 @@ inline constexpr named_value<placement> placement_names[] = {{placement::after_s
                                                              {placement::own_values, "own_values"}};
 inline constexpr named_value<shortcut_source> source_names[] = {
     {shortcut_source::outputs, "outputs"}, {shortcut_source::differences, "differences"}, {shortcut_source::own_input, "own_input"},
-    {shortcut_source::values, "values"}};
+    {shortcut_source::values, "values"}, {shortcut_source::tokens, "tokens"}};
 inline constexpr named_value<shortcut_gate> gate_names[] = {
     {shortcut_gate::none, "none"}, {shortcut_gate::head, "head"}, {shortcut_gate::head_and_depth, "head_and_depth"}};
 inline constexpr named_value<shortcut_slopes> slope_names[] = {
@@ -315,7 +315,7 @@ inline constexpr config_key shortcut_keys[] = {
     {"blocks", "a whole number, at least 1: the number of the last blocks that look back", "1",
      [](const json_place& found, config& to, config_problem&) { return (to.shortcut.blocks = found.count(1)) >= 1; },
      [](const config& from) { return from.shortcut.blocks == 1 ? std::nullopt : std::optional<json>(from.shortcut.blocks); }},
-    {"source", "one of outputs, differences, own_input, values", "\"outputs\"", read_option<&shortcut::source, source_names>,
+    {"source", "one of outputs, differences, own_input, values, tokens", "\"outputs\"", read_option<&shortcut::source, source_names>,
      write_option<&shortcut::source, source_names>},
     {"unit_features", flag_expected, "false", read_flag<&shortcut::unit_features>, write_flag<&shortcut::unit_features>},
     {"head_norms", flag_expected, "false", read_flag<&shortcut::head_norms>, write_flag<&shortcut::head_norms>},

@@ -31,8 +31,10 @@ enum class shortcut_source {
   outputs,      // the selected depths
   differences,  // each depth minus the selected depth before it
   own_input,    // a control: the input of the block that reads, in place of every depth, at the same cost
-  values        // of the self-attentions of the blocks whose outputs the depths are, as they are, with what these blocks added, for
+  values,       // of the self-attentions of the blocks whose outputs the depths are, as they are, with what these blocks added, for
                 // placement::own_values: with depth 1, a value residual (arXiv 2410.17897)
+  tokens        // a learned embedding of each token in place of depth 0, the only one then, for placement::own_values: value embeddings
+                // (layer/token_values.hpp)
 };
 /// Learned factors of the features' values, from 0 (layer/attention.hpp):
 enum class shortcut_gate { none, head, head_and_depth };
@@ -176,7 +178,7 @@ struct config {
     s.depths = depth_set::from_bits((c.depth == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << c.depth) - 1) & ~std::uint64_t{1});
   if (s.depths.empty()) s = {};
   if (s.blocks == all_blocks) s.blocks = c.depth;
-  if (s.source == shortcut_source::values) {  // no features
+  if (s.source == shortcut_source::values || s.source == shortcut_source::tokens) {  // no features
     s.features = feature_map::identity;
     s.unit_features = false;
     s.hidden = s.hidden < 0 ? s.hidden : 0;

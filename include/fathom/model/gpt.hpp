@@ -15,6 +15,7 @@
 #include "fathom/layer/self_attention.hpp"
 #include "fathom/layer/shortcut_attention.hpp"
 #include "fathom/layer/stage.hpp"
+#include "fathom/layer/token_values.hpp"
 #include "fathom/model/architecture.hpp"
 #include "fathom/model/config.hpp"
 #include "fathom/model/edit.hpp"
@@ -76,6 +77,8 @@ template <placement placed, int shortcut_blocks, bool is_good>
 inline constexpr bool gemma3_looks_back_in_one_block = is_good;
 template <placement placed, bool is_good>
 inline constexpr bool values_are_read_in_own_values = is_good;
+template <placement placed, bool is_good>
+inline constexpr bool tokens_are_read_in_own_values = is_good;
 template <int kv_heads, int head_width, int width, bool is_good>
 inline constexpr bool values_fit_into_the_width = is_good;
 template <int blocks, bool is_good>
@@ -138,8 +141,10 @@ template <config Given>
                 "fathom::config: in gemma3, whose blocks differ, the placements joint and own_values are for the last block only");
   static_assert(check::values_are_read_in_own_values<S.placement, holds(rule::values_are_read_in_own_values, S, C)>,
                 "fathom::config: shortcut_source::values needs placement::own_values and depths above 0, and is not for gemma3");
+  static_assert(check::tokens_are_read_in_own_values<S.placement, holds(rule::tokens_are_read_in_own_values, S, C)>,
+                "fathom::config: shortcut_source::tokens needs placement::own_values, and 0 as the only depth");
   static_assert(check::values_fit_into_the_width<C.kv_heads, C.head_width, C.width, holds(rule::values_fit_into_the_width, S, C)>,
-                "fathom::config: shortcut_source::values needs values of all key-value heads that are together at most as wide as the model");
+                "fathom::config: shortcut_source::values and tokens need values of all key-value heads that are together at most as wide as the model");
   static_assert(check::own_input_is_of_at_most_64_blocks<C.depth, holds(rule::own_input_is_of_at_most_64_blocks, S, C)>,
                 "fathom::config: shortcut_source::own_input needs at most 64 blocks, as depths above 63 cannot be read");
   static_assert(check::depth_bias_is_of_scores<S.placement, holds(rule::depth_bias_is_of_scores, S, C)>,
@@ -199,6 +204,10 @@ struct attention_option_list {
   struct in_values {
     using type = look_back_in_values<Heads, AtRoot, false, Options...>;
   };
+  template <int Heads, bool AtRoot>
+  struct of_tokens {
+    using type = look_back_in_values<Heads, AtRoot, true, Options...>;
+  };
   // Of attentions that read values and publish theirs.
   template <int Heads, bool AtRoot>
   struct of_values {
@@ -252,16 +261,20 @@ struct unit_map_part<Norm, identity_features> {
 template <std::uint64_t Bits, class Options, int Heads>
 struct attention_with_values {
   static constexpr shortcut s = with_options({}, Bits);
-  using type = typename std::conditional_t<s.source == shortcut_source::values, typename Options::template of_values<Heads, s.blocks == 1>,
-                                           typename Options::template in_values<Heads, s.blocks == 1>>::type;
+  static constexpr bool is_at_root = s.blocks == 1;
+  using of_features = std::conditional_t<s.source == shortcut_source::tokens, typename Options::template of_tokens<Heads, is_at_root>,
+                                         typename Options::template in_values<Heads, is_at_root>>;
+  using type = typename std::conditional_t<s.source == shortcut_source::values, typename Options::template of_values<Heads, is_at_root>,
+                                           of_features>::type;
 };
 /// The source of a shortcut. Values: the width of an attention's values. Map: with the family's norm, or GPT-2's; Norm: an RMS norm.
 template <std::uint64_t Depths, class Map, class PlainMap, class Norm, std::uint64_t Bits, int Values>
 struct shortcut_features {
   static constexpr shortcut s = with_options({}, Bits);
   using map = typename std::conditional_t<s.unit_features, unit_map_part<Norm, PlainMap>, std::type_identity<Map>>::type;
-  using type = std::conditional_t<s.source == shortcut_source::values, earlier_values<depth_bits<Depths>, Values>,
-                                  features<depth_bits<Depths>, map, typename reading_part<s.source>::type>>;
+  using of_values = std::conditional_t<s.source == shortcut_source::tokens, token_values<Values>, earlier_values<depth_bits<Depths>, Values>>;
+  static constexpr bool are_values = s.source == shortcut_source::values || s.source == shortcut_source::tokens;
+  using type = std::conditional_t<are_values, of_values, features<depth_bits<Depths>, map, typename reading_part<s.source>::type>>;
 };
 
 /// An edit of every block, or none: that by which attentions publish their values, if a shortcut reads them.

@@ -22,6 +22,7 @@ enum class shortcut_rule {
   rotary_has_a_base_and_even_heads,
   gemma3_looks_back_in_one_block,
   values_are_read_in_own_values,
+  tokens_are_read_in_own_values,
   values_fit_into_the_width,
   own_input_is_of_at_most_64_blocks,
   depth_bias_is_of_scores,
@@ -35,7 +36,7 @@ inline constexpr auto last_shortcut_rule = shortcut_rule::head_norms_are_not_the
 [[nodiscard]] constexpr bool holds(shortcut_rule rule, const shortcut& s, const config& c) {
   if (s.depths.empty()) return true;
   const bool is_joint = s.placement == placement::joint, is_in_values = s.placement == placement::own_values;
-  const bool reads_values = s.source == shortcut_source::values;
+  const bool reads_values = s.source == shortcut_source::values, reads_tokens = s.source == shortcut_source::tokens;
   switch (rule) {
     case shortcut_rule::depths_lie_in_0_to_63:
       return s.depths.impossible == 0;
@@ -64,8 +65,10 @@ inline constexpr auto last_shortcut_rule = shortcut_rule::head_norms_are_not_the
       return c.family != family::gemma3 || s.blocks == 1 || !(is_joint || is_in_values);
     case shortcut_rule::values_are_read_in_own_values:
       return !reads_values || (is_in_values && !s.depths.contains(0) && c.family != family::gemma3);
+    case shortcut_rule::tokens_are_read_in_own_values:
+      return !reads_tokens || (is_in_values && s.depths.bits == 1);
     case shortcut_rule::values_fit_into_the_width:
-      return !reads_values || c.family == family::gpt2 || static_cast<long long>(c.kv_heads) * c.head_width <= c.width;
+      return !(reads_values || reads_tokens) || c.family == family::gpt2 || static_cast<long long>(c.kv_heads) * c.head_width <= c.width;
     case shortcut_rule::own_input_is_of_at_most_64_blocks:
       return s.source != shortcut_source::own_input || c.depth <= 64;
     case shortcut_rule::depth_bias_is_of_scores:
@@ -104,6 +107,8 @@ struct shortcut_problem {
       return {"blocks", "1, for the placements joint and own_values in gemma3, whose blocks differ"};
     case shortcut_rule::values_are_read_in_own_values:
       return {"source", "values only with the placement own_values and depths above 0, and not in gemma3, whose blocks differ"};
+    case shortcut_rule::tokens_are_read_in_own_values:
+      return {"source", "tokens only with the placement own_values and depth 0 alone"};
     case shortcut_rule::values_fit_into_the_width:
       return {"source", "values of all key-value heads that are together at most as wide as the model"};
     case shortcut_rule::own_input_is_of_at_most_64_blocks:
