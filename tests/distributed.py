@@ -5,6 +5,7 @@
 PROGRAM is distributed_program.cpp; MPIEXEC starts its ranks. --kills: so many runs of which a rank is killed at random, and
 which are resumed on another number of ranks. Exits with 77 if there is no MPI."""
 import argparse
+import contextlib
 import os
 import random
 import re
@@ -26,13 +27,14 @@ if not options.mpiexec or not shutil.which(options.mpiexec):
     sys.exit(77)
 
 version = subprocess.run([options.mpiexec, "--version"], capture_output=True, text=True).stdout
-is_open_mpi = "open" in version.lower() or "OpenRTE" in version
+is_open_mpi = "Open MPI" in version or "OpenRTE" in version
 launch = [options.mpiexec] + (["--oversubscribe", "--bind-to", "none"] if is_open_mpi else [])
 # As root, Open MPI wants to be asked twice. Its ranks wait without spinning, as there are more of them than processors.
 environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", OMPI_ALLOW_RUN_AS_ROOT="1",
                    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1", PRTE_ALLOW_RUN_AS_ROOT="1",
                    PRTE_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-folder = tempfile.mkdtemp(prefix="fathom-")
+temporary = tempfile.TemporaryDirectory(prefix="fathom-")  # removed when Python ends, whatever happens
+folder = temporary.name
 failures = 0
 
 
@@ -53,13 +55,18 @@ class run:
         command = (launch + ["-n", str(ranks)] if ranks else []) + [options.program, kind]
         command += [f"{key}={value}" for key, value in settings.items()]
         begin = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+                                   start_new_session=True)
         if at:
             at(process)
         try:
             self.out, self.errors = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
-            process.kill()
+            process.terminate()  # mpiexec ends its ranks, wherever they are; then nothing of it may be left
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             self.out, self.errors = process.communicate()
             self.errors += "\n(did not end)"
         self.code = process.returncode
@@ -72,11 +79,14 @@ class run:
 
 
 def contents(name):
-    """The checkpoint, and the log without its last column, the seconds."""
-    with open(os.path.join(folder, name + ".safetensors"), "rb") as file:
-        checkpoint = file.read()
-    with open(os.path.join(folder, name + ".csv")) as file:
-        return checkpoint, [line.rsplit(",", 1)[0] for line in file]
+    """The checkpoint, and the log without its last column, the seconds. Without them, something that equals no other run's."""
+    try:
+        with open(os.path.join(folder, name + ".safetensors"), "rb") as file:
+            checkpoint = file.read()
+        with open(os.path.join(folder, name + ".csv")) as file:
+            return checkpoint, [line.rsplit(",", 1)[0] for line in file]
+    except FileNotFoundError as error:
+        return name, str(error)
 
 
 # ---- The same bits ---------------------------------------------------------------------------------------------------
@@ -159,6 +169,5 @@ for n in range(options.kills):
     said = (killed.errors + killed.out).lower()
     check(("rank %d" % rank in said or not is_open_mpi) and ("signal 9" in said or "killed" in said), "mpiexec says who was killed, and how")
 
-shutil.rmtree(folder)
 print(f"{failures} failures")
 sys.exit(failures != 0)
