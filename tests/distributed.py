@@ -133,6 +133,12 @@ fails("other weights", ["rank 2 of 3", "other initial weights"], rank=2, other_w
 fails("too few micro-batches", ["micro_batches 2 for 3 ranks"], micro_batches=2)
 fails("a folder that does not exist", ["cannot be written"], log=os.path.join(folder, "none", "log.csv"))
 
+# Rank 1 has sent its part of the last checkpoint, and ends; that of rank 2 comes late. Both parts are beyond what is sent eagerly.
+alone = run(0, "alone", "on_time", validation=0)
+late = run(3, "mpi", "late", rank=2, late=4, validation=0)
+check(alone.code == 0 and late.code == 0 and late.seconds > 8 and contents("late") == contents("on_time"),
+      f"the last checkpoint waits for a late rank while another has ended: {late.result}, in {late.seconds:.1f} s")
+
 # ---- Signals, and ranks that are killed -------------------------------------------------------------------------------
 
 settings = dict(micro_batches=8, steps=12, every=2)
@@ -141,6 +147,11 @@ found = run(3, "mpi", "term", rank=1, term=5, **settings)
 check(found.code == 0 and re.match(r"steps [56] .* signal 15", found.result), f"SIGTERM on a rank ends all: {found.result}")
 found = run(2, "mpi", "term", resume=1, **settings)
 check(found.result == expected.result and contents("term") == contents("alone"), "resumed after SIGTERM")
+found = run(3, "mpi", "late_term", term_after=12, **settings)
+check(found.code == 0 and found.result == expected.result.replace("signal 0", "signal 15") and contents("late_term") == contents("alone"),
+      f"SIGTERM after the last step is in the result: {found.result}")
+found = run(0, "mpi", "later_term", term_at_end=1, **settings)
+check(found.code == -signal.SIGTERM and contents("later_term") == contents("alone"), f"SIGTERM after that ends the program: {found.code}")
 
 
 def terminate(process):

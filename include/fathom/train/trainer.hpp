@@ -385,6 +385,7 @@ class trainer<Model, Optimizer, Group> {
     }
     if (!validation.empty())
       result.validation_nll = evaluate_on_all(validation, 0);
+    if (result.signal == 0) result.signal = group_.stop_signal();  // after the last step, of this rank only
     result.seconds = seconds_since(begin);
     return result;
   }

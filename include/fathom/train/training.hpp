@@ -83,7 +83,8 @@ struct training_result {
   double seconds = 0;                    // in this call
   double tokens_per_second = 0;          // of training, without the time for evaluation and files
   double waiting = 0;  // the share of the training time in which this rank of a group waited for others
-  int signal = 0;      // that ended the run of a group early, on any rank: SIGTERM; 0: none. The checkpoint is of the last step
+  int signal = 0;      // that ended the run of a group early, on any rank: SIGTERM; 0: none. The checkpoint is of the last step.
+                       // One that came after the last step ended nothing; the rank that got it has it here
 };
 
 namespace detail {
