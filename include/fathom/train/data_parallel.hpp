@@ -2,8 +2,8 @@
 //
 // A reduction library adds in an order that depends on the number of ranks, on the sizes and on the network. Here every rank
 // sends, of each node of the tree that it has computed (micro_batches.hpp), the numbers of each shard to the shard's owner, who
-// adds them in the order of the tree. That moves as many bytes as the best reduce-scatter: each rank sends and receives
-// (ranks - 1) / ranks of the block's bytes.
+// adds them in the order of the tree. Each rank sends (ranks - 1) / ranks of the block's bytes for each of its nodes: as many as the
+// best reduce-scatter if it has one, which it has if both numbers are powers of two.
 #pragma once
 
 #include <algorithm>
