@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,12 @@
 
 namespace fathom {
 
+/// What a run trains of a model, if only a part (model/trained.hpp). The checkpoint has only that.
+struct part_identity {
+  std::uint32_t base = 0;  // identity of what is frozen, as io::base_identity
+  int rank = 0;            // of low-rank additions; 0: there are none
+  double scale = 0;        // of low-rank additions
+};
 /// What must match, besides the model, to resume a run.
 struct run_identity {
   training options;         // those that affect the result; AdamW's only if it is the optimiser
@@ -29,6 +36,7 @@ struct run_identity {
   std::vector<option_value> own{};         // options of another optimiser than AdamW
   std::vector<std::string> tensors{};      // names of all tensors
   std::vector<tensor_setting> settings{};  // of each tensor, from the groups
+  std::optional<part_identity> part{};     // none: a run of the whole model
 };
 [[nodiscard]] run_identity identify(const training& options, std::span<const token> data, std::string_view compute);
 

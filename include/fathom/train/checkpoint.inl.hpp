@@ -33,7 +33,7 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
 }
 
 /// Keeps the original file format: AdamW's options are among the trainer's, and a cosine schedule, one micro-batch and default
-/// groups are left out.
+/// groups are left out. Only parts of models have "part".
 [[nodiscard]] inline json json_of(const run_identity& identity) {
   const training& o = identity.options;
   json all = json::object();
@@ -64,6 +64,10 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
   all["data"]["tokens"] = identity.data_tokens;
   all["data"]["hash"] = identity.data_hash;
   all["compute"] = identity.compute;
+  if (identity.part) {
+    all["part"]["base"] = static_cast<std::uint64_t>(identity.part->base);
+    if (identity.part->rank > 0) all["part"]["rank"] = index{identity.part->rank}, all["part"]["scale"] = identity.part->scale;
+  }
   return all;
 }
 

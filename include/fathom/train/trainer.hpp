@@ -21,6 +21,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/data/batches.hpp"
+#include "fathom/io/adapter.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/model/initialize.hpp"
 #include "fathom/train/adamw.hpp"
@@ -182,8 +183,9 @@ template <class Model>
 }  // namespace detail
 
 /// Trains a model, or the part of it that the model says (model/trained.hpp). Owns weights, gradients, optimiser states and tape.
-/// The same seed gives bitwise identical weights, for any number of threads, and whether or not the run was interrupted and resumed. Optimizer: adamw, sgd, lion,
-/// muon, or your own (optimizer.hpp). The options are `training` for adamw, and training_of<its options> for other
+/// The same seed gives bitwise identical weights, for any number of threads, and whether or not the run was interrupted and resumed.
+/// (Not quite if low_rank is resumed: its additions are then put into the base at once, not step by step, which rounds
+/// differently.) Optimizer: adamw, sgd, lion, muon, or your own (optimizer.hpp). The options are `training` for adamw, and training_of<its options> for other
 /// optimisers.
 ///
 /// Group: the processes that train together, as fathom::distributed::mpi (group.hpp). Every rank makes the same trainer and
@@ -322,7 +324,12 @@ class trainer<Model, Optimizer, Group> {
     // A new run keeps only the weights of an earlier one.
     memory_of<parameters>::zero(gradients_.get(), sizeof(trained));
     optimizer_.reset();
-    if constexpr (is_part) Model::take(*weights_, *part_);
+    if constexpr (is_part) {
+      // Weights that were set since the last run are a new base, which has no additions.
+      if constexpr (detail::has_additions<Model>)
+        if (!Model::holds_additions(*weights_)) Model::initialize_trained(*weights_, options_.seed);
+      Model::take(*weights_, *part_);
+    }
     run_identity identity = identity_with(train);
     if constexpr (!is_lone) check_agreement(identity, validation);
     run_state run = options_.resume ? restore(identity) : run_state{};
@@ -378,6 +385,7 @@ class trainer<Model, Optimizer, Group> {
       }
     }
     if (run.step > first && last_checkpoint_ != run.step) check_weights(run.step);
+    if constexpr (detail::has_additions<Model>) Model::note_additions(*weights_);
     result.steps = run.step;
     if (!run.recent.empty()) {
       result.training_nll = 0;
@@ -618,6 +626,12 @@ class trainer<Model, Optimizer, Group> {
     }
     for (tensor_row& row : trained_table_of<Model>(*gradients_)) identity.tensors.push_back(std::move(row.name));
     identity.settings.assign(optimizer_.settings().begin(), optimizer_.settings().end());
+    if constexpr (is_part) {
+      if (!options_.checkpoint.empty()) {
+        const io::adapter_kind kind = io::kind_of_adapter<Model>();
+        identity.part = {.base = io::base_identity_of<Model>(*weights_), .rank = kind.rank, .scale = kind.scale};
+      }
+    }
     return identity;
   }
 
