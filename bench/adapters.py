@@ -1,4 +1,4 @@
-"""Prints the table of bench/adapters.sh: python3 bench/adapters.py [--best-rate METHOD] RESULTS."""
+"""Prints the table of bench/adapters.sh: python3 bench/adapters.py [--best-rate METHOD] [RESULTS]."""
 
 import collections
 import json
@@ -6,14 +6,16 @@ import statistics
 import sys
 
 arguments = sys.argv[1:]
-with open(arguments[-1]) as lines:
+method = arguments[1] if arguments[:1] == ["--best-rate"] else None
+rest = arguments[2:] if method else arguments
+with open(rest[0] if rest else "build/adapters/results.jsonl") as lines:
     runs = [json.loads(line) for line in lines]
 for run in runs:
     words = run["run"].split(" ")  # method, text, rate, steps, seed, part
     run["method"], run["text"], run["part"] = words[0], " ".join(words[1:-4]), words[-1]
 
-if arguments[0] == "--best-rate":
-    rated = [run for run in runs if run["part"] == "rates" and run["method"] == arguments[1]]
+if method:
+    rated = [run for run in runs if run["part"] == "rates" and run["method"] == method]
     print(f"{min(rated, key=lambda run: run['nll']['after'])['rate']:g}")
     sys.exit()
 

@@ -31,6 +31,8 @@ for argument in "$@"; do
 done
 [ ${#texts[@]} -gt 0 ] || { echo "adapters.sh: no text; expected at least one file" >&2; exit 2; }
 for text in "${texts[@]}"; do [ -f "$text" ] || { echo "adapters.sh: $text: there is no such file" >&2; exit 1; }; done
+twice=$(for text in "${texts[@]}"; do basename -- "$text"; done | sort | uniq -d)
+[ -z "$twice" ] || { echo "adapters.sh: texts of the same name, $twice; expected names that differ, as results go by them" >&2; exit 2; }
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev python3
 model=$(bash examples/fetch-smollm2.sh)
 methods=(shortcut last_depth lora8 lora16 last_block everything)
@@ -65,7 +67,8 @@ else
   for seed in 1 2 3; do
     for number in "${!texts[@]}"; do
       for method in "${methods[@]}"; do
-        run "$method" final "$number" "$(python3 bench/adapters.py --best-rate "$method" "$results")" 200 $seed
+        rate=$(python3 bench/adapters.py --best-rate "$method" "$results")
+        run "$method" final "$number" "$rate" 200 $seed
       done
     done
   done

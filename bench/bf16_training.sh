@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Does training with bf16 products learn as well as training in float? Trains the quickstart's model on its text with both,
-# from the same weights and batches, prints a table, and plots the losses in bench/bf16_training.png.
+# Does training with bf16 products learn as well as training in float? Trains a tiny GPT-2 with the shortcut on the quickstart's
+# text with both, from the same weights and batches, prints a table, and plots the losses in bench/bf16_training.png.
 #
 #   bash bench/bf16_training.sh [STEPS [SEED ...]]
 set -euo pipefail

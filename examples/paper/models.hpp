@@ -22,12 +22,63 @@ constexpr int vocab_of(std::string_view kind) {
   throw "paper: no such kind of data";
 }
 
+/// The config of a variant of `looking_back`, whose body has Llama's blocks: rotary positions, RMS norms, gated MLPs. Depths that
+/// are read by attention are 0, 3 and 6, of the same block or of several.
+constexpr fathom::config looking_back(fathom::config c, std::string_view variant) {
+  using fathom::feature_map, fathom::placement, fathom::residual_form, fathom::shortcut_source;
+  c.family = fathom::family::llama;
+  c.hidden = 344;  // 8/3 of the width
+  const auto is = [&](std::string_view name) { return variant == name; };
+
+  if (is("rotary_plain")) return c;
+  // Controls of equal cost: as many operations a token as with attention to depths in the last block, and in the last three.
+  if (is("rotary_plain11")) return c.depth = 11, c;
+  if (is("rotary_plain13")) return c.depth = 13, c;
+  // A control: self-attention has the norms of queries and keys that attention to depths has.
+  if (is("rotary_normed")) return c.family = fathom::family::qwen3, c;
+
+  if (is("rotary_dense_former")) return c.residual.form = residual_form::dense_former, c;
+  if (is("rotary_scalars")) return c.residual = {.form = residual_form::embedding_scalars, .backout = 6}, c;
+  if (is("rotary_mudd3")) return c.residual = {.form = residual_form::mudd, .last_blocks = 3}, c;
+  if (is("rotary_attention_residuals")) return c.residual.form = residual_form::attention, c;
+  if (is("rotary_delta_residuals")) return c.residual.form = residual_form::delta_attention, c;
+  if (is("rotary_hyper")) return c.residual.form = residual_form::hyper_connections, c;
+  if (is("rotary_value_residual")) {
+    c.shortcut = {.depths = {1}, .placement = placement::own_values, .blocks = 9, .source = shortcut_source::values,
+                  .gate = fathom::shortcut_gate::head};
+    return c;
+  }
+
+  // The paper's form, from zero: mlp features, in the last block.
+  c.shortcut = {.depths = {0, 3, 6}, .zero_init = true};
+  if (is("rotary_paper")) return c;
+
+  // The form that a prototype left: outputs at unit scale, norms of queries and keys with a temperature, a bias for each head and
+  // depth, a gate for each from 0. In the last block, and in the last three; own: the same module, reading its block's own input
+  // in place of each depth.
+  c.shortcut = {.depths = {0, 3, 6}, .features = feature_map::identity, .unit_features = true, .head_norms = true,
+                .depth_bias = true, .gate = fathom::shortcut_gate::head_and_depth};
+  if (is("rotary_last1")) return c;
+  if (is("rotary_last3")) return c.shortcut.blocks = 3, c;
+  if (is("rotary_last3_differences")) return c.shortcut.blocks = 3, c.shortcut.source = shortcut_source::differences, c;
+  if (is("rotary_last1_own")) return c.shortcut.source = shortcut_source::own_input, c;
+  if (is("rotary_last3_own")) return c.shortcut.blocks = 3, c.shortcut.source = shortcut_source::own_input, c;
+  // No attention to depths: added to the values of self-attention, at the same token.
+  c.shortcut.head_norms = c.shortcut.depth_bias = false;
+  c.shortcut.placement = placement::own_values;
+  c.shortcut.blocks = 3;
+  if (is("rotary_values3")) return c;
+  if (is("rotary_values3_own")) return c.shortcut.source = shortcut_source::own_input, c;
+  throw "paper: no such variant";
+}
+
 /// The config of a variant. All but the sizes of `scaling` use the body that a reader of the paper gives as an example: 10
 /// blocks, width 128, 8 heads, with a shortcut that reads depths 2, 4 and 8.
 constexpr fathom::config model_of(std::string_view kind, std::string_view variant) {
   using fathom::feature_map, fathom::placement;
   fathom::config c{.vocab = vocab_of(kind), .context = 256, .width = 128, .depth = 10, .heads = 8};
   const auto is = [&](std::string_view name) { return variant == name; };
+  if (variant.starts_with("rotary_")) return looking_back(c, variant);
 
   if (is("plain")) return c;
   // A control for `unit_live` and `all_unit`: larger initial weights without a shortcut (see initial_scale).

@@ -2,7 +2,7 @@
 
     paper.py EXPERIMENT ... [--jobs N] [--kinds KIND ...] [--quick]
 
-EXPERIMENT is sweep, comparison, ablations, follow_up, scaling, speed or look, which perform the runs they need and write
+EXPERIMENT is sweep, comparison, ablations, follow_up, scaling, looking_back, speed or look, which perform the runs they need and write
 tables and figures; or report, which only writes tables and figures. Runs listed in results/runs.csv are not repeated; an
 interrupted run resumes. run.sh installs and configures the requirements.
 """
@@ -52,6 +52,16 @@ ABLATIONS = ["plain", "zero", "unit", "unit_live", "shortcut", "dense", "linear"
 LEADERS = ["plain", "zero", "dense", "linear", "identity"]
 # For each size, a plain model and one with the shortcut.
 SCALES = [("plain_xs", "zero_xs"), ("plain_s", "zero_s"), ("plain", "zero"), ("plain_l", "zero_l")]
+
+# Looking back: bodies with rotary positions (README.md has the protocol). In this order, each group with all seeds.
+BACK_KINDS = ["subwords", "speech"]
+BACK_SWEPT = ["rotary_plain", "rotary_dense_former", "rotary_last3"]
+BACK_RATES = [2e-3, 4e-3, 8e-3]  # extended as RATES; one rate for all: that with the lowest mean NLL of these three
+BACK_GROUPS = [["rotary_plain", "rotary_plain13", "rotary_dense_former", "rotary_last3", "rotary_last3_own"],
+               ["rotary_plain11", "rotary_last1", "rotary_last1_own", "rotary_normed"],
+               ["rotary_values3", "rotary_values3_own", "rotary_value_residual", "rotary_scalars"],
+               ["rotary_last3_differences", "rotary_mudd3", "rotary_paper"],
+               ["rotary_delta_residuals", "rotary_attention_residuals", "rotary_hyper"]]
 
 QUICK = False  # tiny runs on a part of the data, as a smoke test
 
@@ -393,6 +403,40 @@ def scaling(results, kinds, jobs):
             perform(scaling_runs(results, kind, pair), results, jobs)
 
 
+def back_rates(results, kind):
+    """The rates to sweep; while the lowest or highest has the lowest mean NLL, half or twice that as well."""
+    rates = list(BACK_RATES)
+    while len(rates) < MOST_RATES and all(run in results.runs for rate in rates for run in back_sweep(kind, rate)):
+        best = min(rates, key=lambda rate: mean_nll(results, back_sweep(kind, rate)))
+        if best == rates[0]:
+            rates.insert(0, best / 2)
+        elif best == rates[-1]:
+            rates.append(best * 2)
+        else:
+            break
+    return rates
+
+
+def back_sweep(kind, rate):
+    return [planned(kind, variant, SEEDS[0], rate, SWEEP_TOKENS) for variant in BACK_SWEPT]
+
+
+def back_runs(results, kind):
+    """All runs at the shared rate; none before that is known."""
+    swept = [rate for rate in back_rates(results, kind) if all(run in results.runs for run in back_sweep(kind, rate))]
+    if len(swept) < len(back_rates(results, kind)):
+        return []
+    rate = min(swept, key=lambda rate: mean_nll(results, back_sweep(kind, rate)))
+    return [planned(kind, variant, seed, rate, COMPARISON_TOKENS) for group in BACK_GROUPS for seed in SEEDS for variant in group]
+
+
+def looking_back(results, kinds, jobs):
+    for kind in (kind for kind in BACK_KINDS if kind in kinds):
+        while missing := [run for rate in back_rates(results, kind) for run in back_sweep(kind, rate) if run not in results.runs]:
+            perform(missing, results, jobs)
+        perform(back_runs(results, kind), results, jobs)
+
+
 SPEED_ROUNDS = 5
 
 
@@ -451,6 +495,8 @@ def write_report(results, kinds):
     if rows:
         (results.folder / "ablations.md").write_text(report.ablations_markdown(rows))
 
+    report.looking_back(results, {kind: [run for run in back_runs(results, kind) if run in results.runs] for kind in BACK_KINDS})
+
     def has_rate(kind, pair):
         return all(run in results.runs for run in sweep_runs(results, kind, pair)) and \
             all(run in results.runs for run in rate_runs(results, kind, pair))
@@ -464,7 +510,7 @@ def write_report(results, kinds):
 
 
 EXPERIMENTS = {"sweep": sweep, "comparison": comparison, "ablations": ablations, "follow_up": follow_up, "scaling": scaling,
-               "look": look, "speed": speed}
+               "looking_back": looking_back, "look": look, "speed": speed}
 
 
 def main():

@@ -46,6 +46,31 @@ ABLATED = {
 }
 
 
+# The variants of looking_back: what they are, and their control of equal cost, or of the same module.
+BACK = {
+    "plain": ("Llama's blocks", None),
+    "plain11": ("one more block", None),
+    "plain13": ("three more blocks", None),
+    "normed": ("norms of queries and keys", None),
+    "dense_former": ("DenseFormer: an average of all depths after each block", None),
+    "scalars": ("multiples of the embedding before each block, and backout of depth 6", None),
+    "mudd3": ("MUDD's averages after the last three blocks, into the residual", None),
+    "attention_residuals": ("sublayers read a softmax over depths", None),
+    "delta_residuals": ("the same, added to the stream", None),
+    "hyper": ("hyper-connections, four streams", None),
+    "value_residual": ("the first block's values added to those of all others", None),
+    "paper": ("the paper's form in the last block, from zero", "plain11"),
+    "last1": ("attention to depths in the last block", "plain11"),
+    "last1_own": ("the same, reading its block's input", "plain11"),
+    "last3": ("attention to depths in the last three blocks", "plain13"),
+    "last3_differences": ("the same, of differences between depths", "plain13"),
+    "last3_own": ("the same, reading its block's input", "plain13"),
+    "values3": ("depths added to the values of the last three blocks, at the same token", None),
+    "values3_own": ("the same, reading its block's input", None),
+}
+OWN = {"last1": "last1_own", "last3": "last3_own", "last3_differences": "last3_own", "values3": "values3_own"}
+
+
 def write(path, rows):
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
@@ -279,6 +304,46 @@ def curves_figure(results, runs_of, kinds, variants):
     axes[0, 0].legend(fontsize=8)
     figure.savefig(results.folder / "curves.png", dpi=110)
     plt.close(figure)
+
+
+def looking_back(results, runs_of):
+    """looking_back.csv and .md: for each variant the NLL of held-back data, and differences to the same seed of plain, DenseFormer,
+    the control of equal cost and the same module without depths, all of the same arithmetic, with t intervals of 95%."""
+    rows, lines = [], []
+    for kind, runs in runs_of.items():
+        if not runs:
+            continue
+        of = defaultdict(dict)  # (variant, arithmetic) -> seed -> row
+        for run, compute in results.with_compute:
+            if run in runs:
+                of[run.variant.removeprefix("rotary_"), compute][run.seed] = results.with_compute[run, compute]
+        lines += [f"{kind}, rate {runs[0].rate:g}, {runs[0].tokens:,} tokens:", "",
+                  "| variant | | parameters | FLOPs a token | seeds | NLL | minus plain | minus DenseFormer | minus more blocks | "
+                  "minus own input |", "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+        for variant, (what, equal_cost) in BACK.items():
+            for (name, compute), by_seed in of.items():
+                if name != variant:
+                    continue
+                nll = {seed: float(row["best_validation_nll"]) for seed, row in by_seed.items()}
+                some = next(iter(by_seed.values()))
+                row = {"kind": kind, "variant": variant, "parameters": some["parameters"],
+                       "training_flops_per_token": f"{float(some['flops_per_token']):.0f}", "rate": some["rate"], "compute": compute,
+                       "seeds": " ".join(str(seed) for seed in sorted(nll)), "validation_nll": number(statistics.fmean(nll.values()))}
+                cells = []
+                for column, control in ("plain", "plain"), ("dense_former", "dense_former"), ("more_blocks", equal_cost), \
+                                       ("own_input", OWN.get(variant)):
+                    other = of.get((control, compute), {}) if control and control != variant else {}
+                    pairs = [nll[seed] - float(other[seed]["best_validation_nll"]) for seed in nll if seed in other]
+                    mean, half = interval(pairs) if pairs else (float("nan"),) * 2
+                    row |= {f"minus_{column}": number(mean), f"minus_{column}_ci95": number(half)}
+                    cells.append("" if mean != mean else f"{mean:+.4f}" + (f" ± {half:.4f}" if half == half else ""))
+                rows.append(row)
+                lines.append(f"| `{variant}` | {what} | {int(row['parameters']):,} | {int(row['training_flops_per_token']):,} | "
+                             f"{row['seeds']} | {row['validation_nll']} | {' | '.join(cells)} |")
+        lines.append("")
+    if rows:
+        write(results.folder / "looking_back.csv", rows)
+        (results.folder / "looking_back.md").write_text("\n".join(lines[:-1]) + "\n")
 
 
 def replace_rows(results, name, run, rows):

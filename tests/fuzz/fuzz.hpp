@@ -79,14 +79,12 @@ inline void expect(bool holds, const char* what, const char* file = __builtin_FI
   std::abort();
 }
 
-/// The bytes as a file in memory (tmpfs), for readers of paths.
+/// The bytes as a file in the temporary folder, which fuzz.sh puts into memory, for readers of paths.
 inline std::filesystem::path file(const char* name, bytes contents) {
   static const struct folder {
     std::filesystem::path path;
     folder() {
-      std::error_code error;
-      std::string where = (std::filesystem::is_directory("/dev/shm", error) ? "/dev/shm" : std::filesystem::temp_directory_path().string());
-      where += "/fathom-fuzz-XXXXXX";
+      std::string where = std::filesystem::temp_directory_path().string() + "/fathom-fuzz-XXXXXX";
       if (::mkdtemp(where.data()) == nullptr) std::abort();
       path = where;
     }

@@ -1,4 +1,4 @@
-// Reads a config.json, at compile time as well. This file alone defines its keys, ours and those of GPT-2 in
+// Reads a config.json, at compile time as well. This file alone defines its keys, ours (for all families) and those of GPT-2 in
 // transformers: which values they accept, and how they are read and written (config.hpp).
 #pragma once
 
@@ -372,7 +372,76 @@ inline constexpr config_key residual_keys[] = {
      }},
     {"last_blocks", count_expected, "0", read_residual<&residual_connections::last_blocks>, write_residual<&residual_connections::last_blocks>}};
 
+inline constexpr named_value<family> names_of_families[] = {
+    {family::gpt2, "gpt2"},   {family::llama, "llama"},       {family::mistral, "mistral"}, {family::qwen2, "qwen2"},
+    {family::qwen3, "qwen3"}, {family::gpt_neox, "gpt_neox"}, {family::olmo2, "olmo2"},     {family::gemma3, "gemma3"}};
+inline constexpr named_value<rotary_scaling> scaling_names[] = {{rotary_scaling::none, "none"},
+                                                                {rotary_scaling::linear, "linear"},
+                                                                {rotary_scaling::llama3, "llama3"},
+                                                                {rotary_scaling::yarn, "yarn"}};
+
+template <int rotary_positions::*Member>
+[[gnu::cold]] constexpr bool read_rotary(const json_place& found, config& to, config_problem&) {
+  to.rotary.*Member = found.count(0);
+  return to.rotary.*Member >= 0;
+}
+template <int rotary_positions::*Member>
+[[nodiscard]] std::optional<json> write_rotary(const config& from) {
+  return from.rotary.*Member == rotary_positions{}.*Member ? std::nullopt : std::optional<json>(from.rotary.*Member);
+}
+/// Keys of the object "rotary", of all families but gpt2.
+inline constexpr config_key rotary_keys[] = {
+    {"base", "a whole number above 1", "10000",
+     [](const json_place& found, config& to, config_problem&) { return (to.rotary.base = found.count(2)) > 1; },
+     [](const config& from) { return std::optional<json>(from.rotary.base); }},
+    {"width", "an even number, at most \"head_width\", or 0 for that", "0",
+     [](const json_place& found, config& to, config_problem&) {
+       to.rotary.width = found.count(0);
+       return to.rotary.width >= 0 && to.rotary.width % 2 == 0 && to.rotary.width <= normalized(to).head_width;
+     },
+     [](const config& from) {
+       return from.rotary.width == from.head_width ? std::nullopt : std::optional<json>(from.rotary.width);
+     }},
+    {"scaling", "one of none, linear, llama3, yarn", "\"none\"",
+     [](const json_place& found, config& to, config_problem&) { return read_name(found, scaling_names, to.rotary.scaling); },
+     [](const config& from) {
+       return from.rotary.scaling == rotary_scaling::none ? std::nullopt : write_name(from.rotary.scaling, scaling_names);
+     }},
+    {"factor", size_expected, "1",
+     [](const json_place& found, config& to, config_problem&) { return (to.rotary.factor = found.count(1)) > 0; },
+     write_rotary<&rotary_positions::factor>},
+    {"low_factor", "a whole number", "1", read_rotary<&rotary_positions::low_factor>, write_rotary<&rotary_positions::low_factor>},
+    {"high_factor", "a whole number, for llama3 above low_factor", "4",
+     [](const json_place& found, config& to, config_problem&) {
+       const rotary_positions& r = to.rotary;
+       to.rotary.high_factor = found.count(0);
+       return r.high_factor >= 0 && (r.scaling != rotary_scaling::llama3 || r.low_factor < r.high_factor);
+     },
+     write_rotary<&rotary_positions::high_factor>},
+    {"original", "a whole number: the context of pretraining, for llama3 and yarn", "0",
+     [](const json_place& found, config& to, config_problem&) {
+       to.rotary.original = found.count(0);
+       const bool needs_one = to.rotary.scaling == rotary_scaling::llama3 || to.rotary.scaling == rotary_scaling::yarn;
+       return to.rotary.original >= (needs_one ? 1 : 0);
+     },
+     write_rotary<&rotary_positions::original>}};
+
+/// A size of all families but gpt2; 0 stands for its default.
+template <int config::*Member>
+[[gnu::cold]] constexpr bool read_family_size(const json_place& found, config& to, config_problem&) {
+  to.*Member = found.count(0);
+  return to.*Member == 0 || (to.*Member > 0 && to.family != family::gpt2);
+}
+template <int config::*Member>
+[[nodiscard]] std::optional<json> write_family_size(const config& from) {
+  return from.*Member == 0 ? std::nullopt : std::optional<json>(from.*Member);
+}
+inline constexpr const char* family_size_expected = "a whole number, and 0 in the family gpt2";
+
 inline constexpr config_key config_keys[] = {
+    {"family", "one of gpt2, llama, mistral, qwen2, qwen3, gpt_neox, olmo2, gemma3", "\"gpt2\"",
+     [](const json_place& found, config& to, config_problem&) { return read_name(found, names_of_families, to.family); },
+     [](const config& from) { return from.family == family::gpt2 ? std::nullopt : write_name(from.family, names_of_families); }},
     {"vocab", size_expected, {}, read_size<&config::vocab>, write_size<&config::vocab>},
     {"context", size_expected, {}, read_size<&config::context>, write_size<&config::context>},
     {"width", size_expected, {}, read_size<&config::width>, write_size<&config::width>},
@@ -380,13 +449,45 @@ inline constexpr config_key config_keys[] = {
     {"heads", size_expected, {},
      [](const json_place& found, config& to, config_problem& problem) {
        to.heads = found.count(1);
-       if (to.heads > 0 && to.width % to.heads != 0) {
+       if (to.heads > 0 && to.family == family::gpt2 && to.width % to.heads != 0) {
          begin_problem(problem, "", "heads", found);
          problem.add("a divisor of the width, ", to.width);
        }
        return to.heads > 0;
      },
      write_size<&config::heads>},
+    {"kv_heads", "a divisor of \"heads\", or 0 for as many; 0 in the family gpt2", "0",
+     [](const json_place& found, config& to, config_problem& problem) {
+       return read_family_size<&config::kv_heads>(found, to, problem) && (to.kv_heads == 0 || to.heads % to.kv_heads == 0);
+     },
+     write_family_size<&config::kv_heads>},
+    {"head_width", "an even number, at most 256, or 0 for the width divided by \"heads\"; 0 in the family gpt2", "0",
+     [](const json_place& found, config& to, config_problem& problem) {
+       if (!read_family_size<&config::head_width>(found, to, problem)) return false;
+       if (to.family == family::gpt2) return true;
+       const int width = normalized(to).head_width;
+       return width > 0 && width % 2 == 0 && width <= 256 && (to.head_width > 0 || to.width % to.heads == 0);
+     },
+     write_family_size<&config::head_width>},
+    {"window", family_size_expected, "0", read_family_size<&config::window>, write_family_size<&config::window>},
+    {"rotary", "null, or an object with base, width, scaling, factor, low_factor, high_factor, original; null in the family gpt2", "null",
+     [](const json_place& found, config& to, config_problem& problem) {
+       if (found.event == json_event::begin_object && to.family != family::gpt2) read_keys(found.text, rotary_keys, "rotary.", to, problem);
+       return found.is_null() || (found.event == json_event::begin_object && to.family != family::gpt2);
+     },
+     [](const config& from) {
+       if (from.family == family::gpt2) return std::optional<json>();
+       json object = json::object();
+       for (const config_key& key : rotary_keys)
+         if (auto value = key.write(from)) object[key.name] = *std::move(value);
+       return std::optional<json>(object);
+     }},
+    {"inverse_epsilon", size_expected, "100000",
+     [](const json_place& found, config& to, config_problem&) { return (to.inverse_epsilon = found.count(1)) > 0; },
+     [](const config& from) { return from.family == family::gpt2 ? std::nullopt : std::optional<json>(from.inverse_epsilon); }},
+    {"window_pattern", family_size_expected, "0", read_family_size<&config::window_pattern>, write_family_size<&config::window_pattern>},
+    {"local_base", family_size_expected, "0", read_family_size<&config::local_base>, write_family_size<&config::local_base>},
+    {"score_width", family_size_expected, "0", read_family_size<&config::score_width>, write_family_size<&config::score_width>},
     {"mlp_ratio", "a whole number, at least 1, and so that mlp_ratio * width is an int", "4",
      [](const json_place& found, config& to, config_problem&) {
        const std::int64_t ratio = found.count(1), hidden = ratio * to.width;
@@ -411,7 +512,7 @@ inline constexpr config_key config_keys[] = {
      [](const config& from) { return std::optional<json>(from.tied); }},
     {"layer_norm_eps", "1e-05, the only one that there is", "1e-05",
      [](const json_place& found, config&, config_problem&) { return is_same(place_of("1e-05"), found); },
-     [](const config&) { return std::optional<json>(1e-5); }},
+     [](const config& from) { return from.family == family::gpt2 ? std::optional<json>(1e-5) : std::nullopt; }},
     {"shortcut", "null, or an object with depths, features, hidden, placement", "null",
      [](const json_place& found, config& to, config_problem& problem) {
        if (found.event == json_event::begin_object) read_keys(found.text, shortcut_keys, "shortcut.", to, problem);
