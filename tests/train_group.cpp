@@ -1,12 +1,18 @@
 // Groups of ranks that train together, here as threads of one process: bitwise the weights, losses, logs and checkpoints of one
 // process, for any number of ranks. distributed.py tests the same with processes and MPI.
+#include <sys/resource.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <condition_variable>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -20,6 +26,8 @@
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/random.hpp>
+#include <fathom/data/token_files.hpp>
+#include <fathom/data/tokens.hpp>
 #include <fathom/model/model.hpp>
 #include <fathom/train/lion.hpp>
 #include <fathom/train/micro_batches.hpp>
@@ -410,4 +418,126 @@ TEST_CASE("a step moves as many bytes as a reduce-scatter and an all-gather", "[
     CHECK(step < 2.2 * (ranks - 1) * block);  // with the small messages
     CHECK(step > 1.8 * (ranks - 1) * block);
   }
+}
+
+TEST_CASE("token files train as the same tokens in memory, on any number of ranks", "[group]") {
+  const temporary_folder folder;
+  const auto data = toy(3000), held_back = toy(100, 6);
+  const std::span<const token> all = data;
+  fathom::data::write_bin(folder.path() / "train_0.bin", all.first(700));
+  fathom::data::write_npy(folder.path() / "train_1.npy", all.subspan(700, 1300));
+  fathom::data::write_bin(folder.path() / "train_2.bin", all.subspan(2000));
+  fathom::data::write_bin(folder.path() / "held_back.bin", held_back);
+  fathom::data::write_bin(folder.path() / "whole.bin", all);
+  const fathom::data::token_files train(folder.path() / "train_*", 11), validation(folder.path() / "held_back.bin", 11);
+
+  fathom::trainer<net> alone(a_run(folder, "alone", 4, training{}));
+  const auto expected = alone.fit(data, held_back);
+  const auto same = [&](const std::string& name) {
+    CHECK((folder.read(name + ".safetensors") == folder.read("alone.safetensors")));
+    CHECK(without_seconds(folder.read(name + ".csv")) == without_seconds(folder.read("alone.csv")));
+  };
+  fathom::trainer<net> from_files(a_run(folder, "files", 4, training{}));
+  CHECK(from_files.fit(train, validation).validation_nll == expected.validation_nll);
+  same("files");
+  CHECK(threads_group::run(3, [&](const threads_group& group) {
+          training first = a_run(folder, "files", 4, training{});
+          first.observer = [](const fathom::progress& p) { return p.step != 3; };
+          fathom::trainer<net, fathom::adamw, threads_group>(first, group).fit(train, validation);
+        }) == "");
+  // In other files, the same tokens are the same data.
+  training second = a_run(folder, "files", 4, training{});
+  second.resume = true;
+  const fathom::data::token_files whole(folder.path() / "whole.bin", 11);
+  fathom::trainer<net> resumed(second);
+  CHECK(resumed.fit(whole, held_back).training_nll == expected.training_nll);
+  same("files");
+  second.steps = 8;
+  second.extend = true;
+  CHECK(fails_with([&] { fathom::trainer<net>(second).fit(whole.part(1, 2999)); }, "data.tokens: expected 2999, found 3000"));
+
+  CHECK(fails_with([&] { from_files.fit(fathom::data::token_files(folder.path() / "whole.bin", 12)); }, "training data", "vocabulary of 12", "the model's, 11"));
+  fathom::data::write_bin(folder.path() / "wrong.bin", std::vector<token>(100, 11));
+  CHECK(fails_with([&] { from_files.fit(fathom::data::token_files(folder.path() / "wrong.bin", 11)); }, "wrong.bin", "token 11 at position 0"));
+}
+
+TEST_CASE("a rank reads its own windows only", "[group]") {
+  const temporary_folder folder;
+  constexpr fathom::index size = fathom::index{1} << 22;
+  const training options{.batch = 2, .tokens = 8, .micro_batches = 2, .steps = 3, .seed = 4, .progress = false, .threads = 1};
+  // Where the windows of each rank are: those of tokens that count.
+  std::vector<token> positions(size);
+  for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<token>(i);
+  fathom::data::windows windows(positions, {.batch = 2, .tokens = 8, .steps = 6, .seed = 4});
+  std::vector<token> reads[2];
+  for (fathom::index n = 0; n < 6; ++n) {
+    const fathom::batch& b = windows.at(n);
+    auto& to = reads[n % 2];
+    to.insert(to.end(), b.inputs.begin(), b.inputs.end());
+    to.insert(to.end(), b.targets.begin(), b.targets.end());
+  }
+  const auto data = toy(size);
+  // The other rank's windows have no valid token in this rank's file; then neither has one of its own.
+  for (const bool wrong : {false, true}) {
+    for (int r = 0; r < 2; ++r) {
+      std::vector<token> file = data;
+      for (const token position : reads[1 - r]) file[static_cast<std::size_t>(position)] = 11;
+      if (!wrong)
+        for (const token position : reads[r]) file[static_cast<std::size_t>(position)] = data[static_cast<std::size_t>(position)];
+      if (wrong && r == 1) file[static_cast<std::size_t>(reads[r][0])] = 11;
+      fathom::data::write_bin(folder.path() / ("rank" + std::to_string(r) + ".bin"), file);
+    }
+    const std::string error = threads_group::run(2, [&](const threads_group& group) {
+      const fathom::data::token_files mine(folder.path() / ("rank" + std::to_string(group.rank()) + ".bin"), 11);
+      fathom::trainer<net, fathom::adamw, threads_group> trainer(options, group);
+      trainer.fit(mine);
+      fathom::trainer<net> alone(options);
+      alone.fit(data);
+      demand(bytes_of(trainer.weights()) == bytes_of(alone.weights()), "the weights are those of one process");
+    });
+    INFO(error);
+    CHECK((wrong ? error.find("rank1.bin: token 11 at position") != error.npos : error.empty()));
+  }
+}
+
+// Also a CTest entry of its own, which is listed as skipped where files cannot be sparse.
+TEST_CASE("a file far larger than memory is trained on in little memory", "[group][sparse]") {
+  const temporary_folder folder;
+  constexpr std::uint64_t bytes = 20'000'000'000, tokens = bytes / 2;
+  const auto path = folder.write("large.bin", "");
+  std::error_code problem;
+  std::filesystem::resize_file(path, bytes, problem);
+  struct stat status {};
+  if (problem || sizeof(void*) < 8 || ::stat(path.c_str(), &status) != 0 || status.st_blocks * 512 > 1'000'000) {
+    std::printf("skipped: a file of 20 GB cannot be sparse here: %s\n", problem ? problem.message().c_str() : "it takes room");
+    return;
+  }
+  // Beyond what 32 bits count, too.
+  const std::vector<std::uint16_t> some{3, 1, 4, 1, 5, 9};
+  for (const std::uint64_t at : {std::uint64_t{0}, tokens / 2, tokens - some.size()}) {
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(2 * at));
+    file.write(reinterpret_cast<const char*>(some.data()), 12);
+  }
+  const auto peak = [] {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss / 1024;  // MiB
+  };
+  const long before = peak();
+  const fathom::data::token_files files(path, 11);
+  REQUIRE(files.size() == static_cast<fathom::index>(tokens));
+  std::vector<token> read(6);
+  for (const fathom::index at : {fathom::index{0}, files.size() / 2, files.size() - 6}) {
+    files.read(at, read);
+    CHECK(std::vector<std::uint16_t>(read.begin(), read.end()) == some);
+  }
+  CHECK(threads_group::run(2, [&](const threads_group& group) {
+          const training o{.batch = 8, .tokens = 8, .micro_batches = 8, .steps = 40, .evaluate_every = 20, .progress = false, .threads = 1};
+          fathom::trainer<net, fathom::adamw, threads_group> trainer(o, group);
+          const auto result = trainer.fit(files.part(0, files.size() - 6), files.part(files.size() - 6, 6));
+          demand(result.training_nll < 2, "zeros are learnt");
+        }) == "");
+  INFO(before << " MiB before, " << peak() << " MiB after");
+  CHECK(peak() - before < 200);
 }

@@ -1,9 +1,11 @@
 // Implementation of checkpoint.hpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <iterator>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -94,10 +96,27 @@ inline void say_defaults(json& a, json& b) {
 }
 }  // namespace detail
 
-FATHOM_INLINE run_identity identify(const training& options, std::span<const token> data, std::string_view compute) {
+FATHOM_INLINE run_identity identify(const training& options, const data::token_source& data, std::string_view compute) {
   std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const token t : data) hash = (hash ^ static_cast<std::uint32_t>(t)) * 0x100000001b3u;
-  return {.options = options, .data_tokens = std::ssize(data), .data_hash = hash, .compute = std::string(compute)};
+  const auto add = [&](std::span<const token> tokens) {
+    for (const token t : tokens) hash = (hash ^ static_cast<std::uint32_t>(t)) * 0x100000001b3u;
+  };
+  constexpr index places = 1024, some = 16;
+  if (data.is_in_memory()) {
+    add(data.span());
+  } else if (data.size() <= places * some) {
+    std::vector<token> all(static_cast<std::size_t>(data.size()));
+    data.read(0, all);
+    add(all);
+  } else {
+    std::array<token, some> tokens;
+    const index last = data.size() - some;  // place p is p / 1023 of the way there, without overflow
+    for (index p = 0; p < places; ++p) {
+      data.read(last / (places - 1) * p + last % (places - 1) * p / (places - 1), tokens);
+      add(tokens);
+    }
+  }
+  return {.options = options, .data_tokens = data.size(), .data_hash = hash, .compute = std::string(compute)};
 }
 
 FATHOM_INLINE std::string text_of(const run_identity& identity, std::span<const std::pair<std::string, std::string>> more) {

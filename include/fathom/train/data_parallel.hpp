@@ -23,6 +23,7 @@
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/batches.hpp"
+#include "fathom/data/token_source.hpp"
 #include "fathom/io/file.hpp"
 #include "fathom/train/evaluate.hpp"
 #include "fathom/train/gradient_tree.hpp"
@@ -182,7 +183,7 @@ class data_parallel {
   }
 
   /// The same as fathom::evaluate, bitwise: rank r runs batches r, r + ranks, ...
-  static double evaluate(const Group& group, const parameters& weights, std::span<const token> tokens, typename Model::tape& tape,
+  static double evaluate(const Group& group, const parameters& weights, const data::token_source& tokens, typename Model::tape& tape,
                          index batch, index length, index most_batches) {
     data::consecutive batches(tokens, batch, length);
     const index count = most_batches > 0 ? std::min(most_batches, batches.size()) : batches.size();

@@ -21,6 +21,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/data/batches.hpp"
+#include "fathom/data/token_source.hpp"
 #include "fathom/io/adapter.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/model/initialize.hpp"
@@ -285,11 +286,12 @@ class trainer<Model, Optimizer, Group> {
            detail::arriving_bytes(ranks, micro_batches, shard, sizeof(typename Model::scalar)) + Model::tape_bytes(sequences, tokens);
   }
 
-  /// Trains on one token sequence and evaluates on another, which may be empty. Fails before the first step when the
+  /// Trains on one token sequence and evaluates on another, which may be empty. Each is in memory, or in files that are read where
+  /// they lie (data/token_files.hpp), with the same result. Fails before the first step when the
   /// data, the checkpoint to resume from, or the output files are unusable. Fails later when the loss or the gradients
   /// become non-finite, or the weights before they are saved or at the end; the error names the step, the first tensor whose
   /// weights are not finite, and the last good checkpoint.
-  training_result fit(std::span<const token> train, std::span<const token> validation = {}) {
+  training_result fit(const data::token_source& train, const data::token_source& validation = {}) {
     return detail::together(group_, [&] { return fit_on_this_rank(train, validation); });
   }
   /// The same for the training and validation parts of a corpus (data/corpus.hpp).
@@ -302,8 +304,7 @@ class trainer<Model, Optimizer, Group> {
     return fit(corpus.train(), corpus.validation());
   }
   template <class Train, class... Validation>
-    requires(!(std::is_convertible_v<const Train&, std::span<const token>> && ... &&
-               std::is_convertible_v<const Validation&, std::span<const token>>))
+    requires(!(std::is_convertible_v<const Train&, data::token_source> && ... && std::is_convertible_v<const Validation&, data::token_source>))
   training_result fit(const Train&, const Validation&...) {
     static_assert(detail::never<Train>, "fathom::trainer.fit: expected tokens, as a std::span or a std::vector of fathom::token (32 "
                                         "bits), or a corpus, which fathom::data::bytes(path) makes of text");
@@ -311,9 +312,9 @@ class trainer<Model, Optimizer, Group> {
   }
 
  private:
-  training_result fit_on_this_rank(std::span<const token> train, std::span<const token> validation) {
-    check_tokens(train, 0, Model::vocab, "fit: training data");
-    check_tokens(validation, 0, Model::vocab, "fit: validation data");
+  training_result fit_on_this_rank(const data::token_source& train, const data::token_source& validation) {
+    check_source(train, "fit: training data");
+    check_source(validation, "fit: validation data");
     if (validation.size() == 1) fail("fit: validation data of 1 token; expected at least 2, so that one is predicted");
     data::windows windows(train, {.batch = options_.batch,
                                   .tokens = options_.tokens,
@@ -366,7 +367,7 @@ class trainer<Model, Optimizer, Group> {
                            .tokens_per_second = static_cast<double>((run.step - first) * tokens_per_step()) / busy,
                            .seconds = seconds_since(begin),
                            .waiting = waited_ / busy};
-      if (!validation.empty() && options_.evaluate_every > 0 && run.step % options_.evaluate_every == 0 && run.step < options_.steps)
+      if (validation.size() > 0 && options_.evaluate_every > 0 && run.step % options_.evaluate_every == 0 && run.step < options_.steps)
         now.validation = evaluate_on_all(validation, options_.evaluate_batches);
       log.write(now);
       bar.show(now);
@@ -391,11 +392,17 @@ class trainer<Model, Optimizer, Group> {
       result.training_nll = 0;
       for (const double loss : run.recent) result.training_nll += loss / static_cast<double>(run.recent.size());
     }
-    if (!validation.empty())
+    if (validation.size() > 0)
       result.validation_nll = evaluate_on_all(validation, 0);
     if (result.signal == 0) result.signal = group_.stop_signal();  // after the last step, of this rank only
     result.seconds = seconds_since(begin);
     return result;
+  }
+  /// Fails unless the tokens are in the vocabulary. Those in files are checked when they are read.
+  static void check_source(const data::token_source& tokens, const char* what) {
+    check_tokens(tokens.span(), 0, Model::vocab, what);
+    if (tokens.vocab() > Model::vocab)
+      fail(what, ": files of a vocabulary of ", tokens.vocab(), "; expected at most the model's, ", index{Model::vocab});
   }
   [[nodiscard]] index tokens_per_step() const { return options_.batch * options_.tokens * options_.accumulate * options_.micro_batches; }
   /// The number of a window among all windows of the run.
@@ -583,7 +590,7 @@ class trainer<Model, Optimizer, Group> {
       if (all[2 * r + 1] != 0) stopped = true, signal = all[2 * r + 1];
   }
   /// The loss on held-out data. Ranks share out its batches.
-  [[nodiscard]] double evaluate_on_all(std::span<const token> validation, index most_batches) {
+  [[nodiscard]] double evaluate_on_all(const data::token_source& validation, index most_batches) {
     if constexpr (is_lone)
       return evaluate<Model>(*weights_, validation, tape_, options_.batch, options_.tokens, most_batches);
     else
@@ -591,7 +598,7 @@ class trainer<Model, Optimizer, Group> {
   }
 
   /// Fails unless all ranks run the same program with the same options on the same data.
-  void check_agreement(const run_identity& identity, std::span<const token> validation) const {
+  void check_agreement(const run_identity& identity, const data::token_source& validation) const {
     const run_identity held_back = identify(common_, validation, "");
     const std::vector<std::pair<std::string, std::string>> more{
         {"program", detail::program_hash()},
@@ -618,7 +625,7 @@ class trainer<Model, Optimizer, Group> {
   }
 
   /// The identity of this run on this data.
-  [[nodiscard]] run_identity identity_with(std::span<const token> data) const {
+  [[nodiscard]] run_identity identity_with(const data::token_source& data) const {
     run_identity identity = identify(common_, data, detail::compute_name<Model>());
     if constexpr (!is_adamw) {
       identity.optimizer = rule::name;
