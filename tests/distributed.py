@@ -79,12 +79,12 @@ class run:
 
 
 def contents(name):
-    """The checkpoint, and the log without its last column, the seconds. Without them, something that equals no other run's."""
+    """The checkpoint, and the log without its times. Without them, something that equals no other run's."""
     try:
         with open(os.path.join(folder, name + ".safetensors"), "rb") as file:
             checkpoint = file.read()
         with open(os.path.join(folder, name + ".csv")) as file:
-            return checkpoint, [line.rsplit(",", 1)[0] for line in file]
+            return checkpoint, [line.rstrip("\n").split(",")[:6] for line in file]
     except FileNotFoundError as error:
         return name, str(error)
 

@@ -148,11 +148,22 @@ std::string bytes_of(const Parameters& weights) {
 void demand(bool holds, const char* what) {
   if (!holds) throw fathom::error(std::string("not so: ") + what);
 }
-std::string without_seconds(const std::string& csv) {
-  std::string all;
+/// The cells of a log's lines.
+std::vector<std::vector<std::string>> cells_of(const std::string& csv) {
+  std::vector<std::vector<std::string>> rows;
   std::istringstream lines(csv);
-  for (std::string line; std::getline(lines, line);) all += line.substr(0, line.rfind(',')) + "\n";
-  return all;
+  for (std::string line; std::getline(lines, line);) {
+    rows.emplace_back();
+    std::istringstream cells(line);
+    for (std::string cell; std::getline(cells, cell, ',');) rows.back().push_back(cell);
+  }
+  return rows;
+}
+/// The same without times: seconds, and the share of waiting.
+std::vector<std::vector<std::string>> without_seconds(const std::string& csv) {
+  auto rows = cells_of(csv);
+  for (auto& row : rows) row.resize(std::min<std::size_t>(row.size(), 6));
+  return rows;
 }
 
 }  // namespace
@@ -375,6 +386,47 @@ TEST_CASE("ranks that do not fit together, and a rank that fails, end the run on
           demand(result.steps == 3 || result.steps == 4, "the run ends soon");
         }) == "");
   CHECK(std::filesystem::exists(folder.path() / "signal.safetensors"));
+}
+
+TEST_CASE("the log of a group has the share of each step that waits", "[group]") {
+  const temporary_folder folder;
+  const auto data = toy(300);
+  const auto train = [&](int ranks, fathom::index last) {
+    const std::string error = threads_group::run(ranks, [&](const threads_group& group) {
+      training o = a_run(folder, "run", 4, training{});
+      o.resume = true;
+      o.observer = [last](const fathom::progress& p) { return p.step < last; };
+      fathom::trainer<net, fathom::adamw, threads_group>(o, group).fit(data);
+    });
+    CHECK(error == "");
+    return cells_of(folder.read("run.csv"));
+  };
+  training first = a_run(folder, "run", 4, training{});
+  first.observer = [](const fathom::progress& p) { return p.step < 2; };
+  fathom::trainer<net>(first).fit(data);
+  const auto before = cells_of(folder.read("run.csv"));
+  CHECK(before[0].size() == 7);
+  // A group goes on with the log of a process without one, and the other way round.
+  const auto rows = train(2, 4);
+  REQUIRE(rows.size() == 5);
+  CHECK(rows[0].size() == 8);
+  CHECK(rows[0].back() == "waiting");
+  for (std::size_t i = 1; i < rows.size(); ++i) {
+    REQUIRE(rows[i].size() == 8);
+    if (i < 3) CHECK(std::equal(before[i].begin(), before[i].end(), rows[i].begin()));
+    CHECK((i < 3 ? rows[i].back() == "0.0000" : std::stod(rows[i].back()) > 0 && std::stod(rows[i].back()) <= 1));
+  }
+  const auto alone = train(1, 5);
+  REQUIRE(alone.size() == 6);
+  CHECK(alone[4] == rows[4]);
+  CHECK(alone[5].size() == 8);
+  first.resume = true;
+  first.observer = {};
+  fathom::trainer<net>(first).fit(data);
+  const auto last = cells_of(folder.read("run.csv"));
+  REQUIRE(last.size() == 7);
+  for (const auto& row : last) CHECK(row.size() == 7);
+  CHECK(without_seconds(folder.read("run.csv"))[4] == std::vector<std::string>(rows[4].begin(), rows[4].begin() + 6));
 }
 
 TEST_CASE("the bytes of a rank are known at compile time", "[group]") {

@@ -337,7 +337,7 @@ class trainer<Model, Optimizer, Group> {
     if constexpr (!is_lone) check_equal_weights();
     const index first = run.step;
     training_log log;
-    if (!options_.log.empty() && is_first()) log = training_log(options_.log, run.step, tokens_per_step());
+    if (!options_.log.empty() && is_first()) log = training_log(options_.log, run.step, tokens_per_step(), !is_lone);
 
     using clock = std::chrono::steady_clock;
     const auto seconds_since = [](clock::time_point start) {
@@ -353,8 +353,10 @@ class trainer<Model, Optimizer, Group> {
     while (run.step < options_.steps && !stopped) {
       const auto start = clock::now();
       const double rate = detail::rate_of(identity.options, run.step);
+      const double waited_before = waited_;
       const auto [loss, norm] = take_step(windows, run.step, rate);
-      busy += seconds_since(start);
+      const double step_seconds = seconds_since(start);
+      busy += step_seconds;
       ++run.step;
       run.recent.push_back(loss);
       if (std::ssize(run.recent) > std::max<index>(1, options_.steps / 20)) run.recent.erase(run.recent.begin());
@@ -366,7 +368,8 @@ class trainer<Model, Optimizer, Group> {
                            .gradient_norm = norm,
                            .tokens_per_second = static_cast<double>((run.step - first) * tokens_per_step()) / busy,
                            .seconds = seconds_since(begin),
-                           .waiting = waited_ / busy};
+                           .waiting = waited_ / busy,
+                           .step_waiting = (waited_ - waited_before) / step_seconds};
       if (validation.size() > 0 && options_.evaluate_every > 0 && run.step % options_.evaluate_every == 0 && run.step < options_.steps)
         now.validation = evaluate_on_all(validation, options_.evaluate_batches);
       log.write(now);
