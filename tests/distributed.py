@@ -107,6 +107,10 @@ for micro_batches in (8, 5):
 expected = run(0, "muon_alone", every=3)
 found = run(4, "muon", every=3)
 check(expected.code == 0 and found.result == expected.result, f"the same with Muon on 4 ranks: {found.result}")
+expected = run(0, "alone", every=3, bf16=1)
+for ranks in (2, 4):
+    found = run(ranks, "mpi", every=3, bf16=1)
+    check(expected.code == 0 and found.result == expected.result, f"the same with gradients in bf16 on {ranks} ranks: {found.result}")
 many = run(0, "alone", threads=2, every=3)
 check(run(2, "mpi", threads=2, every=3).result == many.result, "the same with two threads on each of 2 ranks")
 

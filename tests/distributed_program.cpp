@@ -88,6 +88,7 @@ void run(Options o) {
   o.tokens = 16;
   o.accumulate = number("accumulate", 1);
   o.micro_batches = number("micro_batches", 8);
+  o.bf16_gradients = number("bf16", 0) != 0;
   o.steps = number("steps", 8) + (is_odd_one ? number("more_steps", 0) : 0);
   o.warmup = 3;
   o.seed = 7;

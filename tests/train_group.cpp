@@ -25,6 +25,7 @@
 
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
+#include <fathom/core/bf16.hpp>
 #include <fathom/core/random.hpp>
 #include <fathom/data/token_files.hpp>
 #include <fathom/data/tokens.hpp>
@@ -304,6 +305,7 @@ void same_for_any_number_of_ranks(const Options& own) {
 
 TEST_CASE("ranks train bitwise as one process does", "[group]") {
   SECTION("adamw") { same_for_any_number_of_ranks<net, fathom::adamw>(training{.rate = 1e-2f}); }
+  SECTION("adamw, with gradients in bf16") { same_for_any_number_of_ranks<net, fathom::adamw>(training{.bf16_gradients = true, .rate = 1e-2f}); }
   SECTION("muon") { same_for_any_number_of_ranks<net, fathom::muon>(fathom::training_of<fathom::muon_options>{}); }
   SECTION("sgd, in double") {
     same_for_any_number_of_ranks<oracle, fathom::sgd>(fathom::training_of<fathom::sgd_options>{.optimizer = {.rate = 0.1f}});
@@ -328,6 +330,60 @@ TEST_CASE("the gradients of micro-batches are those of one large batch", "[group
     for (std::size_t i = 0; i < found.size(); ++i) difference = std::max(difference, std::abs(found[i] - expected[i]));
     CHECK(difference < 1e-10);
   }
+}
+
+TEST_CASE("gradients of micro-batches and their sums are rounded to bf16, but for the last", "[group]") {
+  const auto data = toy(300);
+  const auto numbers_of = [](const oracle::parameters& p) {
+    std::vector<double> all;
+    oracle::visit_tensors([&](fathom::initial, const auto& w) { all.insert(all.end(), w.span().begin(), w.span().end()); }, p);
+    return all;
+  };
+  // Their mean, by hand, as the change of the weights by a step of plain gradient descent.
+  const auto weights = fathom::make<oracle::parameters>();
+  fathom::initialize<oracle>(*weights, 1);
+  oracle::tape tape(2, 8);
+  fathom::data::windows windows(data, {.batch = 2, .tokens = 8, .steps = 4, .seed = 1});
+  const auto rounded = [](double x) { return static_cast<double>(static_cast<float>(fathom::bf16(static_cast<float>(x)))); };
+  std::vector<std::vector<double>> gradients;
+  for (fathom::index n = 0; n < 4; ++n) {
+    const auto g = fathom::make<oracle::parameters>();
+    oracle::forward_backward(*weights, windows.at(n), tape, *g, 0.25);
+    gradients.push_back(numbers_of(*g));
+  }
+  const auto change_with = [&](bool rounds) {
+    fathom::trainer<oracle, fathom::sgd> trainer({.batch = 2,
+                                                  .micro_batches = 4,
+                                                  .bf16_gradients = rounds,
+                                                  .steps = 1,
+                                                  .warmup = 0,
+                                                  .optimizer = {.rate = 1, .momentum = 0, .decay = 0, .clip = 0},
+                                                  .seed = 1,
+                                                  .progress = false});
+    const auto before = numbers_of(trainer.weights());
+    trainer.fit(data);
+    auto change = numbers_of(trainer.weights());
+    for (std::size_t i = 0; i < change.size(); ++i) change[i] = before[i] - change[i];
+    return change;
+  };
+  const auto found = change_with(true), exact = change_with(false);
+  double wrong = 0, cost = 0, largest = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const auto r = [&](int n) { return rounded(gradients[static_cast<std::size_t>(n)][i]); };
+    wrong = std::max(wrong, std::abs(found[i] - (rounded(r(0) + r(1)) + rounded(r(2) + r(3)))));
+    cost = std::max(cost, std::abs(found[i] - exact[i]));
+    largest = std::max(largest, std::abs(exact[i]));
+  }
+  CHECK(wrong < 1e-12);
+  CHECK(cost > 1e-4 * largest);
+  CHECK(cost < 1e-2 * largest);
+
+  // A run that rounds is another run.
+  const temporary_folder folder;
+  training o = a_run(folder, "run", 4, training{});
+  fathom::trainer<net>(o).fit(data);
+  o.bf16_gradients = o.resume = true;
+  CHECK(fails_with([&] { fathom::trainer<net>(o).fit(data); }, "another run", "bf16_gradients: expected true, found false"));
 }
 
 TEST_CASE("ranks that do not fit together, and a rank that fails, end the run on all", "[group]") {
@@ -434,6 +490,8 @@ TEST_CASE("the bytes of a rank are known at compile time", "[group]") {
   constexpr std::size_t block = sizeof(net::parameters), tape = net::tape_bytes(2, 8);
   static_assert(trainer::bytes_per_rank(1, 1, 2, 8) == 4 * block + tape);  // weights, gradients, two moments
   static_assert(trainer::bytes_per_rank(1, 8, 2, 8) == 7 * block + tape);  // three levels of the tree
+  static_assert(trainer::bytes_per_rank(2, 4, 2, 8, true) > trainer::bytes_per_rank(2, 4, 2, 8));
+  static_assert(trainer::memory_of_rank(4, 4, 2, 8).gradients == block);
   // What the plan of any number of ranks needs is no more than that.
   for (fathom::index count = 1; count <= 17; ++count)
     for (int ranks = 1; ranks <= count; ++ranks) {
@@ -450,14 +508,17 @@ TEST_CASE("the bytes of a rank are known at compile time", "[group]") {
 
 TEST_CASE("a step moves as many bytes as a reduce-scatter and an all-gather", "[group]") {
   const auto data = toy(300);
-  for (const int ranks : {2, 4}) {
-    const auto bytes_of_run = [&](fathom::index steps) {
+  for (const auto& [ranks, rounds] : {std::pair(2, false), std::pair(4, false), std::pair(2, true), std::pair(4, true)}) {
+    std::string summary;
+    const auto bytes_of_run = [&, ranks = ranks, rounds = rounds](fathom::index steps) {
       std::map<int, std::size_t> sent;
       CHECK(threads_group::run(
                 ranks,
                 [&](const threads_group& group) {
-                  const training o{.batch = 1, .micro_batches = 4, .steps = steps, .warmup = 0, .progress = false, .threads = 1};
-                  fathom::trainer<net, fathom::adamw, threads_group>(o, group).fit(data);
+                  const training o{.batch = 1, .micro_batches = 4, .bf16_gradients = rounds, .steps = steps, .warmup = 0, .progress = false, .threads = 1};
+                  fathom::trainer<net, fathom::adamw, threads_group> trainer(o, group);
+                  trainer.fit(data);
+                  if (group.rank() == 0) summary = trainer.summary();
                 },
                 &sent) == "");
       std::size_t all = 0;
@@ -466,9 +527,11 @@ TEST_CASE("a step moves as many bytes as a reduce-scatter and an all-gather", "[
     };
     const double step = bytes_of_run(5) - bytes_of_run(4);
     const double block = sizeof(net::parameters);
-    INFO(ranks << " ranks, " << step << " bytes a step, parameters of " << block);
-    CHECK(step < 2.2 * (ranks - 1) * block);  // with the small messages
-    CHECK(step > 1.8 * (ranks - 1) * block);
+    const double passes = rounds ? 1.5 : 2;  // of the block: gradients, in half as many bytes, and weights
+    INFO(ranks << " ranks, " << step << " bytes a step, parameters of " << block << "\n" << summary);
+    CHECK(step < (passes + 0.2) * (ranks - 1) * block);  // with the small messages
+    CHECK(step > (passes - 0.2) * (ranks - 1) * block);
+    CHECK(summary.find("each of " + std::to_string(ranks) + " ranks, 4 micro-batches: ") != summary.npos);
   }
 }
 

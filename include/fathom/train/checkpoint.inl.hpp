@@ -34,8 +34,8 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
   return all;
 }
 
-/// Keeps the original file format: AdamW's options are among the trainer's, and a cosine schedule, one micro-batch and default
-/// groups are left out. Only parts of models have "part".
+/// Keeps the original file format: AdamW's options are among the trainer's, and a cosine schedule, one micro-batch, gradients
+/// that are not rounded, and default groups are left out. Only parts of models have "part".
 [[nodiscard]] inline json json_of(const run_identity& identity) {
   const training& o = identity.options;
   json all = json::object();
@@ -43,6 +43,7 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
   all["tokens"] = o.tokens;
   all["accumulate"] = o.accumulate;
   if (o.micro_batches != 1) all["micro_batches"] = o.micro_batches;
+  if (o.bf16_gradients) all["bf16_gradients"] = true;
   all["steps"] = o.steps;
   all["lowest_rate"] = o.lowest_rate;
   all["warmup"] = o.warmup;
@@ -78,6 +79,9 @@ inline void say_defaults(json& a, json& b) {
   if (a.contains("micro_batches") || b.contains("micro_batches"))
     for (json* const one : {&a, &b})
       if (!one->contains("micro_batches")) (*one)["micro_batches"] = index{1};
+  if (a.contains("bf16_gradients") || b.contains("bf16_gradients"))
+    for (json* const one : {&a, &b})
+      if (!one->contains("bf16_gradients")) (*one)["bf16_gradients"] = false;
   for (json* const one : {&a, &b})
     if (!one->contains("schedule")) (*one)["schedule"] = name_of(schedule::cosine);
   const auto name_optimizer = [](json& one) {

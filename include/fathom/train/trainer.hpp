@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/data/batches.hpp"
@@ -25,6 +26,7 @@
 #include "fathom/io/adapter.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/model/initialize.hpp"
+#include "fathom/model/summary.hpp"
 #include "fathom/train/adamw.hpp"
 #include "fathom/train/checkpoint.hpp"
 #include "fathom/train/data_parallel.hpp"
@@ -47,6 +49,7 @@ struct misnamed_training {
   index tokens = 0, context = 0, block_size = 0, seq_len = 0, sequence_length = 0, max_length = 0;
   index accumulate = 0, grad_accum = 0, accumulation_steps = 0, gradient_accumulation = 0, gradient_accumulation_steps = 0;
   index micro_batches = 0, num_micro_batches = 0, num_microbatches = 0;
+  bool bf16_gradients = false, gradient_compression = false, fp16_compression = false;
   index steps = 0, epochs = 0, num_epochs = 0, iterations = 0, max_iters = 0, max_steps = 0, num_steps = 0, total_steps = 0;
   double rate = 0, lr = 0, max_lr = 0, learning_rate = 0;
   double lowest_rate = 0, min_lr = 0, min_learning_rate = 0, lr_min = 0;
@@ -78,6 +81,7 @@ struct misnamed_training_of {
   index tokens = 0, context = 0, block_size = 0, seq_len = 0, sequence_length = 0, max_length = 0;
   index accumulate = 0, grad_accum = 0, accumulation_steps = 0, gradient_accumulation = 0, gradient_accumulation_steps = 0;
   index micro_batches = 0, num_micro_batches = 0, num_microbatches = 0;
+  bool bf16_gradients = false, gradient_compression = false, fp16_compression = false;
   index steps = 0, epochs = 0, num_epochs = 0, max_iters = 0, max_steps = 0, num_steps = 0, total_steps = 0;
   double lowest_rate = 0, min_lr = 0, min_learning_rate = 0, lr_min = 0;
   index warmup = 0, warmup_iters = 0, warmup_steps = 0;
@@ -119,6 +123,7 @@ template <class Training>
              .tokens = o.tokens,
              .accumulate = o.accumulate,
              .micro_batches = o.micro_batches,
+             .bf16_gradients = o.bf16_gradients,
              .steps = o.steps,
              .lowest_rate = o.lowest_rate,
              .warmup = o.warmup,
@@ -260,11 +265,11 @@ class trainer<Model, Optimizer, Group> {
     requires std::is_same_v<Habit, misnamed>
   explicit trainer(Habit) : trainer(options_type{}) {
     static_assert(detail::never<Habit> || !is_adamw,
-                  "fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps "
+                  "fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, bf16_gradients, steps "
                   "(there are no epochs), rate, lowest_rate, warmup, schedule, cooldown, beta1, beta2, decay, clip, groups, seed, evaluate_every, "
                   "evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, progress, threads, observer");
     static_assert(detail::never<Habit> || is_adamw,
-                  "fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps "
+                  "fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, bf16_gradients, steps "
                   "(there are no epochs), lowest_rate, warmup, schedule, cooldown, optimizer (with the rate and all that is the optimiser's own), "
                   "groups, seed, evaluate_every, evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, "
                   "progress, threads, observer");
@@ -278,12 +283,40 @@ class trainer<Model, Optimizer, Group> {
 
   /// The most bytes that one of so many ranks needs: weights, gradients, gradients that arrive, its shard of the optimiser's states and
   /// the tape, without workspaces. While the first rank writes a checkpoint, it needs those states of all ranks, too.
-  [[nodiscard]] static constexpr std::size_t bytes_per_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context) {
-    constexpr std::size_t block = sizeof(trained), weights = sizeof(parameters) + (is_part ? block : 0), range = sizeof(typename Model::scalar) * sharing::range;
+  [[nodiscard]] static constexpr rank_memory memory_of_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context,
+                                                            bool bf16_gradients = false) {
+    constexpr std::size_t number = sizeof(typename Model::scalar), block = sizeof(trained), range = number * sharing::range;
     constexpr std::size_t largest_range = optimizer_updates_wholes ? std::max(range, io::largest_tensor<Model>) : range;
     const std::size_t shard = ranks == 1 ? block : std::min(block, block / static_cast<std::size_t>(ranks) + largest_range);
-    return weights + block * static_cast<std::size_t>(detail::gradient_blocks(ranks, micro_batches)) + optimizer_type::state_count * shard +
-           detail::arriving_bytes(ranks, micro_batches, shard, sizeof(typename Model::scalar)) + Model::tape_bytes(sequences, tokens);
+    return {.weights = sizeof(parameters) + (is_part ? block : 0),
+            .gradients = block * static_cast<std::size_t>(detail::gradient_blocks(ranks, micro_batches)),
+            .exchanged = detail::arriving_bytes(ranks, micro_batches, shard, number) +
+                         (bf16_gradients ? detail::leaving_bytes(ranks, micro_batches, static_cast<index>(shard / number)) : 0),
+            .states = optimizer_type::state_count * shard,
+            .tape = Model::tape_bytes(sequences, tokens)};
+  }
+  /// All of it.
+  [[nodiscard]] static constexpr std::size_t bytes_per_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context,
+                                                            bool bf16_gradients = false) {
+    return memory_of_rank(ranks, micro_batches, sequences, tokens, bf16_gradients).total();
+  }
+  /// The summary of the model (model/summary.hpp), and a line with the bytes that a rank needs, and sends in a step.
+  [[nodiscard]] std::string summary() const {
+    double sent_gradients = 0, sent_weights = 0;
+    if constexpr (!is_lone) {
+      constexpr auto number = static_cast<double>(sizeof(typename Model::scalar));
+      const std::span<const shard> shards = optimizer_.shards();
+      const auto own = static_cast<std::size_t>(group_.rank());
+      for (std::size_t r = 0; r < shards.size(); ++r)
+        if (r != own) {
+          sent_weights += number * static_cast<double>(shards[own].size());
+          sent_gradients += (options_.bf16_gradients ? double{sizeof(bf16)} : number) * static_cast<double>(shards[r].size() * plan_.count_of(group_.rank()));
+        }
+    }
+    return fathom::summary<Model>(options_.tokens) +
+           detail::summary_of_rank(group_.size(), options_.micro_batches,
+                                   memory_of_rank(group_.size(), options_.micro_batches, options_.batch, options_.tokens, options_.bf16_gradients),
+                                   sent_gradients, sent_weights);
   }
 
   /// Trains on one token sequence and evaluates on another, which may be empty. Each is in memory, or in files that are read where
@@ -458,8 +491,9 @@ class trainer<Model, Optimizer, Group> {
   }
   /// The same for the micro-batches of a node, into zeroed gradients.
   double add_up(data::windows& windows, index step, const detail::tree_node& node, trained& gradients) {
-    return tree_.add_up(tape_.where(), node, gradients,
-                        [&](index micro_batch, trained& to) { return pass(windows, step, micro_batch, to, [] {}); });
+    return tree_.add_up(
+        tape_.where(), node, gradients, [&](index micro_batch, trained& to) { return pass(windows, step, micro_batch, to, [] {}); },
+        [&](const detail::tree_node& n) { return options_.bf16_gradients && n.size() < options_.micro_batches; });
   }
 
   /// The first tensor with a number that is not finite; empty if there is none.
@@ -513,6 +547,8 @@ class trainer<Model, Optimizer, Group> {
     fail(text);
   }
   [[nodiscard]] options_type checked_for_group(options_type o) const {
+    if (o.bf16_gradients && !backend_traits<typename Model::backend>::is_on_host)
+      fail("trainer: bf16_gradients with a model that is not in host memory; expected false");
     if (o.micro_batches < group_.size())
       fail("trainer: micro_batches ", o.micro_batches, " for ", group_.size(),
            " ranks; expected at least as many, as ranks share them out");
@@ -561,7 +597,7 @@ class trainer<Model, Optimizer, Group> {
     }
 
     const std::span<const shard> shards = optimizer_.shards();
-    parallel_.add_up(group_, plan_, shards, tape_.where(), gradients, waited_);
+    parallel_.add_up(group_, plan_, shards, tape_.where(), gradients, options_.bf16_gradients, waited_);
     optimizer_.start_step(*weights_, *gradients_, rate);
     const std::vector<double> squares = optimizer_.squares_of_shard();
     counts.clear();
