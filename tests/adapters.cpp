@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -18,6 +19,7 @@
 #include <fathom/model/low_rank.hpp>
 #include <fathom/model/model.hpp>
 #include <fathom/model/train_only.hpp>
+#include <fathom/train/muon.hpp>
 #include <fathom/train/trainer.hpp>
 
 #include "catch.hpp"
@@ -154,6 +156,61 @@ TEST_CASE("a part is trained as the whole with everything else frozen, and resum
   other.checkpoint = interrupted.checkpoint;
   other.resume = true;
   CHECK(fails_with([&] { fathom::trainer<net>(other).fit(data); }, "wte.weight: missing"));
+  // Nor one of the same part over another base.
+  fathom::trainer<shortcut> elsewhere(interrupted);
+  fathom::copy(some_weights<net>(8), elsewhere.weights());
+  CHECK(fails_with([&] { elsewhere.fit(data); }, "is the checkpoint of another run", "part.base: expected"));
+}
+
+/// The numbers of two blocks of weights differ by at most this much.
+template <class Model>
+double largest_difference(const typename Model::parameters& a, const typename Model::parameters& b) {
+  double largest = 0;
+  Model::visit_tensors(
+      [&](fathom::initial, const auto& x, const auto& y) {
+        for (index i = 0; i < x.size; ++i) largest = std::max(largest, std::abs(static_cast<double>(x.data()[i]) - static_cast<double>(y.data()[i])));
+      },
+      a, b);
+  return largest;
+}
+
+TEST_CASE("micro-batches and Muon train a part as the whole with everything else frozen", "[adapters]") {
+  const auto data = toy(400);
+  const auto start = some_weights<net>();
+  const auto compare = [&]<template <class> class Optimizer>(auto options) {
+    options.batch = 2;
+    options.tokens = 16;
+    options.steps = 6;
+    auto frozen = options;
+    frozen.groups = {{.match = [](std::string_view name) { return !name.starts_with("shortcut."); }, .frozen = true}};
+    fathom::trainer<net, Optimizer> whole(frozen);
+    fathom::trainer<shortcut, Optimizer> part(options);
+    fathom::copy(start, whole.weights());
+    fathom::copy(start, part.weights());
+    CHECK(part.fit(data).training_nll == whole.fit(data).training_nll);
+    CHECK(are_same(part.weights(), whole.weights()));
+    CHECK(!are_same(part.weights(), *start));
+  };
+  compare.operator()<fathom::adamw>(fathom::training{.micro_batches = 3, .rate = 0.02f});
+  compare.operator()<fathom::muon>(fathom::training_of<fathom::muon_options>{});
+}
+
+TEST_CASE("weights of a part that become infinite end the run", "[adapters]") {
+  const temporary_folder folder;
+  const auto file = folder.path() / "run.safetensors";
+  // A token that the data has not: decay, times a rate far too high, moves its embedding out of range.
+  const auto data = toy(400);
+  std::vector<token> few;
+  for (const token t : data) few.push_back(t % 10);
+  fathom::trainer<fathom::train_only<llama_net, "wte.weight">> part(
+      {.batch = 2, .tokens = 16, .steps = 1, .rate = 100, .warmup = 0, .decay = 1, .checkpoint = file});
+  part.weights().embed.wte.values[10 * 16] = std::numeric_limits<float>::max();
+  CHECK(fails_with([&] { part.fit(few); }, "training stopped", "after step 1", "wte.weight is not finite", "the last good checkpoint is none"));
+  // Sums of A and B that are finite.
+  using lora = fathom::low_rank<base, 2, 4, "*.attn.*">;
+  fathom::trainer<lora> trainer({.batch = 2, .tokens = 16, .steps = 1, .rate = 3e38f, .warmup = 0, .decay = 0, .checkpoint = file});
+  CHECK(fails_with([&] { trainer.fit(data); }, "training stopped", "after step 1", "attn.c_attn.weight is not finite"));
+  CHECK(!std::filesystem::exists(file));
 }
 
 TEST_CASE("an adapter equals its base at step 0, and its file is loaded over the base", "[adapters]") {
@@ -192,11 +249,33 @@ TEST_CASE("an adapter equals its base at step 0, and its file is loaded over the
     return is_refused && are_same(*same, *weights);
   };
   auto wrong = fathom::copy(before);
-  wrong->embed.wpe.values[3] += 1e-6f;
+  wrong->embed.wte.values[3] += 1e-6f;
   CHECK(refuses([&] { fathom::load_adapter(file, wrong); }, wrong, "adapter.safetensors", "is an adapter of other weights", "load the base"));
   CHECK(refuses([&] { fathom::load_adapter(folder.path() / "base.safetensors", wrong); }, wrong, "is not an adapter", "fathom.adapter"));
   auto other = fathom::make<base::parameters>();
   CHECK(refuses([&] { fathom::load_adapter(file, other); }, other, "is an adapter of another model", "shortcut"));
+  // A longer or shorter context, with positions of its own, is the same base.
+  constexpr fathom::config longer_config = [] {
+    fathom::config c = with_shortcut;
+    c.context = 24;
+    return c;
+  }();
+  using longer_net = fathom::model<longer_config>;
+  auto longer = fathom::make<longer_net::parameters>();
+  // All tensors but the positions, in order.
+  const auto take_over = [](const net::parameters& from, longer_net::parameters& to) {
+    const fathom::tensor_table rows = fathom::table_of<net>(from), places = fathom::table_of<longer_net>(to);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      if (rows[i].name != "wpe.weight")
+        std::memcpy(reinterpret_cast<std::byte*>(&to) + places[i].offset, reinterpret_cast<const std::byte*>(&from) + rows[i].offset,
+                    static_cast<std::size_t>(rows[i].size) * sizeof(float));
+  };
+  fathom::initialize<longer_net>(*longer, 78);
+  take_over(*before, *longer);
+  auto expected_longer = fathom::copy(longer);
+  take_over(trainer.weights(), *expected_longer);
+  fathom::load_adapter(file, longer);
+  CHECK(are_same(*longer, *expected_longer));
   // A file that lacks a tensor, and one that has another.
   const fathom::io::safetensors_file whole(file);
   const auto write_without = [&](std::string_view leave_out, const std::string& rename) {
@@ -226,6 +305,15 @@ TEST_CASE("an adapter equals its base at step 0, and its file is loaded over the
   fathom::io::write_safetensors(folder.path() / "changed.safetensors", {},
                                 {{"fathom.adapter", R"({"base":1,"changes":["wte.weight"],"rank":2,"scale":1})"}});
   CHECK(refuses([&] { fathom::load_adapter(folder.path() / "changed.safetensors", again); }, again, "wte.weight: is no matrix"));
+  // Repeated names, which would be added again, and scales beyond the weights' type.
+  for (const auto& [metadata, words] :
+       {std::pair(R"({"base":1,"changes":["ln_f.bias","h.0.mlp.c_fc.weight","ln_f.bias"]})", "ln_f.bias more than once"),
+        std::pair(R"({"base":1,"changes":["h.0.mlp.c_fc.weight"],"rank":2,"scale":1e300})", "scale 1e+300"),
+        std::pair(R"({"base":1,"changes":["h.0.mlp.c_fc.weight"],"rank":2,"scale":-3.5e38})", "scale -3.5e+38")}) {
+    INFO(metadata);
+    fathom::io::write_safetensors(folder.path() / "changed.safetensors", {}, {{"fathom.adapter", metadata}});
+    CHECK(refuses([&] { fathom::load_adapter(folder.path() / "changed.safetensors", again); }, again, "metadata fathom.adapter", words, "expected"));
+  }
 }
 
 TEST_CASE("LoRA: gradients are differences, and the base is unchanged at step 0", "[adapters]") {
@@ -317,6 +405,73 @@ TEST_CASE("LoRA is trained, saved, and loaded over its base", "[adapters]") {
   auto wrong = fathom::copy(start);
   wrong->blocks.blocks[0].rest.layer.c_fc.weight.values[0] += 1e-3f;
   CHECK(fails_with([&] { fathom::load_adapter(folder.path() / "lora.safetensors", wrong); }, "is an adapter of other weights"));
+
+  // Into weights of a LoRA, the file's additions take the place of theirs: what is saved of them is the same file.
+  const auto file = folder.path() / "lora.safetensors", copied = folder.path() / "copied.safetensors";
+  auto other = fathom::make<lora::parameters>();
+  fathom::copy(*start, static_cast<base::parameters&>(*other));
+  lora::initialize_trained(*other, 9);
+  for (int twice = 0; twice < 2; ++twice) {
+    fathom::load_adapter(file, other);
+    CHECK(largest_difference<base>(*other, *fresh) < 1e-6);
+    fathom::save_adapter<lora>(copied, *other);
+    CHECK((folder.read("copied.safetensors") == folder.read("lora.safetensors")));
+  }
+  auto another = fathom::make<fathom::low_rank<base, 2, 6, "*.attn.*">::parameters>();
+  fathom::copy(*start, static_cast<base::parameters&>(*another));
+  CHECK(fails_with([&] { fathom::load_adapter(file, another); }, "is another adapter", "scale 3", "found rank 2, scale 2"));
+
+  // A base that is loaded after a run has no additions: they are not saved, and a run begins anew.
+  const fathom::training options{.batch = 2, .tokens = 16, .steps = 12, .rate = 0.05f, .decay = 0};
+  const auto once = fathom::copy(trainer.weights());
+  fathom::copy(*start, static_cast<base::parameters&>(trainer.weights()));
+  CHECK(fails_with([&] { fathom::save_adapter<lora>(copied, trainer.weights()); }, "copied.safetensors: not written", "another base"));
+  trainer.fit(data);
+  CHECK(are_same(static_cast<const base::parameters&>(trainer.weights()), static_cast<const base::parameters&>(*once)));
+  CHECK(are_same(trainer.weights().additions, once->additions));
+  // Without that, it goes on from the additions, which are still all that the weights have beside the base.
+  trainer.fit(data);
+  CHECK(largest_difference<base>(trainer.weights(), *once) > 1e-3);
+  fathom::save_adapter<lora>(copied, trainer.weights());
+  const auto twice_trained = fathom::copy(start);
+  fathom::load_adapter(copied, twice_trained);
+  CHECK(largest_difference<base>(trainer.weights(), *twice_trained) < 1e-5);
+
+  // Interrupted and resumed: but for the rounding of sums, the same.
+  auto interrupted = options;
+  interrupted.checkpoint = folder.path() / "run.safetensors";
+  interrupted.observer = [](const fathom::progress& p) { return p.step < 5; };
+  fathom::trainer<lora> first(interrupted);
+  fathom::copy(*start, static_cast<base::parameters&>(first.weights()));
+  CHECK(first.fit(data).steps == 5);
+  interrupted.observer = {};
+  interrupted.resume = true;
+  fathom::trainer<lora> second(interrupted);
+  fathom::copy(*start, static_cast<base::parameters&>(second.weights()));
+  CHECK(second.fit(data).steps == 12);
+  CHECK(largest_difference<base>(second.weights(), *once) < 1e-4);
+  CHECK(!are_same(second.weights(), first.weights()));
+  // Neither over another base, nor with another scale.
+  fathom::trainer<lora> elsewhere(interrupted);
+  CHECK(fails_with([&] { elsewhere.fit(data); }, "is the checkpoint of another run", "part.base: expected"));
+  fathom::trainer<fathom::low_rank<base, 2, 6, "*.attn.*">> scaled(interrupted);
+  fathom::copy(*start, static_cast<base::parameters&>(scaled.weights()));
+  CHECK(fails_with([&] { scaled.fit(data); }, "is the checkpoint of another run", "part.scale: expected 3.0, found 2.0"));
+
+  // Micro-batches: the gradients of as many passes.
+  auto in_parts = options;
+  in_parts.steps = 3;
+  const auto weights_after = [&](index accumulate, index micro_batches) {
+    in_parts.accumulate = accumulate;
+    in_parts.micro_batches = micro_batches;
+    fathom::trainer<lora> of_parts(in_parts);
+    fathom::copy(*start, static_cast<base::parameters&>(of_parts.weights()));
+    of_parts.fit(data);
+    return fathom::copy(of_parts.weights());
+  };
+  const auto passes = weights_after(4, 1), micro_batches = weights_after(1, 4), one = weights_after(1, 1);
+  CHECK(largest_difference<base>(*passes, *micro_batches) < 1e-4);
+  CHECK(largest_difference<base>(*passes, *one) > 1e-3);
 }
 
 }  // namespace

@@ -9,6 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include <fathom/core/random.hpp>
+#include <fathom/data/batches.hpp>
+#include <fathom/data/token_files.hpp>
 #include <fathom/data/tokens.hpp>
 
 #include "catch.hpp"
@@ -403,4 +406,98 @@ TEST_CASE("write_bin and write_npy write what others read", "[data]") {
     CHECK(read(folder.path() / "a.bin") == tokens);
     CHECK(fails_with([&] { fathom::data::write_npy(folder.path() / "none" / "a.npy", tokens); }, "cannot be written"));
   }
+}
+
+namespace {
+
+/// All tokens of files, read in place.
+std::vector<token> in_place(const std::filesystem::path& path, fathom::index vocab = 65536) {
+  const fathom::data::token_files files(path, vocab);
+  std::vector<token> all(static_cast<std::size_t>(files.size()));
+  files.read(0, all);
+  return all;
+}
+/// A file of llm.c.
+std::string llmc(std::int32_t magic, std::int32_t version, std::int32_t count, const std::string& data) {
+  std::string header = bytes_of(std::vector{magic, version, count});
+  header.resize(1024);
+  return header + data;
+}
+
+}  // namespace
+
+TEST_CASE("token files are one sequence, read where they lie", "[data]") {
+  const temporary_folder folder;
+  const std::vector<token> expected{1, 2, 300, 4, 5, 60, 70, 8, 9, 1000, 11, 12, 13};
+  folder.write("set/a_10.bin", bytes_of(std::vector<std::uint16_t>{1, 2, 300}));
+  folder.write("set/a_2.npy", npy(dictionary(">i8", "(2, 2)"), std::string("\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0\5\0\0\0\0\0\0\0<\0\0\0\0\0\0\0F", 32)));
+  folder.write("set/b.bin", llmc(20240520, 1, 1, bytes_of(std::vector<std::uint16_t>{8})));
+  folder.write("set/c/d.bin", llmc(20240801, 7, 2, bytes_of(std::vector<std::uint32_t>{9, 1000})));
+  folder.write("set/c/e.NPY", npy(dictionary("|u1", "(3,)"), "\x0b\x0c\x0d"));
+  folder.write("set/c/notes.txt", "of another kind");
+  CHECK(in_place(folder.path() / "set") == expected);
+
+  const fathom::data::token_files files(folder.path() / "set", 1001);
+  CHECK(files.vocab() == 1001);
+  REQUIRE(files.paths().size() == 5);
+  CHECK(files.paths()[1].filename() == "a_2.npy");
+  for (fathom::index first = 0; first <= files.size(); ++first)
+    for (fathom::index count = 0; first + count <= files.size(); ++count) {
+      std::vector<token> some(static_cast<std::size_t>(count));
+      files.read(first, some);
+      CHECK(some == std::vector<token>(expected.begin() + first, expected.begin() + first + count));
+      files.part(first, files.size() - first).read(0, some);
+      CHECK(some == std::vector<token>(expected.begin() + first, expected.begin() + first + count));
+    }
+
+  // The same batches as from memory.
+  for (const auto& [batch, length] : {std::pair(1, 1), std::pair(2, 5), std::pair(3, 4)}) {
+    fathom::data::windows found(files, {.batch = batch, .tokens = length, .steps = 1, .seed = 3});
+    fathom::data::windows wanted(expected, {.batch = batch, .tokens = length, .steps = 1, .seed = 3});
+    for (fathom::index step = 0; step < 20; ++step) {
+      CHECK(vector(found.at(step).inputs) == vector(wanted.at(step).inputs));
+      CHECK(vector(found.at(step).targets) == vector(wanted.at(step).targets));
+    }
+    const std::span<const token> last = std::span(expected).subspan(2);
+    const auto part = files.part(2, files.size() - 2);
+    fathom::data::consecutive all(part, batch, length), wanted_all(last, batch, length);
+    REQUIRE(all.size() == wanted_all.size());
+    for (fathom::index n = 0; n < all.size(); ++n) {
+      CHECK(vector(all.at(n).inputs) == vector(wanted_all.at(n).inputs));
+      CHECK(vector(all.at(n).targets) == vector(wanted_all.at(n).targets));
+    }
+  }
+  using fathom::data::token_files;
+  static_assert(std::is_constructible_v<fathom::data::windows, const token_files&, fathom::data::window_options>);
+  static_assert(!std::is_constructible_v<fathom::data::windows, token_files, fathom::data::window_options>);
+
+  // Patterns, and lists in an order of their own.
+  CHECK(in_place(folder.path() / "set" / "?_*") == std::vector<token>{1, 2, 300, 4, 5, 60, 70});
+  CHECK(in_place(folder.path() / "s*t" / "[bc]*" / "*.bin") == std::vector<token>{9, 1000});
+  folder.write("set/[b].bin", bytes_of(std::vector<std::uint16_t>{77}));
+  CHECK(in_place(folder.path() / "set" / "[b].bin") == std::vector<token>{77});  // the file of this name, not b.bin
+  const token_files two({folder.path() / "set" / "b.bin", folder.path() / "set" / "a_10.bin"}, 301);
+  std::vector<token> all(4);
+  two.read(0, all);
+  CHECK(all == std::vector<token>{8, 1, 2, 300});
+
+  // What is wrong is said when it is read, not before.
+  const token_files few(folder.path() / "set", 900);
+  std::vector<token> some(2);
+  few.read(8, some);
+  CHECK(fails_with([&] { few.read(9, some); }, "d.bin", "token 1000 at position 1", "0 to 899"));
+  CHECK(fails_with([&] { few.read(few.size() - 1, some); }, "expected some of 14"));
+  CHECK(fails_with([&] { few.read(-1, some); }, "expected some of 14"));
+  CHECK(fails_with([&] { return few.part(10, 5); }, "tokens 10 to 10 + 5 of 14"));
+  CHECK(fails_with([&] { return few.part(3, -1); }, "expected a part"));
+  CHECK(fails_with([&] { return token_files(std::vector<std::filesystem::path>{}, 9); }, "no files"));
+  CHECK(fails_with([&] { return token_files(folder.path() / "set" / "z*.bin", 9); }, "z*.bin", "none matches"));
+  CHECK(fails_with([&] { return token_files(folder.path() / "none.bin", 9); }, "none.bin", "No such file"));
+  CHECK(fails_with([&] { return token_files(folder.path() / "set" / "c" / "*.txt", 9); }, "notes.txt", "expected", ".bin or .npy"));
+  CHECK(fails_with([&] { return token_files(folder.path() / "set" / "c*", 9); }, "cannot tell the format"));
+  CHECK(fails_with([&] { return token_files(folder.path() / "set", 0); }, "vocabulary of 0"));
+  CHECK(fails_with([&] { return in_place(folder.write("f.npy", npy(dictionary("|u1", "(2, 2)", "True"), "\1\2\3\4"))); }, "f.npy", "column-major"));
+  CHECK(fails_with([&] { return in_place(folder.write("short.bin", llmc(20240520, 1, 5, "abcd"))); }, "announces 5 tokens"));
+  CHECK(fails_with([&] { return in_place(folder.write("empty.bin", "")); }, "has 0 bytes"));
+  CHECK(fails_with([&] { return in_place(folder.write("lfs.bin", "version https://git-lfs.github.com/spec/v1\n")); }, "Git LFS"));
 }

@@ -5,6 +5,7 @@
 PROGRAM is distributed_program.cpp; MPIEXEC starts its ranks. --kills: so many runs of which a rank is killed at random, and
 which are resumed on another number of ranks. Exits with 77 if there is no MPI."""
 import argparse
+import contextlib
 import os
 import random
 import re
@@ -26,13 +27,14 @@ if not options.mpiexec or not shutil.which(options.mpiexec):
     sys.exit(77)
 
 version = subprocess.run([options.mpiexec, "--version"], capture_output=True, text=True).stdout
-is_open_mpi = "open" in version.lower() or "OpenRTE" in version
+is_open_mpi = "Open MPI" in version or "OpenRTE" in version
 launch = [options.mpiexec] + (["--oversubscribe", "--bind-to", "none"] if is_open_mpi else [])
 # As root, Open MPI wants to be asked twice. Its ranks wait without spinning, as there are more of them than processors.
 environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", OMPI_ALLOW_RUN_AS_ROOT="1",
                    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMPI_MCA_mpi_yield_when_idle="1", PRTE_ALLOW_RUN_AS_ROOT="1",
                    PRTE_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-folder = tempfile.mkdtemp(prefix="fathom-")
+temporary = tempfile.TemporaryDirectory(prefix="fathom-")  # removed when Python ends, whatever happens
+folder = temporary.name
 failures = 0
 
 
@@ -53,13 +55,18 @@ class run:
         command = (launch + ["-n", str(ranks)] if ranks else []) + [options.program, kind]
         command += [f"{key}={value}" for key, value in settings.items()]
         begin = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+                                   start_new_session=True)
         if at:
             at(process)
         try:
             self.out, self.errors = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
-            process.kill()
+            process.terminate()  # mpiexec ends its ranks, wherever they are; then nothing of it may be left
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             self.out, self.errors = process.communicate()
             self.errors += "\n(did not end)"
         self.code = process.returncode
@@ -72,11 +79,14 @@ class run:
 
 
 def contents(name):
-    """The checkpoint, and the log without its last column, the seconds."""
-    with open(os.path.join(folder, name + ".safetensors"), "rb") as file:
-        checkpoint = file.read()
-    with open(os.path.join(folder, name + ".csv")) as file:
-        return checkpoint, [line.rsplit(",", 1)[0] for line in file]
+    """The checkpoint, and the log without its times. Without them, something that equals no other run's."""
+    try:
+        with open(os.path.join(folder, name + ".safetensors"), "rb") as file:
+            checkpoint = file.read()
+        with open(os.path.join(folder, name + ".csv")) as file:
+            return checkpoint, [line.rstrip("\n").split(",")[:6] for line in file]
+    except FileNotFoundError as error:
+        return name, str(error)
 
 
 # ---- The same bits ---------------------------------------------------------------------------------------------------
@@ -97,6 +107,10 @@ for micro_batches in (8, 5):
 expected = run(0, "muon_alone", every=3)
 found = run(4, "muon", every=3)
 check(expected.code == 0 and found.result == expected.result, f"the same with Muon on 4 ranks: {found.result}")
+expected = run(0, "alone", every=3, bf16=1)
+for ranks in (2, 4):
+    found = run(ranks, "mpi", every=3, bf16=1)
+    check(expected.code == 0 and found.result == expected.result, f"the same with gradients in bf16 on {ranks} ranks: {found.result}")
 many = run(0, "alone", threads=2, every=3)
 check(run(2, "mpi", threads=2, every=3).result == many.result, "the same with two threads on each of 2 ranks")
 
@@ -123,6 +137,12 @@ fails("other weights", ["rank 2 of 3", "other initial weights"], rank=2, other_w
 fails("too few micro-batches", ["micro_batches 2 for 3 ranks"], micro_batches=2)
 fails("a folder that does not exist", ["cannot be written"], log=os.path.join(folder, "none", "log.csv"))
 
+# Rank 1 has sent its part of the last checkpoint, and ends; that of rank 2 comes late. Both parts are beyond what is sent eagerly.
+alone = run(0, "alone", "on_time", validation=0)
+late = run(3, "mpi", "late", rank=2, late=4, validation=0)
+check(alone.code == 0 and late.code == 0 and late.seconds > 8 and contents("late") == contents("on_time"),
+      f"the last checkpoint waits for a late rank while another has ended: {late.result}, in {late.seconds:.1f} s")
+
 # ---- Signals, and ranks that are killed -------------------------------------------------------------------------------
 
 settings = dict(micro_batches=8, steps=12, every=2)
@@ -131,6 +151,11 @@ found = run(3, "mpi", "term", rank=1, term=5, **settings)
 check(found.code == 0 and re.match(r"steps [56] .* signal 15", found.result), f"SIGTERM on a rank ends all: {found.result}")
 found = run(2, "mpi", "term", resume=1, **settings)
 check(found.result == expected.result and contents("term") == contents("alone"), "resumed after SIGTERM")
+found = run(3, "mpi", "late_term", term_after=12, **settings)
+check(found.code == 0 and found.result == expected.result.replace("signal 0", "signal 15") and contents("late_term") == contents("alone"),
+      f"SIGTERM after the last step is in the result: {found.result}")
+found = run(0, "mpi", "later_term", term_at_end=1, **settings)
+check(found.code == -signal.SIGTERM and contents("later_term") == contents("alone"), f"SIGTERM after that ends the program: {found.code}")
 
 
 def terminate(process):
@@ -159,6 +184,5 @@ for n in range(options.kills):
     said = (killed.errors + killed.out).lower()
     check(("rank %d" % rank in said or not is_open_mpi) and ("signal 9" in said or "killed" in said), "mpiexec says who was killed, and how")
 
-shutil.rmtree(folder)
 print(f"{failures} failures")
 sys.exit(failures != 0)

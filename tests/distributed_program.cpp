@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <exception>
 #include <map>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,7 +51,16 @@ std::vector<token> some_tokens(fathom::index count, std::uint64_t seed) {
 /// The group of an MPI program, on one rank of which something goes wrong after a step.
 float* a_weight = nullptr;
 struct faulty : fathom::distributed::mpi {
-  [[nodiscard]] int stop_signal() const {  // a trainer asks once a step
+  /// What a checkpoint needs of other ranks goes to the first one, with nothing in return.
+  exchange start(std::span<const fathom::incoming> in, std::span<const fathom::outgoing> out) const {
+    if (rank() == number("rank", 0) && in.empty() && out.size() == 1) std::this_thread::sleep_for(std::chrono::seconds(number("late", 0)));
+    return mpi::start(in, out);
+  }
+  void end_run() const {
+    if (rank() == number("rank", 0) && number("term_at_end", 0) != 0) ::raise(SIGTERM);
+    mpi::end_run();
+  }
+  [[nodiscard]] int stop_signal() const {  // a trainer asks once a step, and after the last one
     static fathom::index step = number("from", 0);
     ++step;
     if (rank() == number("rank", 0)) {
@@ -62,7 +72,9 @@ struct faulty : fathom::distributed::mpi {
       if (step == number("term", -1)) ::raise(SIGTERM);
     }
     if (number("slow", 0) > 0) std::this_thread::sleep_for(std::chrono::milliseconds(number("slow", 0)));
-    return mpi::stop_signal();
+    const int found = mpi::stop_signal();
+    if (rank() == number("rank", 0) && step == number("term_after", -1)) ::raise(SIGTERM);
+    return found;
   }
   faulty() : mpi({.patience = static_cast<double>(number("patience", 60))}) {}
 };
@@ -76,6 +88,7 @@ void run(Options o) {
   o.tokens = 16;
   o.accumulate = number("accumulate", 1);
   o.micro_batches = number("micro_batches", 8);
+  o.bf16_gradients = number("bf16", 0) != 0;
   o.steps = number("steps", 8) + (is_odd_one ? number("more_steps", 0) : 0);
   o.warmup = 3;
   o.seed = 7;
@@ -88,7 +101,7 @@ void run(Options o) {
   o.threads = static_cast<int>(number("threads", 1));
   if (const fathom::index last = number("stop", 0); last > 0) o.observer = [last](const fathom::progress& p) { return p.step != last; };
   const auto train = some_tokens(number("tokens", 3000), is_odd_one ? static_cast<std::uint64_t>(number("data_seed", 5)) : 5);
-  const auto validation = some_tokens(300, 6);
+  const auto validation = some_tokens(number("validation", 300), 6);
   fathom::trainer<net, Optimizer, Group> trainer(o, group);
   a_weight = trainer.weights().out.ln_f.bias.data();
   if (is_odd_one && number("other_weights", 0) != 0) *a_weight = 2;

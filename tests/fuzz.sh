@@ -50,6 +50,7 @@ readers_of() {
     sound) echo 'data/(audio|sound_|mpeg|ogg)' ;;
     codec2) echo 'data/(codec2|frames)' ;;
     checkpoint) echo 'train/checkpoint' ;;
+    adapter) echo 'io/adapter' ;;
     packed) echo 'io/packed_file' ;;
     folder) echo 'io/(transformers|families|model_files|named_files)' ;;
     decode) echo 'io/(weights|conversion)' ;;

@@ -19,6 +19,7 @@ PREAMBLE = """// Made from README.md by tests/readme.py.
 #include <fathom/data/performance.hpp>
 #include <fathom/data/text.hpp>
 #include <fathom/data/text_stream.hpp>
+#include <fathom/data/token_files.hpp>
 #ifdef FATHOM_README_VIZ
 #include <fathom/viz.hpp>
 #endif
@@ -49,6 +50,7 @@ BLOCKS = {
     "save_transformers": ("void elsewhere() {\n", "}\n"),
     "smollm2": ("void of_today() {\n", "}\n"),
     "tokenizer.encode": ("void subwords(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
+    "data::token_files": ("void shards(fathom::trainer<net>& trainer) {\n", "}\n"),
     "data::music": ("void music(fathom::trainer<net>& trainer, fathom::generator<net>& writer) {\n", "}\n"),
     "save_png": ("#ifdef FATHOM_README_VIZ\n"
                  "void look(const fathom::owned<net::parameters>& weights, std::span<const fathom::token> tokens,\n"

@@ -1,12 +1,18 @@
 // Groups of ranks that train together, here as threads of one process: bitwise the weights, losses, logs and checkpoints of one
 // process, for any number of ranks. distributed.py tests the same with processes and MPI.
+#include <sys/resource.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <condition_variable>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -19,7 +25,10 @@
 
 #include <fathom/backend/cpu.hpp>
 #include <fathom/backend/reference.hpp>
+#include <fathom/core/bf16.hpp>
 #include <fathom/core/random.hpp>
+#include <fathom/data/token_files.hpp>
+#include <fathom/data/tokens.hpp>
 #include <fathom/model/model.hpp>
 #include <fathom/train/lion.hpp>
 #include <fathom/train/micro_batches.hpp>
@@ -140,11 +149,22 @@ std::string bytes_of(const Parameters& weights) {
 void demand(bool holds, const char* what) {
   if (!holds) throw fathom::error(std::string("not so: ") + what);
 }
-std::string without_seconds(const std::string& csv) {
-  std::string all;
+/// The cells of a log's lines.
+std::vector<std::vector<std::string>> cells_of(const std::string& csv) {
+  std::vector<std::vector<std::string>> rows;
   std::istringstream lines(csv);
-  for (std::string line; std::getline(lines, line);) all += line.substr(0, line.rfind(',')) + "\n";
-  return all;
+  for (std::string line; std::getline(lines, line);) {
+    rows.emplace_back();
+    std::istringstream cells(line);
+    for (std::string cell; std::getline(cells, cell, ',');) rows.back().push_back(cell);
+  }
+  return rows;
+}
+/// The same without times: seconds, and the share of waiting.
+std::vector<std::vector<std::string>> without_seconds(const std::string& csv) {
+  auto rows = cells_of(csv);
+  for (auto& row : rows) row.resize(std::min<std::size_t>(row.size(), 6));
+  return rows;
 }
 
 }  // namespace
@@ -285,6 +305,7 @@ void same_for_any_number_of_ranks(const Options& own) {
 
 TEST_CASE("ranks train bitwise as one process does", "[group]") {
   SECTION("adamw") { same_for_any_number_of_ranks<net, fathom::adamw>(training{.rate = 1e-2f}); }
+  SECTION("adamw, with gradients in bf16") { same_for_any_number_of_ranks<net, fathom::adamw>(training{.bf16_gradients = true, .rate = 1e-2f}); }
   SECTION("muon") { same_for_any_number_of_ranks<net, fathom::muon>(fathom::training_of<fathom::muon_options>{}); }
   SECTION("sgd, in double") {
     same_for_any_number_of_ranks<oracle, fathom::sgd>(fathom::training_of<fathom::sgd_options>{.optimizer = {.rate = 0.1f}});
@@ -309,6 +330,60 @@ TEST_CASE("the gradients of micro-batches are those of one large batch", "[group
     for (std::size_t i = 0; i < found.size(); ++i) difference = std::max(difference, std::abs(found[i] - expected[i]));
     CHECK(difference < 1e-10);
   }
+}
+
+TEST_CASE("gradients of micro-batches and their sums are rounded to bf16, but for the last", "[group]") {
+  const auto data = toy(300);
+  const auto numbers_of = [](const oracle::parameters& p) {
+    std::vector<double> all;
+    oracle::visit_tensors([&](fathom::initial, const auto& w) { all.insert(all.end(), w.span().begin(), w.span().end()); }, p);
+    return all;
+  };
+  // Their mean, by hand, as the change of the weights by a step of plain gradient descent.
+  const auto weights = fathom::make<oracle::parameters>();
+  fathom::initialize<oracle>(*weights, 1);
+  oracle::tape tape(2, 8);
+  fathom::data::windows windows(data, {.batch = 2, .tokens = 8, .steps = 4, .seed = 1});
+  const auto rounded = [](double x) { return static_cast<double>(static_cast<float>(fathom::bf16(static_cast<float>(x)))); };
+  std::vector<std::vector<double>> gradients;
+  for (fathom::index n = 0; n < 4; ++n) {
+    const auto g = fathom::make<oracle::parameters>();
+    oracle::forward_backward(*weights, windows.at(n), tape, *g, 0.25);
+    gradients.push_back(numbers_of(*g));
+  }
+  const auto change_with = [&](bool rounds) {
+    fathom::trainer<oracle, fathom::sgd> trainer({.batch = 2,
+                                                  .micro_batches = 4,
+                                                  .bf16_gradients = rounds,
+                                                  .steps = 1,
+                                                  .warmup = 0,
+                                                  .optimizer = {.rate = 1, .momentum = 0, .decay = 0, .clip = 0},
+                                                  .seed = 1,
+                                                  .progress = false});
+    const auto before = numbers_of(trainer.weights());
+    trainer.fit(data);
+    auto change = numbers_of(trainer.weights());
+    for (std::size_t i = 0; i < change.size(); ++i) change[i] = before[i] - change[i];
+    return change;
+  };
+  const auto found = change_with(true), exact = change_with(false);
+  double wrong = 0, cost = 0, largest = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const auto r = [&](int n) { return rounded(gradients[static_cast<std::size_t>(n)][i]); };
+    wrong = std::max(wrong, std::abs(found[i] - (rounded(r(0) + r(1)) + rounded(r(2) + r(3)))));
+    cost = std::max(cost, std::abs(found[i] - exact[i]));
+    largest = std::max(largest, std::abs(exact[i]));
+  }
+  CHECK(wrong < 1e-12);
+  CHECK(cost > 1e-4 * largest);
+  CHECK(cost < 1e-2 * largest);
+
+  // A run that rounds is another run.
+  const temporary_folder folder;
+  training o = a_run(folder, "run", 4, training{});
+  fathom::trainer<net>(o).fit(data);
+  o.bf16_gradients = o.resume = true;
+  CHECK(fails_with([&] { fathom::trainer<net>(o).fit(data); }, "another run", "bf16_gradients: expected true, found false"));
 }
 
 TEST_CASE("ranks that do not fit together, and a rank that fails, end the run on all", "[group]") {
@@ -369,11 +444,54 @@ TEST_CASE("ranks that do not fit together, and a rank that fails, end the run on
   CHECK(std::filesystem::exists(folder.path() / "signal.safetensors"));
 }
 
+TEST_CASE("the log of a group has the share of each step that waits", "[group]") {
+  const temporary_folder folder;
+  const auto data = toy(300);
+  const auto train = [&](int ranks, fathom::index last) {
+    const std::string error = threads_group::run(ranks, [&](const threads_group& group) {
+      training o = a_run(folder, "run", 4, training{});
+      o.resume = true;
+      o.observer = [last](const fathom::progress& p) { return p.step < last; };
+      fathom::trainer<net, fathom::adamw, threads_group>(o, group).fit(data);
+    });
+    CHECK(error == "");
+    return cells_of(folder.read("run.csv"));
+  };
+  training first = a_run(folder, "run", 4, training{});
+  first.observer = [](const fathom::progress& p) { return p.step < 2; };
+  fathom::trainer<net>(first).fit(data);
+  const auto before = cells_of(folder.read("run.csv"));
+  CHECK(before[0].size() == 7);
+  // A group goes on with the log of a process without one, and the other way round.
+  const auto rows = train(2, 4);
+  REQUIRE(rows.size() == 5);
+  CHECK(rows[0].size() == 8);
+  CHECK(rows[0].back() == "waiting");
+  for (std::size_t i = 1; i < rows.size(); ++i) {
+    REQUIRE(rows[i].size() == 8);
+    if (i < 3) CHECK(std::equal(before[i].begin(), before[i].end(), rows[i].begin()));
+    CHECK((i < 3 ? rows[i].back() == "0.0000" : std::stod(rows[i].back()) > 0 && std::stod(rows[i].back()) <= 1));
+  }
+  const auto alone = train(1, 5);
+  REQUIRE(alone.size() == 6);
+  CHECK(alone[4] == rows[4]);
+  CHECK(alone[5].size() == 8);
+  first.resume = true;
+  first.observer = {};
+  fathom::trainer<net>(first).fit(data);
+  const auto last = cells_of(folder.read("run.csv"));
+  REQUIRE(last.size() == 7);
+  for (const auto& row : last) CHECK(row.size() == 7);
+  CHECK(without_seconds(folder.read("run.csv"))[4] == std::vector<std::string>(rows[4].begin(), rows[4].begin() + 6));
+}
+
 TEST_CASE("the bytes of a rank are known at compile time", "[group]") {
   using trainer = fathom::trainer<net, fathom::adamw, threads_group>;
   constexpr std::size_t block = sizeof(net::parameters), tape = net::tape_bytes(2, 8);
   static_assert(trainer::bytes_per_rank(1, 1, 2, 8) == 4 * block + tape);  // weights, gradients, two moments
   static_assert(trainer::bytes_per_rank(1, 8, 2, 8) == 7 * block + tape);  // three levels of the tree
+  static_assert(trainer::bytes_per_rank(2, 4, 2, 8, true) > trainer::bytes_per_rank(2, 4, 2, 8));
+  static_assert(trainer::memory_of_rank(4, 4, 2, 8).gradients == block);
   // What the plan of any number of ranks needs is no more than that.
   for (fathom::index count = 1; count <= 17; ++count)
     for (int ranks = 1; ranks <= count; ++ranks) {
@@ -390,14 +508,17 @@ TEST_CASE("the bytes of a rank are known at compile time", "[group]") {
 
 TEST_CASE("a step moves as many bytes as a reduce-scatter and an all-gather", "[group]") {
   const auto data = toy(300);
-  for (const int ranks : {2, 4}) {
-    const auto bytes_of_run = [&](fathom::index steps) {
+  for (const auto& [ranks, rounds] : {std::pair(2, false), std::pair(4, false), std::pair(2, true), std::pair(4, true)}) {
+    std::string summary;
+    const auto bytes_of_run = [&, ranks = ranks, rounds = rounds](fathom::index steps) {
       std::map<int, std::size_t> sent;
       CHECK(threads_group::run(
                 ranks,
                 [&](const threads_group& group) {
-                  const training o{.batch = 1, .micro_batches = 4, .steps = steps, .warmup = 0, .progress = false, .threads = 1};
-                  fathom::trainer<net, fathom::adamw, threads_group>(o, group).fit(data);
+                  const training o{.batch = 1, .micro_batches = 4, .bf16_gradients = rounds, .steps = steps, .warmup = 0, .progress = false, .threads = 1};
+                  fathom::trainer<net, fathom::adamw, threads_group> trainer(o, group);
+                  trainer.fit(data);
+                  if (group.rank() == 0) summary = trainer.summary();
                 },
                 &sent) == "");
       std::size_t all = 0;
@@ -406,8 +527,132 @@ TEST_CASE("a step moves as many bytes as a reduce-scatter and an all-gather", "[
     };
     const double step = bytes_of_run(5) - bytes_of_run(4);
     const double block = sizeof(net::parameters);
-    INFO(ranks << " ranks, " << step << " bytes a step, parameters of " << block);
-    CHECK(step < 2.2 * (ranks - 1) * block);  // with the small messages
-    CHECK(step > 1.8 * (ranks - 1) * block);
+    const double passes = rounds ? 1.5 : 2;  // of the block: gradients, in half as many bytes, and weights
+    INFO(ranks << " ranks, " << step << " bytes a step, parameters of " << block << "\n" << summary);
+    CHECK(step < (passes + 0.2) * (ranks - 1) * block);  // with the small messages
+    CHECK(step > (passes - 0.2) * (ranks - 1) * block);
+    CHECK(summary.find("each of " + std::to_string(ranks) + " ranks, 4 micro-batches: ") != summary.npos);
   }
+}
+
+TEST_CASE("token files train as the same tokens in memory, on any number of ranks", "[group]") {
+  const temporary_folder folder;
+  const auto data = toy(3000), held_back = toy(100, 6);
+  const std::span<const token> all = data;
+  fathom::data::write_bin(folder.path() / "train_0.bin", all.first(700));
+  fathom::data::write_npy(folder.path() / "train_1.npy", all.subspan(700, 1300));
+  fathom::data::write_bin(folder.path() / "train_2.bin", all.subspan(2000));
+  fathom::data::write_bin(folder.path() / "held_back.bin", held_back);
+  fathom::data::write_bin(folder.path() / "whole.bin", all);
+  const fathom::data::token_files train(folder.path() / "train_*", 11), validation(folder.path() / "held_back.bin", 11);
+
+  fathom::trainer<net> alone(a_run(folder, "alone", 4, training{}));
+  const auto expected = alone.fit(data, held_back);
+  const auto same = [&](const std::string& name) {
+    CHECK((folder.read(name + ".safetensors") == folder.read("alone.safetensors")));
+    CHECK(without_seconds(folder.read(name + ".csv")) == without_seconds(folder.read("alone.csv")));
+  };
+  fathom::trainer<net> from_files(a_run(folder, "files", 4, training{}));
+  CHECK(from_files.fit(train, validation).validation_nll == expected.validation_nll);
+  same("files");
+  CHECK(threads_group::run(3, [&](const threads_group& group) {
+          training first = a_run(folder, "files", 4, training{});
+          first.observer = [](const fathom::progress& p) { return p.step != 3; };
+          fathom::trainer<net, fathom::adamw, threads_group>(first, group).fit(train, validation);
+        }) == "");
+  // In other files, the same tokens are the same data.
+  training second = a_run(folder, "files", 4, training{});
+  second.resume = true;
+  const fathom::data::token_files whole(folder.path() / "whole.bin", 11);
+  fathom::trainer<net> resumed(second);
+  CHECK(resumed.fit(whole, held_back).training_nll == expected.training_nll);
+  same("files");
+  second.steps = 8;
+  second.extend = true;
+  CHECK(fails_with([&] { fathom::trainer<net>(second).fit(whole.part(1, 2999)); }, "data.tokens: expected 2999, found 3000"));
+
+  CHECK(fails_with([&] { from_files.fit(fathom::data::token_files(folder.path() / "whole.bin", 12)); }, "training data", "vocabulary of 12", "the model's, 11"));
+  fathom::data::write_bin(folder.path() / "wrong.bin", std::vector<token>(100, 11));
+  CHECK(fails_with([&] { from_files.fit(fathom::data::token_files(folder.path() / "wrong.bin", 11)); }, "wrong.bin", "token 11 at position 0"));
+}
+
+TEST_CASE("a rank reads its own windows only", "[group]") {
+  const temporary_folder folder;
+  constexpr fathom::index size = fathom::index{1} << 22;
+  const training options{.batch = 2, .tokens = 8, .micro_batches = 2, .steps = 3, .seed = 4, .progress = false, .threads = 1};
+  // Where the windows of each rank are: those of tokens that count.
+  std::vector<token> positions(size);
+  for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<token>(i);
+  fathom::data::windows windows(positions, {.batch = 2, .tokens = 8, .steps = 6, .seed = 4});
+  std::vector<token> reads[2];
+  for (fathom::index n = 0; n < 6; ++n) {
+    const fathom::batch& b = windows.at(n);
+    auto& to = reads[n % 2];
+    to.insert(to.end(), b.inputs.begin(), b.inputs.end());
+    to.insert(to.end(), b.targets.begin(), b.targets.end());
+  }
+  const auto data = toy(size);
+  // The other rank's windows have no valid token in this rank's file; then neither has one of its own.
+  for (const bool wrong : {false, true}) {
+    for (int r = 0; r < 2; ++r) {
+      std::vector<token> file = data;
+      for (const token position : reads[1 - r]) file[static_cast<std::size_t>(position)] = 11;
+      if (!wrong)
+        for (const token position : reads[r]) file[static_cast<std::size_t>(position)] = data[static_cast<std::size_t>(position)];
+      if (wrong && r == 1) file[static_cast<std::size_t>(reads[r][0])] = 11;
+      fathom::data::write_bin(folder.path() / ("rank" + std::to_string(r) + ".bin"), file);
+    }
+    const std::string error = threads_group::run(2, [&](const threads_group& group) {
+      const fathom::data::token_files mine(folder.path() / ("rank" + std::to_string(group.rank()) + ".bin"), 11);
+      fathom::trainer<net, fathom::adamw, threads_group> trainer(options, group);
+      trainer.fit(mine);
+      fathom::trainer<net> alone(options);
+      alone.fit(data);
+      demand(bytes_of(trainer.weights()) == bytes_of(alone.weights()), "the weights are those of one process");
+    });
+    INFO(error);
+    CHECK((wrong ? error.find("rank1.bin: token 11 at position") != error.npos : error.empty()));
+  }
+}
+
+// Also a CTest entry of its own, which is listed as skipped where files cannot be sparse.
+TEST_CASE("a file far larger than memory is trained on in little memory", "[group][sparse]") {
+  const temporary_folder folder;
+  constexpr std::uint64_t bytes = 20'000'000'000, tokens = bytes / 2;
+  const auto path = folder.write("large.bin", "");
+  std::error_code problem;
+  std::filesystem::resize_file(path, bytes, problem);
+  struct stat status {};
+  if (problem || sizeof(void*) < 8 || ::stat(path.c_str(), &status) != 0 || status.st_blocks * 512 > 1'000'000) {
+    std::printf("skipped: a file of 20 GB cannot be sparse here: %s\n", problem ? problem.message().c_str() : "it takes room");
+    return;
+  }
+  // Beyond what 32 bits count, too.
+  const std::vector<std::uint16_t> some{3, 1, 4, 1, 5, 9};
+  for (const std::uint64_t at : {std::uint64_t{0}, tokens / 2, tokens - some.size()}) {
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(2 * at));
+    file.write(reinterpret_cast<const char*>(some.data()), 12);
+  }
+  const auto peak = [] {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss / 1024;  // MiB
+  };
+  const long before = peak();
+  const fathom::data::token_files files(path, 11);
+  REQUIRE(files.size() == static_cast<fathom::index>(tokens));
+  std::vector<token> read(6);
+  for (const fathom::index at : {fathom::index{0}, files.size() / 2, files.size() - 6}) {
+    files.read(at, read);
+    CHECK(std::vector<std::uint16_t>(read.begin(), read.end()) == some);
+  }
+  CHECK(threads_group::run(2, [&](const threads_group& group) {
+          const training o{.batch = 8, .tokens = 8, .micro_batches = 8, .steps = 40, .evaluate_every = 20, .progress = false, .threads = 1};
+          fathom::trainer<net, fathom::adamw, threads_group> trainer(o, group);
+          const auto result = trainer.fit(files.part(0, files.size() - 6), files.part(files.size() - 6, 6));
+          demand(result.training_nll < 2, "zeros are learnt");
+        }) == "");
+  INFO(before << " MiB before, " << peak() << " MiB after");
+  CHECK(peak() - before < 200);
 }

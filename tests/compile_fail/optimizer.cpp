@@ -1,7 +1,7 @@
 // Types that are not optimisers, and misplaced options.
 // says: fathom::trainer: this is not an optimiser of the model; train/optimizer.hpp says what one is
 // says: fathom::optimizer_of: this is not the rule of an optimiser; train/optimizer.hpp says what one has
-// says: fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps (there are no epochs), lowest_rate, warmup, schedule, cooldown, optimizer (with the rate and all that is the optimiser's own), groups, seed, evaluate_every, evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, progress, threads, observer
+// says: fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, bf16_gradients, steps (there are no epochs), lowest_rate, warmup, schedule, cooldown, optimizer (with the rate and all that is the optimiser's own), groups, seed, evaluate_every, evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, progress, threads, observer
 // shows: takes_weight_gradient_and_each_state
 // MISTAKES
 #include <array>

@@ -1,5 +1,5 @@
 // Common mistakes in training, and their errors.
-// says: fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps (there are no epochs), rate, lowest_rate, warmup, schedule, cooldown, beta1, beta2, decay, clip, groups, seed, evaluate_every, evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, progress, threads, observer
+// says: fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, bf16_gradients, steps (there are no epochs), rate, lowest_rate, warmup, schedule, cooldown, beta1, beta2, decay, clip, groups, seed, evaluate_every, evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, progress, threads, observer
 // says: fathom::adamw_options has no such field: it has rate, beta1, beta2, eps, decay, clip
 // says: fathom::trainer.fit: expected tokens, as a std::span or a std::vector of fathom::token (32 bits), or a corpus, which fathom::data::bytes(path) makes of text
 // says: fathom::evaluate: expected weights and then tokens, as a std::span or a std::vector of fathom::token (32 bits)

@@ -1,9 +1,11 @@
 // .npy files, as tokens and as the codebooks of a neural codec.
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include <fathom/data/codec_tokens.hpp>
+#include <fathom/data/token_files.hpp>
 #include <fathom/data/tokens.hpp>
 
 #include "fuzz.hpp"
@@ -22,6 +24,13 @@ void read(bytes input) {
       } catch (const fathom::error&) {
       }
     }
+  try {
+    const fathom::data::token_files files(path, 70000);
+    std::vector<fathom::token> some(static_cast<std::size_t>(std::min<fathom::index>(files.size(), 100)));
+    files.read(files.size() - std::ssize(some), some);
+    for (const fathom::token t : some) expect(t >= 0 && t < 70000, "tokens read in place are in the vocabulary");
+  } catch (const fathom::error&) {
+  }
   const auto found = fathom::data::tokens(path, 70000);
   for (const fathom::token t : found.all()) expect(t >= 0 && t < 70000, "tokens are in the vocabulary");
 }

@@ -1,9 +1,11 @@
 // Files of tokens, .bin of nanoGPT and of llm.c, and texts as bytes or letters.
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include <fathom/data/text.hpp>
+#include <fathom/data/token_files.hpp>
 #include <fathom/data/tokens.hpp>
 
 #include "fuzz.hpp"
@@ -15,6 +17,10 @@ void read(bytes input) {
     const auto found = fathom::data::tokens(file("input.bin", input), 50257);
     for (const fathom::token t : found.all()) expect(t >= 0 && t < 50257, "tokens are in the vocabulary");
     expect(found.train().size() + found.validation().size() + found.test().size() == found.all().size(), "the parts are all of it");
+    const fathom::data::token_files files(file("input.bin", input), 50257);
+    std::vector<fathom::token> same(found.all().size());
+    files.read(0, same);
+    expect(std::equal(same.begin(), same.end(), found.all().begin()), "files are read in place as they are loaded");
   } catch (const fathom::error&) {
   }
   const auto path = file("input.txt", input);

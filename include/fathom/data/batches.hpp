@@ -15,6 +15,7 @@
 #include "fathom/core/error.hpp"
 #include "fathom/core/random.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/data/token_source.hpp"
 #include "fathom/model/batch.hpp"
 
 namespace fathom::data {
@@ -22,8 +23,9 @@ namespace fathom::data {
 namespace detail {
 /// A temporary that owns its tokens, which batches would outlive. Views (spans) and lvalues are allowed.
 template <class Tokens>
-concept temporary_tokens = !std::is_lvalue_reference_v<Tokens> && !std::ranges::borrowed_range<Tokens> &&
-                           std::convertible_to<Tokens, std::span<const token>>;
+concept temporary_tokens = !std::is_lvalue_reference_v<Tokens> &&
+                           ((!std::ranges::borrowed_range<Tokens> && std::convertible_to<Tokens, std::span<const token>>) ||
+                            contract::stored_tokens<std::remove_cvref_t<Tokens>>);
 
 /// Iterates over source.at(n) for n = first, first + 1, ...
 template <class Source>
@@ -66,18 +68,18 @@ struct window_options {
   index first_step = 0;    // where to resume: earlier steps are skipped
 };
 
-/// Random windows of a token sequence, which must outlive this. Each window begins at an independent, uniformly random
+/// Random windows of a token sequence, in memory or in files (token_files.hpp), which must outlive this. Each window begins at an independent, uniformly random
 /// position; targets are the inputs shifted by one. The windows of a step depend only on the seed, the step, the window
 /// length and the sequence length, so training resumed at any step sees the same data. Allocates nothing after
 /// construction.
 class windows {
  public:
   /// Fails when there are too few tokens for one window and its last target.
-  windows(std::span<const token> tokens, const window_options& options) : tokens_(tokens), options_(options) {
+  windows(token_source tokens, const window_options& options) : tokens_(tokens), options_(options) {
     if (options.batch < 1 || options.tokens < 1 || options.steps < 0 || options.first_step < 0)
       fail("windows: batch = ", options.batch, ", tokens = ", options.tokens, ", steps = ", options.steps,
            ", first_step = ", options.first_step, "; expected the first two to be at least 1, the others at least 0");
-    if (std::ssize(tokens) <= options.tokens)
+    if (tokens.size() <= options.tokens)
       fail("windows: a run of ", tokens.size(), " tokens; windows of ", options.tokens, " need at least ",
            options.tokens, " tokens and one more to predict");
     detail::check_batch_size("windows", options.batch, options.tokens);
@@ -91,9 +93,10 @@ class windows {
   [[nodiscard]] const fathom::batch& at(index step) & {
     random numbers(options_.seed, stream_of("windows") + static_cast<std::uint64_t>(step));
     for (index sequence = 0; sequence < options_.batch; ++sequence) {
-      const token* const window = tokens_.data() + numbers.below(std::ssize(tokens_) - options_.tokens);
-      std::copy_n(window, options_.tokens, inputs_.data() + sequence * options_.tokens);
-      std::copy_n(window + 1, options_.tokens, targets_.data() + sequence * options_.tokens);
+      const index window = numbers.below(tokens_.size() - options_.tokens);
+      const auto first = static_cast<std::size_t>(sequence * options_.tokens), count = static_cast<std::size_t>(options_.tokens);
+      tokens_.read(window, std::span(inputs_).subspan(first, count));
+      tokens_.read(window + 1, std::span(targets_).subspan(first, count));
     }
     return batch_ = {inputs_, targets_, options_.batch, options_.tokens};
   }
@@ -104,7 +107,7 @@ class windows {
   [[nodiscard]] iterator end() & { return {*this, options_.steps}; }
 
  private:
-  std::span<const token> tokens_;
+  token_source tokens_;
   window_options options_;
   std::vector<token> inputs_, targets_;  // [batch, tokens]
   fathom::batch batch_;
@@ -113,7 +116,7 @@ class windows {
 /// Batches of random windows, one per step:
 ///
 ///   for (const fathom::batch& batch : fathom::data::batches(tokens, {.batch = 8, .tokens = 128, .steps = 1000})) ...
-[[nodiscard]] inline windows batches(std::span<const token> tokens, const window_options& options) {
+[[nodiscard]] inline windows batches(token_source tokens, const window_options& options) {
   return {tokens, options};
 }
 template <detail::temporary_tokens Tokens>
@@ -126,13 +129,13 @@ windows batches(Tokens&&, const window_options&) = delete;  // would dangle: nam
 class consecutive {
  public:
   /// Fails when there is nothing to predict.
-  consecutive(std::span<const token> tokens, index batch, index length)
+  consecutive(token_source tokens, index batch, index length)
       : tokens_(tokens), sequences_(batch), length_(length) {
     if (batch < 1 || length < 1)
       fail("consecutive: batch = ", batch, ", length = ", length, "; expected both to be at least 1");
     if (tokens.size() < 2)
       fail("consecutive: ", tokens.size(), " tokens; expected at least 2, so that one is predicted");
-    windows_ = (std::ssize(tokens) - 2) / length + 1;
+    windows_ = (tokens.size() - 2) / length + 1;
     detail::check_batch_size("consecutive", std::min(batch, windows_), length);
     inputs_.resize(static_cast<std::size_t>(std::min(batch, windows_) * length));
     targets_.resize(inputs_.size());
@@ -148,13 +151,15 @@ class consecutive {
     if (n < 0 || n >= size()) fail("consecutive: batch ", n, "; expected 0 to ", size() - 1);
     const index sequences = std::min(sequences_, windows_ - n * sequences_);
     const auto count = static_cast<std::size_t>(sequences * length_);
-    const auto first = static_cast<std::size_t>(n * sequences_ * length_);
-    for (std::size_t i = 0; i < count; ++i) {
-      const bool predicted = first + i + 1 < tokens_.size();
-      inputs_[i] = predicted ? tokens_[first + i] : 0;
-      targets_[i] = predicted ? tokens_[first + i + 1] : -1;
-    }
-    return batch_ = {std::span(inputs_).first(count), std::span(targets_).first(count), sequences, length_};
+    const index first = n * sequences_ * length_;
+    const auto predicted = static_cast<std::size_t>(std::min(std::ssize(inputs_), tokens_.size() - 1 - first));
+    const std::span<token> inputs = std::span(inputs_).first(count), targets = std::span(targets_).first(count);
+    const std::size_t whole = std::min(count, predicted);
+    tokens_.read(first, inputs.first(whole));
+    tokens_.read(first + 1, targets.first(whole));
+    std::fill(inputs.begin() + static_cast<index>(whole), inputs.end(), 0);
+    std::fill(targets.begin() + static_cast<index>(whole), targets.end(), -1);
+    return batch_ = {inputs, targets, sequences, length_};
   }
 
   using iterator = detail::batch_iterator<consecutive>;
@@ -162,7 +167,7 @@ class consecutive {
   [[nodiscard]] iterator end() & { return {*this, size()}; }
 
  private:
-  std::span<const token> tokens_;
+  token_source tokens_;
   index sequences_, length_;
   index windows_ = 0;
   std::vector<token> inputs_, targets_;  // [batch, length]

@@ -43,13 +43,14 @@ namespace detail {
   return rows;
 }
 
-/// The elements in row-major order, and their shape if requested.
-[[nodiscard]] inline std::vector<token> read_npy(const std::filesystem::path& path, index vocab,
-                                                 std::vector<index>* shape = nullptr) {
-  const io::whole_file file(path);
-  const std::string name = path.string();
-  auto bytes = file.bytes();
-
+/// An array of whole numbers in a file.
+struct npy_array {
+  stored_numbers numbers;
+  std::vector<index> shape;
+  bool fortran_order;
+  [[nodiscard]] bool is_column_major() const { return fortran_order && shape.size() > 1; }
+};
+[[nodiscard]] inline npy_array array_of_npy(std::span<const std::byte> bytes, const std::string& name) {
   // A magic number of 6 bytes, a version of 2, and the length of the header in 2 bytes (version 1) or 4 (versions 2 and
   // 3).
   constexpr std::string_view magic = "\x93NUMPY";
@@ -80,14 +81,17 @@ namespace detail {
          " bytes, and ", bytes.size(), " bytes follow");
   if (header.count == 0) fail(name, ": has no tokens");
 
-  const auto convert = [&]<class Number>(Number) { return to_tokens<Number>(bytes, type.big_endian, vocab, name); };
-  std::vector<token> elements;
-  if (type.bytes == 1) elements = type.is_signed ? convert(std::int8_t{}) : convert(std::uint8_t{});
-  if (type.bytes == 2) elements = type.is_signed ? convert(std::int16_t{}) : convert(std::uint16_t{});
-  if (type.bytes == 4) elements = type.is_signed ? convert(std::int32_t{}) : convert(std::uint32_t{});
-  if (type.bytes == 8) elements = type.is_signed ? convert(std::int64_t{}) : convert(std::uint64_t{});
-  if (header.fortran_order && header.shape.size() > 1) elements = from_fortran_order(elements, header.shape);
-  if (shape) *shape = header.shape;
+  return {{.bytes = bytes, .width = type.bytes, .is_signed = type.is_signed, .big_endian = type.big_endian}, header.shape, header.fortran_order};
+}
+
+/// The elements in row-major order, and their shape if requested.
+[[nodiscard]] inline std::vector<token> read_npy(const std::filesystem::path& path, index vocab,
+                                                 std::vector<index>* shape = nullptr) {
+  const io::whole_file file(path);
+  const npy_array array = array_of_npy(file.bytes(), path.string());
+  std::vector<token> elements = array.numbers.tokens(vocab, path.string());
+  if (array.is_column_major()) elements = from_fortran_order(elements, array.shape);
+  if (shape) *shape = array.shape;
   return elements;
 }
 

@@ -58,8 +58,7 @@ struct llmc_header {
 };
 
 /// The tokens of an llm.c file with a header.
-[[nodiscard]] inline std::vector<token> read_llmc(std::span<const std::byte> bytes, const llmc_header& header,
-                                                  index vocab, const std::string& name) {
+[[nodiscard]] inline stored_numbers numbers_of_llmc(std::span<const std::byte> bytes, const llmc_header& header, const std::string& name) {
   const auto is = [&](std::int32_t magic, std::int32_t version) {
     return header.magic == magic && header.version == version;
   };
@@ -76,21 +75,22 @@ struct llmc_header {
     fail(name, ": is not a valid file of llm.c: its header announces ", header.count, " tokens of ", width,
          " bytes, and ", bytes.size(), " bytes follow");
   if (header.count == 0) fail(name, ": has no tokens");
-  return narrow ? to_tokens<std::uint16_t>(bytes, false, vocab, name)
-                : to_tokens<std::uint32_t>(bytes, false, vocab, name);
+  return {.bytes = bytes, .width = width};
 }
 
-[[nodiscard]] inline std::vector<token> read_bin(const std::filesystem::path& path, index vocab) {
-  const io::whole_file file(path);
-  const std::string name = path.string();
-  const auto bytes = file.bytes();
-  if (const llmc_header header(bytes); header.kind()) return read_llmc(bytes, header, vocab, name);
+/// The tokens of a .bin file.
+[[nodiscard]] inline stored_numbers numbers_of_bin(std::span<const std::byte> bytes, const std::string& name) {
+  if (const llmc_header header(bytes); header.kind()) return numbers_of_llmc(bytes, header, name);
   // Files of other formats could be read as tokens, too.
   if (const std::string other = but_is(bytes, true); !bytes.empty() && !other.empty())
     fail(name, ": is not a file of tokens", other);
   if (bytes.empty() || bytes.size() % 2 != 0)
     fail(name, ": has ", bytes.size(), " bytes; expected 16-bit tokens, a positive even number");
-  return to_tokens<std::uint16_t>(bytes, false, vocab, name);
+  return {.bytes = bytes, .width = 2};
+}
+[[nodiscard]] inline std::vector<token> read_bin(const std::filesystem::path& path, index vocab) {
+  const io::whole_file file(path);
+  return numbers_of_bin(file.bytes(), path.string()).tokens(vocab, path.string());
 }
 }  // namespace detail
 

@@ -12,7 +12,7 @@
 // Every wait looks out for trouble. An error on a rank, a rank that ends early, and one that does not answer for `patience`
 // seconds end all ranks, with one message to standard error that names the rank, its host and the cause. If a rank is killed,
 // mpirun ends the others and says so. During a run, SIGTERM, on any rank, ends all of them after the current step, with a
-// checkpoint.
+// checkpoint. One that comes after the last step is in the result of its rank, or, if it is too late for that, raised again.
 #pragma once
 
 // The C++ bindings of MPI 2, which MPI 3 has no more, would need a library of their own.
@@ -142,7 +142,7 @@ class mpi {
     const busy now;
     const auto begin = clock::now();
     auto left = clock::time_point::max();  // until when to wait for a rank that has ended
-    int who = -1;                          // that rank
+    int who = -1;                          // that rank, of which something is still expected
     for (long turn = 1;; ++turn) {
       int done = 0;
       check(MPI_Testall(static_cast<int>(e.requests.size()), e.requests.data(), &done, MPI_STATUSES_IGNORE));
@@ -154,12 +154,15 @@ class mpi {
         std::this_thread::yield();
       else
         std::this_thread::sleep_for(std::chrono::microseconds(20));
-      if (turn % 1024 == 0 && who < 0) {
+      if (turn % 1024 == 0) {
         if (heard(detail::mpi_library::failure) >= 0) end_silently();
-        who = heard(detail::mpi_library::farewell);
-        if (who >= 0) left = clock::now() + std::chrono::seconds(2);
+        // A rank that has done its part may end while others have not: only one that still owes something is missed.
+        if (who < 0 || !is_open(e, who)) {
+          who = first_ended(e);
+          left = who < 0 ? clock::time_point::max() : clock::now() + std::chrono::seconds(2);
+        }
       }
-      if (clock::now() > left) fail("its program has ended while other ranks were in a run", who);
+      if (clock::now() > left && is_open(e, who)) fail("its program has ended while other ranks were in a run", who);
       if (state_->patience > 0 && std::chrono::duration<double>(waited).count() > state_->patience)
         fail(join("has not answered rank ", rank(), " on ", host(rank()), " for ", state_->patience, " seconds"), first_open(e));
     }
@@ -167,16 +170,20 @@ class mpi {
     e.ranks.clear();
   }
 
-  /// Between the two, SIGTERM is only noted.
+  /// Between the two, SIGTERM is only noted. One that nobody has asked about since then is raised again after the run.
   void begin_run() const {
     detail::stop_signal = 0;
+    state_->told = 0;
     struct sigaction note = {};
     note.sa_handler = &detail::note_signal;
     note.sa_flags = SA_RESTART;
     ::sigaction(SIGTERM, &note, &state_->before);
   }
-  void end_run() const { ::sigaction(SIGTERM, &state_->before, nullptr); }
-  [[nodiscard]] int stop_signal() const { return detail::stop_signal; }
+  void end_run() const {
+    ::sigaction(SIGTERM, &state_->before, nullptr);
+    if (const int number = detail::stop_signal; number != state_->told) ::raise(number);
+  }
+  [[nodiscard]] int stop_signal() const { return state_->told = detail::stop_signal; }
 
   /// Prints a message about a rank, and ends all ranks.
   [[noreturn]] void fail(const std::string& text, int about) const {
@@ -210,10 +217,10 @@ class mpi {
     ~busy() { detail::mpi_library::is_busy = false; }
   };
   /// The rank that has told something; -1: none.
-  [[nodiscard]] int heard(int tag) const {
+  [[nodiscard]] int heard(int tag, int from = MPI_ANY_SOURCE) const {
     int is_there = 0;
     MPI_Status status;
-    MPI_Iprobe(MPI_ANY_SOURCE, tag, state_->communicator, &is_there, &status);
+    MPI_Iprobe(from, tag, state_->communicator, &is_there, &status);
     return is_there ? status.MPI_SOURCE : -1;
   }
   /// Another rank has said why all end, and ends them.
@@ -234,6 +241,7 @@ class mpi {
     double patience;
     std::vector<std::string> hosts;
     struct sigaction before = {};
+    int told = 0;  // the signal of this run that stop_signal() has returned
 
     explicit state(const mpi_options& options) : patience(options.patience) {
       detail::mpi_library::start();
@@ -268,14 +276,29 @@ class mpi {
     MPI_Error_string(code, text.data(), &length);
     fail(std::string("MPI reports: ") + text.data(), rank());
   }
+  /// Whether a request is not complete. One that is becomes MPI_REQUEST_NULL, which always is.
+  static bool is_open(MPI_Request& request) {
+    int done = 0;
+    MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    return !done;
+  }
+  /// Whether a request of a rank is not complete.
+  [[nodiscard]] static bool is_open(exchange& e, int rank) {
+    for (std::size_t i = 0; i < e.requests.size(); ++i)
+      if (e.ranks[i] == rank && is_open(e.requests[i])) return true;
+    return false;
+  }
   /// The rank of a request that is not complete.
   [[nodiscard]] int first_open(exchange& e) const {
-    for (std::size_t i = 0; i < e.requests.size(); ++i) {
-      int done = 0;
-      MPI_Test(&e.requests[i], &done, MPI_STATUS_IGNORE);
-      if (!done) return e.ranks[i];
-    }
+    for (std::size_t i = 0; i < e.requests.size(); ++i)
+      if (is_open(e.requests[i])) return e.ranks[i];
     return rank();
+  }
+  /// A rank that has said farewell, although a request of it is not complete; -1: none.
+  [[nodiscard]] int first_ended(exchange& e) const {
+    for (std::size_t i = 0; i < e.requests.size(); ++i)
+      if (is_open(e.requests[i]) && heard(detail::mpi_library::farewell, e.ranks[i]) >= 0) return e.ranks[i];
+    return -1;
   }
 
   std::shared_ptr<state> state_;

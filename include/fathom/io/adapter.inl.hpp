@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -56,8 +57,47 @@ namespace detail {
          "low-rank additions, rank and scale");
   adapter_kind kind;
   for (const json& name : changes->elements()) kind.changes.push_back(name.text());
+  std::vector<std::string_view> sorted(kind.changes.begin(), kind.changes.end());
+  std::sort(sorted.begin(), sorted.end());
+  if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end())
+    fail(file.path(), ": metadata ", adapter_entry, ": changes has ", *twice, " more than once; expected each tensor once");
   if (rank) kind.rank = rank->as<int>(), kind.scale = scale->as<double>();
   return {std::move(kind), static_cast<std::uint32_t>(base->as<std::uint64_t>())};
+}
+/// The tensors of an adapter's file: those that are replaced, with their places in the weights, or A and B in turns, one after the
+/// other. Fails when the adapter is not one of these weights.
+[[nodiscard, gnu::cold]] inline tensor_table checked_rows(const safetensors_file& file, const adapter_kind& kind, std::uint32_t base,
+                                                          const model_numbers& weights, std::string_view description) {
+  const double largest = weights.type == "F64" ? std::numeric_limits<double>::max() : double{std::numeric_limits<float>::max()};
+  if (!(std::abs(kind.scale) <= largest))
+    fail(file.path(), ": metadata ", adapter_entry, ": scale ", kind.scale, "; expected one of at most ", largest, ", as weights are ", weights.type);
+  std::string problems;
+  if (const auto found = file.metadata().find(config_entry); !description.empty() && found != file.metadata().end())
+    problems = description_differences(without_context(description), without_context(found->second));
+  tensor_table rows;
+  std::size_t bytes = 0;
+  for (const std::string& name : kind.changes) {
+    const auto row = std::find_if(weights.table.begin(), weights.table.end(), [&](const tensor_row& r) { return r.name == name; });
+    if (row == weights.table.end()) {
+      problems += join("\n  ", name, ": not part of the model");
+    } else if (kind.rank == 0) {
+      rows.push_back(*row);
+    } else if (row->role != role::matrix) {
+      problems += join("\n  ", name, ": is no matrix of a linear map; expected one, for a low-rank addition");
+    } else {
+      for (const bool is_a : {true, false}) {
+        std::vector<index> shape{is_a ? row->shape[0] : kind.rank, is_a ? kind.rank : row->shape[1]};
+        rows.push_back({name + (is_a ? ".lora_a" : ".lora_b"), initial::zero, role::matrix, shape, shape[0] * shape[1], bytes});
+        bytes += (bytes_of_numbers(rows.back(), weights.type) + alignment - 1) / alignment * alignment;
+      }
+    }
+  }
+  if (!problems.empty()) fail(file.path(), ": is an adapter of another model:", problems);
+  static_cast<void>(find_tensors(file, {.table = rows, .description = "", .is_tied = false}));
+  if (const std::uint32_t found = base_identity(weights, kind.changes); found != base)
+    fail(file.path(), ": is an adapter of other weights: expected a base of identity ", base, ", found weights of identity ", found,
+         "; load the base that it was trained on first, in the same type");
+  return rows;
 }
 /// weights += scale A B, for all additions. `rows` has A and B in turns.
 template <class T>
@@ -78,7 +118,7 @@ void add_all(const tensor_table& rows, const std::vector<std::byte>& additions, 
 FATHOM_INLINE std::uint32_t base_identity(const model_numbers& weights, const std::vector<std::string>& changes) {
   std::vector<std::uint32_t> all;
   for (const tensor_row& row : weights.table)
-    if (!detail::has_name(changes, row.name))
+    if (row.name != "wpe.weight" && !detail::has_name(changes, row.name))
       all.push_back(crc32({weights.begin + row.offset, detail::bytes_of_numbers(row, weights.type)}));
   return crc32(std::as_bytes(std::span(all)));
 }
@@ -98,41 +138,27 @@ FATHOM_INLINE void read_adapter(const std::filesystem::path& path, const model_n
                                 std::byte* to) {
   const safetensors_file file(path);
   const auto [kind, base] = detail::read_kind(file);
-  std::string problems;
-  if (const auto found = file.metadata().find(config_entry); !description.empty() && found != file.metadata().end())
-    problems = description_differences(detail::without_context(description), detail::without_context(found->second));
-  // The tensors of the file, for weights that are replaced with their places there.
-  tensor_table rows;
-  std::size_t bytes = 0;
-  for (const std::string& name : kind.changes) {
-    const auto row = std::find_if(weights.table.begin(), weights.table.end(), [&](const tensor_row& r) { return r.name == name; });
-    if (row == weights.table.end()) {
-      problems += join("\n  ", name, ": not part of the model");
-    } else if (kind.rank == 0) {
-      rows.push_back(*row);
-    } else if (row->role != role::matrix) {
-      problems += join("\n  ", name, ": is no matrix of a linear map; expected one, for a low-rank addition");
-    } else {
-      for (const bool is_a : {true, false}) {
-        std::vector<index> shape{is_a ? row->shape[0] : kind.rank, is_a ? kind.rank : row->shape[1]};
-        rows.push_back({name + (is_a ? ".lora_a" : ".lora_b"), initial::zero, role::matrix, shape, shape[0] * shape[1], bytes});
-        bytes += (detail::bytes_of_numbers(rows.back(), weights.type) + alignment - 1) / alignment * alignment;
-      }
-    }
-  }
-  if (!problems.empty()) fail(file.path(), ": is an adapter of another model:", problems);
+  const tensor_table rows = detail::checked_rows(file, kind, base, weights, description);
   const wanted_tensors wanted{.table = rows, .description = "", .is_tied = false};
-  static_cast<void>(find_tensors(file, wanted));
-  if (const std::uint32_t found = base_identity(weights, kind.changes); found != base)
-    fail(file.path(), ": is an adapter of other weights: expected a base of identity ", base, ", found weights of identity ", found,
-         "; load the base that it was trained on first, in the same type");
   if (kind.rank == 0) return read_tensors(file, wanted, weights.type, to);
-  std::vector<std::byte> additions(bytes);
+  std::vector<std::byte> additions(rows.empty() ? 0 : rows.back().offset + detail::bytes_of_numbers(rows.back(), weights.type));
   read_tensors(file, wanted, weights.type, additions.data());
   if (weights.type == "F64")
     detail::add_all<double>(rows, additions, kind.scale, weights.table, to);
   else
     detail::add_all<float>(rows, additions, kind.scale, weights.table, to);
+}
+
+FATHOM_INLINE void read_additions(const std::filesystem::path& path, const adapter_kind& kind, const model_numbers& weights,
+                                  std::string_view description, std::byte* to) {
+  const safetensors_file file(path);
+  const auto [found, base] = detail::read_kind(file);
+  const tensor_table rows = detail::checked_rows(file, found, base, weights, description);
+  if (found.changes != kind.changes || found.rank != kind.rank || found.scale != kind.scale)
+    fail(file.path(), ": is another adapter than the one whose weights these are: expected rank ", kind.rank, ", scale ", kind.scale, ", ",
+         kind.changes.size(), " matrices, found rank ", found.rank, ", scale ", found.scale, ", ", found.changes.size(),
+         found.changes == kind.changes ? "" : ", not the same", "; weights of the base take any");
+  read_tensors(file, {.table = rows, .description = "", .is_tied = false}, weights.type, to);
 }
 
 }  // namespace fathom::io

@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "fathom/backend/epilogue.hpp"
+#include "fathom/core/crc32.hpp"
 #include "fathom/core/low_rank.hpp"
 #include "fathom/core/matrix.hpp"
 #include "fathom/core/random.hpp"
@@ -73,7 +75,13 @@ inline constexpr bool low_rank_rank_is_positive = rank > 0;
 ///
 /// A is normal(0, 1 / sqrt(in)) at first, and B is 0, so the model is then the base (section 4.1). The weights always hold the
 /// sum, in place: a forward pass costs what the base's does, and all else takes the weights as they are. After each step,
-/// the difference of the products is added; so rounding moves the sum by some 1e-7 of it. Tensors are
+/// the difference of the products is added; so rounding moves the sum by some 1e-7 of it. A run that is resumed adds the
+/// products of the checkpoint to the base at once, and so goes on with sums that differ by as much: A and B of the checkpoint
+/// are exact, but the steps that follow are only close to those of a run that was not interrupted. Exact ones would need a copy
+/// of the base's matrices in memory, or the sums in the checkpoint.
+///
+/// If other weights are loaded into a trainer's after a run, they are a new base: A and B begin anew with the next run, and
+/// save_adapter refuses the old ones. load_adapter of such an adapter sets A, B and the sums. Tensors are
 /// `h.{i}.attn.c_attn.weight.lora_a` and so on. c_attn is one matrix of queries, keys and values, and so has one A.
 template <class Net, int Rank, int Alpha, fixed_string... Patterns>
 struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>, Net> {
@@ -120,6 +128,7 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
   /// The weights, with A and B that are in their sums.
   struct parameters : Net::parameters {
     trained additions;
+    std::uint32_t sums = 0;  // CRC-32 of the matrices with additions, as note_additions saw them; 0: not known
   };
 
   [[nodiscard]] static tensor_table trained_table() {
@@ -145,6 +154,7 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
       for (index i = 0; i < a.rows * a.columns; ++i) a.data[i] = static_cast<scalar>(deviation * numbers.normal());
       std::fill_n(b.data, b.rows * b.columns, scalar(0));
     }, to.additions, static_cast<typename Net::parameters&>(to));
+    to.sums = 0;
   }
   static void take(const parameters& from, trained& to) {
     std::copy(std::begin(from.additions.numbers), std::end(from.additions.numbers), to.numbers);
@@ -157,7 +167,12 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
       next += aligned(a.rows * a.columns) + aligned(b.rows * b.columns);
     }, to.additions, static_cast<typename Net::parameters&>(to));
     std::copy(std::begin(from.numbers), std::end(from.numbers), to.additions.numbers);
+    to.sums = 0;
   }
+  /// Notes that the weights hold the sums, as they are now.
+  static void note_additions(parameters& p) { p.sums = crc32_of_sums(p); }
+  /// Whether the weights are those that note_additions saw, if that is known.
+  [[nodiscard]] static bool holds_additions(const parameters& p) { return p.sums == 0 || p.sums == crc32_of_sums(p); }
 
   using gradients = fathom::layout<architecture, low_rank_views<scalar>>;
   static constexpr index spare = aligned(of.ignored) + 2 * rows_of_products * Rank;
@@ -177,6 +192,15 @@ struct low_rank : detail::partly_trained<low_rank<Net, Rank, Alpha, Patterns...>
   }
 
  private:
+  [[nodiscard]] static std::uint32_t crc32_of_sums(const parameters& p) {
+    std::vector<std::uint32_t> all;
+    Net::visit(
+        [&](const path& name, initial, const auto& tensor, const auto& as) {
+          if (has_addition(name, as.role)) all.push_back(crc32(std::as_bytes(tensor.span())));
+        },
+        static_cast<const typename Net::parameters&>(p), Net::tensors);
+    return std::max<std::uint32_t>(1, crc32(std::as_bytes(std::span(all))));
+  }
   /// Calls f(name, tensor, A, B) for each matrix of a layout that has an addition, with A and B in `all`.
   template <class F, class Layout>
   static void each_addition(const F& f, trained& all, Layout& layout) {

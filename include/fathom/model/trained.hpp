@@ -11,6 +11,11 @@
 //                                              gradients go (core/tensor_view.hpp)
 //   static constexpr index spare;              numbers of memory that backward may use beside `trained`
 //   static void place(const parameters&, trained& g, scalar* spare, gradients& to);
+//
+// One whose weights hold `trained` only in sums (low_rank.hpp) also has
+//
+//   static void note_additions(parameters&);         the weights hold the sums now
+//   static bool holds_additions(const parameters&);  whether they still do, or were changed since, by loading a base
 #pragma once
 
 #include "fathom/layer/stack.hpp"
@@ -21,6 +26,8 @@ namespace fathom {
 namespace detail {
 template <class Model>
 inline constexpr bool is_partly_trained = requires { typename Model::trained; };
+template <class Model>
+inline constexpr bool has_additions = requires(typename Model::parameters& p) { Model::note_additions(p); };
 template <class Model>
 struct trained_numbers {
   using type = typename Model::parameters;

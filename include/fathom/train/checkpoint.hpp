@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,24 +14,33 @@
 
 #include "fathom/core/compiled.hpp"
 #include "fathom/core/types.hpp"
+#include "fathom/data/token_source.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/train/optimizer.hpp"
 #include "fathom/train/training.hpp"
 
 namespace fathom {
 
+/// What a run trains of a model, if only a part (model/trained.hpp). The checkpoint has only that.
+struct part_identity {
+  std::uint32_t base = 0;  // identity of what is frozen, as io::base_identity
+  int rank = 0;            // of low-rank additions; 0: there are none
+  double scale = 0;        // of low-rank additions
+};
 /// What must match, besides the model, to resume a run.
 struct run_identity {
   training options;         // those that affect the result; AdamW's only if it is the optimiser
   index data_tokens = 0;    // tokens of the training data
-  std::uint64_t data_hash = 0;  // FNV-1a hash of them
+  std::uint64_t data_hash = 0;  // FNV-1a hash of them, or of some if they are in files
   std::string compute;      // type of the matrix products: "float", "double", "bf16"
   std::string_view optimizer{};            // name; empty for AdamW
   std::vector<option_value> own{};         // options of another optimiser than AdamW
   std::vector<std::string> tensors{};      // names of all tensors
   std::vector<tensor_setting> settings{};  // of each tensor, from the groups
+  std::optional<part_identity> part{};     // none: a run of the whole model
 };
-[[nodiscard]] run_identity identify(const training& options, std::span<const token> data, std::string_view compute);
+/// Of tokens that are not in memory, 16 at each of 1024 places are hashed, which are spread evenly.
+[[nodiscard]] run_identity identify(const training& options, const data::token_source& data, std::string_view compute);
 
 /// All that the ranks of a group must have in common, as a text: their runs, and `more`, by name.
 [[nodiscard]] std::string text_of(const run_identity& identity, std::span<const std::pair<std::string, std::string>> more);

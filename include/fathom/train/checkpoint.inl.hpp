@@ -1,9 +1,11 @@
 // Implementation of checkpoint.hpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <iterator>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -32,8 +34,8 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
   return all;
 }
 
-/// Keeps the original file format: AdamW's options are among the trainer's, and a cosine schedule, one micro-batch and default
-/// groups are left out.
+/// Keeps the original file format: AdamW's options are among the trainer's, and a cosine schedule, one micro-batch, gradients
+/// that are not rounded, and default groups are left out. Only parts of models have "part".
 [[nodiscard]] inline json json_of(const run_identity& identity) {
   const training& o = identity.options;
   json all = json::object();
@@ -41,6 +43,7 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
   all["tokens"] = o.tokens;
   all["accumulate"] = o.accumulate;
   if (o.micro_batches != 1) all["micro_batches"] = o.micro_batches;
+  if (o.bf16_gradients) all["bf16_gradients"] = true;
   all["steps"] = o.steps;
   all["lowest_rate"] = o.lowest_rate;
   all["warmup"] = o.warmup;
@@ -64,6 +67,10 @@ inline constexpr const char* state_entry = "fathom.training";  // metadata entry
   all["data"]["tokens"] = identity.data_tokens;
   all["data"]["hash"] = identity.data_hash;
   all["compute"] = identity.compute;
+  if (identity.part) {
+    all["part"]["base"] = static_cast<std::uint64_t>(identity.part->base);
+    if (identity.part->rank > 0) all["part"]["rank"] = index{identity.part->rank}, all["part"]["scale"] = identity.part->scale;
+  }
   return all;
 }
 
@@ -72,6 +79,9 @@ inline void say_defaults(json& a, json& b) {
   if (a.contains("micro_batches") || b.contains("micro_batches"))
     for (json* const one : {&a, &b})
       if (!one->contains("micro_batches")) (*one)["micro_batches"] = index{1};
+  if (a.contains("bf16_gradients") || b.contains("bf16_gradients"))
+    for (json* const one : {&a, &b})
+      if (!one->contains("bf16_gradients")) (*one)["bf16_gradients"] = false;
   for (json* const one : {&a, &b})
     if (!one->contains("schedule")) (*one)["schedule"] = name_of(schedule::cosine);
   const auto name_optimizer = [](json& one) {
@@ -90,10 +100,27 @@ inline void say_defaults(json& a, json& b) {
 }
 }  // namespace detail
 
-FATHOM_INLINE run_identity identify(const training& options, std::span<const token> data, std::string_view compute) {
+FATHOM_INLINE run_identity identify(const training& options, const data::token_source& data, std::string_view compute) {
   std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const token t : data) hash = (hash ^ static_cast<std::uint32_t>(t)) * 0x100000001b3u;
-  return {.options = options, .data_tokens = std::ssize(data), .data_hash = hash, .compute = std::string(compute)};
+  const auto add = [&](std::span<const token> tokens) {
+    for (const token t : tokens) hash = (hash ^ static_cast<std::uint32_t>(t)) * 0x100000001b3u;
+  };
+  constexpr index places = 1024, some = 16;
+  if (data.is_in_memory()) {
+    add(data.span());
+  } else if (data.size() <= places * some) {
+    std::vector<token> all(static_cast<std::size_t>(data.size()));
+    data.read(0, all);
+    add(all);
+  } else {
+    std::array<token, some> tokens;
+    const index last = data.size() - some;  // place p is p / 1023 of the way there, without overflow
+    for (index p = 0; p < places; ++p) {
+      data.read(last / (places - 1) * p + last % (places - 1) * p / (places - 1), tokens);
+      add(tokens);
+    }
+  }
+  return {.options = options, .data_tokens = data.size(), .data_hash = hash, .compute = std::string(compute)};
 }
 
 FATHOM_INLINE std::string text_of(const run_identity& identity, std::span<const std::pair<std::string, std::string>> more) {

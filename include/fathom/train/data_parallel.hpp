@@ -2,8 +2,8 @@
 //
 // A reduction library adds in an order that depends on the number of ranks, on the sizes and on the network. Here every rank
 // sends, of each node of the tree that it has computed (micro_batches.hpp), the numbers of each shard to the shard's owner, who
-// adds them in the order of the tree. That moves as many bytes as the best reduce-scatter: each rank sends and receives
-// (ranks - 1) / ranks of the block's bytes.
+// adds them in the order of the tree. Each rank sends (ranks - 1) / ranks of the block's bytes for each of its nodes: as many as the
+// best reduce-scatter if it has one, which it has if both numbers are powers of two.
 #pragma once
 
 #include <algorithm>
@@ -19,10 +19,12 @@
 #include <utility>
 #include <vector>
 
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/batches.hpp"
+#include "fathom/data/token_source.hpp"
 #include "fathom/io/file.hpp"
 #include "fathom/train/evaluate.hpp"
 #include "fathom/train/gradient_tree.hpp"
@@ -74,56 +76,77 @@ class data_parallel {
 
  public:
   /// Adds the gradients of all ranks. `mine` has the blocks of this rank's nodes. Leaves the sum of this rank's shard in the first
-  /// block, and zeros in everything else. Adds the seconds in which it waits to `waited`.
+  /// block, and zeros in everything else. With `rounds`, those of all nodes but the last are bf16, and travel as such. Adds the
+  /// seconds in which it waits to `waited`.
   template <class Executor>
   void add_up(const Group& group, const micro_batch_plan& plan, std::span<const shard> shards, const Executor& where,
-              std::span<parameters* const> mine, double& waited) {
+              std::span<parameters* const> mine, bool rounds, double& waited) {
     const int ranks = group.size(), rank = group.rank();
     const shard& own = shards[static_cast<std::size_t>(rank)];
     const std::size_t nodes = plan.nodes().size(), first_own = plan.first_of(rank);
-    // The part of a shard that travels in a round, [begin, end) in the block.
-    const auto part = [&](int r, index round) {
+    // The part of a shard that travels in a turn, [begin, end) in the block.
+    const auto part = [&](int r, index turn) {
       const shard& s = shards[static_cast<std::size_t>(r)];
-      const index begin = std::min(s.first + round * most, s.last);
+      const index begin = std::min(s.first + turn * most, s.last);
       return std::pair(begin, std::min(begin + most, s.last));
     };
-    index rounds = 0;
-    for (const shard& s : shards) rounds = std::max(rounds, (s.size() + most - 1) / most);
-    if (ranks == 1) rounds = 0;
-    if (rounds > 0 && arriving_[0].bytes().empty())
+    index turns = 0, largest = 0;  // of any shard: messages, and numbers of one
+    for (const shard& s : shards) turns = std::max(turns, (s.size() + most - 1) / most), largest = std::max(largest, std::min(most, s.size()));
+    if (ranks == 1) turns = 0;
+    if (turns > 0 && arriving_[0].bytes().empty())
       for (buffer& b : arriving_) b = buffer(nodes * static_cast<std::size_t>(std::min(most, own.size())) * sizeof(scalar));
-    const auto place_of = [&](index round, std::size_t node) {  // where a node's part of the own shard is
-      if (node >= first_own && node < first_own + mine.size()) return numbers(*mine[node - first_own]) + part(rank, round).first;
-      return reinterpret_cast<scalar*>(arriving_[static_cast<std::size_t>(round % 2)].bytes().data()) +
+    if (turns > 0 && rounds && leaving_[0].bytes().empty())
+      for (buffer& b : leaving_) b = buffer(mine.size() * static_cast<std::size_t>(ranks - 1) * static_cast<std::size_t>(largest) * sizeof(bf16));
+    const auto is_own = [&](std::size_t node) { return node >= first_own && node < first_own + mine.size(); };
+    const auto place_of = [&](index turn, std::size_t node) {  // where a node's part of the own shard is
+      if (is_own(node)) return numbers(*mine[node - first_own]) + part(rank, turn).first;
+      return reinterpret_cast<scalar*>(arriving_[static_cast<std::size_t>(turn % 2)].bytes().data()) +
              static_cast<index>(node) * std::min(most, own.size());
     };
-    const auto start = [&](index round) {
+    const auto start = [&](index turn) {
       std::vector<incoming> in;
       std::vector<outgoing> out;
+      std::span<std::byte> room = leaving_[static_cast<std::size_t>(turn % 2)].bytes();
       for (int r = 0; r < ranks; ++r) {
         if (r == rank) continue;
-        if (const auto [begin, end] = part(rank, round); begin < end)
-          for (std::size_t n = plan.first_of(r); n < plan.first_of(r + 1); ++n)
-            in.push_back({r, std::as_writable_bytes(std::span(place_of(round, n), static_cast<std::size_t>(end - begin)))});
-        if (const auto [begin, end] = part(r, round); begin < end)
-          for (parameters* const block : mine)
-            out.push_back({r, std::as_bytes(std::span(numbers(*block) + begin, static_cast<std::size_t>(end - begin)))});
+        if (const auto [begin, end] = part(rank, turn); begin < end)
+          for (std::size_t n = plan.first_of(r); n < plan.first_of(r + 1); ++n) {
+            const std::span<scalar> place(place_of(turn, n), static_cast<std::size_t>(end - begin));
+            in.push_back({r, rounds ? end_of(place) : std::as_writable_bytes(place)});
+          }
+        if (const auto [begin, end] = part(r, turn); begin < end)
+          for (parameters* const block : mine) {
+            const std::span<const scalar> some(numbers(*block) + begin, static_cast<std::size_t>(end - begin));
+            if (rounds) {
+              to_bf16(some, room);
+              out.push_back({r, room.first(some.size() * sizeof(bf16))});
+              room = room.subspan(some.size() * sizeof(bf16));
+            } else {
+              out.push_back({r, std::as_bytes(some)});
+            }
+          }
       }
       return group.start(in, out);
     };
     typename Group::exchange now, next;
-    if (rounds > 0) now = start(0);
-    for (index round = 0; round < rounds; ++round) {
-      if (round + 1 < rounds) next = start(round + 1);
+    if (turns > 0) now = start(0);
+    for (index turn = 0; turn < turns; ++turn) {
+      if (turn + 1 < turns) next = start(turn + 1);
       {
         const stop_watch watch(waited);
         group.wait(now);
       }
-      const auto [begin, end] = part(rank, round);
+      const auto [begin, end] = part(rank, turn);
       if (begin < end) {
+        if (rounds)
+          for (std::size_t n = 0; n < nodes; ++n)
+            if (!is_own(n)) from_bf16({place_of(turn, n), static_cast<std::size_t>(end - begin)});
         where.run([&, first = begin, count = end - begin](const auto& on) {
-          for (const auto& addition : plan.additions()) add_numbers(on, place_of(round, addition.from), place_of(round, addition.to), count);
-          scalar *const sum = place_of(round, 0), *const to = numbers(*mine[0]) + first;
+          for (const auto& addition : plan.additions()) {
+            add_numbers(on, place_of(turn, addition.from), place_of(turn, addition.to), count);
+            if (rounds && &addition != &plan.additions().back()) round_numbers(on, place_of(turn, addition.to), count);
+          }
+          scalar *const sum = place_of(turn, 0), *const to = numbers(*mine[0]) + first;
           if (sum != to) copy(on, matrix<const scalar>(sum, 1, count), matrix<scalar>(to, 1, count));
         });
       }
@@ -182,7 +205,7 @@ class data_parallel {
   }
 
   /// The same as fathom::evaluate, bitwise: rank r runs batches r, r + ranks, ...
-  static double evaluate(const Group& group, const parameters& weights, std::span<const token> tokens, typename Model::tape& tape,
+  static double evaluate(const Group& group, const parameters& weights, const data::token_source& tokens, typename Model::tape& tape,
                          index batch, index length, index most_batches) {
     data::consecutive batches(tokens, batch, length);
     const index count = most_batches > 0 ? std::min(most_batches, batches.size()) : batches.size();
@@ -215,7 +238,28 @@ class data_parallel {
     return std::as_writable_bytes(std::span(numbers(block) + s.first, static_cast<std::size_t>(s.size())));
   }
 
-  std::array<buffer, 2> arriving_;  // [nodes of all ranks, most], for two rounds
+  // Numbers that arrive as bf16 do so at the end of their place, from where they are widened in order.
+  static std::span<std::byte> end_of(std::span<scalar> place) { return std::as_writable_bytes(place).last(place.size() * sizeof(bf16)); }
+  static void from_bf16(std::span<scalar> place) {
+    const std::byte* from = end_of(place).data();
+    for (scalar& number : place) {
+      bf16 rounded;
+      std::memcpy(&rounded, from, sizeof rounded);
+      number = static_cast<scalar>(static_cast<float>(rounded));
+      from += sizeof rounded;
+    }
+  }
+  static void to_bf16(std::span<const scalar> numbers, std::span<std::byte> room) {
+    std::byte* to = room.data();
+    for (const scalar number : numbers) {
+      const bf16 rounded(static_cast<float>(number));
+      std::memcpy(to, &rounded, sizeof rounded);
+      to += sizeof rounded;
+    }
+  }
+
+  std::array<buffer, 2> arriving_;  // [nodes of all ranks, most], for two turns
+  std::array<buffer, 2> leaving_;   // bf16 [other ranks, nodes of this one, most], for two turns; none if gradients are not rounded
 };
 /// For a process that is alone, which exchanges nothing.
 template <class Model>

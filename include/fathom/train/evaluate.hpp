@@ -1,7 +1,6 @@
 // The loss on held-out data.
 #pragma once
 
-#include <span>
 #include <type_traits>
 
 #include "fathom/core/copy.hpp"
@@ -9,6 +8,7 @@
 #include "fathom/core/memory.hpp"
 #include "fathom/core/types.hpp"
 #include "fathom/data/batches.hpp"
+#include "fathom/data/token_source.hpp"
 
 namespace fathom {
 
@@ -34,7 +34,7 @@ class mean_loss {
 /// `most_batches` batches; 0: all. Fails when there is nothing to predict, when a batch does not fit the tape, and when
 /// `most_batches` is negative.
 template <class Model>
-[[nodiscard]] double evaluate(const typename Model::parameters& weights, std::span<const token> tokens,
+[[nodiscard]] double evaluate(const typename Model::parameters& weights, const data::token_source& tokens,
                               typename Model::tape& tape, index batch, index length = Model::context,
                               index most_batches = 0) {
   if (most_batches < 0) fail("evaluate: at most ", most_batches, " batches; expected 0, for all, or more");
@@ -48,13 +48,13 @@ template <class Model>
 }
 /// The same for owned weights.
 template <class Model>
-[[nodiscard]] double evaluate(const owned<typename Model::parameters>& weights, std::span<const token> tokens,
+[[nodiscard]] double evaluate(const owned<typename Model::parameters>& weights, const data::token_source& tokens,
                               typename Model::tape& tape, index batch, index length = Model::context,
                               index most_batches = 0) {
   return evaluate<Model>(detail::weights_in(weights, "evaluate"), tokens, tape, batch, length, most_batches);
 }
 template <class Model, class Weights, class Tokens, class... More>
-  requires(!std::is_convertible_v<const Tokens&, std::span<const token>>)
+  requires(!std::is_convertible_v<const Tokens&, data::token_source>)
 [[nodiscard]] double evaluate(const Weights&, const Tokens&, const More&...) {
   static_assert(detail::never<Tokens>, "fathom::evaluate: expected weights and then tokens, as a std::span or a std::vector of "
                                        "fathom::token (32 bits)");

@@ -44,7 +44,8 @@ namespace contract {
 ///   start(in, out)        starts to send and to receive, and returns the exchange. Messages between two ranks arrive in the order
 ///                         in which they were sent. Every rank must expect what others send it
 ///   wait(exchange)        until all of its messages have been sent and received
-///   stop_signal()         the signal that has asked this process to end, between begin_run() and end_run(); 0: none
+///   stop_signal()         the signal that has asked this process to end, between begin_run() and end_run(); 0: none. One that it
+///                         has not returned by then must not be lost
 ///   fail(text, rank)      ends all ranks, with one message: `text`, about a rank. Does not return
 template <class G>
 concept group = std::copy_constructible<G> && std::default_initializable<G> && requires { typename G::exchange; } &&

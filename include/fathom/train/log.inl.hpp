@@ -39,12 +39,19 @@ inline void append_number(std::string& line, double number, std::chars_format fo
 struct log_line {
   index step = 0;
   double seconds = 0;
+  std::string_view common;   // the cells that all logs have
+  std::string_view waiting;  // the cell after them, if there is one
 
   explicit log_line(std::string_view line) {
-    double cells[7];
+    double cells[8];
     std::size_t at = 0;
-    for (int i = 0; i < 7; ++i) {
-      if (at > line.size()) return;
+    common = line;
+    for (int i = 0; i < 8; ++i) {
+      if (at > line.size()) {
+        if (i == 7) break;  // without `waiting`
+        return;
+      }
+      if (i == 7) common = line.substr(0, at - 1), waiting = line.substr(at);
       const std::string_view cell = next_cell(line, at);
       cells[i] = number_in(cell);
       if (!std::isfinite(cells[i]) && !(i == 2 && cell.empty())) return;
@@ -56,9 +63,9 @@ struct log_line {
 };
 }  // namespace detail
 
-FATHOM_INLINE training_log::training_log(const std::filesystem::path& path, index step, index tokens_per_step)
-    : tokens_per_step_(tokens_per_step) {
-  std::string kept = "step,loss,validation,rate,gradient_norm,tokens,seconds\n";
+FATHOM_INLINE training_log::training_log(const std::filesystem::path& path, index step, index tokens_per_step, bool has_waiting)
+    : tokens_per_step_(tokens_per_step), has_waiting_(has_waiting) {
+  std::string kept = join("step,loss,validation,rate,gradient_norm,tokens,seconds", has_waiting ? ",waiting" : "", "\n");
   std::error_code ignored;
   if (step > 0 && std::filesystem::is_regular_file(path, ignored)) {
     const io::whole_file old(path);
@@ -72,7 +79,9 @@ FATHOM_INLINE training_log::training_log(const std::filesystem::path& path, inde
       if (found.step <= last || found.step > step) continue;
       last = found.step;
       seconds_before_ = std::max(seconds_before_, found.seconds);
-      kept.append(line).append("\n");
+      kept.append(found.common);
+      if (has_waiting) kept.append(",").append(found.waiting.empty() ? "0.0000" : found.waiting);
+      kept.append("\n");
     }
   }
   file_ = io::appended_file(path, kept);
@@ -91,6 +100,10 @@ FATHOM_INLINE void training_log::write(const progress& p) {
   detail::append_number(line, p.gradient_norm, general, 6);
   line += join(',', p.step * tokens_per_step_, ',');
   detail::append_number(line, seconds_before_ + p.seconds, fixed, 3);
+  if (has_waiting_) {
+    line += ',';
+    detail::append_number(line, p.step_waiting, fixed, 4);
+  }
   file_.write(line + '\n');
 }
 

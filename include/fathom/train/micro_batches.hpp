@@ -7,7 +7,8 @@
 //
 // A rank that has a run of micro-batches computes the largest nodes within its run: one, if the number of micro-batches is a
 // power of two times the number of ranks, else a few. The rest of the tree is added where a sum is needed. Every addition has
-// the same operands whatever the number of ranks, and so the same result.
+// the same operands whatever the number of ranks, and so the same result. If gradients are rounded to bf16, those of every node
+// are, but for the sum of all, which never travels: so any node may travel as bf16, and the result is still the same.
 #pragma once
 
 #include <algorithm>
@@ -62,6 +63,13 @@ inline void add_nodes(tree_node node, tree_node run, std::vector<tree_node>& nod
   const auto nodes = static_cast<std::size_t>(std::min(micro_batches, ranks * gradient_blocks(ranks, micro_batches)));
   const std::size_t round = static_cast<std::size_t>(message_numbers) * number;
   return 2 * nodes * std::min(shard, round);
+}
+
+/// The most bytes of the two buffers for bf16 gradients that leave, for a shard of `shard` numbers.
+[[nodiscard]] constexpr std::size_t leaving_bytes(int ranks, index micro_batches, index shard) {
+  if (ranks == 1) return 0;
+  const auto copies = static_cast<std::size_t>(std::min(micro_batches, gradient_blocks(ranks, micro_batches))) * static_cast<std::size_t>(ranks - 1);
+  return 2 * copies * static_cast<std::size_t>(std::min(shard, message_numbers)) * 2;
 }
 
 /// How a group shares out the micro-batches of a step.

@@ -24,6 +24,7 @@ struct progress {
   double seconds = 0;            // since fit began
   double validation = std::nan("");  // NLL in nats; NaN unless this step evaluated
   double waiting = 0;  // the share of the training time in which this rank of a group waited for others
+  double step_waiting = 0;  // the same of this step
 };
 
 /// A callback after every step: any callable that takes a const progress&. It may return a bool; false ends the run.

@@ -18,11 +18,15 @@
 #include <utility>
 #include <vector>
 
+#include "fathom/core/bf16.hpp"
 #include "fathom/core/error.hpp"
 #include "fathom/core/memory.hpp"
 #include "fathom/data/batches.hpp"
+#include "fathom/data/token_source.hpp"
+#include "fathom/io/adapter.hpp"
 #include "fathom/io/weights.hpp"
 #include "fathom/model/initialize.hpp"
+#include "fathom/model/summary.hpp"
 #include "fathom/train/adamw.hpp"
 #include "fathom/train/checkpoint.hpp"
 #include "fathom/train/data_parallel.hpp"
@@ -45,6 +49,7 @@ struct misnamed_training {
   index tokens = 0, context = 0, block_size = 0, seq_len = 0, sequence_length = 0, max_length = 0;
   index accumulate = 0, grad_accum = 0, accumulation_steps = 0, gradient_accumulation = 0, gradient_accumulation_steps = 0;
   index micro_batches = 0, num_micro_batches = 0, num_microbatches = 0;
+  bool bf16_gradients = false, gradient_compression = false, fp16_compression = false;
   index steps = 0, epochs = 0, num_epochs = 0, iterations = 0, max_iters = 0, max_steps = 0, num_steps = 0, total_steps = 0;
   double rate = 0, lr = 0, max_lr = 0, learning_rate = 0;
   double lowest_rate = 0, min_lr = 0, min_learning_rate = 0, lr_min = 0;
@@ -76,6 +81,7 @@ struct misnamed_training_of {
   index tokens = 0, context = 0, block_size = 0, seq_len = 0, sequence_length = 0, max_length = 0;
   index accumulate = 0, grad_accum = 0, accumulation_steps = 0, gradient_accumulation = 0, gradient_accumulation_steps = 0;
   index micro_batches = 0, num_micro_batches = 0, num_microbatches = 0;
+  bool bf16_gradients = false, gradient_compression = false, fp16_compression = false;
   index steps = 0, epochs = 0, num_epochs = 0, max_iters = 0, max_steps = 0, num_steps = 0, total_steps = 0;
   double lowest_rate = 0, min_lr = 0, min_learning_rate = 0, lr_min = 0;
   index warmup = 0, warmup_iters = 0, warmup_steps = 0;
@@ -117,6 +123,7 @@ template <class Training>
              .tokens = o.tokens,
              .accumulate = o.accumulate,
              .micro_batches = o.micro_batches,
+             .bf16_gradients = o.bf16_gradients,
              .steps = o.steps,
              .lowest_rate = o.lowest_rate,
              .warmup = o.warmup,
@@ -182,8 +189,9 @@ template <class Model>
 }  // namespace detail
 
 /// Trains a model, or the part of it that the model says (model/trained.hpp). Owns weights, gradients, optimiser states and tape.
-/// The same seed gives bitwise identical weights, for any number of threads, and whether or not the run was interrupted and resumed. Optimizer: adamw, sgd, lion,
-/// muon, or your own (optimizer.hpp). The options are `training` for adamw, and training_of<its options> for other
+/// The same seed gives bitwise identical weights, for any number of threads, and whether or not the run was interrupted and resumed.
+/// (Not quite if low_rank is resumed: its additions are then put into the base at once, not step by step, which rounds
+/// differently.) Optimizer: adamw, sgd, lion, muon, or your own (optimizer.hpp). The options are `training` for adamw, and training_of<its options> for other
 /// optimisers.
 ///
 /// Group: the processes that train together, as fathom::distributed::mpi (group.hpp). Every rank makes the same trainer and
@@ -257,11 +265,11 @@ class trainer<Model, Optimizer, Group> {
     requires std::is_same_v<Habit, misnamed>
   explicit trainer(Habit) : trainer(options_type{}) {
     static_assert(detail::never<Habit> || !is_adamw,
-                  "fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps "
+                  "fathom::training has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, bf16_gradients, steps "
                   "(there are no epochs), rate, lowest_rate, warmup, schedule, cooldown, beta1, beta2, decay, clip, groups, seed, evaluate_every, "
                   "evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, progress, threads, observer");
     static_assert(detail::never<Habit> || is_adamw,
-                  "fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, steps "
+                  "fathom::training_of has no such field: it has batch (sequences), tokens (of each), accumulate, micro_batches, bf16_gradients, steps "
                   "(there are no epochs), lowest_rate, warmup, schedule, cooldown, optimizer (with the rate and all that is the optimiser's own), "
                   "groups, seed, evaluate_every, evaluate_batches, checkpoint (a file), checkpoint_every, resume, extend, log, "
                   "progress, threads, observer");
@@ -275,19 +283,48 @@ class trainer<Model, Optimizer, Group> {
 
   /// The most bytes that one of so many ranks needs: weights, gradients, gradients that arrive, its shard of the optimiser's states and
   /// the tape, without workspaces. While the first rank writes a checkpoint, it needs those states of all ranks, too.
-  [[nodiscard]] static constexpr std::size_t bytes_per_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context) {
-    constexpr std::size_t block = sizeof(trained), weights = sizeof(parameters) + (is_part ? block : 0), range = sizeof(typename Model::scalar) * sharing::range;
+  [[nodiscard]] static constexpr rank_memory memory_of_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context,
+                                                            bool bf16_gradients = false) {
+    constexpr std::size_t number = sizeof(typename Model::scalar), block = sizeof(trained), range = number * sharing::range;
     constexpr std::size_t largest_range = optimizer_updates_wholes ? std::max(range, io::largest_tensor<Model>) : range;
     const std::size_t shard = ranks == 1 ? block : std::min(block, block / static_cast<std::size_t>(ranks) + largest_range);
-    return weights + block * static_cast<std::size_t>(detail::gradient_blocks(ranks, micro_batches)) + optimizer_type::state_count * shard +
-           detail::arriving_bytes(ranks, micro_batches, shard, sizeof(typename Model::scalar)) + Model::tape_bytes(sequences, tokens);
+    return {.weights = sizeof(parameters) + (is_part ? block : 0),
+            .gradients = block * static_cast<std::size_t>(detail::gradient_blocks(ranks, micro_batches)),
+            .exchanged = detail::arriving_bytes(ranks, micro_batches, shard, number) +
+                         (bf16_gradients ? detail::leaving_bytes(ranks, micro_batches, static_cast<index>(shard / number)) : 0),
+            .states = optimizer_type::state_count * shard,
+            .tape = Model::tape_bytes(sequences, tokens)};
+  }
+  /// All of it.
+  [[nodiscard]] static constexpr std::size_t bytes_per_rank(int ranks, index micro_batches, index sequences, index tokens = Model::context,
+                                                            bool bf16_gradients = false) {
+    return memory_of_rank(ranks, micro_batches, sequences, tokens, bf16_gradients).total();
+  }
+  /// The summary of the model (model/summary.hpp), and a line with the bytes that a rank needs, and sends in a step.
+  [[nodiscard]] std::string summary() const {
+    double sent_gradients = 0, sent_weights = 0;
+    if constexpr (!is_lone) {
+      constexpr auto number = static_cast<double>(sizeof(typename Model::scalar));
+      const std::span<const shard> shards = optimizer_.shards();
+      const auto own = static_cast<std::size_t>(group_.rank());
+      for (std::size_t r = 0; r < shards.size(); ++r)
+        if (r != own) {
+          sent_weights += number * static_cast<double>(shards[own].size());
+          sent_gradients += (options_.bf16_gradients ? double{sizeof(bf16)} : number) * static_cast<double>(shards[r].size() * plan_.count_of(group_.rank()));
+        }
+    }
+    return fathom::summary<Model>(options_.tokens) +
+           detail::summary_of_rank(group_.size(), options_.micro_batches,
+                                   memory_of_rank(group_.size(), options_.micro_batches, options_.batch, options_.tokens, options_.bf16_gradients),
+                                   sent_gradients, sent_weights);
   }
 
-  /// Trains on one token sequence and evaluates on another, which may be empty. Fails before the first step when the
+  /// Trains on one token sequence and evaluates on another, which may be empty. Each is in memory, or in files that are read where
+  /// they lie (data/token_files.hpp), with the same result. Fails before the first step when the
   /// data, the checkpoint to resume from, or the output files are unusable. Fails later when the loss or the gradients
   /// become non-finite, or the weights before they are saved or at the end; the error names the step, the first tensor whose
   /// weights are not finite, and the last good checkpoint.
-  training_result fit(std::span<const token> train, std::span<const token> validation = {}) {
+  training_result fit(const data::token_source& train, const data::token_source& validation = {}) {
     return detail::together(group_, [&] { return fit_on_this_rank(train, validation); });
   }
   /// The same for the training and validation parts of a corpus (data/corpus.hpp).
@@ -300,8 +337,7 @@ class trainer<Model, Optimizer, Group> {
     return fit(corpus.train(), corpus.validation());
   }
   template <class Train, class... Validation>
-    requires(!(std::is_convertible_v<const Train&, std::span<const token>> && ... &&
-               std::is_convertible_v<const Validation&, std::span<const token>>))
+    requires(!(std::is_convertible_v<const Train&, data::token_source> && ... && std::is_convertible_v<const Validation&, data::token_source>))
   training_result fit(const Train&, const Validation&...) {
     static_assert(detail::never<Train>, "fathom::trainer.fit: expected tokens, as a std::span or a std::vector of fathom::token (32 "
                                         "bits), or a corpus, which fathom::data::bytes(path) makes of text");
@@ -309,9 +345,9 @@ class trainer<Model, Optimizer, Group> {
   }
 
  private:
-  training_result fit_on_this_rank(std::span<const token> train, std::span<const token> validation) {
-    check_tokens(train, 0, Model::vocab, "fit: training data");
-    check_tokens(validation, 0, Model::vocab, "fit: validation data");
+  training_result fit_on_this_rank(const data::token_source& train, const data::token_source& validation) {
+    check_source(train, "fit: training data");
+    check_source(validation, "fit: validation data");
     if (validation.size() == 1) fail("fit: validation data of 1 token; expected at least 2, so that one is predicted");
     data::windows windows(train, {.batch = options_.batch,
                                   .tokens = options_.tokens,
@@ -322,14 +358,19 @@ class trainer<Model, Optimizer, Group> {
     // A new run keeps only the weights of an earlier one.
     memory_of<parameters>::zero(gradients_.get(), sizeof(trained));
     optimizer_.reset();
-    if constexpr (is_part) Model::take(*weights_, *part_);
+    if constexpr (is_part) {
+      // Weights that were set since the last run are a new base, which has no additions.
+      if constexpr (detail::has_additions<Model>)
+        if (!Model::holds_additions(*weights_)) Model::initialize_trained(*weights_, options_.seed);
+      Model::take(*weights_, *part_);
+    }
     run_identity identity = identity_with(train);
     if constexpr (!is_lone) check_agreement(identity, validation);
     run_state run = options_.resume ? restore(identity) : run_state{};
     if constexpr (!is_lone) check_equal_weights();
     const index first = run.step;
     training_log log;
-    if (!options_.log.empty() && is_first()) log = training_log(options_.log, run.step, tokens_per_step());
+    if (!options_.log.empty() && is_first()) log = training_log(options_.log, run.step, tokens_per_step(), !is_lone);
 
     using clock = std::chrono::steady_clock;
     const auto seconds_since = [](clock::time_point start) {
@@ -345,8 +386,10 @@ class trainer<Model, Optimizer, Group> {
     while (run.step < options_.steps && !stopped) {
       const auto start = clock::now();
       const double rate = detail::rate_of(identity.options, run.step);
+      const double waited_before = waited_;
       const auto [loss, norm] = take_step(windows, run.step, rate);
-      busy += seconds_since(start);
+      const double step_seconds = seconds_since(start);
+      busy += step_seconds;
       ++run.step;
       run.recent.push_back(loss);
       if (std::ssize(run.recent) > std::max<index>(1, options_.steps / 20)) run.recent.erase(run.recent.begin());
@@ -358,8 +401,9 @@ class trainer<Model, Optimizer, Group> {
                            .gradient_norm = norm,
                            .tokens_per_second = static_cast<double>((run.step - first) * tokens_per_step()) / busy,
                            .seconds = seconds_since(begin),
-                           .waiting = waited_ / busy};
-      if (!validation.empty() && options_.evaluate_every > 0 && run.step % options_.evaluate_every == 0 && run.step < options_.steps)
+                           .waiting = waited_ / busy,
+                           .step_waiting = (waited_ - waited_before) / step_seconds};
+      if (validation.size() > 0 && options_.evaluate_every > 0 && run.step % options_.evaluate_every == 0 && run.step < options_.steps)
         now.validation = evaluate_on_all(validation, options_.evaluate_batches);
       log.write(now);
       bar.show(now);
@@ -378,15 +422,23 @@ class trainer<Model, Optimizer, Group> {
       }
     }
     if (run.step > first && last_checkpoint_ != run.step) check_weights(run.step);
+    if constexpr (detail::has_additions<Model>) Model::note_additions(*weights_);
     result.steps = run.step;
     if (!run.recent.empty()) {
       result.training_nll = 0;
       for (const double loss : run.recent) result.training_nll += loss / static_cast<double>(run.recent.size());
     }
-    if (!validation.empty())
+    if (validation.size() > 0)
       result.validation_nll = evaluate_on_all(validation, 0);
+    if (result.signal == 0) result.signal = group_.stop_signal();  // after the last step, of this rank only
     result.seconds = seconds_since(begin);
     return result;
+  }
+  /// Fails unless the tokens are in the vocabulary. Those in files are checked when they are read.
+  static void check_source(const data::token_source& tokens, const char* what) {
+    check_tokens(tokens.span(), 0, Model::vocab, what);
+    if (tokens.vocab() > Model::vocab)
+      fail(what, ": files of a vocabulary of ", tokens.vocab(), "; expected at most the model's, ", index{Model::vocab});
   }
   [[nodiscard]] index tokens_per_step() const { return options_.batch * options_.tokens * options_.accumulate * options_.micro_batches; }
   /// The number of a window among all windows of the run.
@@ -439,8 +491,9 @@ class trainer<Model, Optimizer, Group> {
   }
   /// The same for the micro-batches of a node, into zeroed gradients.
   double add_up(data::windows& windows, index step, const detail::tree_node& node, trained& gradients) {
-    return tree_.add_up(tape_.where(), node, gradients,
-                        [&](index micro_batch, trained& to) { return pass(windows, step, micro_batch, to, [] {}); });
+    return tree_.add_up(
+        tape_.where(), node, gradients, [&](index micro_batch, trained& to) { return pass(windows, step, micro_batch, to, [] {}); },
+        [&](const detail::tree_node& n) { return options_.bf16_gradients && n.size() < options_.micro_batches; });
   }
 
   /// The first tensor with a number that is not finite; empty if there is none.
@@ -494,6 +547,8 @@ class trainer<Model, Optimizer, Group> {
     fail(text);
   }
   [[nodiscard]] options_type checked_for_group(options_type o) const {
+    if (o.bf16_gradients && !backend_traits<typename Model::backend>::is_on_host)
+      fail("trainer: bf16_gradients with a model that is not in host memory; expected false");
     if (o.micro_batches < group_.size())
       fail("trainer: micro_batches ", o.micro_batches, " for ", group_.size(),
            " ranks; expected at least as many, as ranks share them out");
@@ -542,7 +597,7 @@ class trainer<Model, Optimizer, Group> {
     }
 
     const std::span<const shard> shards = optimizer_.shards();
-    parallel_.add_up(group_, plan_, shards, tape_.where(), gradients, waited_);
+    parallel_.add_up(group_, plan_, shards, tape_.where(), gradients, options_.bf16_gradients, waited_);
     optimizer_.start_step(*weights_, *gradients_, rate);
     const std::vector<double> squares = optimizer_.squares_of_shard();
     counts.clear();
@@ -574,7 +629,7 @@ class trainer<Model, Optimizer, Group> {
       if (all[2 * r + 1] != 0) stopped = true, signal = all[2 * r + 1];
   }
   /// The loss on held-out data. Ranks share out its batches.
-  [[nodiscard]] double evaluate_on_all(std::span<const token> validation, index most_batches) {
+  [[nodiscard]] double evaluate_on_all(const data::token_source& validation, index most_batches) {
     if constexpr (is_lone)
       return evaluate<Model>(*weights_, validation, tape_, options_.batch, options_.tokens, most_batches);
     else
@@ -582,7 +637,7 @@ class trainer<Model, Optimizer, Group> {
   }
 
   /// Fails unless all ranks run the same program with the same options on the same data.
-  void check_agreement(const run_identity& identity, std::span<const token> validation) const {
+  void check_agreement(const run_identity& identity, const data::token_source& validation) const {
     const run_identity held_back = identify(common_, validation, "");
     const std::vector<std::pair<std::string, std::string>> more{
         {"program", detail::program_hash()},
@@ -609,7 +664,7 @@ class trainer<Model, Optimizer, Group> {
   }
 
   /// The identity of this run on this data.
-  [[nodiscard]] run_identity identity_with(std::span<const token> data) const {
+  [[nodiscard]] run_identity identity_with(const data::token_source& data) const {
     run_identity identity = identify(common_, data, detail::compute_name<Model>());
     if constexpr (!is_adamw) {
       identity.optimizer = rule::name;
@@ -617,6 +672,12 @@ class trainer<Model, Optimizer, Group> {
     }
     for (tensor_row& row : trained_table_of<Model>(*gradients_)) identity.tensors.push_back(std::move(row.name));
     identity.settings.assign(optimizer_.settings().begin(), optimizer_.settings().end());
+    if constexpr (is_part) {
+      if (!options_.checkpoint.empty()) {
+        const io::adapter_kind kind = io::kind_of_adapter<Model>();
+        identity.part = {.base = io::base_identity_of<Model>(*weights_), .rank = kind.rank, .scale = kind.scale};
+      }
+    }
     return identity;
   }
 

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "fathom/core/compiled.hpp"
@@ -21,6 +23,8 @@ struct training {
   index accumulate = 1;  // forward passes of each micro-batch, one after the other (gradient accumulation)
   index micro_batches = 1;  // of a step. A fixed tree adds their gradients (micro_batches.hpp), and the ranks of a group share
                             // them out: at least one each. The result is the same for any number of ranks
+  bool bf16_gradients = false;  // round the gradients of micro-batches, and their sums but for the last, to bf16, so that ranks send
+                                // half as many bytes of them. The result is still the same for any number of ranks
   index steps = 1000;
   float rate = 1e-3f;       // highest learning rate
   float lowest_rate = -1;   // at the end of the schedule; -1: a tenth of rate
@@ -54,6 +58,7 @@ struct training_of {
   index tokens = 0;
   index accumulate = 1;
   index micro_batches = 1;
+  bool bf16_gradients = false;
   index steps = 1000;
   float lowest_rate = -1;
   index warmup = -1;
@@ -83,10 +88,23 @@ struct training_result {
   double seconds = 0;                    // in this call
   double tokens_per_second = 0;          // of training, without the time for evaluation and files
   double waiting = 0;  // the share of the training time in which this rank of a group waited for others
-  int signal = 0;      // that ended the run of a group early, on any rank: SIGTERM; 0: none. The checkpoint is of the last step
+  int signal = 0;      // that ended the run of a group early, on any rank: SIGTERM; 0: none. The checkpoint is of the last step.
+                       // One that came after the last step ended nothing; the rank that got it has it here
+};
+
+/// What a rank of a group needs (trainer::memory_of_rank), in bytes: upper bounds.
+struct rank_memory {
+  std::size_t weights = 0;
+  std::size_t gradients = 0;  // of its nodes of the tree
+  std::size_t exchanged = 0;  // buffers for gradients that arrive, and for those that leave as bf16
+  std::size_t states = 0;     // its share of the optimiser's
+  std::size_t tape = 0;
+  [[nodiscard]] constexpr std::size_t total() const { return weights + gradients + exchanged + states + tape; }
 };
 
 namespace detail {
+/// A line about it, and about what the first rank sends in a step: gradients and weights, in bytes.
+[[nodiscard]] std::string summary_of_rank(int ranks, index micro_batches, const rank_memory& memory, double sent_gradients, double sent_weights);
 /// Fills in the defaults, for a model of this context. Fails on invalid options.
 [[nodiscard]] training checked_training(training options, index context);
 /// Fails if the files of a run cannot be written or the disk has no room for them. Changes nothing.

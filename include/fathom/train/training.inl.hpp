@@ -9,6 +9,7 @@
 
 #include "fathom/core/error.hpp"
 #include "fathom/io/file.hpp"
+#include "fathom/model/summary.inl.hpp"
 #include "fathom/train/training.hpp"
 
 namespace fathom::detail {
@@ -42,6 +43,17 @@ FATHOM_INLINE training checked_training(training o, index context) {
   }
   if (o.extend && !o.resume) fail("trainer: extend without resume; expected both");
   return o;
+}
+
+FATHOM_INLINE std::string summary_of_rank(int ranks, index micro_batches, const rank_memory& memory, double sent_gradients, double sent_weights) {
+  const auto bytes = [](auto number) { return join(in_units(static_cast<double>(number)), "B"); };
+  std::string text = join(ranks == 1 ? std::string("one process") : join("each of ", ranks, " ranks"), ", ", micro_batches,
+                          micro_batches == 1 ? " micro-batch: " : " micro-batches: ", bytes(memory.total()), ": weights ", bytes(memory.weights),
+                          ", gradients ", bytes(memory.gradients), ", states ", bytes(memory.states), ", tape ", bytes(memory.tape));
+  if (ranks > 1)
+    text += join(", buffers ", bytes(memory.exchanged), "; a step sends ", bytes(sent_gradients), " of gradients and ", bytes(sent_weights),
+                 " of weights");
+  return text + "\n";
 }
 
 FATHOM_INLINE void check_files(const training& o, std::uint64_t checkpoint_bytes) {
