@@ -36,6 +36,7 @@ enum class missing {
   keep    // they keep their values: for a plain GPT-2 checkpoint into a model with shortcuts
 };
 
+/// What `load` does about a file that lacks tensors of the model.
 struct load_options {
   fathom::missing missing = fathom::missing::fails;
 };
