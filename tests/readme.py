@@ -111,7 +111,8 @@ def unit(some):
         for line in block.includes:
             needs = next((macro for header, macro in NEEDS.items() if header in line), None)
             (optional if needs or block.needs else always).append(f"#ifdef {needs or block.needs}\n{line}\n#endif\n" if needs or block.needs else line + "\n")
-    return "// Made from README.md and examples/*.md by tests/readme.py.\n" + "".join(dict.fromkeys(always + optional))
+    unused = "".join(f'#pragma GCC diagnostic ignored "-Wunused-{what}"\n' for what in ("variable", "but-set-variable", "parameter", "local-typedefs"))
+    return "// Made from README.md and examples/*.md by tests/readme.py.\n" + "".join(dict.fromkeys(always + optional)) + unused
 
 
 def make(root, folder):
