@@ -7,7 +7,7 @@
 # - Methods: the shortcut (mlp features of depths 10, 20 and 29, zero_init); the same shortcut reading the last depth alone (29);
 #   LoRA of rank 8 and 16 (alpha twice the rank) on all matrices of all blocks; the last block alone; everything.
 # - Each text is split: the last tenth is held back, and the first 4096 tokens of it are measured. Forgetting is the NLL on the held-back
-#   part of the next text in the list (of the first, for the last one; README.md if there is only one).
+#   part of the next text in the list (of the first, for the last one; include/fathom/README.md if there is only one).
 # - All train for the same steps (200) on the same windows, 4 x 256 tokens, with AdamW (decay 0.01, clip 1, cosine after warm-up).
 # - Rates: 1e-4, 3e-4, 1e-3 and 3e-3 for every method, on the first text with seed 1; each method keeps its best one, by NLL after the
 #   last step, for all texts and seeds.
@@ -46,7 +46,7 @@ results=build/adapters/results.jsonl
 export OMP_WAIT_POLICY=passive
 # run METHOD TEXT NUMBER RATE STEPS SEED: a run that has its line is not repeated.
 run() {
-  local text=${texts[$3]} other=$PWD/README.md key
+  local text=${texts[$3]} other=$PWD/include/fathom/README.md key
   [ ${#texts[@]} -lt 2 ] || other=${texts[$((($3 + 1) % ${#texts[@]}))]}
   key="\"run\":\"$1 $(basename "$text") $4 $5 $6 $2\""
   [ -e "$results" ] && grep -qF "$key" "$results" && return

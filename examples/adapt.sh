@@ -7,12 +7,12 @@
 #   bash examples/adapt.sh --prompt TEXT [--folder FOLDER] [--seed N]
 #
 # TEXT: files of UTF-8, at least 20 kB in all. --minutes: of training (4); all takes up to ten minutes on two cores. --other:
-# the text on which forgetting is measured (README.md). --folder: for results (adapted). --model: another GGUF file or folder of
+# the text on which forgetting is measured (include/fathom/README.md). --folder: for results (adapted). --model: another GGUF file or folder of
 # `transformers`, with as many blocks as 4 to 63.
 set -euo pipefail
 here=$PWD
 cd "$(dirname "$0")/.."
-model="" texts=() options=() other=$PWD/README.md folder=$here/adapted prompt=""
+model="" texts=() options=() other=$PWD/include/fathom/README.md folder=$here/adapted prompt=""
 place() { [[ $1 == /* ]] && printf %s "$1" || printf %s "$here/$1"; }
 while [ $# -gt 0 ]; do
   case $1 in

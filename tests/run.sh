@@ -26,7 +26,7 @@ done
 bash cmake/require-packages.sh g++ clang libclang-rt-dev libomp-dev cmake ninja-build pkg-config libeigen3-dev libxsimd-dev \
   catch2 libbenchmark-dev libcli11-dev libcairo2-dev libsndfile1-dev libsamplerate0-dev libcodec2-dev codec2 \
   fonts-dejavu-core bible-kjv python3-venv g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user chromium chromium-driver \
-  python3-selenium openmpi-bin libopenmpi-dev mpich libmpich-dev
+  python3-selenium openmpi-bin libopenmpi-dev mpich libmpich-dev meson git
 # Other software that reads and writes the files, for tests of interoperability.
 mkdir -p build
 if ! build/venv/bin/python -c 'import matplotlib, mido, numpy, safetensors, scipy' 2>/dev/null; then

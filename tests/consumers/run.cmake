@@ -1,6 +1,6 @@
-# Builds and runs a consumer that integrates fathom in one of three ways:
+# Builds and runs a consumer that integrates fathom in one of six ways:
 #
-#   cmake -DHOW=find_package|add_subdirectory|include -DSOURCE=... -DBUILD=... -DFOLDER=... -DGENERATOR=... -DCOMPILER=...
+#   cmake -DHOW=find_package|add_subdirectory|include|pkg_config|meson|template -DSOURCE=... -DBUILD=... -DFOLDER=... -DGENERATOR=... -DCOMPILER=...
 #         -DFLAGS=... -DINCLUDES=... -P run.cmake
 #
 # SOURCE and BUILD are fathom's, built with FLAGS; FOLDER is the working folder; INCLUDES are the folders of Eigen and the others,
@@ -28,6 +28,80 @@ if(HOW STREQUAL "include")
       ${CMAKE_CURRENT_LIST_DIR}/program.cpp ${CMAKE_CURRENT_LIST_DIR}/second.cpp -o ${FOLDER}/consumer)
   run(${FOLDER}/consumer)
   message("${output}")
+  return()
+endif()
+
+if(HOW STREQUAL "pkg_config")
+  # An installation, moved elsewhere.
+  find_program(pkg_config pkg-config)
+  if(NOT pkg_config)
+    message("skipped: there is no pkg-config")
+    return()
+  endif()
+  run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${FOLDER}/prefix)
+  file(RENAME ${FOLDER}/prefix ${FOLDER}/moved)
+  file(GLOB_RECURSE file ${FOLDER}/moved/fathom.pc)
+  cmake_path(GET file PARENT_PATH folder)
+  set(ENV{PKG_CONFIG_PATH} ${folder})
+  run(${pkg_config} --validate fathom)
+  run(${pkg_config} --cflags --libs fathom)
+  separate_arguments(flags UNIX_COMMAND "${FLAGS}")
+  separate_arguments(options UNIX_COMMAND "${output}")
+  run(${COMPILER} -std=c++20 ${flags} ${CMAKE_CURRENT_LIST_DIR}/program.cpp ${CMAKE_CURRENT_LIST_DIR}/second.cpp ${options}
+      -o ${FOLDER}/consumer)
+  run(${FOLDER}/consumer)
+  message("${output}")
+  return()
+endif()
+
+if(HOW STREQUAL "meson")
+  # As a subproject, which a wrap fetches from a repository: here, one of these sources.
+  find_program(meson meson)
+  find_program(git git)
+  if(NOT meson OR NOT git)
+    message("skipped: there is no meson, or no git")
+    return()
+  endif()
+  file(COPY ${SOURCE}/include ${SOURCE}/LICENSE DESTINATION ${FOLDER}/upstream)
+  set(ENV{GIT_CONFIG_GLOBAL} /dev/null)
+  run(${git} -C ${FOLDER}/upstream init -q -b main)
+  run(${git} -C ${FOLDER}/upstream add .)
+  run(${git} -C ${FOLDER}/upstream -c user.name=test -c user.email=test@example.org commit -qm Sources)
+  file(COPY ${CMAKE_CURRENT_LIST_DIR}/meson/meson.build ${CMAKE_CURRENT_LIST_DIR}/program.cpp ${CMAKE_CURRENT_LIST_DIR}/second.cpp
+       DESTINATION ${FOLDER}/consumer)
+  file(COPY ${SOURCE}/cmake/packaging/meson/ DESTINATION ${FOLDER}/consumer/subprojects)
+  file(READ ${FOLDER}/consumer/subprojects/fathom.wrap wrap)
+  string(REGEX REPLACE "url = [^\n]*" "url = file://${FOLDER}/upstream" wrap "${wrap}")
+  file(WRITE ${FOLDER}/consumer/subprojects/fathom.wrap "${wrap}")
+  set(ENV{CXX} ${COMPILER})
+  run(${meson} setup --buildtype=debug ${FOLDER}/build ${FOLDER}/consumer)
+  run(${meson} compile -C ${FOLDER}/build)
+  run(${FOLDER}/build/consumer)
+  message("${output}")
+  return()
+endif()
+
+if(HOW STREQUAL "template")
+  # examples/template, copied out: as its own script builds and tests it, with an installed fathom; and configured with a folder.
+  file(COPY ${SOURCE}/examples/template DESTINATION ${FOLDER})
+  run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${FOLDER}/prefix)
+  run(${CMAKE_COMMAND} -E env CMAKE_GENERATOR=${GENERATOR} bash ${FOLDER}/template/.ci/run -DCMAKE_CXX_COMPILER=${COMPILER}
+      -DCMAKE_PREFIX_PATH=${FOLDER}/prefix -DCMAKE_CXX_FLAGS=${FLAGS} -DCMAKE_CXX_FLAGS_RELEASE=-O1)
+  message("${output}")
+  file(WRITE ${FOLDER}/text.txt "In the beginning was a text, and it was short. ")
+  file(READ ${SOURCE}/README.md text LIMIT 4000)
+  file(APPEND ${FOLDER}/text.txt "${text}")
+  run(${FOLDER}/template/build/app ${FOLDER}/weights.safetensors "In the" ${FOLDER}/text.txt 2)
+  message("${output}")
+  run(${FOLDER}/template/build/app ${FOLDER}/weights.safetensors "In the")
+  message("${output}")
+  run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${FOLDER}/template -B ${FOLDER}/fetched -DCMAKE_CXX_COMPILER=${COMPILER} -DFATHOM_SOURCE=${SOURCE}
+      -DCMAKE_DISABLE_FIND_PACKAGE_fathom=ON)
+  execute_process(COMMAND ${CMAKE_COMMAND} -G ${GENERATOR} -S ${FOLDER}/template -B ${FOLDER}/missing -DCMAKE_CXX_COMPILER=${COMPILER}
+                          -DCMAKE_DISABLE_FIND_PACKAGE_fathom=ON RESULT_VARIABLE result OUTPUT_QUIET ERROR_VARIABLE output)
+  if(result EQUAL 0 OR NOT output MATCHES "fathom is not installed")
+    message(FATAL_ERROR "without fathom, the template is configured with ${result}:\n${output}")
+  endif()
   return()
 endif()
 

@@ -9,6 +9,7 @@
 
 namespace fathom {
 
+/// How a token is drawn from logits.
 struct sampling {
   float temperature = 1;   // 0: greedy, the most likely token (the first, on ties); finite
   index top_k = 0;         // only the k most likely tokens; 0: all

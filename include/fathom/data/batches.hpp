@@ -60,6 +60,7 @@ inline void check_batch_size(const char* who, index batch, index tokens) {
 }
 }  // namespace detail
 
+/// Which windows of a text make up batches.
 struct window_options {
   index batch = 1;         // windows per batch
   index tokens = 0;        // per window

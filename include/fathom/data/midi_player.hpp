@@ -14,6 +14,7 @@
 
 namespace fathom::data {
 
+/// How notes are read from MIDI files.
 struct midi_options {
   bool sustain = true;      // a note lasts until key and sustain pedal are up, or the key is struck again
   bool percussion = false;  // keep notes of the percussion channel, where pitch selects the instrument

@@ -17,6 +17,7 @@
 
 namespace fathom::data {
 
+/// Options of an n-gram model.
 struct ngram_options {
   index order = 3;  // n: predicts a token from up to n - 1 previous tokens
   index vocab = 256;

@@ -39,6 +39,7 @@ struct performance {
   static constexpr token end = 388;
 
   enum class kind { note_on, note_off, time_shift, velocity, end };
+  /// The meaning of a token.
   struct event {
     performance::kind kind;
     int value;  // note_on, note_off: the pitch; time_shift: milliseconds; velocity: 3, 7, ... 127; end: 0

@@ -42,6 +42,7 @@
 
 namespace fathom::distributed {
 
+/// Which processes train together, and how long they wait for each other.
 struct mpi_options {
   MPI_Comm communicator = MPI_COMM_NULL;  // whose ranks train together; MPI_COMM_NULL: all
   double patience = 600;                  // seconds to wait for another rank; 0: for ever

@@ -27,6 +27,7 @@ enum class overflow {
   slide   // drops the older half and recomputes the newer half as a new sequence, because learned positions start at 0
 };
 
+/// How a generator writes: sampling, the end of the context, threads.
 struct generation {
   float temperature = 1;  // 0: greedy
   index top_k = 0;        // 0: all

@@ -66,6 +66,7 @@ struct gguf_value {
   [[nodiscard]] std::optional<std::string_view> as_text() const;
 };
 
+/// A key of the metadata and its value, as views of the file.
 struct gguf_entry {
   std::string_view key;
   gguf_value value;

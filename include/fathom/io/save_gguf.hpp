@@ -24,6 +24,7 @@ enum class gguf_numbers {
   q8_0  // rounded as ggml does: blocks of 32, scale = largest magnitude / 127 in F16, to the nearest, halves away from zero
 };
 
+/// What a GGUF file holds.
 struct gguf_options {
   gguf_numbers type = gguf_numbers::f32;
   /// The keys "tokenizer...": of a bpe (data/gguf_bpe.hpp, gguf_metadata_of), or of another file (tokenizer_in). Without them the

@@ -37,6 +37,7 @@ enum class missing {
           // one of a family, as transformers and llama.cpp have them
 };
 
+/// What `load` does about a file that lacks tensors of the model.
 struct load_options {
   fathom::missing missing = fathom::missing::fails;
 };

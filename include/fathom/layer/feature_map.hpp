@@ -194,6 +194,7 @@ namespace fathom {
 
 // The feature maps as parts of `features` (feature_memory.hpp).
 
+/// The norm of the depth.
 struct identity_features {
   static constexpr auto options = fields();
   template <class At>
@@ -201,6 +202,7 @@ struct identity_features {
   template <class At, class Norm>
   using bind_with = layers::identity_features<At::width, Norm>;
 };
+/// A linear map of the norm of the depth.
 struct linear_features {
   static constexpr auto options = fields();
   template <class At>
@@ -208,6 +210,7 @@ struct linear_features {
   template <class At, class Norm>
   using bind_with = layers::linear_features<At::width, Norm>;
 };
+/// An MLP of the norm of the depth.
 /// Hidden = 0 means E.
 template <index Hidden = 0>
 struct mlp_features {

@@ -148,14 +148,17 @@ inline constexpr bool depth_is_at_most_the_block_that_looks_back = depth <= bloc
 }
 
 // What features are made of (layers::reading_of_depths).
+/// The outputs of the selected depths.
 struct outputs_of_depths {
   static constexpr auto value = layers::reading_of_depths::outputs;
   static constexpr auto options = fields();
 };
+/// Each depth minus the selected depth before it; the lowest as it is.
 struct differences_of_depths {
   static constexpr auto value = layers::reading_of_depths::differences;
   static constexpr auto options = fields(field<"reading">("differences"));
 };
+/// The input of the block that looks back, for every depth: a control.
 struct own_input_for_depths {
   static constexpr auto value = layers::reading_of_depths::own_input;
   static constexpr auto options = fields(field<"reading">("own input"));

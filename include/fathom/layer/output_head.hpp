@@ -94,10 +94,11 @@ struct output_head {
 
 namespace fathom {
 
-/// Whether the head shares the matrix of the token embedding.
+/// The head shares the matrix of the token embedding.
 struct tied {
   static constexpr bool value = true;
 };
+/// The head has a matrix of its own.
 struct untied {
   static constexpr bool value = false;
 };

@@ -15,16 +15,19 @@ namespace fathom {
 // ---- Which blocks ---------------------------------------------------------------------------------------------------
 // Each gives, for a body of `depth` blocks, the first block and the one after the last, counted from 0.
 
+/// All blocks.
 struct every_block {
   static constexpr int begin(int) { return 0; }
   static constexpr int end(int depth) { return depth; }
 };
+/// The last `Count` blocks.
 template <int Count>
 struct last_blocks {
   static constexpr int begin(int depth) { return depth - Count; }
   static constexpr int end(int depth) { return depth; }
 };
 using last_block = last_blocks<1>;
+/// The first `Count` blocks.
 template <int Count>
 struct first_blocks {
   static constexpr int begin(int) { return 0; }

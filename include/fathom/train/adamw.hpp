@@ -16,6 +16,7 @@
 
 namespace fathom {
 
+/// Options of AdamW.
 struct adamw_options {
   float rate = 1e-3f;
   float beta1 = 0.9f;

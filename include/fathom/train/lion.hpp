@@ -9,6 +9,7 @@
 
 namespace fathom {
 
+/// Options of Lion.
 struct lion_options {
   float rate = 1e-4f;  // use 3 to 10 times less than for AdamW, because every weight moves by the full rate
   float beta1 = 0.9f;

@@ -17,6 +17,7 @@
 
 namespace fathom {
 
+/// Options of Muon, and of AdamW for what is no hidden matrix.
 struct muon_options {
   float rate = 0.02f;  // of hidden matrices; the schedule applies to it
   float momentum = 0.95f;

@@ -9,6 +9,7 @@
 
 namespace fathom {
 
+/// Options of SGD.
 struct sgd_options {
   float rate = 0.1f;
   float momentum = 0.9f;

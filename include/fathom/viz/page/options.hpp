@@ -39,6 +39,7 @@ struct speech {
   double start = 0;             // time of frame 0, in seconds
 };
 
+/// How a page shows attention.
 struct page_options {
   std::string title{};
   std::variant<text, music, speech> as{};  // .as = fathom::viz::music{.notes = notes}

@@ -16,6 +16,7 @@ enum class scale {
   logarithmic  // over three decades; smaller values have the darkest colour
 };
 
+/// How a picture shows attention.
 struct png_options {
   viz::heads heads = viz::heads::mean;
   viz::measure measure = viz::measure::relative;
