@@ -93,12 +93,25 @@ fathom::io::gguf_metadata tokenizer_of(const std::string& weights, fathom::index
   return fathom::data::gguf_metadata_of(fathom::data::read_bpe(files), vocab);
 }
 
+/// Why other programs do not have a model; null if they do.
+template <class Net>
+constexpr const char* why_only_here() {
+  if constexpr (Net::architecture::has_shortcut)
+    return "shortcuts";
+  else if constexpr (requires { Net::architecture::residual; })
+    return "these residual connections";
+  else
+    return nullptr;
+}
+
 /// Writes the requested files and prints a line for each: its size, the NLL of its weights, and the increase over the original
 /// weights, with the standard error of the difference over the windows.
 template <class Weights>
 void convert(const Weights& weights, const options& o) {
   using net = typename Weights::model;
-  if (!o.folder.empty() && net::architecture::has_shortcut) fathom::fail("--folder: transformers has no models with shortcuts");
+  constexpr const char* only_here = why_only_here<net>();
+  if (!o.folder.empty() && only_here) fathom::fail("--folder: transformers has no models with ", only_here);
+  if (!o.gguf.empty() && only_here) fathom::fail("--gguf: llama.cpp has no models with ", only_here);
   std::vector<fathom::token> text;  // the held-back end of the text
   if (!o.text.empty()) {
     const auto corpus = [&] {
@@ -132,15 +145,12 @@ void convert(const Weights& weights, const options& o) {
   };
   std::printf("%s\n", fathom::summary<net>().c_str());
   line(o.weights, before);
-  if constexpr (!net::architecture::has_shortcut)
+  if constexpr (!only_here) {
     if (!o.folder.empty()) {
       fathom::save_transformers(o.folder, weights);
       line(o.folder, before);
     }
-  if (!o.gguf.empty()) {
-    if constexpr (net::architecture::has_shortcut) {
-      fathom::fail("--gguf: llama.cpp has no models with shortcuts");
-    } else {
+    if (!o.gguf.empty()) {
       using fathom::gguf_numbers;
       const auto type = o.gguf_type == "f32" ? gguf_numbers::f32 : o.gguf_type == "bf16" ? gguf_numbers::bf16 : gguf_numbers::q8_0;
       fathom::save_gguf(o.gguf, weights, {.type = type, .tokenizer = tokenizer_of(o.weights, net::vocab)});

@@ -503,10 +503,26 @@ constexpr config of_own_input{.vocab = 19,
                               .kv_heads = 2};
 using conditioned = fathom::gpt2<with_options>;
 using control = fathom::gpt2<of_own_input>;
+/// Value embeddings, of fewer numbers than the width.
+constexpr config of_tokens{.vocab = 19,
+                           .context = 12,
+                           .width = 24,
+                           .depth = 2,
+                           .heads = 4,
+                           .hidden = 40,
+                           .shortcut = {.depths = {0},
+                                        .placement = fathom::placement::own_values,
+                                        .blocks = fathom::all_blocks,
+                                        .source = fathom::shortcut_source::tokens,
+                                        .gate = fathom::shortcut_gate::head},
+                           .family = fathom::family::llama,
+                           .kv_heads = 2};
+using value_embeddings = fathom::gpt2<of_tokens>;
 }  // namespace
 TEST_CASE("options of shortcuts decode on the GPU", "[cuda]") {
   check_decoding_as_in_reference<conditioned>();
   check_decoding_as_in_reference<control>();
+  check_decoding_as_in_reference<value_embeddings>();
 }
 
 TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap decode on the GPU", "[cuda]", float, bf16) {
@@ -528,7 +544,7 @@ TEMPLATE_TEST_CASE("RMS norms, slopes and a soft cap decode on the GPU", "[cuda]
 }
 
 TEMPLATE_TEST_CASE("RMS norms, slopes, a soft cap and options of shortcuts train on the GPU as in the reference backend", "[cuda]", rms_normed,
-                   sloped, conditioned, control) {
+                   sloped, conditioned, control, value_embeddings) {
   const auto tokens = some_tokens(24, TestType::vocab);
   const auto inputs = std::span(tokens).first(22), targets = std::span(tokens).subspan(1, 22);
   const auto pass = [&]<class Backend>(Backend) {  // the loss, and the gradients

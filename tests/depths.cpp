@@ -1,5 +1,6 @@
 // Residual connections that look back: DenseFormer, multiples of the embedding, attention residuals, hyper-connections,
 // MUDD. Their equations in plain loops, gradients, decoding, the first step, configs, files, and learning rates.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <complex>
@@ -13,6 +14,8 @@
 #include <fathom/backend/reference.hpp>
 #include <fathom/core/memory.hpp>
 #include <fathom/io/config.hpp>
+#include <fathom/io/save_gguf.hpp>
+#include <fathom/io/transformers.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/layer/mlp.hpp>
 #include <fathom/model/initialize.hpp>
@@ -495,8 +498,28 @@ TEST_CASE("a config's residual connections in JSON and C++", "[depths]") {
     CHECK(read.problem.view() == "");
     CHECK(read.value.residual == normalized(c).residual);
     CHECK(io::differences(c, text).empty());
-    CHECK(io::to_cpp(c).find(".residual = {.form = fathom::residual_form::") != std::string::npos);
   }
+  for (const residual_form form : {residual_form::dense_former, residual_form::embedding_scalars, residual_form::attention,
+                                   residual_form::delta_attention, residual_form::hyper_connections, residual_form::mudd}) {
+    const config c = with(plain, {.form = form});
+    CHECK(io::read_config(io::to_json(c)).value.residual == normalized(c).residual);
+    CHECK(io::problems_of(c).empty());
+  }
+  // All members of all forms, as C++.
+  const auto cpp_of = [](residual_connections r) {
+    const std::string text = io::to_cpp(with(plain, r));
+    const std::size_t at = text.find(".residual = ");
+    return at == text.npos ? std::string() : text.substr(at, text.find('}', at) + 1 - at);
+  };
+  CHECK(cpp_of({}).empty());
+  CHECK(cpp_of({.form = residual_form::dense_former, .dilation = 2, .period = 3}) ==
+        ".residual = {.form = fathom::residual_form::dense_former, .dilation = 2, .period = 3, .backout = 0, .group = 0, .streams = 0, "
+        ".dynamic = true, .last_blocks = 0}");
+  CHECK(cpp_of({.form = residual_form::embedding_scalars, .backout = 3}).find("::embedding_scalars, .dilation = 0, .period = 0, .backout = 3,") != std::string::npos);
+  CHECK(cpp_of({.form = residual_form::attention, .group = 2}).find("::attention,") != std::string::npos);
+  CHECK(cpp_of({.form = residual_form::delta_attention, .group = 2}).find("::delta_attention, .dilation = 0, .period = 0, .backout = 0, .group = 2,") != std::string::npos);
+  CHECK(cpp_of({.form = residual_form::hyper_connections, .streams = 3, .dynamic = false}).find(".streams = 3, .dynamic = false,") != std::string::npos);
+  CHECK(cpp_of({.form = residual_form::mudd, .last_blocks = 2}).ends_with("::mudd, .dilation = 0, .period = 0, .backout = 0, .group = 0, .streams = 0, .dynamic = true, .last_blocks = 2}"));
   CHECK(io::to_json(plain).find("residual") == std::string::npos);  // as before there was a choice
   CHECK(io::differences(delta_grouped::c, io::to_json(with(plain, {.form = residual_form::delta_attention})))
             .find("residual") != std::string::npos);
@@ -516,6 +539,113 @@ TEST_CASE("a config's residual connections in JSON and C++", "[depths]") {
   CHECK(problem(R"({"form":"hyper_connections"})", R"({"depths":[1]})")
             .ends_with("expected no shortcut, for hyper_connections"));
   CHECK(problem(R"({"form":"mudd","of":1})").starts_with(R"("residual.of" is 1; expected no such key)"));
+}
+
+namespace {
+/// Whether depths above 63, which no stage can read, are not needed in `Depth` blocks.
+template <int Depth>
+bool fits(residual_form form, int group) {
+  using layers::averaged_depths;
+  const auto reads = [](const depth_set& depths) { return depths.impossible == 0; };
+  switch (form) {
+    case residual_form::dense_former:
+      return reads(averaged_depths<1, 1, 0, Depth - 1, false>::depths) && reads(averaged_depths<1, 1, 0, Depth - 1, true>::depths);
+    case residual_form::mudd:
+      return reads(depth_set::up_to(Depth - 1));  // of dynamic_depth_sum at the end of the last block
+    case residual_form::delta_attention:  // every block reads where its group begins
+      for (int block = 0; block < Depth && group > 0; ++block)
+        if (!reads(depth_set::only(block - block % group))) return false;
+      return true;
+    default:
+      return true;
+  }
+}
+}  // namespace
+
+TEST_CASE("residual connections fit as many blocks as their stages can read", "[depths]") {
+  const auto check = []<int Depth>(std::integral_constant<int, Depth>) {
+    for (const residual_form form : {residual_form::dense_former, residual_form::mudd, residual_form::delta_attention, residual_form::attention})
+      for (const int group : {0, 1, 2, 33, 64}) {
+        if (group > 0 && form != residual_form::delta_attention && form != residual_form::attention) continue;
+        const residual_connections r = normalized({.form = form, .group = group}, Depth);
+        INFO("form " << static_cast<int>(form) << ", " << Depth << " blocks, group " << group);
+        CHECK((problem_of(r, Depth, false) == nullptr) == (fits<Depth>(form, group) && group <= Depth));
+      }
+  };
+  check(std::integral_constant<int, 63>());
+  check(std::integral_constant<int, 64>());
+  check(std::integral_constant<int, 65>());
+  check(std::integral_constant<int, 66>());
+  // The deepest that there are, for the compiler.
+  constexpr config deep{.vocab = 3, .context = 4, .width = 2, .depth = 64, .heads = 1, .hidden = 1};
+  CHECK(model<with(deep, {.form = residual_form::dense_former})>::depth == 64);
+  CHECK(model<with(deep, {.form = residual_form::mudd})>::depth == 64);
+  CHECK(model<with(deep, {.form = residual_form::delta_attention, .group = 1})>::depth == 64);
+  constexpr config deeper = [](config c) {
+    c.depth = 66;
+    return c;
+  }(deep);
+  CHECK(model<with(deeper, {.form = residual_form::delta_attention, .group = 33})>::depth == 66);
+}
+
+TEST_CASE("a plain file begins a model with residual connections", "[depths]") {
+  const temporary_folder folder;
+  const auto begin = [&]<class From, class To>(std::type_identity<From>, std::type_identity<To>) {
+    const auto path = folder.path() / "from.safetensors";
+    const auto weights = some_weights<From>();
+    save(path, *weights);
+    auto loaded = make<typename To::parameters>();
+    initialize<To>(*loaded, 3);
+    CHECK(fails_with([&] { return load(path, *loaded), 0; }, "residual: expected {"));
+    load(path, *loaded, {.missing = missing::keep});
+    const auto logits_of = [&]<class M>(std::type_identity<M>, const typename M::parameters& p) {
+      typename M::tape tape(1, 8);
+      M::forward(p, {some_tokens(8, 4), {}, 1, 8}, tape);
+      return std::vector<double>(tape.logits().begin(), tape.logits().end());
+    };
+    CHECK(logits_of(std::type_identity<To>(), *loaded) == logits_of(std::type_identity<From>(), *weights));
+  };
+  using backend = backend::cpu<double>;
+  begin(std::type_identity<model<plain, backend>>(), std::type_identity<net<dense, backend>>());
+  // With a shortcut, which the file has as well.
+  begin(std::type_identity<model<with(mudd_last::c, {}), backend>>(), std::type_identity<net<mudd_last, backend>>());
+  // As others distribute it, too.
+  const auto from_folder = [&]<class From, class To>(std::type_identity<From>, std::type_identity<To>) {
+    const auto weights = some_weights<From>();
+    save_transformers(folder.path() / "folder", *weights);
+    save_gguf(folder.path() / "from.gguf", *weights);
+    for (const char* from : {"folder", "from.gguf"}) {
+      auto loaded = make<typename To::parameters>();
+      CHECK(fails_with([&] { return load(folder.path() / from, *loaded), 0; }, ": missing; expected"));
+      load(folder.path() / from, *loaded, {.missing = missing::keep});
+      std::size_t n = 0;
+      std::vector<std::vector<double>> all;
+      From::visit_tensors([&](initial, const auto& t) { all.emplace_back(t.span().begin(), t.span().end()); }, *weights);
+      To::visit(
+          [&](std::string_view name, initial, const auto& t) {
+            if (is_residual(name)) return;
+            INFO(from << ": " << name);
+            REQUIRE(n < all.size());
+            REQUIRE(all[n].size() == static_cast<std::size_t>(t.size));
+            double off = 0;  // a file has floats
+            for (std::size_t i = 0; i < all[n].size(); ++i) off = std::max(off, std::abs(all[n][i] - static_cast<double>(t.span()[i])));
+            CHECK(off < 1e-6);
+            ++n;
+          },
+          *loaded);
+      CHECK(n == all.size());
+    }
+  };
+  from_folder(std::type_identity<model<plain>>(), std::type_identity<model<dense::c>>());
+  from_folder(std::type_identity<model<with(delta::c, {})>>(), std::type_identity<model<delta::c>>());
+  // Another shortcut is an error still.
+  constexpr config other = [](config c) {
+    c.shortcut.exit = shortcut_exit::sink;
+    return c;
+  }(mudd_last::c);
+  auto another = make<model<other, backend>::parameters>();
+  const auto path = folder.path() / "from.safetensors";
+  CHECK(fails_with([&] { return load(path, *another, {.missing = missing::keep}), 0; }, "shortcut.exit: expected \"sink\", found nothing"));
 }
 
 TEST_CASE("files of models with residual connections load into the same architecture only", "[depths]") {

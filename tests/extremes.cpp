@@ -37,6 +37,8 @@ using limits = std::numeric_limits<float>;
 constexpr fathom::config gpt{.vocab = 19, .context = 12, .width = 32, .depth = 2, .heads = 4, .hidden = 40, .shortcut = {.depths = {1}}};
 constexpr fathom::config llama{.vocab = 19, .context = 12, .width = 32, .depth = 1, .heads = 4, .hidden = 40, .tied = false, .shortcut = {},
                                .family = fathom::family::llama, .kv_heads = 2};
+constexpr fathom::config over_depths{.vocab = 19, .context = 12, .width = 8, .depth = 2, .heads = 2, .hidden = 8,
+                                     .residual = {.form = fathom::residual_form::attention}};
 template <const fathom::config& C>
 struct both {
   using net = fathom::model<C>;
@@ -44,6 +46,7 @@ struct both {
 };
 struct of_gpt : both<gpt> {};
 struct of_llama : both<llama> {};
+struct of_depths : both<over_depths> {};
 
 const std::vector<token> text{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};  // of 12 at most
 
@@ -85,7 +88,7 @@ std::vector<double> decoded(const typename Net::parameters& weights) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("whatever a tensor holds, a result is right, or not finite", "[extremes]", of_gpt, of_llama) {
+TEMPLATE_TEST_CASE("whatever a tensor holds, a result is right, or not finite", "[extremes]", of_gpt, of_llama, of_depths) {
   using net = typename TestType::net;
   using oracle = typename TestType::oracle;
   const auto weights = fathom::test::some_weights<net>();
@@ -192,7 +195,6 @@ TEST_CASE("a run that stops names the first tensor whose weights are not finite"
   for (const fathom::tensor_row& row : fathom::table_of<net>(trainer.weights())) {
     if (row.name == "wpe.weight" || row.name == "wte.weight") continue;  // below, as a batch may not read their first rows
     auto numbers = tensor_of<net>(trainer.weights(), row);
-    const std::vector<float> before(numbers.begin(), numbers.end());
     for (const float value : {limits::quiet_NaN(), limits::infinity()}) {
       numbers[0] = value;
       CHECK(fails_with([&] { return trainer.fit(tokens); }, "training stopped", "of 2; " + row.name + " is not finite; the last good checkpoint is none"));

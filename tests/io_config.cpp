@@ -110,12 +110,13 @@ TEST_CASE("a config.json that is none is told by the key, what is there and what
       {"/mlp_ratio", "99999999", "\"mlp_ratio\" is 99999999; expected a whole number, at least 1, and so that mlp_ratio * width is an int"},
       {"/mlp_hidden", "-1", "\"mlp_hidden\" is -1; expected a whole number, at least 1"},
       {"/layer_norm_eps", "1e-06", "\"layer_norm_eps\" is 1e-06; expected 1e-05, the only one that there is"},
-      {"/shortcut", "\"mlp\"", "\"shortcut\" is \"mlp\"; expected null, or an object with depths, features, hidden, placement"},
+      {"/shortcut", "\"mlp\"", "\"shortcut\" is \"mlp\"; expected null, or an object with depths and options"},
       {"/shortcut/gates", "3", "\"shortcut.gates\" is 3; expected no such key, but only depths, features, hidden, placement, zero_init, "
                               "blocks, source, unit_features, head_norms, depth_bias, gate, slopes, rotary, exit"},
       {"/shortcut/gate", "3", "\"shortcut.gate\" is 3; expected one of none, head, head_and_depth"},
       {"/shortcut/blocks", "9", "\"shortcut.blocks\" is 9; expected 1 to \"depth\", the number of the last blocks, of which the first has a depth "
                               "at its input or below"},
+      {"/shortcut/blocks", "0", "\"shortcut.blocks\" is 0; expected a whole number, at least 1: the number of the last blocks that look back"},
       {"/shortcut/rotary", "1", "\"shortcut.rotary\" is 1; expected a whole number above 1, for heads of an even width of at most 256, or 0"},
       {"/shortcut/depth_bias", "1", "\"shortcut.depth_bias\" is 1; expected true or false"},
       {"/shortcut/depths", "", "\"shortcut.depths\" is not there; expected an array of depths"},
@@ -127,9 +128,11 @@ TEST_CASE("a config.json that is none is told by the key, what is there and what
       {"/shortcut/hidden", "0", "\"shortcut.hidden\" is 0; expected a whole number, at least 1"},
       {"/shortcut/placement", "1",
        "\"shortcut.placement\" is 1; expected one of after_self_attention, replace_self_attention, joint, before_self_attention, own_values"},
-      {"/shortcut/source", "\"values\"", "\"shortcut.source\" is \"values\"; expected one of outputs, differences, own_input, values (with the "
-                                      "placement own_values and depths above 0)"},
-      {"/shortcut/zero_init", "true", "\"shortcut.zero_init\" is true; expected false, for the placement joint"}};
+      {"/shortcut/source", "\"all\"", "\"shortcut.source\" is \"all\"; expected one of outputs, differences, own_input, values, tokens"},
+      {"/shortcut/source", "\"values\"", "\"shortcut.source\" is \"values\"; expected values only with the placement own_values and depths above "
+                                      "0, and not in gemma3, whose blocks differ"},
+      {"/shortcut/zero_init", "true", "\"shortcut.zero_init\" is true; expected false, for the placements joint and own_values, which have no "
+                                      "shortcut.attn.c_proj"}};
   for (const auto& [place, value, says_it] : of_ours) CHECK(problem(with(ours, place, value)) == says_it);
   const mistake of_gpt2[] = {
       {"/model_type", "\"llama\"", "\"model_type\" is \"llama\"; expected one of gpt2"},
@@ -238,5 +241,56 @@ TEST_CASE("problems_of says at run time why no model of a config compiles", "[io
             .starts_with("\n  rotary.low_factor: expected a number below high_factor, 4; found 4"));
   CHECK(changed(fathom::family::gemma3, [](config& c) { c.local_base = 1; }).starts_with("\n  local_base: "));
   CHECK(changed(llama, [](config& c) { c.shortcut.depths = {4}; }).starts_with("\n  shortcut.depths: "));
+  // The rules of a shortcut, one broken at a time: with a member, what it is, and what was expected; and the same from JSON.
+  using fathom::placement;
+  using fathom::shortcut_source;
+  struct mistake {
+    const char *member, *found, *says;
+    fathom::family of;
+    void (*make)(config&);
+  };
+  const mistake mistakes[] = {
+      {"depths", "64", "depths of 0 to 63", llama, [](config& c) { c.shortcut.depths = {1, 64}; }},
+      {"depths", "1 twice", "every depth once", llama, [](config& c) { c.shortcut.depths = {1, 1}; }},
+      {"depths", "4", "below the number of blocks", llama, [](config& c) { c.shortcut.depths = {1, 4}; }},
+      {"depths", "all_depths", "2 to 64 blocks", llama, [](config& c) { c.shortcut.depths = fathom::all_depths, c.depth = 65; }},
+      {"hidden", "-1", "a number above 0", llama, [](config& c) { c.shortcut.hidden = -1; }},
+      {"zero_init", "true", "no shortcut.attn.c_proj", llama, [](config& c) { c.shortcut.zero_init = true, c.shortcut.placement = placement::joint; }},
+      {"zero_init", "true", "no shortcut.attn.c_proj", llama, [](config& c) { c.shortcut.zero_init = true, c.shortcut.placement = placement::own_values; }},
+      {"blocks", "5", "1 to \"depth\"", llama, [](config& c) { c.shortcut.blocks = 5; }},
+      {"blocks", "0", "1 to \"depth\"", llama, [](config& c) { c.shortcut.blocks = 0; }},
+      {"blocks", "4", "has a depth at its input or below", llama, [](config& c) { c.shortcut.blocks = fathom::all_blocks; }},
+      {"rotary", "1", "above 1", family::gpt2, [](config& c) { c.shortcut.rotary = 1; }},
+      {"rotary", "100", "heads of an even width", family::gpt2, [](config& c) { c.shortcut.rotary = 100, c.width = 36; }},
+      {"blocks", "2", "in gemma3, whose blocks differ", family::gemma3, [](config& c) { c.shortcut.placement = placement::joint, c.shortcut.blocks = 2; }},
+      {"source", "values", "the placement own_values", llama, [](config& c) { c.shortcut.source = shortcut_source::values; }},
+      {"source", "values", "depths above 0", llama,
+       [](config& c) { c.shortcut = {.depths = {0, 1}, .placement = placement::own_values, .source = shortcut_source::values}; }},
+      {"source", "values", "not in gemma3", family::gemma3,
+       [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.source = shortcut_source::values; }},
+      {"source", "values", "at most as wide as the model", llama,
+       [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.source = shortcut_source::values, c.head_width = 16; }},
+      {"source", "tokens", "depth 0 alone", llama,
+       [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.source = shortcut_source::tokens; }},
+      {"source", "tokens", "the placement own_values", llama, [](config& c) { c.shortcut = {.depths = {0}, .source = shortcut_source::tokens}; }},
+      {"source", "own_input", "at most 64 blocks", llama, [](config& c) { c.shortcut.source = shortcut_source::own_input, c.depth = 65; }},
+      {"depth_bias", "true", "depths have no scores", llama,
+       [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.depth_bias = true; }},
+      {"head_norms", "true", "queries and keys have other norms", family::olmo2,
+       [](config& c) { c.shortcut.placement = placement::own_values, c.shortcut.head_norms = true; }}};
+  for (const mistake& m : mistakes) {
+    config c{.vocab = 61, .context = 16, .width = 32, .depth = 4, .heads = 4, .shortcut = {.depths = {1}}, .family = m.of};
+    m.make(c);
+    const std::string problems = problems_of(c), found = std::string("; found ") + m.found;
+    INFO(problems);
+    CHECK(problems.starts_with(std::string("\n  shortcut.") + m.member + ": expected "));
+    CHECK(problems.find(m.says) != std::string::npos);
+    CHECK(problems.ends_with(found));
+    CHECK(problems.find('\n', 1) == std::string::npos);  // one sentence
+    // zero_init is not written, and some depths cannot be.
+    if (std::string_view(m.member) == "depths" || std::string_view(m.member) == "zero_init") continue;
+    INFO(fathom::io::to_json(c));
+    CHECK(problem(fathom::io::to_json(c)).starts_with(std::string("\"shortcut.") + m.member + "\" is "));
+  }
   CHECK(changed(llama, [](config& c) { c.width = c.hidden = c.depth = 2'000'000'000, c.head_width = 8; }).find("10^12 parameters") != std::string::npos);
 }

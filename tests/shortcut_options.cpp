@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -20,6 +22,7 @@
 #include <fathom/model/initialize.hpp>
 #include <fathom/model/model.hpp>
 #include <fathom/model/summary.hpp>
+#include <fathom/model/train_only.hpp>
 
 #include "catch.hpp"
 #include "fails_with.hpp"
@@ -92,6 +95,15 @@ struct value_residual {
                                     .gate = shortcut_gate::head},
                                    llama);
 };
+/// Value embeddings in the last two blocks.
+struct token_values {
+  static constexpr config c = with({.depths = {0},
+                                    .placement = placement::own_values,
+                                    .blocks = 2,
+                                    .source = shortcut_source::tokens,
+                                    .gate = shortcut_gate::head},
+                                   llama);
+};
 struct before {
   static constexpr config c = with({.depths = {1}, .features = feature_map::linear, .placement = placement::before_self_attention, .blocks = 2});
 };
@@ -138,7 +150,7 @@ std::vector<std::string> names_with(std::string_view piece) {
 }  // namespace
 
 TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step", "[shortcut]", conditioned, of_own_input, joint, in_values,
-                   value_residual, before) {
+                   value_residual, token_values, before) {
   using net = model<TestType::c, backend::reference<complex>>;
   const auto weights = some_weights<net>();
   const auto found = gradients_of<model<TestType::c, backend::reference<double>>>();
@@ -195,8 +207,90 @@ TEMPLATE_TEST_CASE("options of shortcuts have the gradients of the complex step"
   check(gradients_of<model<TestType::c>>(), 2e-3);
 }
 
+namespace {
+constexpr config pair(family f, residual_form form, shortcut s) {
+  config c{.vocab = 7, .context = 12, .width = 8, .depth = 4, .heads = 2, .hidden = 5, .shortcut = s, .family = f, .residual = {.form = form}};
+  c.shortcut.depths = s.source == shortcut_source::values ? depth_set{1, 2} : s.source == shortcut_source::tokens ? depth_set{0} : depth_set{0, 2};
+  c.shortcut.hidden = 3;
+  if (f != family::gpt2 && f != family::gpt_neox) c.kv_heads = 1;
+  if (f == family::gemma3) c.window = 3, c.window_pattern = 2;
+  if (form == residual_form::embedding_scalars) c.residual.backout = 2;
+  return c;
+}
+using at = placement;
+using of = shortcut_source;
+using gate = shortcut_gate;
+using out = shortcut_exit;
+using slopes = shortcut_slopes;
+using map = feature_map;
+using form = residual_form;
+/// Every pair of a placement, a source, a gate, an exit and a number of blocks that can be combined, with a family, residual
+/// connections and the other options in turn.
+constexpr config pairs[] = {
+    pair(family::gpt2, form::mudd, {.features = map::linear, .placement = at::replace_self_attention, .blocks = 2, .head_norms = true, .depth_bias = true, .gate = gate::head, .slopes = slopes::alibi}),
+    pair(family::qwen3, form::embedding_scalars, {.features = map::identity, .placement = at::own_values, .source = of::differences, .unit_features = true, .exit = out::sink}),
+    pair(family::gpt2, form::plain, {.placement = at::before_self_attention, .blocks = 3, .source = of::own_input, .gate = gate::head_and_depth, .slopes = slopes::learned, .rotary = 100, .exit = out::sigmoid}),
+    pair(family::llama, form::dense_former, {.features = map::identity, .placement = at::joint, .blocks = 2, .source = of::differences, .unit_features = true, .head_norms = true, .depth_bias = true, .gate = gate::head_and_depth, .slopes = slopes::learned, .exit = out::sigmoid}),
+    pair(family::gpt_neox, form::dense_former, {.blocks = 3, .source = of::own_input, .unit_features = true, .head_norms = true, .depth_bias = true}),
+    pair(family::olmo2, form::plain, {.placement = at::own_values, .blocks = 3, .source = of::values, .gate = gate::head, .slopes = slopes::alibi, .exit = out::sink}),
+    pair(family::gemma3, form::embedding_scalars, {.features = map::linear, .gate = gate::head_and_depth, .exit = out::sigmoid}),
+    pair(family::gpt2, form::embedding_scalars, {.features = map::linear, .placement = at::before_self_attention, .blocks = 2, .unit_features = true, .head_norms = true, .depth_bias = true, .slopes = slopes::alibi, .rotary = 100, .exit = out::sink}),
+    pair(family::gpt2, form::mudd, {.features = map::identity, .placement = at::joint, .source = of::own_input, .unit_features = true, .head_norms = true, .gate = gate::head, .rotary = 100}),
+    pair(family::gpt_neox, form::dense_former, {.placement = at::own_values, .blocks = 2, .source = of::values, .gate = gate::head_and_depth, .slopes = slopes::learned}),
+    pair(family::gemma3, form::plain, {.placement = at::before_self_attention, .source = of::differences, .unit_features = true, .head_norms = true, .depth_bias = true, .gate = gate::head, .slopes = slopes::learned}),
+    pair(family::olmo2, form::mudd, {.features = map::linear, .placement = at::replace_self_attention, .blocks = 3, .source = of::differences, .slopes = slopes::learned, .exit = out::sigmoid}),
+    pair(family::llama, form::embedding_scalars, {.placement = at::replace_self_attention, .source = of::own_input, .depth_bias = true, .gate = gate::head_and_depth, .slopes = slopes::alibi, .exit = out::sink}),
+    pair(family::qwen3, form::dense_former, {.features = map::linear, .placement = at::joint, .blocks = 3, .head_norms = true, .depth_bias = true, .slopes = slopes::alibi, .exit = out::sink}),
+    pair(family::llama, form::plain, {.features = map::linear, .blocks = 2, .source = of::own_input, .gate = gate::head, .exit = out::sigmoid}),
+    pair(family::gpt2, form::dense_former, {.placement = at::own_values, .blocks = 3, .source = of::values, .head_norms = true, .rotary = 100, .exit = out::sigmoid}),
+    pair(family::olmo2, form::mudd, {.blocks = 2, .source = of::differences, .depth_bias = true, .gate = gate::head_and_depth, .slopes = slopes::alibi, .exit = out::sink}),
+    pair(family::gpt_neox, form::embedding_scalars, {.features = map::linear, .placement = at::own_values, .gate = gate::head, .slopes = slopes::learned, .exit = out::sink}),
+    pair(family::qwen3, form::mudd, {.placement = at::own_values, .blocks = 2, .source = of::own_input, .gate = gate::head_and_depth, .slopes = slopes::learned, .exit = out::sigmoid}),
+    pair(family::gemma3, form::mudd, {.placement = at::own_values, .source = of::tokens, .head_norms = true, .slopes = slopes::learned, .exit = out::sigmoid}),
+    pair(family::gpt2, form::embedding_scalars, {.placement = at::own_values, .blocks = all_blocks, .source = of::tokens, .gate = gate::head_and_depth, .exit = out::sink}),
+};
+
+/// The gradient of every tensor, along a random direction of length 1, is a difference of losses.
+template <std::size_t I>
+void check_gradients() {
+  using net = model<pairs[I], backend::cpu<double>>;
+  const auto weights = some_weights<net>();
+  auto gradients = make<typename net::parameters>();
+  typename net::tape tape(2, 6);
+  net::forward_backward(*weights, examples, tape, *gradients);
+  double largest = 0;
+  net::visit_tensors([&](initial, const auto& g) { for (const double x : g.span()) largest = std::max(largest, std::abs(x)); }, *gradients);
+  random numbers(7, 0);
+  net::visit(
+      [&](std::string_view name, initial, auto& tensor, const auto& g) {
+        const std::vector<double> kept(tensor.span().begin(), tensor.span().end());
+        std::vector<double> direction(kept.size());
+        double squares = 0, found = 0;
+        for (double& d : direction) d = numbers.normal(), squares += d * d;
+        for (double& d : direction) d /= std::sqrt(squares);
+        for (std::size_t i = 0; i < kept.size(); ++i) found += direction[i] * g.span()[i];
+        const auto loss_at = [&](double step) {
+          for (std::size_t i = 0; i < kept.size(); ++i) tensor.span()[i] = kept[i] + step * direction[i];
+          net::forward(*weights, examples, tape);
+          return tape.loss();
+        };
+        constexpr double h = 2e-4;  // the error is of the order of h^4, and of 1e-16 / h
+        const double expected = (8 * (loss_at(h) - loss_at(-h)) - (loss_at(2 * h) - loss_at(-2 * h))) / (12 * h);
+        std::ranges::copy(kept, tensor.span().begin());
+        INFO("pairs[" << I << "], " << name << ": " << found << " in place of " << expected);
+        CHECK(std::abs(found - expected) <= 1e-7 * (1 + largest));
+      },
+      *weights, *gradients);
+  CHECK(largest > 0.01);
+}
+}  // namespace
+
+TEST_CASE("options of shortcuts have the right gradients in every pair", "[shortcut]") {
+  [&]<std::size_t... I>(std::index_sequence<I...>) { (check_gradients<I>(), ...); }(std::make_index_sequence<std::size(pairs)>());
+}
+
 TEMPLATE_TEST_CASE("options of shortcuts decode as they read", "[shortcut]", conditioned, of_own_input, joint, in_values, value_residual,
-                   before) {
+                   token_values, before) {
   using m = model<TestType::c>;
   const auto weights = some_weights<m>();
   const auto ready = pack<float>(*weights);
@@ -216,26 +310,38 @@ TEMPLATE_TEST_CASE("options of shortcuts decode as they read", "[shortcut]", con
   }
 }
 
-TEST_CASE("a gate from zero begins as the plain model, and learns", "[shortcut]") {
-  constexpr config gated = with({.depths = {0, 2}, .blocks = 2, .unit_features = true, .head_norms = true, .gate = shortcut_gate::head});
-  using net = model<gated>;
+namespace {
+struct gated_features {
+  static constexpr config c = with({.depths = {0, 2}, .blocks = 2, .unit_features = true, .head_norms = true, .gate = shortcut_gate::head});
+};
+struct gated_tokens {
+  static constexpr config c = with({.depths = {0}, .placement = placement::own_values, .blocks = 3, .source = shortcut_source::tokens, .gate = shortcut_gate::head});
+};
+}  // namespace
+
+TEMPLATE_TEST_CASE("a gate from zero begins as the plain model, and learns", "[shortcut]", gated_features, gated_tokens) {
+  using net = model<TestType::c>;
   using plain = model<with({})>;
-  auto weights = make<net::parameters>();
+  auto weights = make<typename net::parameters>();
   auto plain_weights = make<plain::parameters>();
   initialize<net>(*weights, 4);
   initialize<plain>(*plain_weights, 4);
-  net::tape tape(2, 5);
+  typename net::tape tape(2, 5);
   plain::tape plain_tape(2, 5);
   net::forward(*weights, examples, tape);
   plain::forward(*plain_weights, examples, plain_tape);
   CHECK(tape.loss() == plain_tape.loss());
-  auto gradients = make<net::parameters>();
+  auto gradients = make<typename net::parameters>();
   net::forward_backward(*weights, examples, tape, *gradients);
+  int gates = 0;
   net::visit(
-      [](std::string_view name, initial, const auto& t) {
-        if (name.ends_with(".gate")) CHECK(std::ranges::any_of(t.span(), [](float g) { return g != 0; }));
+      [&](std::string_view name, initial, const auto& t) {
+        if (!name.ends_with(".gate")) return;
+        CHECK(std::ranges::any_of(t.span(), [](float g) { return g != 0; }));
+        ++gates;
       },
       *gradients);
+  CHECK(gates == TestType::c.shortcut.blocks);
   // Features and values of unit scale.
   net::visit(
       [](std::string_view name, initial, const auto& t) {
@@ -276,14 +382,15 @@ TEST_CASE("options of shortcuts say what they are, in names, summaries and files
   CHECK(names_with<model<in_values::c>>("h.3.attn.c_v") == std::vector<std::string>{"h.3.attn.c_v.weight", "h.3.attn.c_v.bias"});
   CHECK(names_with<model<value_residual::c>>("gate") ==
         std::vector<std::string>{"h.0.mlp.gate_proj.weight", "h.1.attn.gate", "h.1.mlp.gate_proj.weight", "h.2.attn.gate", "h.2.mlp.gate_proj.weight"});
+  using embedded = model<token_values::c>;
+  CHECK(names_with<embedded>("token") == std::vector<std::string>{"h.1.shortcut.features.token.weight", "h.2.shortcut.features.token.weight"});
+  CHECK(summary<embedded>().find("values of 7 tokens") != std::string::npos);
   CHECK(names_with<model<with({.depths = {1}, .depth_bias = true})>>("depth_bias") == std::vector<std::string>{"shortcut.attn.depth_bias"});
   const std::string text = summary<net>();
   CHECK(text.find("features of differences of depths {0,1,3}") != text.npos);
   CHECK(text.find("norms of each head, temperatures, biases of depths, gates of heads and depths, sinks") != text.npos);
 
-  // As JSON and back, and as C++. What is the paper's shortcut is written as ever.
-  for (const config& c : {conditioned::c, of_own_input::c, joint::c, in_values::c, before::c, with({.depths = {1}})})
-    if (c.family == family::gpt2) CHECK(io::read_config(io::to_json(c)).value == normalized(c));
+  // As C++. What is the paper's shortcut is written as ever.
   CHECK(io::to_json(with({.depths = {1}})).find(R"("shortcut":{"depths":[1],"features":"mlp","hidden":8,"placement":"after_self_attention"})") !=
         std::string::npos);
   CHECK(io::to_cpp(joint::c).find(".blocks = 2, .unit_features = true, .head_norms = true, .depth_bias = true, "
@@ -303,6 +410,86 @@ TEST_CASE("options of shortcuts say what they are, in names, summaries and files
                    "config shortcut.slopes: expected nothing, found \"alibi\""));
   save(file, *other);
   CHECK(fails_with([&] { return load(file, *loaded), 0; }, "config shortcut.source: expected \"own_input\", found nothing"));
+
+  // Tables of value embeddings, in float and rounded as other tables; and a plain file, to which they add nothing at first.
+  using tables = model<gated_tokens::c>;
+  using plain = model<with({})>;
+  const auto full = some_weights<tables>();
+  auto read = make<tables::parameters>();
+  const auto largest_error = [&] {
+    double off = 0;
+    tables::visit(
+        [&](std::string_view name, initial, const auto& a, const auto& b) {
+          if (name.find("token.weight") == name.npos) return;
+          for (std::size_t i = 0; i < a.span().size(); ++i) off = std::max(off, static_cast<double>(std::abs(a.span()[i] - b.span()[i])));
+        },
+        *full, *read);
+    return off;
+  };
+  save(file, *full);
+  load(file, *read);
+  CHECK(largest_error() == 0);
+  save<std::int8_t>(file, *full);
+  load(file, *read);
+  CHECK(largest_error() > 0);
+  CHECK(largest_error() < 1e-2);
+  const auto base = some_weights<plain>();
+  save(file, *base);
+  initialize<tables>(*read, 3);
+  load(file, *read, {.missing = missing::keep});
+  tables::tape tape(2, 5);
+  plain::tape plain_tape(2, 5);
+  tables::forward(*read, examples, tape);
+  plain::forward(*base, examples, plain_tape);
+  CHECK(tape.loss() == plain_tape.loss());
+}
+
+TEST_CASE("every option of a shortcut is read as it is written", "[shortcut]") {
+  const auto check = [](const config& c) {
+    const std::string text = io::to_json(c);
+    INFO(text);
+    const auto read = io::read_config(text);
+    CHECK(read.problem.view() == "");
+    CHECK(normalized(read.value) == normalized(c));
+    CHECK(io::differences(c, text) == "");
+    CHECK(io::problems_of(c) == "");
+  };
+  for (const config& c : {conditioned::c, of_own_input::c, joint::c, in_values::c, value_residual::c, token_values::c, before::c}) check(c);
+  for (const config& c : pairs) check(c);
+
+  // Each by itself, with each of its values: none is like another one, in JSON and in C++.
+  std::vector<config> all{with({.depths = {1}})};
+  const auto add = [&](auto member, auto... values) {
+    (all.push_back([&] {
+      config c = with({.depths = {1}});
+      c.shortcut.*member = values;
+      return c;
+    }()),
+     ...);
+  };
+  add(&shortcut::features, feature_map::identity, feature_map::linear);
+  add(&shortcut::hidden, 3);
+  add(&shortcut::placement, placement::replace_self_attention, placement::joint, placement::before_self_attention, placement::own_values);
+  add(&shortcut::blocks, 2, 3);
+  add(&shortcut::source, shortcut_source::differences, shortcut_source::own_input);
+  add(&shortcut::unit_features, true);
+  add(&shortcut::head_norms, true);
+  add(&shortcut::depth_bias, true);
+  add(&shortcut::gate, shortcut_gate::head, shortcut_gate::head_and_depth);
+  add(&shortcut::slopes, shortcut_slopes::alibi, shortcut_slopes::learned);
+  add(&shortcut::rotary, 100);
+  add(&shortcut::exit, shortcut_exit::sink, shortcut_exit::sigmoid);
+  all.push_back(with({.depths = {1}, .placement = placement::own_values, .source = shortcut_source::values}));
+  all.push_back(with({.depths = {0}, .placement = placement::own_values, .source = shortcut_source::tokens}));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    check(all[i]);
+    for (std::size_t j = 0; j < i; ++j) {
+      INFO(io::to_json(all[i]) << " and " << io::to_json(all[j]));
+      CHECK(io::differences(all[i], io::to_json(all[j])) != "");
+      CHECK(io::differences(all[j], io::to_json(all[i])) != "");
+      CHECK(io::to_cpp(all[i]) != io::to_cpp(all[j]));
+    }
+  }
 }
 
 namespace {
@@ -314,37 +501,129 @@ constexpr config of_family(family f, placement where) {
                 .placement = where,
                 .blocks = f == family::gemma3 && (where == placement::joint || where == placement::own_values) ? 1 : 2,
                 .unit_features = true,
-                .head_norms = true,
+                .head_norms = f != family::olmo2,
                 .gate = shortcut_gate::head};
   return c;
 }
-/// A new model of this kind reads some tokens.
+/// A new model of this kind reads some tokens. Its gates, norms and temperatures, block by block, are these.
 template <family F, placement Where>
-void check_family() {
+void check_family(const std::vector<std::string>& gates, const std::vector<std::string>& norms, const std::vector<std::string>& temperatures) {
   using net = model<of_family(F, Where)>;
   auto weights = make<typename net::parameters>();
   initialize<net>(*weights, 3);
   typename net::tape tape(2, 5);
   net::forward(*weights, examples, tape);
   CHECK(std::abs(tape.loss() - std::log(7.0)) < 0.5);
-  CHECK(names_with<net>("gate").size() >= static_cast<std::size_t>(of_family(F, Where).shortcut.blocks));
+  CHECK(names_with<net>("attn.gate") == gates);
+  CHECK(names_with<net>("q_norm") == norms);
+  CHECK(names_with<net>("temperature") == temperatures);
 }
 }  // namespace
 
 TEST_CASE("options of shortcuts combine with families", "[shortcut]") {
-  check_family<family::qwen3, placement::after_self_attention>();
-  check_family<family::gemma3, placement::replace_self_attention>();
-  check_family<family::gemma3, placement::own_values>();
-  check_family<family::olmo2, placement::own_values>();
-  check_family<family::gpt_neox, placement::joint>();
-  check_family<family::gpt_neox, placement::before_self_attention>();
+  using names = std::vector<std::string>;
+  const auto in_blocks = [](std::initializer_list<int> blocks, std::string_view name) {
+    names all;
+    for (const int b : blocks) all.push_back(join("h.", b, ".", name));
+    return all;
+  };
+  check_family<family::qwen3, placement::after_self_attention>(
+      in_blocks({2, 3}, "shortcut.attn.gate"),
+      {"h.0.attn.q_norm.weight", "h.1.attn.q_norm.weight", "h.2.attn.q_norm.weight", "h.2.shortcut.attn.q_norm.weight", "h.3.attn.q_norm.weight",
+       "h.3.shortcut.attn.q_norm.weight"},
+      in_blocks({2, 3}, "shortcut.attn.temperature"));
+  // Norms that are there already serve: with them, head_norms adds temperatures.
+  check_family<family::qwen3, placement::joint>(in_blocks({2, 3}, "attn.gate"), in_blocks({0, 1, 2, 3}, "attn.q_norm.weight"),
+                                                in_blocks({2, 3}, "attn.temperature"));
+  check_family<family::gemma3, placement::own_values>(in_blocks({3}, "attn.gate"), in_blocks({0, 1, 2, 3}, "attn.q_norm.weight"),
+                                                      in_blocks({3}, "attn.temperature"));
+  check_family<family::gemma3, placement::replace_self_attention>(
+      in_blocks({2, 3}, "shortcut.attn.gate"),
+      {"h.0.attn.q_norm.weight", "h.1.attn.q_norm.weight", "h.2.shortcut.attn.q_norm.weight", "h.3.shortcut.attn.q_norm.weight"},
+      in_blocks({2, 3}, "shortcut.attn.temperature"));
+  check_family<family::olmo2, placement::own_values>(in_blocks({2, 3}, "attn.gate"), in_blocks({0, 1, 2, 3}, "attn.q_norm.weight"), {});
+  check_family<family::gpt_neox, placement::joint>(in_blocks({2, 3}, "attn.gate"), in_blocks({2, 3}, "attn.q_norm.weight"),
+                                                   in_blocks({2, 3}, "attn.temperature"));
+  check_family<family::gpt_neox, placement::before_self_attention>(in_blocks({2, 3}, "shortcut.attn.gate"),
+                                                                   in_blocks({2, 3}, "shortcut.attn.q_norm.weight"),
+                                                                   in_blocks({2, 3}, "shortcut.attn.temperature"));
+}
+
+TEST_CASE("value embeddings are rows of a table, times a gate, added to the values of attention", "[shortcut]") {
+  // Values that are the same number for all positions and have no projection: what attention gives is that number.
+  using net = model<with({.depths = {0}, .placement = placement::own_values, .source = shortcut_source::tokens, .gate = shortcut_gate::head},
+                         {.vocab = 7, .context = 12, .width = 8, .depth = 1, .heads = 2, .hidden = 10, .tied = false}),
+                    backend::cpu<double>>;
+  const auto weights = some_weights<net>();
+  // In the one block: q, k, v = x W + b; with W_v = 0 and W_k = W_q = 0, head h gives the mean of b_v + gate_h table[token] so far.
+  net::visit(
+      [](std::string_view name, initial, auto& t) {
+        if (name == "h.0.attn.c_attn.weight" || name == "h.0.mlp.c_proj.weight" || name == "h.0.mlp.c_proj.bias" || name == "wte.weight" ||
+            name == "wpe.weight" || name == "h.0.attn.c_proj.bias")
+          std::ranges::fill(t.span(), 0.0);
+        if (name == "h.0.attn.c_attn.bias") std::ranges::fill(t.span().first(16), 0.0);
+        if (name == "h.0.attn.c_proj.weight" || name == "lm_head.weight")  // the identity
+          for (index i = 0; i < t.size; ++i) t.span()[static_cast<std::size_t>(i)] = i / 8 == i % 8 ? 1 : 0;
+        if (name == "ln_f.weight") std::ranges::fill(t.span(), 1.0);
+        if (name == "ln_f.bias") std::ranges::fill(t.span(), 0.0);
+      },
+      *weights);
+  const auto numbers_of = [&](std::string_view wanted) {
+    std::vector<double> numbers;
+    net::visit([&](std::string_view name, initial, const auto& t) { if (name == wanted) numbers.assign(t.span().begin(), t.span().end()); }, *weights);
+    return numbers;
+  };
+  const auto table = numbers_of("shortcut.features.token.weight"), gates = numbers_of("h.0.attn.gate"), bias = numbers_of("h.0.attn.c_attn.bias");
+  REQUIRE(table.size() == 7 * 8);
+  REQUIRE(gates.size() == 2);
+  const std::vector<token> text{3, 1, 6, 1};
+  net::tape tape(1, 4);
+  net::forward(*weights, {text, {}, 1, 4}, tape);
+  for (std::size_t position = 0; position < 4; ++position) {
+    std::vector<double> x(8);
+    for (std::size_t j = 0; j < 8; ++j)
+      for (std::size_t k = 0; k <= position; ++k)
+        x[j] += (bias[16 + j] + gates[j / 4] * table[static_cast<std::size_t>(text[k]) * 8 + j]) / static_cast<double>(position + 1);
+    double mean = 0, variance = 0;
+    for (const double v : x) mean += v / 8;
+    for (const double v : x) variance += (v - mean) * (v - mean) / 8;
+    for (std::size_t v = 0; v < 7; ++v)
+      CHECK(std::abs(tape.logits()[position * 7 + v] - (x[v] - mean) / std::sqrt(variance + 1e-5)) < 1e-12);
+  }
+}
+
+TEST_CASE("a part of a model with value embeddings has the gradients of the whole", "[shortcut]") {
+  using net = model<token_values::c>;
+  const auto weights = some_weights<net>();
+  typename net::tape whole_tape(2, 5);
+  auto whole = make<net::parameters>();
+  net::forward_backward(*weights, examples, whole_tape, *whole);
+  const auto check = [&]<class Part>(std::type_identity<Part>) {
+    typename Part::tape tape(2, 5);
+    auto part = make<typename Part::trained>(), expected = make<typename Part::trained>();
+    Part::take(*whole, *expected);
+    Part::forward_backward(*weights, examples, tape, *part);
+    CHECK(std::ranges::equal(part->numbers, expected->numbers));
+    CHECK(std::ranges::any_of(part->numbers, [](float x) { return x != 0; }));
+  };
+  check(std::type_identity<train_only<net, "*.token.weight">>());
+  check(std::type_identity<train_only<net, "h.2.attn.gate">>());
 }
 
 TEST_CASE("attention maps of shortcuts in several blocks name their depths", "[shortcut]") {
   using net = model<of_own_input::c>;
   const auto map = attention_map<net>(*some_weights<net>(), some_tokens(9, 5, 7));
-  CHECK(map.sources.size() == 2);
+  CHECK(map.sources == std::vector<std::string>{"own input for depth 0", "own input for depth 1"});
   CHECK(map.share(0) + map.share(1) == Approx(1));
+  using conditioned_net = model<conditioned::c>;
+  CHECK(attention_map<conditioned_net>(*some_weights<conditioned_net>(), some_tokens(9, 5, 7)).sources ==
+        std::vector<std::string>{"depth 0", "depth 1 - depth 0", "depth 3 - depth 1"});
+  using joint_net = model<joint::c>;
+  CHECK(attention_map<joint_net>(*some_weights<joint_net>(), some_tokens(9, 5, 7)).sources ==
+        std::vector<std::string>{"context", "depth 0", "depth 2"});
+  // Depths that are added are not attended to.
+  using added = model<in_values::c>;
+  CHECK(fails_with([] { return attention_map<added>(*some_weights<added>(), some_tokens(9, 5, 7)); }, "no attention of this model is over depths"));
 }
 
 }  // namespace fathom::test

@@ -20,29 +20,37 @@
 // says: fathom::config: hidden must be positive, or 0 for 4 * width
 // shows: hidden_is_not_negative<-5>
 // says: fathom::config: all_depths needs a depth of 2 to 64 blocks
-// shows: all_depths_has_2_to_64_blocks<1>
-// shows: all_depths_has_2_to_64_blocks<65>
+// shows: all_depths_has_2_to_64_blocks<1, false>
+// shows: all_depths_has_2_to_64_blocks<65, false>
 // says: fathom::config: a shortcut depth must be smaller than depth, the number of blocks: the last block's own output is not an intermediate layer
-// shows: shortcut_depth_is_below_blocks<4, 4>
-// shows: shortcut_depth_is_below_blocks<63, 4>
+// shows: shortcut_depth_is_below_blocks<4, 4, false>
+// shows: shortcut_depth_is_below_blocks<63, 4, false>
 // says: fathom::config: a shortcut depth must lie between 0 and 63
-// shows: shortcut_depth_is_in_0_to_63<-1>
-// shows: shortcut_depth_is_in_0_to_63<64>
-// shows: shortcut_depth_is_in_0_to_63<4294967297>
+// shows: shortcut_depth_is_in_0_to_63<-1, false>
+// shows: shortcut_depth_is_in_0_to_63<64, false>
+// shows: shortcut_depth_is_in_0_to_63<4294967297, false>
 // says: fathom::config: a shortcut depth must be listed once
-// shows: shortcut_depth_is_listed_once<2, true>
-// shows: shortcut_depth_is_listed_once<0, true>
+// shows: shortcut_depth_is_listed_once<2, false>
+// shows: shortcut_depth_is_listed_once<0, false>
 // says: fathom::config: shortcut.hidden must be positive, or 0 for width
-// shows: shortcut_hidden_is_not_negative<-7>
-// says: fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint does not have
-// shows: zero_init_is_not_joint<true, true>
+// shows: shortcut_hidden_is_not_negative<-7, false>
+// says: fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint and own_values do not have
 // says: fathom::config: shortcut.blocks must lie between 1 and depth, or be all_blocks
-// shows: shortcut_blocks_are_in_the_body<5, 4>
-// shows: shortcut_blocks_are_in_the_body<0, 4>
+// shows: shortcut_blocks_are_in_the_body<5, 4, false>
+// shows: shortcut_blocks_are_in_the_body<0, 4, false>
 // says: fathom::config: with shortcut.blocks, the first block that looks back has none of the depths below it: its input is depth (number of blocks - shortcut.blocks)
-// shows: every_block_that_looks_back_has_a_depth<3, 2, 4>
+// shows: first_block_that_looks_back_has_a_depth<3, 2, 4, false>
 // says: fathom::config: shortcut.rotary is a base above 1, or 0 for none, and needs heads of an even width of at most 256
-// shows: shortcut_rotary_has_a_base_and_even_heads<1, 32, 4>
+// shows: shortcut_rotary_has_a_base_and_even_heads<1, 32, 4, false>
+// says: fathom::config: in gemma3, whose blocks differ, the placements joint and own_values are for the last block only
+// says: fathom::config: shortcut_source::values needs placement::own_values and depths above 0, and is not for gemma3
+// says: fathom::config: shortcut_source::tokens needs placement::own_values, and 0 as the only depth
+// says: fathom::config: shortcut_source::values and tokens need values of all key-value heads that are together at most as wide as the model
+// shows: values_fit_into_the_width<4, 16, 32, false>
+// says: fathom::config: shortcut_source::own_input needs at most 64 blocks, as depths above 63 cannot be read
+// shows: own_input_is_of_at_most_64_blocks<65, false>
+// says: fathom::config: shortcut.depth_bias is of scores, which depths do not have in placement::own_values
+// says: fathom::config: shortcut.head_norms is not for placement::joint and own_values in olmo2, whose queries and keys have other norms
 // MISTAKES
 #include <fathom/backend/reference.hpp>
 #include <fathom/model/model.hpp>
@@ -87,6 +95,16 @@ static_assert(CHANGED(shortcut, {.depths = {0}, .blocks = 5}));
 static_assert(CHANGED(shortcut, {.depths = {0}, .blocks = 0}));
 static_assert(CHANGED(shortcut, {.depths = {2, 3}, .blocks = 3}));
 static_assert(CHANGED(shortcut, {.depths = {0}, .rotary = 1}));
+static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::own_values, .zero_init = true}));
+static_assert(CHANGED(shortcut, {.depths = {0}, .placement = fathom::placement::joint, .blocks = 2}, c.family = fathom::family::gemma3));
+static_assert(CHANGED(shortcut, {.depths = {1}, .source = fathom::shortcut_source::values}));
+static_assert(CHANGED(shortcut, {.depths = {0}, .placement = fathom::placement::own_values, .source = fathom::shortcut_source::values}));
+static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::own_values, .source = fathom::shortcut_source::values},
+                      c.family = fathom::family::llama, c.head_width = 16));
+static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::own_values, .source = fathom::shortcut_source::tokens}));
+static_assert(CHANGED(shortcut, {.depths = {1}, .source = fathom::shortcut_source::own_input}, c.depth = 65));
+static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::own_values, .depth_bias = true}));
+static_assert(CHANGED(shortcut, {.depths = {1}, .placement = fathom::placement::joint, .head_norms = true}, c.family = fathom::family::olmo2));
 #endif
 
 static_assert(CHANGED(vocab, 1));

@@ -41,6 +41,12 @@ void make_seeds(seeds& to) {
             "shortcut": {"depths": [0, 3], "features": "mlp", "hidden": 7, "placement": "joint"}, "family": "llama", "kv_heads": 2,
             "head_width": 8, "window": 5, "rotary": {"base": 500000, "width": 4, "scaling": "llama3", "factor": 8, "low_factor": 2,
             "high_factor": 5, "original": 64}, "inverse_epsilon": 1000000, "window_pattern": 6, "local_base": 10000, "score_width": 4})");
+  to.add(R"({"vocab": 61, "context": 16, "width": 32, "depth": 4, "heads": 4, "shortcut": {"depths": [1, 2], "features": "identity",
+            "placement": "own_values", "blocks": 2, "source": "values", "gate": "head_and_depth", "head_norms": true, "slopes": "learned",
+            "exit": "sink"}, "residual": {"form": "mudd", "last_blocks": 2}})");
+  to.add(R"({"vocab": 61, "context": 16, "width": 32, "depth": 4, "heads": 4, "shortcut": {"depths": [0, 2], "placement": "joint",
+            "source": "own_input", "unit_features": true, "depth_bias": true, "gate": "head", "rotary": 100, "exit": "sigmoid"},
+            "residual": {"form": "dense_former", "dilation": 2}})");
   to.add(R"([1.5e-8, -0, "\u00e9\ud83d\ude00", {"a": null, "b": [true, false]}, 18446744073709551615, 1e400])");
 }
 

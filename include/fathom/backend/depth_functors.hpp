@@ -10,13 +10,13 @@
 
 namespace fathom {
 
-/// r = 1 / sqrt(x / count + epsilon), of the sum x of `count` squares
+/// r = 1 / sqrt(x / count + epsilon), of the sum x of `count` squares. NaN where it is infinite, as for norms (norm_scale.hpp)
 struct inverse_root_mean {
   double count, epsilon;
   template <class V>
   [[gnu::always_inline]] FATHOM_ANYWHERE numbers<V, 1> operator()(const numbers<V, 1>& x) const {
     using std::sqrt;  // or the vector overload
-    return {{V(1) / sqrt(V(x[0] * constant<V>(1 / count) + constant<V>(epsilon)))}};
+    return {{V(V(1) / sqrt(V(x[0] * constant<V>(1 / count) + constant<V>(epsilon))) + (x[0] - x[0]))}};
   }
 };
 

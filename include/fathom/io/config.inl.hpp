@@ -24,94 +24,6 @@ FATHOM_INLINE std::string io::to_json(const config& given) {
 
 namespace io::detail {
 
-// Enumerators by their names. A switch, so that compilers report one that is missing.
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(family of) {
-  switch (of) {
-    case family::gpt2: return "gpt2";
-    case family::llama: return "llama";
-    case family::mistral: return "mistral";
-    case family::qwen2: return "qwen2";
-    case family::qwen3: return "qwen3";
-    case family::gpt_neox: return "gpt_neox";
-    case family::olmo2: return "olmo2";
-    case family::gemma3: return "gemma3";
-  }
-  fail("a family outside of its enumeration");
-}
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(rotary_scaling of) {
-  switch (of) {
-    case rotary_scaling::none: return "none";
-    case rotary_scaling::linear: return "linear";
-    case rotary_scaling::llama3: return "llama3";
-    case rotary_scaling::yarn: return "yarn";
-  }
-  fail("a rotary_scaling outside of its enumeration");
-}
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(feature_map of) {
-  switch (of) {
-    case feature_map::identity: return "identity";
-    case feature_map::linear: return "linear";
-    case feature_map::mlp: return "mlp";
-  }
-  fail("a feature_map outside of its enumeration");
-}
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(placement of) {
-  switch (of) {
-    case placement::after_self_attention: return "after_self_attention";
-    case placement::replace_self_attention: return "replace_self_attention";
-    case placement::joint: return "joint";
-    case placement::before_self_attention: return "before_self_attention";
-    case placement::own_values: return "own_values";
-  }
-  fail("a placement outside of its enumeration");
-}
-
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(residual_form of) {
-  switch (of) {
-    case residual_form::plain: return "plain";
-    case residual_form::dense_former: return "dense_former";
-    case residual_form::embedding_scalars: return "embedding_scalars";
-    case residual_form::attention: return "attention";
-    case residual_form::delta_attention: return "delta_attention";
-    case residual_form::hyper_connections: return "hyper_connections";
-    case residual_form::mudd: return "mudd";
-  }
-  fail("a residual_form outside of its enumeration");
-}
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(shortcut_source of) {
-  switch (of) {
-    case shortcut_source::outputs: return "outputs";
-    case shortcut_source::differences: return "differences";
-    case shortcut_source::own_input: return "own_input";
-    case shortcut_source::values: return "values";
-  }
-  fail("a shortcut_source outside of its enumeration");
-}
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(shortcut_gate of) {
-  switch (of) {
-    case shortcut_gate::none: return "none";
-    case shortcut_gate::head: return "head";
-    case shortcut_gate::head_and_depth: return "head_and_depth";
-  }
-  fail("a shortcut_gate outside of its enumeration");
-}
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(shortcut_slopes of) {
-  switch (of) {
-    case shortcut_slopes::none: return "none";
-    case shortcut_slopes::alibi: return "alibi";
-    case shortcut_slopes::learned: return "learned";
-  }
-  fail("a shortcut_slopes outside of its enumeration");
-}
-[[nodiscard, gnu::cold]] inline const char* enumerator_of(shortcut_exit of) {
-  switch (of) {
-    case shortcut_exit::none: return "none";
-    case shortcut_exit::sink: return "sink";
-    case shortcut_exit::sigmoid: return "sigmoid";
-  }
-  fail("a shortcut_exit outside of its enumeration");
-}
-
 /// Options of a shortcut that only `found` has: "\n  config shortcut.KEY: expected nothing, found X" for each. They are written
 /// only where they are on, so that one that is missing is a difference, which the tensors of a file may not show.
 [[nodiscard, gnu::cold]] inline std::string unexpected_options(const json& expected, const json& found) {
@@ -127,12 +39,28 @@ namespace io::detail {
   return text;
 }
 
+/// A member of a shortcut that breaks a rule (model/shortcut_rules.hpp), for errors.
+[[nodiscard, gnu::cold]] inline std::string shown_member(const shortcut& s, std::string_view member) {
+  if (member == "hidden") return join(s.hidden);
+  if (member == "blocks") return join(s.blocks);
+  if (member == "rotary") return join(s.rotary);
+  if (member == "source") return std::string(name_of(s.source, source_names));
+  if (member != "depths") return "true";
+  if (s.depths.every) return "all_depths";
+  if (s.depths.impossible != 0) return join(s.depths.impossible);
+  if (s.depths.repeated >= 0) return join(s.depths.repeated, " twice");
+  return join(s.depths.largest());
+}
+
 /// Initializers of a struct, one after the other: ".width = 64, .tied = true".
 class cpp_members {
  public:
   cpp_members& add(const char* name, int value) { return add(name, std::to_string(value)); }
   cpp_members& add(const char* name, bool value) { return add(name, std::string(value ? "true" : "false")); }
-  cpp_members& add(const char* name, const char* type, const char* enumerator) { return add(name, join("fathom::", type, "::", enumerator)); }
+  template <class Value, std::size_t N>
+  cpp_members& add(const char* name, const char* type, Value value, const named_value<Value> (&names)[N]) {
+    return add(name, join("fathom::", type, "::", name_of(value, names)));
+  }
   cpp_members& add(const char* name, const cpp_members& members) { return add(name, "{" + members.text_ + "}"); }
   cpp_members& add(const char* name, const std::string& value) {
     text_ += join(text_.empty() ? "." : ", .", name, " = ", value);
@@ -157,34 +85,32 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
   const auto& [base, turned, scaling, factor, low_factor, high_factor, original] = rotary;
   std::string list;
   for (int n = 0; n < depths.count(); ++n) list += join(n > 0 ? ", " : "", depths[n]);
-  using detail::cpp_members;
-  using detail::enumerator_of;
-  cpp_members looks_back, positions, connections, all;
+  detail::cpp_members looks_back, positions, connections, all;
   if (!depths.empty())
     looks_back.add("depths", "{" + list + "}")
-        .add("features", "feature_map", enumerator_of(features))
+        .add("features", "feature_map", features, detail::feature_names)
         .add("hidden", features_hidden)
-        .add("placement", "placement", enumerator_of(placement))
+        .add("placement", "placement", placement, detail::placement_names)
         .add("zero_init", zero_init);
   // Options that the paper's shortcut has not are left out where they are off.
   if (blocks != 1) looks_back.add("blocks", blocks);
-  if (source != shortcut_source::outputs) looks_back.add("source", "shortcut_source", enumerator_of(source));
+  if (source != shortcut_source::outputs) looks_back.add("source", "shortcut_source", source, detail::source_names);
   if (unit_features) looks_back.add("unit_features", true);
   if (head_norms) looks_back.add("head_norms", true);
   if (depth_bias) looks_back.add("depth_bias", true);
-  if (gate != shortcut_gate::none) looks_back.add("gate", "shortcut_gate", enumerator_of(gate));
-  if (slopes != shortcut_slopes::none) looks_back.add("slopes", "shortcut_slopes", enumerator_of(slopes));
+  if (gate != shortcut_gate::none) looks_back.add("gate", "shortcut_gate", gate, detail::gate_names);
+  if (slopes != shortcut_slopes::none) looks_back.add("slopes", "shortcut_slopes", slopes, detail::slope_names);
   if (shortcut_rotary != 0) looks_back.add("rotary", shortcut_rotary);
-  if (exit != shortcut_exit::none) looks_back.add("exit", "shortcut_exit", enumerator_of(exit));
+  if (exit != shortcut_exit::none) looks_back.add("exit", "shortcut_exit", exit, detail::exit_names);
   positions.add("base", base)
       .add("width", turned)
-      .add("scaling", "rotary_scaling", enumerator_of(scaling))
+      .add("scaling", "rotary_scaling", scaling, detail::scaling_names)
       .add("factor", factor)
       .add("low_factor", low_factor)
       .add("high_factor", high_factor)
       .add("original", original);
   if (form != residual_form::plain)
-    connections.add("form", "residual_form", enumerator_of(form))
+    connections.add("form", "residual_form", form, detail::residual_names)
         .add("dilation", dilation)
         .add("period", period)
         .add("backout", backout)
@@ -200,7 +126,7 @@ FATHOM_INLINE std::string io::to_cpp(const config& given) {
       .add("hidden", hidden)
       .add("tied", tied)
       .add("shortcut", looks_back)
-      .add("family", "family", enumerator_of(family))
+      .add("family", "family", family, detail::names_of_families)
       .add("kv_heads", kv_heads)
       .add("head_width", head_width)
       .add("window", window)
@@ -250,17 +176,17 @@ FATHOM_INLINE std::string io::problems_of(const config& given) {
       expect(c.score_width > 0, "score_width", c.score_width, "a number above 0");
     }
   }
-  if (!s.depths.empty()) {
-    expect(s.depths.largest() < c.depth, "shortcut.depths", s.depths.largest(), "depths below the number of blocks, ", c.depth);
-    expect(s.hidden >= 0, "shortcut.hidden", s.hidden, "a number above 0, or 0 for the width");
-    expect(s.blocks >= 1 && s.blocks + s.depths[0] <= c.depth, "shortcut.blocks", s.blocks, "at most the ", c.depth - s.depths[0],
-           " blocks that the lowest depth is below");
-  }
+  for (int n = 0; n <= static_cast<int>(last_shortcut_rule); ++n)
+    if (const auto rule = static_cast<shortcut_rule>(n); !holds(rule, s, c)) {
+      const auto [member, expected] = problem_of(rule);
+      expect(false, join("shortcut.", member).c_str(), detail::shown_member(s, member), expected);
+    }
   if (const char* const expected = problem_of(c.residual, c.depth, !s.depths.empty()))
-    expect(false, "residual", detail::enumerator_of(c.residual.form), expected);
+    expect(false, "residual", detail::name_of(c.residual.form, detail::residual_names), expected);
   // Sizes of memory are constants of 64 bits. A trillion parameters are 4 TB.
   const double heads = c.family == family::gpt2 ? c.width : static_cast<double>(c.heads) * c.head_width;
-  const double parameters = 2.0 * c.vocab * c.width + c.depth * (4.0 * heads + 3.0 * c.hidden) * c.width;
+  const double looks_back = static_cast<double>(s.depths.count()) * s.blocks * (2.0 * s.hidden + c.width) * c.width;
+  const double parameters = 2.0 * c.vocab * c.width + c.depth * (4.0 * heads + 3.0 * c.hidden) * c.width + looks_back;
   const double cached = 2.0 * c.depth * heads * c.context;
   if (problems.empty() && !(parameters <= 1e12 && cached <= 1e15))
     problems += join("\n  vocab ", c.vocab, ", width ", c.width, ", depth ", c.depth, ", hidden ", c.hidden, ", context ", c.context,

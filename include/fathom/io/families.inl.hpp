@@ -467,11 +467,9 @@ FATHOM_INLINE std::string family_differences(const config& expected, const confi
   const auto compare = [&](const char* member, const auto& mine, const auto& theirs) {
     if (mine != theirs) problems += join("\n  ", member, ": the model has ", mine, ", the file ", theirs);
   };
-  constexpr const char* names[] = {"gpt2", "llama", "mistral", "qwen2", "qwen3", "gpt_neox", "olmo2", "gemma3"};
-  constexpr const char* scalings[] = {"none", "linear", "llama3", "yarn"};
-  const auto name_of = [&](const config& c) { return std::string_view(names[static_cast<std::size_t>(c.family)]); };
-  const auto scaling_of = [&](const config& c) { return std::string_view(scalings[static_cast<std::size_t>(c.rotary.scaling)]); };
-  compare("family", name_of(expected), name_of(found));
+  const auto family_of = [&](const config& c) { return detail::name_of(c.family, detail::names_of_families); };
+  const auto scaling_of = [&](const config& c) { return detail::name_of(c.rotary.scaling, detail::scaling_names); };
+  compare("family", family_of(expected), family_of(found));
   compare("vocab", expected.vocab, found.vocab);
   if (expected.context > found.context) problems += join("\n  context: the model has ", expected.context, ", the file at most ", found.context);
   compare("width", expected.width, found.width);

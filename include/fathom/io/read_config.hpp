@@ -13,6 +13,7 @@
 
 #include "fathom/core/json.hpp"
 #include "fathom/model/config.hpp"
+#include "fathom/model/shortcut_rules.hpp"
 
 namespace fathom::io {
 
@@ -93,6 +94,19 @@ struct json_place {
   json_reader at(text);
   static_cast<void>(at.next());
   return place_of(at, text);
+}
+/// The member of an object with a name without escapes; the last, if there are several. The text must be valid JSON.
+[[nodiscard, gnu::cold]] constexpr json_place member_of(std::string_view object, std::string_view name) {
+  json_reader at(object);
+  static_cast<void>(at.next());
+  json_place found;
+  while (at.next() == json_event::key) {
+    const bool is_it = at.is(name);
+    static_cast<void>(at.next());
+    const json_place value = place_of(at, object);
+    if (is_it) found = value;
+  }
+  return found;
 }
 /// Whether two values are equal: null, booleans, numbers, or strings (without escapes in `expected`).
 [[nodiscard, gnu::cold]] constexpr bool is_same(const json_place& expected, const json_place& found) {
@@ -188,7 +202,7 @@ template <int config::*Member>
   return from.*Member;
 }
 
-/// The name of a value of an enumeration.
+/// The name of a value of an enumeration, which is its enumerator.
 template <class Value>
 struct named_value {
   Value value;
@@ -203,7 +217,7 @@ inline constexpr named_value<placement> placement_names[] = {{placement::after_s
                                                              {placement::own_values, "own_values"}};
 inline constexpr named_value<shortcut_source> source_names[] = {
     {shortcut_source::outputs, "outputs"}, {shortcut_source::differences, "differences"}, {shortcut_source::own_input, "own_input"},
-    {shortcut_source::values, "values"}};
+    {shortcut_source::values, "values"}, {shortcut_source::tokens, "tokens"}};
 inline constexpr named_value<shortcut_gate> gate_names[] = {
     {shortcut_gate::none, "none"}, {shortcut_gate::head, "head"}, {shortcut_gate::head_and_depth, "head_and_depth"}};
 inline constexpr named_value<shortcut_slopes> slope_names[] = {
@@ -220,10 +234,14 @@ template <class Value, std::size_t N>
   return false;
 }
 template <class Value, std::size_t N>
-[[nodiscard]] std::optional<json> write_name(Value value, const named_value<Value> (&names)[N]) {
+[[nodiscard]] constexpr std::string_view name_of(Value value, const named_value<Value> (&names)[N]) {
   for (const auto& [known, name] : names)
-    if (known == value) return json(name);
+    if (known == value) return name;
   fail("a value outside of its enumeration");
+}
+template <class Value, std::size_t N>
+[[nodiscard]] std::optional<json> write_name(Value value, const named_value<Value> (&names)[N]) {
+  return json(name_of(value, names));
 }
 
 /// A key of the shortcut whose value is a name; written only if it is not the default, so that files of the paper's shortcut do
@@ -293,27 +311,11 @@ inline constexpr config_key shortcut_keys[] = {
      [](const json_place& found, config& to, config_problem&) { return read_name(found, placement_names, to.shortcut.placement); },
      [](const config& from) { return write_name(from.shortcut.placement, placement_names); }},
     {"zero_init", flag_expected, "false",  // not written: only affects initialization
-     [](const json_place& found, config& to, config_problem& problem) {
-       if (found.event != json_event::boolean) return false;
-       to.shortcut.zero_init = found.boolean();
-       if (to.shortcut.zero_init && to.shortcut.placement == placement::joint)
-         problem.add("\"shortcut.zero_init\" is true; expected false, for the placement joint");
-       if (to.shortcut.zero_init && to.shortcut.placement == placement::own_values)
-         problem.add("\"shortcut.zero_init\" is true; expected false, for the placement own_values");
-       return true;
-     }},
-    {"blocks", "1 to \"depth\", the number of the last blocks, of which the first has a depth at its input or below", "1",
-     [](const json_place& found, config& to, config_problem&) {
-       to.shortcut.blocks = found.count(1);
-       return to.shortcut.blocks >= 1 && (to.shortcut.depths.empty() || to.shortcut.blocks <= to.depth - to.shortcut.depths[0]);
-     },
+     read_flag<&shortcut::zero_init>},
+    {"blocks", "a whole number, at least 1: the number of the last blocks that look back", "1",
+     [](const json_place& found, config& to, config_problem&) { return (to.shortcut.blocks = found.count(1)) >= 1; },
      [](const config& from) { return from.shortcut.blocks == 1 ? std::nullopt : std::optional<json>(from.shortcut.blocks); }},
-    {"source", "one of outputs, differences, own_input, values (with the placement own_values and depths above 0)", "\"outputs\"",
-     [](const json_place& found, config& to, config_problem&) {
-       const shortcut& s = to.shortcut;
-       return read_name(found, source_names, to.shortcut.source) &&
-              (s.source != shortcut_source::values || (s.placement == placement::own_values && !s.depths.contains(0)));
-     },
+    {"source", "one of outputs, differences, own_input, values, tokens", "\"outputs\"", read_option<&shortcut::source, source_names>,
      write_option<&shortcut::source, source_names>},
     {"unit_features", flag_expected, "false", read_flag<&shortcut::unit_features>, write_flag<&shortcut::unit_features>},
     {"head_norms", flag_expected, "false", read_flag<&shortcut::head_norms>, write_flag<&shortcut::head_norms>},
@@ -322,12 +324,8 @@ inline constexpr config_key shortcut_keys[] = {
      write_option<&shortcut::gate, gate_names>},
     {"slopes", "one of none, alibi, learned", "\"none\"", read_option<&shortcut::slopes, slope_names>,
      write_option<&shortcut::slopes, slope_names>},
-    {"rotary", "a whole number above 1, for heads of an even width of at most 256, or 0", "0",
-     [](const json_place& found, config& to, config_problem&) {
-       to.shortcut.rotary = found.count(0);
-       const int width = to.heads > 0 ? to.width / to.heads : 0;
-       return to.shortcut.rotary == 0 || (to.shortcut.rotary > 1 && width % 2 == 0 && width <= 256);
-     },
+    {"rotary", "a whole number above 1, or 0", "0",
+     [](const json_place& found, config& to, config_problem&) { return (to.shortcut.rotary = found.count(0)) >= 0; },
      [](const config& from) { return from.shortcut.rotary == 0 ? std::nullopt : std::optional<json>(from.shortcut.rotary); }},
     {"exit", "one of none, sink, sigmoid", "\"none\"", read_option<&shortcut::exit, exit_names>, write_option<&shortcut::exit, exit_names>}};
 
@@ -513,11 +511,19 @@ inline constexpr config_key config_keys[] = {
     {"layer_norm_eps", "1e-05, the only one that there is", "1e-05",
      [](const json_place& found, config&, config_problem&) { return is_same(place_of("1e-05"), found); },
      [](const config& from) { return from.family == family::gpt2 ? std::optional<json>(1e-5) : std::nullopt; }},
-    {"shortcut", "null, or an object with depths, features, hidden, placement", "null",
+    {"shortcut", "null, or an object with depths and options", "null",
      [](const json_place& found, config& to, config_problem& problem) {
-       if (found.event == json_event::begin_object) read_keys(found.text, shortcut_keys, "shortcut.", to, problem);
+       if (found.is_null()) return true;
+       if (found.event != json_event::begin_object) return false;
+       read_keys(found.text, shortcut_keys, "shortcut.", to, problem);
        if (to.shortcut.depths.empty()) to.shortcut = {};
-       return found.is_null() || found.event == json_event::begin_object;
+       if (!problem.empty()) return true;
+       const config whole = normalized(to);
+       if (const auto broken = problem_of(whole.shortcut, whole)) {
+         begin_problem(problem, "shortcut.", broken->member, member_of(found.text, broken->member));
+         problem.add(broken->expected);
+       }
+       return true;
      },
      [](const config& from) {
        if (from.shortcut.depths.empty()) return std::optional<json>(nullptr);

@@ -33,7 +33,8 @@ namespace fathom {
 /// What load does when the file lacks tensors of the model.
 enum class missing {
   fails,  // an error
-  keep    // they keep their values: for a plain GPT-2 checkpoint into a model with shortcuts
+  keep    // they keep their values: for a plain GPT-2 checkpoint into a model with shortcuts or other residual connections, and for
+          // one of a family, as transformers and llama.cpp have them
 };
 
 struct load_options {

@@ -36,14 +36,17 @@ namespace detail {
   const json found = json::parse(text).value_or(json());
   if (!found.is_object()) return join("\n  metadata ", config_entry, ": is not a JSON object");
   const json* const shortcut = found.find("shortcut");
-  if (may_lack == missing::fails || !shortcut || !shortcut->is_null()) return description_differences(expected, text);
-  // A plain GPT-2 file, into a model with more parts: only keys that both have must agree.
+  const bool lacks_shortcut = shortcut && shortcut->is_null(), lacks_residual = is_of_config(text) && !found.contains("residual");
+  if (may_lack == missing::fails || !(lacks_shortcut || lacks_residual)) return description_differences(expected, text);
+  // A file of a GPT-2 without a shortcut or with plain residual connections, into a model with more parts: only keys that both have
+  // must agree.
   json without = value_of_description(expected);
-  without.erase("shortcut");
+  if (lacks_shortcut) without.erase("shortcut");
+  if (lacks_residual) without.erase("residual");
   if (is_of_config(text) && !is_of_config(expected))
     for (const auto& [key, value] : value_of_description(expected).members())
       if (!found.contains(key)) without.erase(key);
-  return differences(without, found, false);
+  return differences(without, found, false) + unexpected_options(without, found);
 }
 
 }  // namespace detail

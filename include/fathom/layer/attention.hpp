@@ -262,6 +262,7 @@ struct attention {
   static constexpr bool has_exit = has_sinks || has_exit_gate;
   using exit_gate = linear<E, H>;
   static_assert(!has_gates || source_rows > 0, "fathom::attention: gates are of the values of a residual source");
+  static_assert(!has_biases || added_rows == 0, "fathom::attention: depth_biases are of scores; values_of_source have none");
 
   template <class S>
   struct norm_parameters {
@@ -440,7 +441,7 @@ struct attention {
     return first > 0 ? first + Options::window - 1 : 0;
   }
 
-  /// The values to publish, [rows, K], after forward or extend.
+  /// The values to publish, [rows, K], after forward or extend: those that are attended to, with what a source added to them.
   template <class T>
   [[nodiscard]] static matrix<T> published_rows(const tape<T>& t) {
     return values(keys_and_values(t.q, t.kv)).every(key_rows, 0);
@@ -657,6 +658,9 @@ struct attention {
     if constexpr (learns_slopes) column_sums(on, s.dslopes, g.distance.slopes.data());
     if constexpr (has_biases)
       for (index n = 0; n < key_rows; ++n) column_sums(on, s.dbiases.every(key_rows, n), g.further.biases.numbers.data() + n * H);
+    // What is published is what is attended to: with what a source added.
+    if constexpr (publishes)
+      if (dpublished.data) add(on, dpublished, values(dkv).every(key_rows, 0));
     if constexpr (A > 0) {
       for (index n = 0; n < A; ++n) {
         output<On> d = values(dkv);
@@ -675,8 +679,6 @@ struct attention {
         scale_heads(on, gated, gates_of<On>(p, n, gated.rows), gated);
       }
     }
-    if constexpr (publishes)
-      if (dpublished.data) add(on, dpublished, values(dkv).every(key_rows, 0));
     scale_queries(on, queries(s.dq));
     for_rotated(s.dq, dkv, [&](output<On> turning, index rows) { Options::rotation::template backward<head_width>(on, e, turning, rows); });
     if constexpr (Options::temperature) {
@@ -908,6 +910,12 @@ struct query_key_norms {
     using head_norms = layers::head_norms_of<Norm, false>;
   };
 };
+namespace detail {
+template <class Option>
+inline constexpr bool is_head_norms = false;
+template <class Norm>
+inline constexpr bool is_head_norms<head_norms<Norm>> = true;
+}  // namespace detail
 /// Positions as distances: scores fall with the distance between query and key, by a slope for each head: ALiBi's (Press et
 /// al., arXiv 2108.12409), as in BLOOM and MPT. Such a model needs no positions in its embedding.
 struct alibi {

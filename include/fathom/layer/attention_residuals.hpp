@@ -8,7 +8,6 @@
 #include <array>
 #include <string>
 #include <string_view>
-#include <type_traits>
 
 #include "fathom/backend/activation.hpp"
 #include "fathom/backend/depth_functors.hpp"
@@ -410,17 +409,9 @@ struct over_depths {
       fields(field<"stage">(part_of<Stage>{}), field<"group">(Group), field<"delta">(IsDelta));
 
  private:
-  static consteval auto tensors_name() {
-    if constexpr (stage_name == "attn")
-      return fixed_string("attn");
-    else if constexpr (stage_name == "mlp")
-      return fixed_string("mlp");
-    else
-      return fixed_string("parallel");
-  }
   template <class At>
   struct bound {
-    using type = layers::attention_residual<typename Stage::template bind<At>, tensors_name(), J, M, Group, IsDelta,
+    using type = layers::attention_residual<typename Stage::template bind<At>, detail::name_from_stage<Stage>(), J, M, Group, IsDelta,
                                             At::first_block, At::last_block>;
   };
 

@@ -1,7 +1,6 @@
 // The values of earlier self-attentions as a residual source.
 #pragma once
 
-#include <cstddef>
 #include <string>
 
 #include "fathom/layer/feature_memory.hpp"

@@ -91,6 +91,12 @@ struct feature_memory {
   [[nodiscard]] static constexpr double flops(index tokens) {
     return static_cast<double>(D) * Feature::flops(tokens);
   }
+  /// What the n-th row of a token is of, for maps of attention.
+  [[nodiscard]] static std::string name_of_row(int n) {
+    const int s = Depths[n];
+    if (reads_input) return join("own input for depth ", s);
+    return differs && n > 0 ? join("depth ", s, " - depth ", Depths[n - 1]) : join("depth ", s);
+  }
   [[nodiscard]] static std::string describe() {
     std::string list;
     for (std::size_t n = 0; n < D; ++n) list += join(n ? "," : "", depth(n));

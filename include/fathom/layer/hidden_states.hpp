@@ -1,7 +1,8 @@
-// What a stage can look back at: the outputs of all earlier blocks, and rows that stages publish.
+// What a stage can look back at: the outputs of all earlier blocks, rows that stages publish, and the tokens.
 #pragma once
 
 #include <array>
+#include <span>
 #include <tuple>
 #include <type_traits>
 
@@ -70,6 +71,7 @@ struct hidden_states<T, Depth, channels<Channels...>> {
   std::tuple<detail::published_rows<T, Depth, Channels>...> published{};
   index rows = 0;
   index width = 0;
+  std::span<const token> tokens{};  // of the pass, [rows], where the backend reads them
 
   [[nodiscard]] matrix<const T> state(int depth) const { return {states[static_cast<std::size_t>(depth)], rows, width}; }
   [[nodiscard]] matrix<T> gradient(int depth) const { return {gradients[static_cast<std::size_t>(depth)], rows, width}; }
@@ -92,6 +94,8 @@ class below<hidden_states<T, Depth, channels<Channels...>>> {
   [[nodiscard]] matrix<const T> state(int depth) const { return all_->state(depth); }
   /// Its gradient, [rows, E], to which backward adds.
   [[nodiscard]] matrix<T> gradient(int depth) const { return all_->gradient(depth); }
+  /// The tokens that the pass reads, [rows], for operations of the backend.
+  [[nodiscard]] std::span<const token> tokens() const { return all_->tokens; }
   /// The rows that this or an earlier block publishes in a channel, [rows, Channel::width]. The publishing stage fills
   /// them.
   template <class Channel>

@@ -2,11 +2,9 @@
 // them (Zhu et al., "Hyper-Connections", arXiv 2409.19606), static or computed by each token.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "fathom/backend/activation.hpp"
 #include "fathom/backend/depth_functors.hpp"
@@ -122,15 +120,14 @@ struct hyper_connection {
   struct scratch {
     matrix<T> dh, d_o;  // [rows, E]
     matrix<T> da;       // [N * rows, N + 2]
-    matrix<T> sums;     // [rows, N + 2], of da over streams
+    // For dynamic ones; else empty:
     matrix<T> dot;      // [N * rows, 1]
-    matrix<T> dnormed;  // [rows, E]; for dynamic ones, else empty
+    matrix<T> dnormed;  // [rows, E]
     constexpr scratch(arena& m, const extent& e)
         : dh(m.take<T>(e.rows(), width)),
           d_o(m.take<T>(e.rows(), width)),
           da(m.take<T>(N * e.rows(), N + 2)),
-          sums(m.take<T>(e.rows(), N + 2)),
-          dot(m.take<T>(N * e.rows(), 1)),
+          dot(m.take<T>(dynamic_rows(e), 1)),
           dnormed(m.take<T>(IsDynamic ? e.rows() : 0, width)) {}
   };
   template <class T>
@@ -371,17 +368,9 @@ struct between_streams {
       fields(field<"stage">(part_of<Stage>{}), field<"streams">(N), field<"dynamic">(IsDynamic));
 
  private:
-  static consteval auto tensors_name() {
-    if constexpr (stage_name == "attn")
-      return fixed_string("attn");
-    else if constexpr (stage_name == "mlp")
-      return fixed_string("mlp");
-    else
-      return fixed_string("parallel");
-  }
   template <class At>
   struct bound {
-    using type = layers::hyper_connection<typename Stage::template bind<At>, tensors_name(), J, M, N, IsDynamic>;
+    using type = layers::hyper_connection<typename Stage::template bind<At>, detail::name_from_stage<Stage>(), J, M, N, IsDynamic>;
   };
 
  public:

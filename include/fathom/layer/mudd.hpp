@@ -3,7 +3,6 @@
 // the residual one.
 #pragma once
 
-#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -11,7 +10,6 @@
 #include "fathom/backend/epilogue.hpp"
 #include "fathom/core/depth_set.hpp"
 #include "fathom/core/error.hpp"
-#include "fathom/core/storage.hpp"
 #include "fathom/layer/layer.hpp"
 #include "fathom/layer/linear.hpp"
 #include "fathom/layer/part.hpp"

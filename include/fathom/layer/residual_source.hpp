@@ -12,9 +12,11 @@
 //   template <class S> struct parameters;  visit(f, at, p...)      as a layer's (layer.hpp)
 //   template <class T> struct tape;  struct scratch                as a layer's
 //   static void forward(on, p, e, hidden, memory, tape);           fills memory [e.rows() * rows per token, E] from
-//                                                                  hidden.state(depth), hidden.published<channel>(block)
+//                                                                  hidden.state(depth), hidden.published<channel>(block), hidden.tokens()
 //   static void backward(on, p, e, hidden, dmemory, tape, g, scratch);   hidden.gradient(depth) += ..., g += ...
 //   static constexpr double flops(index tokens);  static std::string describe();   as a layer's
+//   static std::string name_of_row(int n);        what the n-th row of a token is of, in maps of attention: "depth 2"; only
+//                                                 if it is not simply that of its n-th depth
 #pragma once
 
 #include <concepts>

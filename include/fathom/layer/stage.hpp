@@ -87,6 +87,7 @@ struct sublayer {
   static constexpr bool is_normed = !std::is_same_v<Norm, no_norm<width>>;
   static constexpr bool is_normed_after = !std::is_same_v<PostNorm, no_norm<width>>;
   using layer = Layer;
+  using source = Source;
   using published = typename detail::published_by<Layer, publishes>::type;
 
   template <class S>
@@ -588,6 +589,13 @@ template <class Source>
 /// The name of a stage, by which edits find it: without a leading '/'.
 template <fixed_string Name>
 inline constexpr std::string_view stage_name_of = Name.view().substr(Name.view().starts_with('/') ? 1 : 0);
+/// The same of a stage, for the tensors of what wraps it: those of a sublayer that reads depths, or lies between streams.
+template <class Stage>
+[[nodiscard]] consteval auto name_from_stage() {
+  fixed_string<Stage::stage_name.size() + 1> name;
+  std::copy_n(Stage::stage_name.data(), Stage::stage_name.size(), name.text);
+  return name;
+}
 }  // namespace detail
 
 /// No norm.

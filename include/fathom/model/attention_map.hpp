@@ -14,12 +14,12 @@
 
 namespace fathom {
 
-/// Attention weights, heads x queries x sources x keys. A source is a selected depth; with placement::joint the block's
-/// own context comes before them. Self-attention has one source, its block. For each head and query all weights add up to 1; keys after the query have weight 0.
+/// Attention weights, heads x queries x sources x keys. A source is a selected depth, its difference to the one before it, or the
+/// block's own input in its place; with placement::joint the block's own context comes before them. Self-attention has one source, its block. For each head and query all weights add up to 1; keys after the query have weight 0.
 struct attention_weights_map {
   index heads = 0;
   index queries = 0;                 // tokens of the input
-  std::vector<std::string> sources;  // "context", "depth 2", "block 3", ...
+  std::vector<std::string> sources;  // "context", "depth 2", "depth 4 - depth 2", "own input for depth 2", "block 3", ...
   index keys = 0;                    // as many as queries
   std::vector<token> tokens;         // the input
   index vocab = 0;                   // size of the vocabulary
@@ -88,14 +88,17 @@ template <class Layer>
   else
     return Layer::source_rows;
 }
-/// "context", if the attention covers its own context, and the depths that the stage looks back at.
+/// "context", if the attention covers its own context, and what the rows of its source are of.
 template <class Stage>
 [[nodiscard]] std::vector<std::string> sources_of() {
   std::vector<std::string> sources;
   constexpr int rows = static_cast<int>(attended_rows<typename Stage::layer>());
   if (Stage::layer::key_rows > rows) sources.push_back("context");
   for (int d = 0; d < rows; ++d)
-    sources.push_back(Stage::depths.count() == rows ? join("depth ", Stage::depths[d]) : join("features ", d));
+    if constexpr (requires { Stage::source::name_of_row(d); })
+      sources.push_back(Stage::source::name_of_row(d));
+    else
+      sources.push_back(Stage::depths.count() == rows ? join("depth ", Stage::depths[d]) : join("features ", d));
   return sources;
 }
 /// Calls f(sublayer, its tape) for a stage that is an attention, or has one in it, or for each of two side by side.
@@ -118,8 +121,8 @@ void check_map_tokens(std::span<const token> tokens) {
 [[noreturn]] inline void fail_without_weights() { fail("attention_map: a pointer to nothing; expected weights, as fathom::make makes them"); }
 }  // namespace detail
 
-/// Returns the attention weights of a model's shortcut while it reads `tokens`. Fails when the tokens do not fit the
-/// model.
+/// Returns the attention weights of a model's shortcut, of the last block that has one, while it reads `tokens`. Fails when the
+/// tokens do not fit the model, or it looks back in other ways: placement::own_values adds depths without attending to them.
 template <class Model>
 [[nodiscard]] attention_weights_map attention_map(const typename Model::parameters& weights, std::span<const token> tokens) {
   static_assert(!Model::body::depths.empty(),
@@ -134,6 +137,7 @@ template <class Model>
         map = detail::map_of<Model, typename Stage::layer>(tape, t.layer, tokens, detail::sources_of<Stage>());
     });
   });
+  if (map.heads == 0) fail("attention_map: no attention of this model is over depths; for self-attention, say of which block: {.block = 0}");
   return map;
 }
 /// Returns the attention weights of a block's self-attention, of any model; with placement::joint, also those of the

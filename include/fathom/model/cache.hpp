@@ -279,6 +279,7 @@ struct decoding {
     const auto run = [&](const auto& on) {
       typename Model::hidden_states states = c.views_.states;
       states.rows = e.rows();
+      states.tokens = tokens;
       Model::embedding::forward(on, w.embed, e, tokens, matrix<scalar>(states.states[0], e.rows(), Model::width));
       Model::body::extend(on, w.blocks, e, states, 0, c.views_.blocks, c.views_.free);
       if (!want_logits) return;

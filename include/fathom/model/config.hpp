@@ -31,8 +31,10 @@ enum class shortcut_source {
   outputs,      // the selected depths
   differences,  // each depth minus the selected depth before it
   own_input,    // a control: the input of the block that reads, in place of every depth, at the same cost
-  values        // of the self-attentions of the blocks whose outputs the depths are, as they are, for placement::own_values: with depth
-                // 1, a value residual (arXiv 2410.17897)
+  values,       // of the self-attentions of the blocks whose outputs the depths are, as they are, with what these blocks added, for
+                // placement::own_values: with depth 1, a value residual (arXiv 2410.17897)
+  tokens        // a learned embedding of each token in place of depth 0, the only one then, for placement::own_values: value embeddings
+                // (layer/token_values.hpp)
 };
 /// Learned factors of the features' values, from 0 (layer/attention.hpp):
 enum class shortcut_gate { none, head, head_and_depth };
@@ -45,7 +47,7 @@ enum class shortcut_exit { none, sink, sigmoid };
 inline constexpr int all_blocks = -1;
 
 /// Layerwise attention shortcuts (Verma and Pilanci, arXiv 2409.10870). Without depths there is no shortcut: GPT-2. The members
-/// from `blocks` on are not the paper's; their defaults are what it says.
+/// from `blocks` on are not the paper's; their defaults are what it says. What goes together is in shortcut_rules.hpp.
 struct shortcut {
   depth_set depths{};
   feature_map features = feature_map::mlp;
@@ -56,8 +58,9 @@ struct shortcut {
                            // its input; or all_blocks
   shortcut_source source = shortcut_source::outputs;
   bool unit_features = false;  // features are RMS-normed, the last step of their map; W_kv starts so that keys and values are, too
-  bool head_norms = false;     // RMS norms of each head's queries and keys, and a learned temperature for each head, from 1
-  bool depth_bias = false;     // scores have a learned bias for each head and depth, from 0
+  bool head_norms = false;     // RMS norms of each head's queries and keys, and a learned temperature for each head, from 1. With joint
+                               // and own_values, of the block's self-attention; not in olmo2 then, which has other norms
+  bool depth_bias = false;     // scores have a learned bias for each head and depth, from 0; not with own_values
   shortcut_gate gate = shortcut_gate::none;
   shortcut_slopes slopes = shortcut_slopes::none;
   int rotary = 0;  // gpt2 only: base of rotary positions of queries and keys; 0: none. Other families have their own
@@ -175,7 +178,7 @@ struct config {
     s.depths = depth_set::from_bits((c.depth == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << c.depth) - 1) & ~std::uint64_t{1});
   if (s.depths.empty()) s = {};
   if (s.blocks == all_blocks) s.blocks = c.depth;
-  if (s.source == shortcut_source::values) {  // no features
+  if (s.source == shortcut_source::values || s.source == shortcut_source::tokens) {  // no features
     s.features = feature_map::identity;
     s.unit_features = false;
     s.hidden = s.hidden < 0 ? s.hidden : 0;

@@ -11,12 +11,10 @@
 #include "fathom/layer/feature_map.hpp"
 #include "fathom/layer/feature_memory.hpp"
 #include "fathom/layer/gated_mlp.hpp"
-#include "fathom/layer/joint_attention.hpp"
 #include "fathom/layer/layer_norm.hpp"
 #include "fathom/layer/mlp.hpp"
 #include "fathom/layer/rms_norm.hpp"
 #include "fathom/layer/rotary.hpp"
-#include "fathom/layer/shortcut_attention.hpp"
 #include "fathom/layer/stage.hpp"
 #include "fathom/model/architecture.hpp"
 #include "fathom/model/config.hpp"
@@ -255,22 +253,13 @@ struct decoder_parts {
     };
   };
   static constexpr shortcut s = with_options({}, Bits);
-  /// If a shortcut reads values, all blocks publish theirs.
   struct publishing {
     template <class>
     using of = typename blocks::last::template of<typename blocks::last::options::list::template publishing<Heads>::type>::type;
   };
-  template <bool Publishes, class Body>
-  struct begun {
-    using type = Body;
-  };
-  template <class Body>
-  struct begun<true, Body> {
-    using type = edit<Body, every_block, publishing>;
-  };
   template <std::uint64_t Selected>
   struct with_shortcut {
-    using body = typename begun<s.source == shortcut_source::values, plain>::type;
+    using body = typename edited_if<s.source == shortcut_source::values, plain, publishing>::type;
     using type = typename shortcuts_from<body, edits, Selected, Depth - s.blocks, Depth>::type;
   };
   using type = typename std::conditional_t<Depths == 0, std::type_identity<plain>, with_shortcut<Depths>>::type;

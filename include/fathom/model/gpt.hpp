@@ -15,9 +15,11 @@
 #include "fathom/layer/self_attention.hpp"
 #include "fathom/layer/shortcut_attention.hpp"
 #include "fathom/layer/stage.hpp"
+#include "fathom/layer/token_values.hpp"
 #include "fathom/model/architecture.hpp"
 #include "fathom/model/config.hpp"
 #include "fathom/model/edit.hpp"
+#include "fathom/model/shortcut_rules.hpp"
 
 namespace fathom {
 
@@ -36,8 +38,6 @@ template <int heads>
 inline constexpr bool heads_is_positive = heads > 0;
 template <int hidden>
 inline constexpr bool hidden_is_not_negative = hidden >= 0;
-template <int hidden>
-inline constexpr bool shortcut_hidden_is_not_negative = hidden >= 0;
 template <int width, int heads>
 inline constexpr bool width_is_a_multiple_of_heads = width <= 0 || heads <= 0 || width % heads == 0;
 /// A function, because nvcc warns of % 0 where it is not evaluated, too.
@@ -52,32 +52,41 @@ template <int base, int factor, int original>
 inline constexpr bool scaling_has_its_numbers = base > 1 && factor > 0 && original >= 0;
 template <int window_pattern, int local_base, int score_width>
 inline constexpr bool gemma3_has_its_numbers = window_pattern > 0 && local_base > 1 && score_width > 0;
-template <long long depth>
-inline constexpr bool shortcut_depth_is_in_0_to_63 = depth >= 0 && depth <= 63;
-template <long long depth, bool twice>
-inline constexpr bool shortcut_depth_is_listed_once = !twice;
-template <int shortcut_depth, int blocks>
-inline constexpr bool shortcut_depth_is_below_blocks = blocks <= 0 || shortcut_depth < blocks;
-template <int blocks>
-inline constexpr bool all_depths_has_2_to_64_blocks = blocks >= 2 && blocks <= 64;
-template <bool zero_init, bool joint>
-inline constexpr bool zero_init_is_not_joint = !(zero_init && joint);
 template <residual_form form, int depth, bool is_good>
 inline constexpr bool residual_connections_are_possible = is_good;
-template <int shortcut_blocks, int blocks>
-inline constexpr bool shortcut_blocks_are_in_the_body = blocks <= 0 || (shortcut_blocks >= 1 && shortcut_blocks <= blocks && blocks < 65536);
-template <int shortcut_blocks, int lowest_depth, int blocks>
-inline constexpr bool every_block_that_looks_back_has_a_depth =
-    shortcut_blocks > blocks || lowest_depth >= blocks || lowest_depth + shortcut_blocks <= blocks;  // or it is another mistake
-template <int base, int width, int heads>
-inline constexpr bool shortcut_rotary_has_a_base_and_even_heads =
-    base == 0 || (base > 1 && (width <= 0 || heads <= 0 || width % heads != 0 || (width / heads % 2 == 0 && width / heads <= 256)));
-template <int shortcut_blocks, bool in_self_attention, bool gemma3>
-inline constexpr bool placement_in_gemma3_is_in_one_block = shortcut_blocks == 1 || !in_self_attention || !gemma3;
-template <bool source_is_values, bool own_values, bool has_depth_0, bool gemma3>
-inline constexpr bool values_are_read_in_own_values = !source_is_values || (own_values && !has_depth_0 && !gemma3);
-template <bool zero_init, bool own_values>
-inline constexpr bool zero_init_is_not_own_values = !(zero_init && own_values);
+// Those of a shortcut (shortcut_rules.hpp), with its numbers.
+template <long long depth, bool is_good>
+inline constexpr bool shortcut_depth_is_in_0_to_63 = is_good;
+template <long long depth, bool is_good>
+inline constexpr bool shortcut_depth_is_listed_once = is_good;
+template <int shortcut_depth, int blocks, bool is_good>
+inline constexpr bool shortcut_depth_is_below_blocks = is_good;
+template <int blocks, bool is_good>
+inline constexpr bool all_depths_has_2_to_64_blocks = is_good;
+template <int hidden, bool is_good>
+inline constexpr bool shortcut_hidden_is_not_negative = is_good;
+template <placement placed, bool is_good>
+inline constexpr bool zero_init_has_a_projection = is_good;
+template <int shortcut_blocks, int blocks, bool is_good>
+inline constexpr bool shortcut_blocks_are_in_the_body = is_good;
+template <int shortcut_blocks, int lowest_depth, int blocks, bool is_good>
+inline constexpr bool first_block_that_looks_back_has_a_depth = is_good;
+template <int base, int width, int heads, bool is_good>
+inline constexpr bool shortcut_rotary_has_a_base_and_even_heads = is_good;
+template <placement placed, int shortcut_blocks, bool is_good>
+inline constexpr bool gemma3_looks_back_in_one_block = is_good;
+template <placement placed, bool is_good>
+inline constexpr bool values_are_read_in_own_values = is_good;
+template <placement placed, bool is_good>
+inline constexpr bool tokens_are_read_in_own_values = is_good;
+template <int kv_heads, int head_width, int width, bool is_good>
+inline constexpr bool values_fit_into_the_width = is_good;
+template <int blocks, bool is_good>
+inline constexpr bool own_input_is_of_at_most_64_blocks = is_good;
+template <placement placed, bool is_good>
+inline constexpr bool depth_bias_is_of_scores = is_good;
+template <placement placed, bool is_good>
+inline constexpr bool head_norms_are_not_there_already = is_good;
 }  // namespace check
 
 /// Returns the normalized config. An invalid config fails to compile here, with one sentence for each mistake; the
@@ -86,7 +95,6 @@ template <config Given>
 [[nodiscard]] consteval config checked() {
   constexpr config C = normalized(Given);
   constexpr shortcut S = C.shortcut;
-  constexpr bool joint = S.placement == placement::joint;
   static_assert(check::vocab_is_positive<C.vocab>, "fathom::config: vocab must be positive");
   static_assert(check::context_is_positive<C.context>, "fathom::config: context must be positive");
   static_assert(check::width_is_positive<C.width>, "fathom::config: width must be positive");
@@ -107,55 +115,54 @@ template <config Given>
   constexpr bool is_gemma3 = C.family == family::gemma3;
   static_assert(!is_gemma3 || check::gemma3_has_its_numbers<C.window_pattern, C.local_base, C.score_width>,
                 "fathom::config: gemma3 needs a positive window_pattern and score_width, and a local_base above 1");
-  static_assert(check::shortcut_depth_is_in_0_to_63<S.depths.impossible>,
+  using rule = shortcut_rule;
+  static_assert(check::shortcut_depth_is_in_0_to_63<S.depths.impossible, holds(rule::depths_lie_in_0_to_63, S, C)>,
                 "fathom::config: a shortcut depth must lie between 0 and 63");
-  static_assert(check::shortcut_depth_is_listed_once<S.depths.repeated, (S.depths.repeated >= 0)>,
+  static_assert(check::shortcut_depth_is_listed_once<S.depths.repeated, holds(rule::depths_are_listed_once, S, C)>,
                 "fathom::config: a shortcut depth must be listed once");
-  static_assert(check::shortcut_depth_is_below_blocks<S.depths.largest(), C.depth>,
+  static_assert(check::shortcut_depth_is_below_blocks<S.depths.largest(), C.depth, holds(rule::depths_are_below_blocks, S, C)>,
                 "fathom::config: a shortcut depth must be smaller than depth, the number of blocks: the last block's own "
                 "output is not an intermediate layer");
-  static_assert(!S.depths.every || check::all_depths_has_2_to_64_blocks<C.depth>,
+  static_assert(check::all_depths_has_2_to_64_blocks<C.depth, holds(rule::all_depths_have_2_to_64_blocks, S, C)>,
                 "fathom::config: all_depths needs a depth of 2 to 64 blocks");
-  static_assert(check::shortcut_hidden_is_not_negative<S.hidden>,
+  static_assert(check::shortcut_hidden_is_not_negative<S.hidden, holds(rule::hidden_is_not_negative, S, C)>,
                 "fathom::config: shortcut.hidden must be positive, or 0 for width");
-  static_assert(check::zero_init_is_not_joint<S.zero_init, joint>,
-                "fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint does not have");
+  static_assert(check::zero_init_has_a_projection<S.placement, holds(rule::zero_init_has_a_projection, S, C)>,
+                "fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::joint and own_values do not have");
+  constexpr int lowest = S.depths.bits == 0 ? 0 : S.depths[0];
+  static_assert(check::shortcut_blocks_are_in_the_body<S.blocks, C.depth, holds(rule::blocks_are_in_the_body, S, C)>,
+                "fathom::config: shortcut.blocks must lie between 1 and depth, or be all_blocks");
+  static_assert(check::first_block_that_looks_back_has_a_depth<S.blocks, lowest, C.depth, holds(rule::first_block_has_a_depth, S, C)>,
+                "fathom::config: with shortcut.blocks, the first block that looks back has none of the depths below it: its input "
+                "is depth (number of blocks - shortcut.blocks)");
+  static_assert(check::shortcut_rotary_has_a_base_and_even_heads<S.rotary, C.width, C.heads, holds(rule::rotary_has_a_base_and_even_heads, S, C)>,
+                "fathom::config: shortcut.rotary is a base above 1, or 0 for none, and needs heads of an even width of at most 256");
+  static_assert(check::gemma3_looks_back_in_one_block<S.placement, S.blocks, holds(rule::gemma3_looks_back_in_one_block, S, C)>,
+                "fathom::config: in gemma3, whose blocks differ, the placements joint and own_values are for the last block only");
+  static_assert(check::values_are_read_in_own_values<S.placement, holds(rule::values_are_read_in_own_values, S, C)>,
+                "fathom::config: shortcut_source::values needs placement::own_values and depths above 0, and is not for gemma3");
+  static_assert(check::tokens_are_read_in_own_values<S.placement, holds(rule::tokens_are_read_in_own_values, S, C)>,
+                "fathom::config: shortcut_source::tokens needs placement::own_values, and 0 as the only depth");
+  static_assert(check::values_fit_into_the_width<C.kv_heads, C.head_width, C.width, holds(rule::values_fit_into_the_width, S, C)>,
+                "fathom::config: shortcut_source::values and tokens need values of all key-value heads that are together at most as wide as the model");
+  static_assert(check::own_input_is_of_at_most_64_blocks<C.depth, holds(rule::own_input_is_of_at_most_64_blocks, S, C)>,
+                "fathom::config: shortcut_source::own_input needs at most 64 blocks, as depths above 63 cannot be read");
+  static_assert(check::depth_bias_is_of_scores<S.placement, holds(rule::depth_bias_is_of_scores, S, C)>,
+                "fathom::config: shortcut.depth_bias is of scores, which depths do not have in placement::own_values");
+  static_assert(check::head_norms_are_not_there_already<S.placement, holds(rule::head_norms_are_not_there_already, S, C)>,
+                "fathom::config: shortcut.head_norms is not for placement::joint and own_values in olmo2, whose queries and keys have "
+                "other norms");
   constexpr residual_connections R = C.residual;
   constexpr const char* problem = problem_of(R, C.depth, !S.depths.empty());
   static_assert(check::residual_connections_are_possible<R.form, C.depth, problem == nullptr>,
                 "fathom::config: residual must fit its form, the number of blocks and the shortcut: see problem_of in model/residual.hpp");
-  constexpr int lowest = S.depths.count() > 0 ? S.depths[0] : 0;
-  constexpr bool looks_back = S.depths.count() > 0;
-  static_assert(check::shortcut_blocks_are_in_the_body<S.blocks, looks_back ? C.depth : 0>,
-                "fathom::config: shortcut.blocks must lie between 1 and depth, or be all_blocks");
-  static_assert(check::every_block_that_looks_back_has_a_depth<S.blocks, lowest, looks_back ? C.depth : 0>,
-                "fathom::config: with shortcut.blocks, the first block that looks back has none of the depths below it: its input "
-                "is depth (number of blocks - shortcut.blocks)");
-  static_assert(check::shortcut_rotary_has_a_base_and_even_heads<S.rotary, C.width, C.heads>,
-                "fathom::config: shortcut.rotary is a base above 1, or 0 for none, and needs heads of an even width of at most 256");
-  constexpr bool in_values = S.placement == placement::own_values;
-  static_assert(check::zero_init_is_not_own_values<S.zero_init, in_values>,
-                "fathom::config: zero_init zeroes shortcut.attn.c_proj, which placement::own_values does not have");
-  static_assert(check::placement_in_gemma3_is_in_one_block<S.blocks, joint || in_values, is_gemma3>,
-                "fathom::config: in gemma3, whose blocks differ, the placements joint and own_values are for the last block only");
-  constexpr bool reads_values = S.source == shortcut_source::values;
-  static_assert(check::values_are_read_in_own_values<reads_values, in_values, reads_values && looks_back && S.depths.contains(0), is_gemma3>,
-                "fathom::config: shortcut_source::values needs placement::own_values and depths above 0, and is not for gemma3");
-  constexpr bool has_good_options = !looks_back || (check::values_are_read_in_own_values<reads_values, in_values, reads_values && S.depths.contains(0), is_gemma3> &&
-                                                    check::zero_init_is_not_own_values<S.zero_init, in_values> &&
-                                                    check::placement_in_gemma3_is_in_one_block<S.blocks, joint || in_values, is_gemma3> &&
-                                                    check::shortcut_blocks_are_in_the_body<S.blocks, C.depth> &&
-                                                    check::every_block_that_looks_back_has_a_depth<S.blocks, lowest, C.depth> &&
-                                                    check::shortcut_rotary_has_a_base_and_even_heads<S.rotary, C.width, C.heads>);
   constexpr bool is_good_family =
       is_gpt2 || (check::divides(C.kv_heads, C.heads) && check::head_width_is_even_and_at_most_256<C.head_width> &&
                   check::rotary_width_is_part_of_a_head<C.rotary.width, C.head_width> && C.rotary.base > 1 && C.inverse_epsilon > 0 &&
                   check::scaling_has_its_numbers<C.rotary.base, C.rotary.factor, C.rotary.original> &&
                   (!is_gemma3 || check::gemma3_has_its_numbers<C.window_pattern, C.local_base, C.score_width>));
-  constexpr bool valid = problem == nullptr && is_good_family && has_good_options && C.vocab > 0 && C.context > 0 && C.width > 0 && C.depth > 0 && C.heads > 0 && C.hidden > 0 &&
-                         check::width_is_a_multiple_of_heads<C.width, is_gpt2 ? C.heads : 1> && S.depths.impossible == 0 &&
-                         S.depths.repeated < 0 && S.depths.largest() < C.depth && S.hidden >= 0 &&
-                         !(S.zero_init && joint) && (!S.depths.every || (C.depth >= 2 && C.depth <= 64));
+  constexpr bool valid = problem == nullptr && is_good_family && !problem_of(S, C) && C.vocab > 0 && C.context > 0 && C.width > 0 &&
+                         C.depth > 0 && C.heads > 0 && C.hidden > 0 && check::width_is_a_multiple_of_heads<C.width, is_gpt2 ? C.heads : 1>;
   return valid ? C : normalized({.vocab = 1, .context = 1, .width = 2, .depth = 1, .heads = 1, .hidden = 1, .tied = true, .shortcut = {}, .family = C.family});
 }
 
@@ -176,6 +183,7 @@ struct feature_map_part<feature_map::identity, Hidden> {
 /// Options of attention, as a list to append to.
 template <class... Options>
 struct attention_option_list {
+  static constexpr bool has_head_norms = (is_head_norms<Options> || ...);
   template <bool Is, class Option>
   struct and_if {
     using type = attention_option_list<Options..., Option>;
@@ -196,6 +204,10 @@ struct attention_option_list {
   struct in_values {
     using type = look_back_in_values<Heads, AtRoot, false, Options...>;
   };
+  template <int Heads, bool AtRoot>
+  struct of_tokens {
+    using type = look_back_in_values<Heads, AtRoot, true, Options...>;
+  };
   // Of attentions that read values and publish theirs.
   template <int Heads, bool AtRoot>
   struct of_values {
@@ -206,11 +218,12 @@ struct attention_option_list {
     using type = attention<Heads, Options..., publish_values<"values">>;
   };
 };
-/// A list of options, and those that the members of a shortcut mean, which are given as a number (config.hpp). Norm: of heads.
+/// A list of options, and those that the members of a shortcut mean, which are given as a number (config.hpp). Norm: of heads, if
+/// the list does not have norms of heads, as those of qwen3 and gemma3 do.
 template <std::uint64_t Bits, class Norm, class List>
 struct with_shortcut_options {
   static constexpr shortcut s = with_options({}, Bits);
-  using a = typename List::template and_if<s.head_norms, head_norms<Norm>>::type;
+  using a = typename List::template and_if<s.head_norms && !List::has_head_norms, head_norms<Norm>>::type;
   using b = typename a::template and_if<s.head_norms, temperature>::type;
   using c = typename b::template and_if<(s.rotary > 1), rotary<(s.rotary > 1 ? s.rotary : 2)>>::type;
   using d = typename c::template and_if<s.slopes == shortcut_slopes::alibi, alibi>::type;
@@ -248,16 +261,30 @@ struct unit_map_part<Norm, identity_features> {
 template <std::uint64_t Bits, class Options, int Heads>
 struct attention_with_values {
   static constexpr shortcut s = with_options({}, Bits);
-  using type = typename std::conditional_t<s.source == shortcut_source::values, typename Options::template of_values<Heads, s.blocks == 1>,
-                                           typename Options::template in_values<Heads, s.blocks == 1>>::type;
+  static constexpr bool is_at_root = s.blocks == 1;
+  using of_features = std::conditional_t<s.source == shortcut_source::tokens, typename Options::template of_tokens<Heads, is_at_root>,
+                                         typename Options::template in_values<Heads, is_at_root>>;
+  using type = typename std::conditional_t<s.source == shortcut_source::values, typename Options::template of_values<Heads, is_at_root>,
+                                           of_features>::type;
 };
 /// The source of a shortcut. Values: the width of an attention's values. Map: with the family's norm, or GPT-2's; Norm: an RMS norm.
 template <std::uint64_t Depths, class Map, class PlainMap, class Norm, std::uint64_t Bits, int Values>
 struct shortcut_features {
   static constexpr shortcut s = with_options({}, Bits);
   using map = typename std::conditional_t<s.unit_features, unit_map_part<Norm, PlainMap>, std::type_identity<Map>>::type;
-  using type = std::conditional_t<s.source == shortcut_source::values, earlier_values<depth_bits<Depths>, Values>,
-                                  features<depth_bits<Depths>, map, typename reading_part<s.source>::type>>;
+  using of_values = std::conditional_t<s.source == shortcut_source::tokens, token_values<Values>, earlier_values<depth_bits<Depths>, Values>>;
+  static constexpr bool are_values = s.source == shortcut_source::values || s.source == shortcut_source::tokens;
+  using type = std::conditional_t<are_values, of_values, features<depth_bits<Depths>, map, typename reading_part<s.source>::type>>;
+};
+
+/// An edit of every block, or none: that by which attentions publish their values, if a shortcut reads them.
+template <bool Is, class Architecture, class Edit>
+struct edited_if {
+  using type = edit<Architecture, every_block, Edit>;
+};
+template <class Architecture, class Edit>
+struct edited_if<false, Architecture, Edit> {
+  using type = Architecture;
 };
 
 /// The last `Count` blocks with a shortcut: runs of blocks that reach the same depths. Edit::at<Depths>::type is the edit of blocks
@@ -337,16 +364,8 @@ struct gpt_parts {
     };
   };
   using publishing = in_place_of<"attn", pre<"attn", layer_norm<>, attention<Heads, publish_values<"values">>>>;
-  template <bool Publishes, class Body>
-  struct begun {
-    using type = Body;
-  };
-  template <class Body>
-  struct begun<true, Body> {
-    using type = edit<Body, every_block, publishing>;
-  };
   static constexpr shortcut s = with_options({}, Bits);
-  using body = typename begun<s.source == shortcut_source::values, typename Plain::type>::type;
+  using body = typename edited_if<s.source == shortcut_source::values, typename Plain::type, publishing>::type;
   using type = typename shortcuts_from<body, edits, Depths, Depth - s.blocks, Depth>::type;
 };
 template <class Plain, int Depth, int Heads, feature_map Features, int FeatureHidden, placement Placement, bool ZeroInit, std::uint64_t Bits>

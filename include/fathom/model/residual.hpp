@@ -53,7 +53,7 @@ struct residual_connections {
     case residual_form::dense_former:
       if (r.dilation < 1) return "a positive residual.dilation, or 0 for 1";
       if (r.period < 1) return "a positive residual.period, or 0 for 1";
-      return depth > 63 ? "at most 63 blocks, for dense_former" : nullptr;
+      return depth > 64 ? "at most 64 blocks, for dense_former, as no depth above 63 can be read" : nullptr;
     case residual_form::embedding_scalars:
       return r.backout < 0 || r.backout >= depth || r.backout > 63
                  ? "a depth in residual.backout below the number of blocks and 64, or 0 for none"
@@ -61,13 +61,17 @@ struct residual_connections {
     case residual_form::attention:
     case residual_form::delta_attention:
       if (has_shortcut) return "no shortcut, for residual attention";
-      return r.group < 0 || r.group > depth ? "a number of blocks in residual.group, or 0 for none" : nullptr;
+      if (r.group < 0 || r.group > depth) return "a number of blocks in residual.group, or 0 for none";
+      // The last block reads the depth at which its group begins.
+      return r.form == residual_form::delta_attention && r.group > 0 && (depth - 1) / r.group * r.group > 63
+                 ? "groups that begin at depths of at most 63, for delta_attention, as no depth above can be read"
+                 : nullptr;
     case residual_form::hyper_connections:
       if (has_shortcut) return "no shortcut, for hyper_connections";
       return r.streams < 1 || r.streams > 64 ? "1 to 64 residual.streams, or 0 for 4" : nullptr;
     case residual_form::mudd:
       if (r.last_blocks < 1 || r.last_blocks > depth) return "a number of blocks in residual.last_blocks, or 0 for all";
-      return depth > 63 ? "at most 63 blocks, for mudd" : nullptr;
+      return depth > 64 ? "at most 64 blocks, for mudd, as no depth above 63 can be read" : nullptr;
   }
   return "a residual.form of its enumeration";
 }

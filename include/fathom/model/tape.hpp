@@ -209,7 +209,7 @@ class training_tape {
   /// Takes a batch, and stages its tokens where the backend reads them.
   void take(const batch& b) {
     batch_ = b;
-    batch_.inputs = session_.stage(b.inputs, views_.tokens);
+    batch_.inputs = views_.states.tokens = session_.stage(b.inputs, views_.tokens);
     batch_.targets = session_.stage(b.targets, views_.tokens + session::staged(extent_.rows()));
   }
 
