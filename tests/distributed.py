@@ -107,6 +107,11 @@ for micro_batches in (8, 5):
 expected = run(0, "muon_alone", every=3)
 found = run(4, "muon", every=3)
 check(expected.code == 0 and found.result == expected.result, f"the same with Muon on 4 ranks: {found.result}")
+shard = os.path.join(folder, "shard_0.bin")
+expected = run(0, "alone", "alone", every=3, write_tokens=shard)
+found = run(3, "mpi", "files", every=3, token_files=os.path.join(folder, "shard_*.bin"))
+check(expected.code == 0 and found.result == expected.result and contents("files") == contents("alone"),
+      f"the same from token files on 3 ranks: {found.result}")
 expected = run(0, "alone", every=3, bf16=1)
 for ranks in (2, 4):
     found = run(ranks, "mpi", every=3, bf16=1)
@@ -169,6 +174,32 @@ found = run(2, "mpi", "all", at=terminate, slow=150, **settings)
 check(found.seconds < 60, f"SIGTERM for mpiexec ends the run, after {found.seconds:.1f} s: {found.result[:200]}")
 found = run(2, "mpi", "all", resume=1, **settings)
 check(found.result == expected.result and contents("all") == contents("alone"), "resumed after SIGTERM for mpiexec")
+
+
+
+def suspend(process):
+    """Stops all ranks for longer than they have patience, while rank 0 waits for rank 1."""
+    log = os.path.join(folder, "suspended.csv")
+    while process.poll() is None and not (os.path.exists(log) and len(open(log).readlines()) > 3):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    ranks = []
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{number}/cmdline", "rb") as file:
+                words = file.read().decode().split("\0")
+            if words[0] == options.program and f"log={log}" in words:
+                ranks.append(int(number))
+    for number in ranks:
+        os.kill(number, signal.SIGSTOP)
+    time.sleep(5)
+    for number in ranks:
+        os.kill(number, signal.SIGCONT)
+
+
+found = run(2, "mpi", "suspended", at=suspend, rank=1, nap=3, patience=4, **settings)
+check(found.code == 0 and found.result == expected.result and found.seconds > 5,
+      f"ranks that are suspended go on: {found.result[:300]}, in {found.seconds:.1f} s")
 
 random.seed(options.seed)
 for n in range(options.kills):

@@ -20,6 +20,8 @@
 
 #include <fathom/backend/cpu.hpp>
 #include <fathom/core/random.hpp>
+#include <fathom/data/token_bins.hpp>
+#include <fathom/data/token_files.hpp>
 #include <fathom/distributed/mpi.hpp>
 #include <fathom/io/weights.hpp>
 #include <fathom/model/model.hpp>
@@ -69,6 +71,7 @@ struct faulty : fathom::distributed::mpi {
       if (step == number("throw", -1)) fathom::fail("something broke");
       if (step == number("leave", -1)) std::exit(0);
       if (step == number("hang", -1)) std::this_thread::sleep_for(std::chrono::hours(1));
+      if (step == number("nap", -1)) std::this_thread::sleep_for(std::chrono::seconds(2));
       if (step == number("term", -1)) ::raise(SIGTERM);
     }
     if (number("slow", 0) > 0) std::this_thread::sleep_for(std::chrono::milliseconds(number("slow", 0)));
@@ -105,7 +108,10 @@ void run(Options o) {
   fathom::trainer<net, Optimizer, Group> trainer(o, group);
   a_weight = trainer.weights().out.ln_f.bias.data();
   if (is_odd_one && number("other_weights", 0) != 0) *a_weight = 2;
-  const fathom::training_result result = trainer.fit(train, validation);
+  if (const std::string file = settings["write_tokens"]; !file.empty()) fathom::data::write_bin(file, train);
+  const std::string files = settings["token_files"];
+  const fathom::training_result result = files.empty() ? trainer.fit(train, validation)
+                                                       : trainer.fit(fathom::data::token_files(files, net::vocab), validation);
   if (rank != 0) return;
   std::uint64_t hash = 0;
   const auto* const words = reinterpret_cast<const std::uint32_t*>(&trainer.weights());

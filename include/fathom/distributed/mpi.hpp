@@ -45,7 +45,7 @@ namespace fathom::distributed {
 /// Which processes train together, and how long they wait for each other.
 struct mpi_options {
   MPI_Comm communicator = MPI_COMM_NULL;  // whose ranks train together; MPI_COMM_NULL: all
-  double patience = 600;                  // seconds to wait for another rank; 0: for ever
+  double patience = 600;                  // seconds to wait for another rank, without those in which this one is suspended; 0: for ever
 };
 
 namespace detail {
@@ -141,17 +141,20 @@ class mpi {
   }
   void wait(exchange& e) const {
     const busy now;
-    const auto begin = clock::now();
-    auto left = clock::time_point::max();  // until when to wait for a rank that has ended
-    int who = -1;                          // that rank, of which something is still expected
+    // Seconds, of which at most one between two looks: others could not answer either while all were suspended, as schedulers do.
+    double waited = 0;
+    double left = 0;  // until when to wait for a rank that has ended
+    int who = -1;     // that rank, of which something is still expected
+    auto last = clock::now();
     for (long turn = 1;; ++turn) {
       int done = 0;
       check(MPI_Testall(static_cast<int>(e.requests.size()), e.requests.data(), &done, MPI_STATUSES_IGNORE));
       if (done) break;
       if (turn % 64 != 0) continue;
+      waited += std::min(1.0, std::chrono::duration<double>(clock::now() - last).count());
+      last = clock::now();
       // Other ranks, or threads of this one, may need the processor.
-      const auto waited = clock::now() - begin;
-      if (waited < std::chrono::milliseconds(2))
+      if (waited < 0.002)
         std::this_thread::yield();
       else
         std::this_thread::sleep_for(std::chrono::microseconds(20));
@@ -160,11 +163,11 @@ class mpi {
         // A rank that has done its part may end while others have not: only one that still owes something is missed.
         if (who < 0 || !is_open(e, who)) {
           who = first_ended(e);
-          left = who < 0 ? clock::time_point::max() : clock::now() + std::chrono::seconds(2);
+          left = waited + 2;
         }
       }
-      if (clock::now() > left && is_open(e, who)) fail("its program has ended while other ranks were in a run", who);
-      if (state_->patience > 0 && std::chrono::duration<double>(waited).count() > state_->patience)
+      if (who >= 0 && waited > left && is_open(e, who)) fail("its program has ended while other ranks were in a run", who);
+      if (state_->patience > 0 && waited > state_->patience)
         fail(join("has not answered rank ", rank(), " on ", host(rank()), " for ", state_->patience, " seconds"), first_open(e));
     }
     e.requests.clear();
