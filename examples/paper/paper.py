@@ -117,9 +117,13 @@ class Results:
 
     def append(self, name, rows):
         path = self.folder / name
+        columns = list(rows[0])
+        if path.exists():  # in its order, whatever that of the new rows
+            with open(path, newline="") as file:
+                columns = next(csv.reader(file))
         new = not path.exists()
         with open(path, "a", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerows(rows)
